@@ -1,0 +1,31 @@
+"""Names and numbers that two sides of a connection must agree on."""
+
+from typing import Final
+
+# Domain of every google.rpc.ErrorInfo that Agentmesh sends.
+ERROR_DOMAIN: Final = "agentmesh.dev"
+# Trailing metadata in which gRPC carries a google.rpc.Status.
+STATUS_DETAILS_KEY: Final = "grpc-status-details-bin"
+
+# Who calls, in gRPC metadata and in NATS headers alike.
+TENANT_KEY: Final = "x-agentmesh-tenant"
+CALLER_KEY: Final = "x-agentmesh-caller"
+# W3C trace context, in gRPC metadata and in NATS headers alike.
+TRACEPARENT_KEY: Final = "traceparent"
+
+# The largest message that a server takes and a client accepts.
+MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+# What is larger than this travels as a reference to the object store.
+CLAIM_CHECK_BYTES: Final = 64 * 1024
+
+# Clients ping an idle-looking connection this often. A server cuts off who
+# pings more often than its minimum, so the one must stay above the other.
+CLIENT_KEEPALIVE_SECONDS: Final = 60
+SERVER_MINIMUM_PING_SECONDS: Final = 30
+# How long a ping may stay unanswered before the connection counts as dead.
+KEEPALIVE_TIMEOUT_SECONDS: Final = 10
+# HTTP/2 connections live long and pin their load to one replica. Servers end
+# them at this age (give or take a tenth), so that new replicas get their share.
+MAX_CONNECTION_AGE_SECONDS: Final = 600
+# How long calls in flight may go on when a connection reached its age.
+MAX_CONNECTION_AGE_GRACE_SECONDS: Final = 900
