@@ -129,10 +129,22 @@ def from_status(status: status_pb2.Status) -> MeshError:
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> MeshError:
     """The error that the server raised, or what a bare gRPC error means."""
+    details = _details(error)
+    if details is not None:
+        return from_status(status_pb2.Status.FromString(details))
+    return _bare(error.code(), error.details() or "", "")
+
+
+def has_status(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a server gave a google.rpc.Status; if not, gRPC or a proxy made the error."""
+    return _details(error) is not None
+
+
+def _details(error: grpc.aio.AioRpcError) -> bytes | None:
     for key, value in error.trailing_metadata():
         if key == STATUS_DETAILS_KEY and isinstance(value, bytes):
-            return from_status(status_pb2.Status.FromString(value))
-    return _bare(error.code(), error.details() or "", "")
+            return value
+    return None
 
 
 def _bare(code: grpc.StatusCode, message: str, reason: str) -> MeshError:

@@ -44,7 +44,7 @@ from meshkit.error_reasons import (
     UnreadableDocument,
 )
 from meshkit.error_retry import is_retryable
-from meshkit.error_status import concealed, from_rpc_error, from_status, reasons, to_status
+from meshkit.error_status import concealed, from_rpc_error, from_status, has_status, reasons, to_status
 from meshkit.mesh_error import MeshError, QuotaViolation, Violation
 
 __all__ = [
@@ -95,6 +95,7 @@ __all__ = [
     "concealed",
     "from_rpc_error",
     "from_status",
+    "has_status",
     "is_retryable",
     "reasons",
     "to_status",

@@ -1,0 +1,65 @@
+"""Channels to other services."""
+
+import json
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Final, Self
+
+import grpc
+
+from meshkit import constants
+from meshkit.rpc_channel import RpcChannel
+
+
+class Channels:
+    """One channel for each service that this process calls. An async context manager.
+
+    Channels are made at first use, inside the event loop. The caller of every
+    call is `caller`; the tenant is that of the identity in use.
+    """
+
+    def __init__(self, targets: Mapping[str, str], *, caller: str) -> None:
+        """`targets`: address by service name. `caller`: such as `service:executor`."""
+        self._targets: Final = targets
+        self._caller: Final = caller
+        self._open: dict[str, RpcChannel] = {}
+
+    def get(self, name: str) -> grpc.aio.Channel:
+        """The channel to the service `name`; KeyError where it has no target."""
+        channel = self._open.get(name)
+        if channel is None:
+            raw = grpc.aio.insecure_channel(self._targets[name], options=_OPTIONS)
+            channel = self._open[name] = RpcChannel(raw, target=name, caller=self._caller)
+        return channel
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        for channel in self._open.values():
+            await channel.close()
+        self._open.clear()
+
+
+_MILLISECONDS: Final = 1000
+_OPTIONS: Final = [
+    ("grpc.max_receive_message_length", constants.MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", constants.MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", constants.CLIENT_KEEPALIVE_SECONDS * _MILLISECONDS),
+    ("grpc.keepalive_timeout_ms", constants.KEEPALIVE_TIMEOUT_SECONDS * _MILLISECONDS),
+    # Without calls the server ends a connection at its age; no need to keep it up.
+    ("grpc.keepalive_permit_without_calls", 0),
+    # A peer that restarts is back within a second, not after a minute of back-off.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    # Two services of one process must not share a connection, and with it its fate.
+    ("grpc.use_local_subchannel_pool", 1),
+    # Where a name has several addresses, all of them get calls.
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+]

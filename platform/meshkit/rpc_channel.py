@@ -1,0 +1,162 @@
+"""A channel whose calls need a deadline, carry the identity, and fail with our errors.
+
+It wraps the calls themselves: gRPC's client interceptors start a task or two
+for each call, which costs more than the call's own Python part.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, Generic, TypeVar, cast
+
+import grpc
+
+from meshkit import deadline, errors, identity, trace
+from meshkit.constants import CALLER_KEY, TENANT_KEY, TRACEPARENT_KEY
+
+A = TypeVar("A")
+_Metadata = list[tuple[str, str]]
+
+
+class RpcChannel(grpc.aio.Channel):
+    """Makes the calls of one channel safe. Stubs take it like any channel."""
+
+    def __init__(self, raw: grpc.aio.Channel, *, target: str, caller: str) -> None:
+        self._raw: Final = raw
+        self._target: Final = target
+        self._caller: Final = caller
+
+    def unary_unary(self, method: Any, *arguments: Any, **options: Any) -> Any:
+        """A function that calls `method` and returns a coroutine with its answer."""
+        call: Any = self._raw.unary_unary(method, *arguments, **options)
+
+        async def ask(request: Any, *, timeout: float | None = None) -> Any:
+            seconds = self._timeout(method, timeout)
+            try:
+                return await call(request, timeout=seconds, metadata=self._metadata())
+            except grpc.aio.AioRpcError as error:
+                raise self._explain(error, method, seconds) from error
+
+        return ask
+
+    def unary_stream(self, method: Any, *arguments: Any, **options: Any) -> Any:
+        """A function that calls `method` and returns its answers, to be iterated over."""
+        call: Any = self._raw.unary_stream(method, *arguments, **options)
+
+        def ask(request: Any, *, timeout: float | None = None) -> "Answers[Any]":
+            seconds = self._timeout(method, timeout)
+            return Answers(
+                call(request, timeout=seconds, metadata=self._metadata()),
+                lambda error: self._explain(error, method, seconds),
+            )
+
+        return ask
+
+    def stream_unary(self, method: Any, *arguments: Any, **options: Any) -> Any:
+        """A function that sends what an async iterator gives, and returns the answer."""
+        call: Any = self._raw.stream_unary(method, *arguments, **options)
+
+        async def ask(requests: AsyncIterator[Any], *, timeout: float | None = None) -> Any:
+            seconds = self._timeout(method, timeout)
+            try:
+                return await call(requests, timeout=seconds, metadata=self._metadata())
+            except grpc.aio.AioRpcError as error:
+                raise self._explain(error, method, seconds) from error
+
+        return ask
+
+    def stream_stream(self, method: Any, *arguments: Any, **options: Any) -> Any:
+        """A function that sends what an async iterator gives, and returns the answers."""
+        call: Any = self._raw.stream_stream(method, *arguments, **options)
+
+        def ask(
+            requests: AsyncIterator[Any], *, timeout: float | None = None
+        ) -> "Answers[Any]":
+            seconds = self._timeout(method, timeout)
+            return Answers(
+                call(requests, timeout=seconds, metadata=self._metadata()),
+                lambda error: self._explain(error, method, seconds),
+            )
+
+        return ask
+
+    async def close(self, grace: float | None = None) -> None:
+        """Ends the channel; calls in flight get `grace` seconds."""
+        await self._raw.close(grace)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """Whether the channel is connected."""
+        return self._raw.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Returns when the state is another one."""
+        await self._raw.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """Returns when the channel is connected."""
+        await self._raw.channel_ready()
+
+    async def __aenter__(self) -> "RpcChannel":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _timeout(self, method: str, timeout: float | None) -> float:
+        if timeout is None:
+            raise errors.DeadlineRequired(f"{method} was called without a timeout.")
+        return deadline.timeout_for(timeout)
+
+    def _metadata(self) -> _Metadata:
+        metadata: _Metadata = [(CALLER_KEY, self._caller)]
+        who = identity.current_or_none()
+        if who is not None:
+            metadata.append((TENANT_KEY, who.tenant))
+        span = trace.current()
+        if span is not None:
+            metadata.append((TRACEPARENT_KEY, span.traceparent))
+        return metadata
+
+    def _explain(
+        self, error: grpc.aio.AioRpcError, method: str, seconds: float
+    ) -> errors.MeshError:
+        if errors.has_status(error):
+            return errors.from_rpc_error(error)
+        # From gRPC itself or a proxy: say who did not answer.
+        match error.code():
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                return errors.DeadlineExceeded(
+                    f"{self._target} did not answer {method} within {seconds:.3g} seconds.",
+                    metadata={"limit": "call", "dependency": self._target},
+                )
+            case grpc.StatusCode.UNAVAILABLE:
+                return errors.DependencyUnavailable(
+                    f"Failed to reach {self._target}: {error.details()}",
+                    metadata={"dependency": self._target},
+                )
+            case _:
+                return errors.from_rpc_error(error)
+
+
+class Answers(Generic[A]):
+    """The answers of a streaming call. Dropping it cancels the call."""
+
+    def __init__(
+        self, call: Any, explain: Callable[[grpc.aio.AioRpcError], errors.MeshError]
+    ) -> None:
+        self._call: Any = call
+        self._explain = explain
+
+    def __aiter__(self) -> "Answers[A]":
+        return self
+
+    async def __anext__(self) -> A:
+        try:
+            answer = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise self._explain(error) from error
+        if answer is grpc.aio.EOF:
+            raise StopAsyncIteration
+        return cast(A, answer)
+
+    def cancel(self) -> None:
+        """Ends the call; the server's handler is cancelled."""
+        self._call.cancel()

@@ -1,0 +1,185 @@
+"""What happens around every RPC that is served: trace, log line, identity, deadline, errors.
+
+The handlers are wrapped when they are registered. An interceptor chain would
+do the same for about three times the price, and this runs once per call.
+"""
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from inspect import isasyncgenfunction, iscoroutinefunction
+from typing import Any, Final, NoReturn, cast
+
+import grpc
+from grpc_status import rpc_status
+
+from meshkit import deadline, errors, identity, trace
+from meshkit.constants import CALLER_KEY, TENANT_KEY, TRACEPARENT_KEY
+from meshkit.log import Log
+
+Context = grpc.aio.ServicerContext[Any, Any]
+_Answer = Callable[[Any, Context], Awaitable[Any]]
+_Answers = Callable[[Any, Context], AsyncIterator[Any]]
+
+
+class RpcGuard:
+    """Wraps the handlers of one server."""
+
+    def __init__(self, *, log: Log, default_tenant: str | None) -> None:
+        """`default_tenant` stands in for a missing tenant; None refuses such calls."""
+        self._log: Final = log
+        self._default_tenant: Final = default_tenant
+
+    def wrap(
+        self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]
+    ) -> dict[str, grpc.RpcMethodHandler]:
+        """The same handlers, guarded. TypeError for one that is not written with `async def`."""
+        return {
+            method: self._wrap_one(f"/{service}/{method}", cast(Any, handler))
+            for method, handler in handlers.items()
+        }
+
+    def _wrap_one(self, method: str, handler: Any) -> grpc.RpcMethodHandler:
+        behaviour = (
+            handler.unary_unary
+            or handler.unary_stream
+            or handler.stream_unary
+            or handler.stream_stream
+        )
+        if behaviour.__module__.endswith("_pb2_grpc"):
+            wrapped: Any = self._unserved(method, streams=handler.response_streaming)
+        elif handler.response_streaming and isasyncgenfunction(behaviour):
+            wrapped = self._answers(method, behaviour)
+        elif not handler.response_streaming and iscoroutinefunction(behaviour):
+            wrapped = self._answer(method, behaviour)
+        else:
+            kind = "an async generator" if handler.response_streaming else "a coroutine function"
+            raise TypeError(f"The handler of {method} must be {kind}.")
+        make: Any = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[handler.request_streaming, handler.response_streaming]
+        return make(
+            wrapped,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _answer(self, method: str, behaviour: _Answer) -> _Answer:
+        async def serve(request: Any, context: Context) -> Any:
+            rpc = _Rpc(method, context, self._log)
+            try:
+                rpc.enter(self._default_tenant)
+                return await behaviour(request, context)
+            except BaseException as error:
+                await rpc.fail(error)
+            finally:
+                rpc.write_line()
+
+        return serve
+
+    def _answers(self, method: str, behaviour: _Answers) -> _Answers:
+        async def serve(request: Any, context: Context) -> AsyncIterator[Any]:
+            rpc = _Rpc(method, context, self._log)
+            try:
+                rpc.enter(self._default_tenant)
+                async with aclosing(cast(Any, behaviour(request, context))) as answers:
+                    async for answer in answers:
+                        yield answer
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                await rpc.fail(error)
+            finally:
+                rpc.write_line()
+
+        return serve
+
+    def _unserved(self, method: str, *, streams: bool) -> _Answer | _Answers:
+        name = method.rsplit(".", 1)[-1].replace("/", ".")
+        text = f"{name} is part of the contract, but this version does not serve it."
+
+        async def answer(request: Any, context: Context) -> Any:
+            raise errors.NotImplementedYet(text)
+
+        async def answers(request: Any, context: Context) -> AsyncIterator[Any]:
+            raise errors.NotImplementedYet(text)
+            yield
+
+        return self._answers(method, answers) if streams else self._answer(method, answer)
+
+
+class _Rpc:
+    """One call, from its first to its last moment."""
+
+    __slots__ = ("_code", "_context", "_log", "_method", "_reason", "_started", "_tenant")
+
+    def __init__(self, method: str, context: Context, log: Log) -> None:
+        self._method = method
+        self._context = context
+        self._log = log
+        self._started = time.perf_counter()
+        self._tenant = ""
+        self._code = "OK"
+        self._reason = ""
+
+    def enter(self, default_tenant: str | None) -> None:
+        """Sets trace, identity and deadline for the task that serves the call."""
+        tenant = caller = traceparent = ""
+        for key, value in cast(Any, self._context.invocation_metadata()) or ():
+            if key == TENANT_KEY:
+                tenant = value
+            elif key == CALLER_KEY:
+                caller = value
+            elif key == TRACEPARENT_KEY:
+                traceparent = value
+        trace.adopt(trace.child(trace.parse(traceparent) if traceparent else None))
+        if not tenant:
+            if default_tenant is None:
+                raise errors.Unauthenticated(f"The call names no tenant in {TENANT_KEY}.")
+            tenant = default_tenant
+        identity.adopt(identity.make(tenant, caller or "anonymous"))
+        self._tenant = tenant
+        deadline.adopt(cast(float | None, self._context.time_remaining()))
+
+    async def fail(self, error: BaseException) -> NoReturn:
+        """Ends the call with `error`. Cancellation and an abort by the handler pass as they are."""
+        if not isinstance(error, Exception):
+            self._code = "CANCELLED"
+            raise error
+        if isinstance(error, grpc.aio.AbortError):
+            self._code = cast(Any, self._context).code()
+            raise error
+        shown = conceal(error, self._log, method=self._method)
+        self._code = shown.code.name
+        self._reason = shown.reason
+        status = cast(Any, rpc_status.to_status(errors.to_status(shown)))
+        await self._context.abort_with_status(status)
+
+    def write_line(self) -> None:
+        """The one line that the log has about this call."""
+        self._log.info(
+            "rpc",
+            method=self._method,
+            code=self._code,
+            reason=self._reason,
+            tenant=self._tenant,
+            duration_ms=round((time.perf_counter() - self._started) * 1000, 3),
+            peer=self._context.peer(),
+        )
+
+
+def conceal(error: Exception, log: Log, **details: object) -> errors.MeshError:
+    """The error that a caller may see of `error`.
+
+    One that is not meant for callers is logged with its trace, under an error
+    id that the caller gets instead of its text.
+    """
+    if isinstance(error, errors.MeshError) and error.reason:
+        return error
+    error_id = secrets.token_hex(8)
+    log.error("fault", error_id=error_id, exc_info=error, **details)
+    return errors.concealed(error_id)

@@ -1,0 +1,140 @@
+"""A gRPC server with everything around it: health, reflection, channelz, drain."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import grpc
+from grpc_channelz.v1 import channelz
+from grpc_reflection.v1alpha import reflection
+
+from meshkit import constants
+from meshkit.errors import DependencyUnavailable
+from meshkit.health import Dependency, Health
+from meshkit.log import Log
+from meshkit.rpc_guard import RpcGuard
+
+__all__ = ["Dependency", "MeshServer", "Registration"]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A service to be served."""
+
+    # The full name in the contract, such as `agentmesh.tool.v1.ToolService`.
+    service_name: str
+    # The generated `add_..._to_server`.
+    add: Callable[[Any, Any], None]
+    # The object that has the methods.
+    servicer: object
+    # What the service cannot do without; its health follows these.
+    dependencies: Sequence[Dependency] = ()
+
+
+class MeshServer:
+    """Serves registrations on one address until it is cancelled."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        address: str,
+        registrations: Sequence[Registration],
+        log: Log,
+        default_tenant: str | None,
+        drain_seconds: float = 10.0,
+        max_message_bytes: int = constants.MAX_MESSAGE_BYTES,
+    ) -> None:
+        """`address` may end in `:0` for a free port. Calls in flight get `drain_seconds` at the end."""
+        self._name: Final = name
+        self._address: Final = address
+        self._registrations: Final = registrations
+        self._log: Final = log
+        self._guard: Final = RpcGuard(log=log, default_tenant=default_tenant)
+        self._drain_seconds: Final = drain_seconds
+        self._options: Final = _options(max_message_bytes)
+        self._health: Final = Health(
+            {each.service_name: each.dependencies for each in registrations}, log=log
+        )
+        self._started: asyncio.Event = asyncio.Event()
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """The port that is bound; 0 until `started`."""
+        return self._port
+
+    async def started(self) -> None:
+        """Returns when the server takes calls."""
+        await self._started.wait()
+
+    async def serve(self) -> None:
+        """Serves until cancelled; then shows NOT_SERVING, lets calls in flight finish, and stops."""
+        server = grpc.aio.server(options=self._options)
+        guarded: Any = _Guarded(server, self._guard)
+        for each in self._registrations:
+            each.add(each.servicer, guarded)
+        await self._health.register(server)
+        names = [each.service_name for each in self._registrations]
+        reflection.enable_server_reflection(
+            [*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], cast(Any, server)
+        )
+        channelz.add_channelz_servicer(cast(Any, server))
+        try:
+            self._port = server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise DependencyUnavailable(
+                f"Failed to listen on {self._address}: it is in use or not ours.",
+                metadata={"dependency": self._address},
+            ) from error
+        await server.start()
+        self._log.info("server.started", server=self._name, port=self._port, services=names)
+        try:
+            await self._health.check_once()
+            self._started.set()
+            await self._health.follow()
+        finally:
+            await self._health.leave()
+            await server.stop(self._drain_seconds)
+            self._log.info("server.stopped", server=self._name, port=self._port)
+
+
+class _Guarded:
+    """Stands in for the server while services register, and guards what they add."""
+
+    def __init__(self, server: grpc.aio.Server, guard: RpcGuard) -> None:
+        self._server = server
+        self._guard = guard
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[object]) -> None:
+        """Generated code adds every method twice; the registered form is enough."""
+
+    def add_registered_method_handlers(
+        self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]
+    ) -> None:
+        """Adds the handlers, guarded."""
+        self._server.add_registered_method_handlers(service, self._guard.wrap(service, handlers))
+
+
+def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+    milliseconds = 1000
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        # A second process on the same port is a mistake, not a way to scale.
+        ("grpc.so_reuseport", 0),
+        ("grpc.enable_channelz", 1),
+        (
+            "grpc.http2.min_ping_interval_without_data_ms",
+            constants.SERVER_MINIMUM_PING_SECONDS * milliseconds,
+        ),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.keepalive_time_ms", constants.CLIENT_KEEPALIVE_SECONDS * milliseconds),
+        ("grpc.keepalive_timeout_ms", constants.KEEPALIVE_TIMEOUT_SECONDS * milliseconds),
+        ("grpc.max_connection_age_ms", constants.MAX_CONNECTION_AGE_SECONDS * milliseconds),
+        (
+            "grpc.max_connection_age_grace_ms",
+            constants.MAX_CONNECTION_AGE_GRACE_SECONDS * milliseconds,
+        ),
+    ]

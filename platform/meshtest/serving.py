@@ -1,0 +1,57 @@
+"""Services behind a real gRPC server on a free port."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from meshkit import log
+from meshkit.client import Channels
+from meshkit.log import Log
+from meshkit.server import MeshServer, Registration
+
+
+class _Everywhere(dict[str, str]):
+    """Gives the same address for every name."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self._address = address
+
+    def __missing__(self, key: str) -> str:
+        return self._address
+
+
+@asynccontextmanager
+async def serving(
+    registrations: Sequence[Registration],
+    *,
+    default_tenant: str | None = "default",
+    caller: str = "service:test",
+    to: Log | None = None,
+) -> AsyncIterator[Channels]:
+    """Serves the registrations, and gives channels that lead there under every name.
+
+    Log lines go to `to`, or nowhere.
+    """
+    server = MeshServer(
+        name="test",
+        address="127.0.0.1:0",
+        registrations=registrations,
+        log=to or log.get("test", stream=io.StringIO()),
+        default_tenant=default_tenant,
+        drain_seconds=1.0,
+    )
+    task = asyncio.create_task(server.serve())
+    started = asyncio.create_task(server.started())
+    await asyncio.wait([task, started], return_when=asyncio.FIRST_COMPLETED)
+    try:
+        if task.done():
+            await task
+        async with Channels(_Everywhere(f"127.0.0.1:{server.port}"), caller=caller) as channels:
+            yield channels
+    finally:
+        started.cancel()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

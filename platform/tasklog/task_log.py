@@ -1,0 +1,155 @@
+"""The log of every task on JetStream: append by compare-and-set, read, follow."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+from agentmesh.coordinator.v1 import task_pb2
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from agentmesh.coordinator.v1.task_pb2 import Task
+from meshkit.bus import Bus, StoredMessage, Subscription
+from meshkit.errors import CorruptData, TaskNotFound
+from tasklog import claim_check, fold, lifecycle, subjects
+
+# After this long without an event a watcher looks for itself: what is
+# published again after storing is not guaranteed to arrive.
+_LOOK_AFTER_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event and the broker's sequence of it, which the next append must name."""
+
+    event: TaskEvent
+    stream_sequence: int
+
+
+class TaskLog:
+    """Reads and writes task logs. Safe to share within one event loop."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def prepare(self) -> None:
+        """Creates the stream, or brings it up to date."""
+        await self._bus.ensure_stream(subjects.stream_spec())
+
+    async def append(self, tenant: str, task_id: str, event: TaskEvent, *, after: int) -> Entry:
+        """Stores `event` if `after` is still the last stream sequence of the task.
+
+        The answer means that the server has stored it.
+
+        Args:
+            tenant: Whose task it is.
+            task_id: The task.
+            event: A completed event; large content is moved to the object store.
+            after: Stream sequence of the task's last event; 0 if it has none.
+
+        Raises:
+            Conflict: The log has moved on.
+            DependencyUnavailable: The broker cannot be reached in time.
+        """
+        await claim_check.check_in(event, self._bus)
+        sequence = await self._bus.append(
+            subjects.of_event(tenant, task_id, event),
+            event.SerializeToString(),
+            expected_last=after,
+            scope=subjects.scope(tenant, task_id),
+        )
+        if event.sequence == 1:
+            event.status.submitted_stream_sequence = sequence
+        return Entry(event, sequence)
+
+    async def last(self, tenant: str, task_id: str) -> Entry | None:
+        """The task's last event, or None where there is no such task."""
+        message = await self._bus.last(subjects.STREAM, subjects.scope(tenant, task_id))
+        return None if message is None else await self._entry(message)
+
+    async def read(
+        self, tenant: str, task_id: str, *, from_stream_sequence: int = 1
+    ) -> AsyncIterator[Entry]:
+        """The task's events as they stand now, oldest first."""
+        async for message in self._bus.read(
+            subjects.STREAM,
+            subjects.scope(tenant, task_id),
+            start_sequence=from_stream_sequence,
+        ):
+            yield await self._entry(message)
+
+    async def task(self, tenant: str, task_id: str) -> Task:
+        """The task as it stands now.
+
+        Raises:
+            TaskNotFound: There is no such task.
+        """
+        last = await self.last(tenant, task_id)
+        if last is None:
+            raise TaskNotFound(f"There is no task {subjects.task_name(tenant, task_id)!r}.")
+        return fold.task_of(await self._first(tenant, task_id, last), last.event)
+
+    async def _first(self, tenant: str, task_id: str, last: Entry) -> TaskEvent:
+        """The submission of the task that `last` belongs to."""
+        if last.event.sequence == 1:
+            return last.event
+        start = last.event.status.submitted_stream_sequence or 1
+        async with contextlib.aclosing(
+            self.read(tenant, task_id, from_stream_sequence=start)
+        ) as entries:
+            async for entry in entries:
+                return entry.event
+        raise CorruptData(f"The submission of {last.event.task} is gone from the log.")
+
+    async def follow(
+        self, tenant: str, task_id: str, *, after_sequence: int
+    ) -> AsyncIterator[TaskEvent]:
+        """Every event after `after_sequence`, without gap or repeat, until the task has ended.
+
+        Raises:
+            TaskNotFound: There is no such task.
+        """
+        # The subscription stands before the log is read, so that nothing falls
+        # between the two; what arrives twice is passed over.
+        async with await self._bus.subscribe(subjects.live(tenant, task_id)) as live:
+            seen, position, exists = after_sequence, 1, False
+            while True:
+                state: task_pb2.TaskState | None = None
+                async for entry in self.read(tenant, task_id, from_stream_sequence=position):
+                    exists, position = True, entry.stream_sequence + 1
+                    state = entry.event.status.state
+                    if entry.event.sequence > seen:
+                        seen = entry.event.sequence
+                        yield entry.event
+                if not exists:
+                    raise TaskNotFound(
+                        f"There is no task {subjects.task_name(tenant, task_id)!r}."
+                    )
+                if state in lifecycle.TERMINAL:
+                    return
+                async for entry in self._live(live, seen):
+                    seen, position = entry.event.sequence, entry.stream_sequence + 1
+                    yield entry.event
+                    if entry.event.status.state in lifecycle.TERMINAL:
+                        return
+
+    async def _live(self, live: Subscription, seen: int) -> AsyncIterator[Entry]:
+        """New events in order; ends at a gap or a silence, when the log has to be read."""
+        while True:
+            try:
+                message = await asyncio.wait_for(anext(live), _LOOK_AFTER_SECONDS)
+            except TimeoutError:
+                return
+            entry = await self._entry(message)
+            if entry.event.sequence > seen + 1:
+                return
+            if entry.event.sequence == seen + 1:
+                seen += 1
+                yield entry
+
+    async def _entry(self, message: StoredMessage) -> Entry:
+        event = TaskEvent.FromString(message.payload)
+        await claim_check.check_out(event, self._bus)
+        if event.sequence == 1:
+            event.status.submitted_stream_sequence = message.sequence
+        return Entry(event, message.sequence)
