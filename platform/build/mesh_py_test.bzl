@@ -1,0 +1,84 @@
+"""A test file, run by pytest.
+
+    load("//platform/build:mesh_py_test.bzl", "mesh_py_test")
+
+    mesh_py_test(
+        name = "task_log_jetstream_test",
+        srcs = ["task_log_jetstream_test.py"],
+        servers = ["nats"],
+        deps = [
+            ":task_log_jetstream",
+            "//platform/meshtest:nats_server",
+        ],
+    )
+
+The files of `srcs` named *_test.py are the ones that pytest collects. `servers`
+names the real servers that the test starts; it finds each in the environment:
+ENVOY, NATS_SERVER, REDIS_SERVER, TRITON_SERVER. No network but loopback.
+"""
+
+load("@rules_python//python:defs.bzl", "py_test")
+load(":import_root.bzl", "import_root")
+
+_RUNNER = "//tools/pytest:runner.py"
+
+_SERVERS = {
+    "envoy": struct(variable = "ENVOY", binary = "@envoy//:envoy"),
+    "nats": struct(variable = "NATS_SERVER", binary = "@nats//:nats-server"),
+    "redis": struct(variable = "REDIS_SERVER", binary = "@redis//:redis-server"),
+    "triton": struct(variable = "TRITON_SERVER", binary = "@triton_env//:tritonserver"),
+}
+
+def mesh_py_test(
+        name,
+        srcs,
+        deps = [],
+        data = [],
+        servers = [],
+        env = {},
+        size = "small",
+        shard_count = None,
+        tags = []):
+    """Declares a test.
+
+    Args:
+      name: the target's name.
+      srcs: its modules.
+      deps: what they import; pytest and its plugins come by themselves.
+      data: files that they read.
+      servers: any of "envoy", "nats", "redis", "triton".
+      env: environment variables, which may name data by $(rootpath).
+      size: "small" (a minute at most), "medium" (five) or "large" (fifteen).
+      shard_count: into how many processes to split the test's cases.
+      tags: Bazel's tags.
+    """
+    chosen = [_SERVERS[server] for server in servers]
+    environment = {
+        server.variable: "$(rootpath %s)" % server.binary
+        for server in chosen
+    }
+    environment.update(env)
+
+    py_test(
+        name = name,
+        size = size,
+        srcs = srcs + [_RUNNER],
+        args = [
+            "%s/%s" % (native.package_name(), src)
+            for src in srcs
+            if src.endswith("_test.py")
+        ],
+        data = data + [server.binary for server in chosen],
+        env = environment,
+        imports = import_root(),
+        # See mesh_py_binary.
+        legacy_create_init = 0,
+        main = _RUNNER,
+        shard_count = shard_count,
+        tags = tags,
+        deps = deps + [
+            "@pypi//:hypothesis",
+            "@pypi//:pytest",
+            "@pypi//:pytest-asyncio",
+        ],
+    )

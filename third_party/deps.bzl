@@ -1,0 +1,27 @@
+"""Every repository that comes from outside: one list for every Bazel.
+
+None is fetched before a target that uses it is built.
+"""
+
+load("//third_party/envoy:envoy.bzl", "envoy")
+load("//third_party/grpcurl:grpcurl.bzl", "grpcurl")
+load("//third_party/nats:nats.bzl", "nats")
+load("//third_party/python:interpreter.bzl", "python_interpreter")
+load("//third_party/python:packages.bzl", "python_packages")
+load("//third_party/redis:redis.bzl", "redis")
+
+def agentmesh_repositories():
+    """Declares the repositories."""
+    python_interpreter(name = "python_local")
+    python_packages(
+        name = "pypi",
+        lock = "//third_party/python:requirements.lock.txt",
+    )
+    python_packages(
+        name = "devtools",
+        lock = "//third_party/python:devtools.lock.txt",
+    )
+    envoy(name = "envoy")
+    nats(name = "nats")
+    redis(name = "redis")
+    grpcurl(name = "grpcurl")

@@ -1,0 +1,69 @@
+"""Run pytest as Bazel wants its tests run: the main of every mesh_py_test.
+
+    runner.py TEST-FILE...
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+
+class Shard:
+    """Keeps one part of the test cases, when Bazel splits a test in several."""
+
+    def __init__(self, index: int, count: int) -> None:
+        self.index = index
+        self.count = count
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Keep every count-th case, so that slow neighbours are spread."""
+        items[:] = items[self.index :: self.count]
+
+
+def plugins(environment: dict[str, str]) -> list[object]:
+    """Return what this run adds to pytest, and tell Bazel that shards work."""
+    status_file = environment.get("TEST_SHARD_STATUS_FILE")
+    if not status_file:
+        return []
+    Path(status_file).touch()
+    return [Shard(int(environment["TEST_SHARD_INDEX"]), int(environment["TEST_TOTAL_SHARDS"]))]
+
+
+def options(environment: dict[str, str]) -> list[str]:
+    """Return pytest's options: results and temporary files go where Bazel says."""
+    chosen = environment.get("TESTBRIDGE_TEST_ONLY")
+    return [
+        "--import-mode=importlib",
+        "--rootdir=.",
+        "--strict-markers",
+        "-pno:cacheprovider",
+        "-oasyncio_mode=auto",
+        "-oasyncio_default_fixture_loop_scope=function",
+        f"--junitxml={environment['XML_OUTPUT_FILE']}",
+        f"--basetemp={environment['TEST_TMPDIR']}/pytest",
+        *([f"-k{chosen}"] if chosen else []),
+    ]
+
+
+def main(files: list[str]) -> int:
+    """Run the files and return the exit status."""
+    # Bazel names files relative to the folder that a test starts in, and a test
+    # may start its server in another one.
+    for variable, value in os.environ.items():
+        if value.startswith("external/"):
+            os.environ[variable] = os.path.abspath(value)
+
+    environment = dict(os.environ)
+    status = pytest.main([*options(environment), *files], plugins=plugins(environment))
+
+    # A filter or a shard may leave nothing to do; a whole test must not.
+    partial = "TESTBRIDGE_TEST_ONLY" in environment or "TEST_TOTAL_SHARDS" in environment
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED and partial:
+        return 0
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
