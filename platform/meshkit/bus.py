@@ -1,0 +1,262 @@
+"""Streams, queues and signals on NATS JetStream, with the rules that keep them safe."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Final, Self
+
+from agentmesh.common.v1 import conversation_pb2
+from meshkit import bus_reader
+from meshkit.bus_blobs import Blobs
+from meshkit.bus_consumer import Consumption
+from meshkit.bus_delivery import Delivery
+from meshkit.bus_link import Link
+from meshkit.bus_messages import ConsumerSpec, StoredMessage, StreamSpec
+from meshkit.bus_publisher import Publisher, api_error
+from meshkit.bus_subscription import Subscription
+from meshkit.errors import DependencyUnavailable
+from meshkit.ids import RandomIds
+from meshkit.log import Log
+
+__all__ = ["Bus", "ConsumerSpec", "Delivery", "StoredMessage", "StreamSpec", "Subscription"]
+
+_NANOSECONDS: Final = 1_000_000_000
+_NAME_IN_USE: Final = 10058
+_STREAM_NOT_FOUND: Final = 10059
+
+
+class Bus:
+    """One connection to NATS. An async context manager; it reconnects for ever."""
+
+    def __init__(self, link: Link, *, replicas: int, log: Log | None) -> None:
+        self._link: Final = link
+        self._replicas: Final = replicas
+        self._log: Final = log
+        self._publisher: Final = Publisher(link, lambda *what: bus_reader.read(link, *what, 256))
+        self._blobs: Final = Blobs(self, RandomIds())
+        self._consumptions: set[Consumption] = set()
+
+    @classmethod
+    async def connect(
+        cls, url: str, *, name: str, replicas: int = 1, log: Log | None = None
+    ) -> Self:
+        """Connects. `replicas`: on how many servers of a cluster streams are kept."""
+        return cls(await Link.open(url, name=name, log=log), replicas=replicas, log=log)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the connection, after what was sent has left."""
+        await self._link.close()
+
+    @property
+    def name(self) -> str:
+        """What health checks call it."""
+        return "nats"
+
+    async def check(self) -> None:
+        """Raises DependencyUnavailable while there is no connection; asks nobody."""
+        if not self._link.is_up:
+            raise DependencyUnavailable(
+                "There is no connection to NATS.", metadata={"dependency": "nats"}
+            )
+
+    async def ensure_stream(self, spec: StreamSpec) -> None:
+        """Creates the stream, or updates it to the spec."""
+        config = _stream_config(spec, self._replicas)
+        answer = await self._link.ask_json(f"$JS.API.STREAM.CREATE.{spec.name}", config)
+        if answer.get("error", {}).get("err_code") == _NAME_IN_USE:
+            answer = await self._link.ask_json(f"$JS.API.STREAM.UPDATE.{spec.name}", config)
+        if "error" in answer:
+            raise api_error(answer["error"], f"create stream {spec.name}")
+
+    async def append(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        expected_last: int,
+        scope: str | None = None,
+        headers: Mapping[str, str] = {},
+    ) -> int:
+        """Stores a message if nobody else did; the stream sequence.
+
+        Conflict unless the last sequence over `scope` (a subject filter; the
+        subject itself where None) is `expected_last`, 0 for none yet. Repeated
+        until the server answers, within the caller's deadline; what was stored
+        and whose acknowledgement was lost is recognised and counts as stored.
+        DependencyUnavailable leaves open whether it was stored.
+        """
+        return await self._publisher.append(subject, payload, expected_last, scope, headers)
+
+    async def publish(
+        self, subject: str, payload: bytes, *, message_id: str, headers: Mapping[str, str] = {}
+    ) -> int:
+        """Stores a message once per `message_id` within the stream's window; its sequence."""
+        return await self._publisher.publish(subject, payload, message_id, headers)
+
+    async def last(self, stream: str, subject_filter: str) -> StoredMessage | None:
+        """The last message of all subjects that the filter matches."""
+        return await bus_reader.last(self._link, stream, subject_filter)
+
+    async def read(
+        self, stream: str, subject_filter: str, *, start_sequence: int = 1, batch: int = 256
+    ) -> AsyncIterator[StoredMessage]:
+        """The messages that the filter matches, up to the stream's present end."""
+        async with aclosing(
+            bus_reader.read(self._link, stream, subject_filter, start_sequence, batch)
+        ) as messages:
+            async for message in messages:
+                yield message
+
+    async def purge(self, stream: str, subject_filter: str) -> int:
+        """Removes the messages that the filter matches; how many they were."""
+        answer = await self._link.ask_json(
+            f"$JS.API.STREAM.PURGE.{stream}", {"filter": subject_filter}
+        )
+        if "error" in answer:
+            raise api_error(answer["error"], f"purge {subject_filter}")
+        return int(answer.get("purged", 0))
+
+    async def stream_info(self, stream: str) -> dict[str, Any] | None:
+        """What the server says of the stream: its `config` and `state`; None where it is missing."""
+        answer = await self._link.ask_json(f"$JS.API.STREAM.INFO.{stream}", {})
+        if answer.get("error", {}).get("err_code") == _STREAM_NOT_FOUND:
+            return None
+        if "error" in answer:
+            raise api_error(answer["error"], f"look at stream {stream}")
+        return answer
+
+    async def consumer_info(self, stream: str, durable: str) -> dict[str, Any]:
+        """What the server says of the consumer, such as `num_pending`, the queue's depth."""
+        answer = await self._link.ask_json(f"$JS.API.CONSUMER.INFO.{stream}.{durable}", {})
+        if "error" in answer:
+            raise api_error(answer["error"], f"look at consumer {durable}")
+        return answer
+
+    async def ensure_consumer(self, spec: ConsumerSpec) -> None:
+        """Creates the consumer, or updates it to the spec. `consume` does so by itself."""
+        answer = await self._link.ask_json(
+            f"$JS.API.CONSUMER.CREATE.{spec.stream}.{spec.durable}", _consumer_config(spec)
+        )
+        if "error" in answer:
+            raise api_error(answer["error"], f"create consumer {spec.durable}")
+
+    async def consume(
+        self, spec: ConsumerSpec, *, max_in_flight: Callable[[], int] | int
+    ) -> AsyncIterator[Delivery]:
+        """Deliveries of a durable consumer, for as long as it is iterated.
+
+        At most `max_in_flight` are out: pulled, and neither settled nor expired.
+        A limit that is a function is asked again whenever a delivery of this
+        bus is settled, and every few seconds.
+        """
+
+        def fixed() -> int:
+            assert isinstance(max_in_flight, int)
+            return max_in_flight
+
+        consumption = Consumption(
+            self._link,
+            spec,
+            set_up=lambda: self.ensure_consumer(spec),
+            max_in_flight=max_in_flight if callable(max_in_flight) else fixed,
+            settled=self.nudge,
+            log=self._log,
+        )
+        await consumption.open()
+        self._consumptions.add(consumption)
+        try:
+            while True:
+                yield await consumption.next()
+        finally:
+            self._consumptions.discard(consumption)
+            await consumption.close()
+
+    def nudge(self) -> None:
+        """Has every consumer look again whether it has room; for limits that changed elsewhere."""
+        for each in self._consumptions:
+            each.nudge()
+
+    async def subscribe(
+        self, subject: str, *, max_waiting: int = 8192, raise_on_gap: bool = False
+    ) -> Subscription:
+        """Plain messages from now on. Close it at the end."""
+        subscription = Subscription(
+            self._link, subject, max_waiting=max_waiting, raise_on_gap=raise_on_gap
+        )
+        await subscription.open()
+        return subscription
+
+    async def signal(
+        self, subject: str, payload: bytes, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Sends a plain message to whoever listens now. Nobody keeps it."""
+        await self._link.tell(subject, payload, headers)
+
+    async def ensure_blobs(
+        self, *, max_age_seconds: float | None = None, max_bytes: int | None = None
+    ) -> None:
+        """Creates or updates the bucket of blobs. The first `put_blob` does, without limits."""
+        await self._blobs.ensure(max_age_seconds=max_age_seconds, max_bytes=max_bytes)
+
+    async def put_blob(self, content: bytes, media_type: str) -> conversation_pb2.BlobRef:
+        """Stores content under its SHA-256; what is there already is not stored again."""
+        return await self._blobs.put(content, media_type)
+
+    async def get_blob(self, reference: conversation_pb2.BlobRef) -> bytes:
+        """The content; CorruptData where it is missing or damaged."""
+        return await self._blobs.get(reference)
+
+    async def delete_blob(self, digest: str) -> None:
+        """Removes content, if it is there."""
+        await self._blobs.delete(digest)
+
+
+def _stream_config(spec: StreamSpec, replicas: int) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "name": spec.name,
+        "description": spec.description,
+        "subjects": list(spec.subjects),
+        "retention": "workqueue" if spec.retention == "work_queue" else "limits",
+        "storage": "file",
+        "discard": "new" if spec.refuse_when_full else "old",
+        "num_replicas": replicas,
+        "max_age": round((spec.max_age_seconds or 0) * _NANOSECONDS),
+        "max_bytes": spec.max_bytes or -1,
+        "max_msgs": -1,
+        "max_msgs_per_subject": spec.max_messages_per_subject or -1,
+        "duplicate_window": round(spec.duplicate_window_seconds * _NANOSECONDS),
+        "allow_direct": spec.allow_direct,
+        "allow_rollup_hdrs": spec.allow_rollup,
+    }
+    if spec.republish is not None:
+        config["republish"] = {"src": spec.republish[0], "dest": spec.republish[1]}
+    return config
+
+
+def _consumer_config(spec: ConsumerSpec) -> dict[str, Any]:
+    return {
+        "stream_name": spec.stream,
+        "config": {
+            "durable_name": spec.durable,
+            "name": spec.durable,
+            "description": spec.description,
+            "deliver_policy": "all",
+            "ack_policy": "explicit",
+            "replay_policy": "instant",
+            "filter_subject": spec.subject_filter,
+            "ack_wait": round(spec.acknowledge_wait_seconds * _NANOSECONDS),
+            "max_deliver": spec.max_deliver,
+            "max_ack_pending": spec.max_acknowledge_pending,
+        },
+    }
