@@ -5,7 +5,7 @@ that every writer (coordinator, executor) and every reader (audit, read model)
 comes to the same state from the same events.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -94,7 +94,7 @@ def advance(
     time: datetime,
     state: task_pb2.TaskState | None = None,
     usage: usage_pb2.Usage | None = None,
-    note: task_pb2.TaskNote | None = None,
+    notes: Sequence[task_pb2.TaskNote] = (),
 ) -> TaskEvent:
     """Completes `event` (its kind, task and writer are set) as the one after `status`.
 
@@ -105,15 +105,17 @@ def advance(
         time: When it happened.
         state: The state after it, where the kind allows more than one.
         usage: What it consumed.
-        note: What the reader of the result should know of it.
+        notes: What the reader of the result should know of it.
 
     Raises:
         TaskStateError: The event cannot happen now.
     """
     kind = event.WhichOneof("kind")
     assert kind is not None, "an event says what happened"
-    allowed = TRANSITIONS[kind].after
-    after = state if state is not None else next(iter(allowed))
+    if state is None:
+        (after,) = TRANSITIONS[kind].after
+    else:
+        after = state
     check(kind, status.state, after)
 
     event.sequence = sequence
@@ -136,8 +138,7 @@ def advance(
     if usage is not None:
         event.usage.CopyFrom(usage)
         add_usage(new.usage, usage)
-    if note is not None:
-        new.notes.append(note)
+    new.notes.extend(notes)
     if after in TERMINAL and not new.HasField("end_time"):
         new.end_time.CopyFrom(event.time)
     return event

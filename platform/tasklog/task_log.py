@@ -111,7 +111,8 @@ class TaskLog:
         """
         # The subscription stands before the log is read, so that nothing falls
         # between the two; what arrives twice is passed over.
-        async with await self._bus.subscribe(subjects.live(tenant, task_id)) as live:
+        live = await self._bus.subscribe(subjects.live(tenant, task_id))
+        try:
             seen, position, exists = after_sequence, 1, False
             while True:
                 state: task_pb2.TaskState | None = None
@@ -127,13 +128,15 @@ class TaskLog:
                     )
                 if state in lifecycle.TERMINAL:
                     return
-                async for entry in self._live(live, seen):
+                async for entry in self._new_entries(live, seen):
                     seen, position = entry.event.sequence, entry.stream_sequence + 1
                     yield entry.event
                     if entry.event.status.state in lifecycle.TERMINAL:
                         return
+        finally:
+            await live.close()
 
-    async def _live(self, live: Subscription, seen: int) -> AsyncIterator[Entry]:
+    async def _new_entries(self, live: Subscription, seen: int) -> AsyncIterator[Entry]:
         """New events in order; ends at a gap or a silence, when the log has to be read."""
         while True:
             try:

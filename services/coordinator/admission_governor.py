@@ -1,0 +1,63 @@
+"""Admission by the cost governor: a tenant whose budget is spent submits nothing."""
+
+from collections import OrderedDict
+from typing import Final
+
+from agentmesh.governor.v1 import cost_governor_service_pb2, cost_governor_service_pb2_grpc
+from meshkit import deadline
+from meshkit.clock import Clock
+from meshkit.errors import BudgetExhausted, DeadlineExceeded, DependencyUnavailable
+from meshkit.mesh_error import QuotaViolation
+
+_TIMEOUT_SECONDS: Final = 0.5
+# Every model call is admitted by itself; this only keeps tasks from queueing
+# that could not make a single one, so a second-old answer will do.
+_KEPT_SECONDS: Final = 1.0
+_KEPT_TENANTS: Final = 10_000
+
+
+class GovernorAdmission:
+    """An Admission that remembers each tenant's answer for a second."""
+
+    def __init__(
+        self, governor: cost_governor_service_pb2_grpc.CostGovernorServiceAsyncStub, clock: Clock
+    ) -> None:
+        self._governor = governor
+        self._clock = clock
+        self._kept: OrderedDict[str, tuple[float, BudgetExhausted | None]] = OrderedDict()
+
+    async def check(self, tenant: str) -> None:
+        """Returns if the tenant may spend; BudgetExhausted otherwise.
+
+        A governor that cannot be reached stops nobody here: model calls have
+        their own admission.
+        """
+        kept = self._kept.get(tenant)
+        if kept is None or kept[0] < self._clock.monotonic_seconds():
+            kept = (self._clock.monotonic_seconds() + _KEPT_SECONDS, await self._ask(tenant))
+            self._kept[tenant] = kept
+            self._kept.move_to_end(tenant)
+            if len(self._kept) > _KEPT_TENANTS:
+                self._kept.popitem(last=False)
+        if kept[1] is not None:
+            raise kept[1]
+
+    async def _ask(self, tenant: str) -> BudgetExhausted | None:
+        try:
+            spend = await self._governor.GetSpend(
+                cost_governor_service_pb2.GetSpendRequest(parent=f"tenants/{tenant}"),
+                timeout=deadline.timeout_for(_TIMEOUT_SECONDS),
+            )
+        except (DependencyUnavailable, DeadlineExceeded):
+            return None
+        for window, name in ((spend.day, "day"), (spend.month, "month")):
+            if window.limit_micros and window.spent_micros >= window.limit_micros:
+                budget = f"tenants/{tenant}/budgets/tenant-{name}"
+                resets_at = window.resets_at.ToJsonString()
+                return BudgetExhausted(
+                    f"The budget {budget} of {window.limit_micros / 1e6:.2f} USD is spent."
+                    f" It starts again at {resets_at}.",
+                    metadata={"budget": budget, "resets_at": resets_at},
+                    quota=[QuotaViolation(budget, "spent")],
+                )
+        return None

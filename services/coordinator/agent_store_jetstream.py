@@ -1,0 +1,64 @@
+"""Agents on a JetStream stream of their own: one subject an agent, one message a version."""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from agentmesh.coordinator.v1.agent_service_pb2 import Agent
+from meshkit.bus import Bus, StreamSpec
+
+_STREAM: Final = "AGENTS"
+_REQUEST_ID: Final = "Agentmesh-Request-Id"
+
+
+class JetStreamAgentStore:
+    """An AgentStore. The messages of a subject are the versions, in order."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def prepare(self) -> None:
+        """Creates the stream, or brings it up to date."""
+        await self._bus.ensure_stream(
+            StreamSpec(
+                name=_STREAM,
+                subjects=("agent.*.*",),
+                max_age_seconds=None,
+                max_bytes=None,
+                duplicate_window_seconds=120,
+                republish=None,
+                description="Every version of every agent. Append with compare-and-set only.",
+            )
+        )
+
+    async def create(self, tenant: str, agent_id: str, agent: Agent, request_id: str) -> None:
+        """Stores version 1; Conflict if the agent exists."""
+        await self._bus.append(
+            f"agent.{tenant}.{agent_id}",
+            agent.SerializeToString(),
+            expected_last=0,
+            headers={_REQUEST_ID: request_id} if request_id else {},
+        )
+
+    async def get(self, tenant: str, agent_id: str) -> tuple[Agent, str] | None:
+        """The newest version, and the request id that made it."""
+        message = await self._bus.last(_STREAM, f"agent.{tenant}.{agent_id}")
+        if message is None:
+            return None
+        return Agent.FromString(message.payload), message.headers.get(_REQUEST_ID, "")
+
+    async def version(self, tenant: str, agent_id: str, version: int) -> Agent | None:
+        """One version."""
+        async for message in self._bus.read(_STREAM, f"agent.{tenant}.{agent_id}"):
+            agent = Agent.FromString(message.payload)
+            if agent.version == version:
+                return agent
+        return None
+
+    async def list(self, tenant: str) -> AsyncIterator[Agent]:
+        """The newest version of each agent."""
+        newest: dict[str, Agent] = {}
+        async for message in self._bus.read(_STREAM, f"agent.{tenant}.*"):
+            agent = Agent.FromString(message.payload)
+            newest[agent.name] = agent
+        for agent in newest.values():
+            yield agent

@@ -1,0 +1,181 @@
+"""Requests, checked: every field that is wrong is named."""
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from google.protobuf.message import Message as Proto
+
+from agentmesh.common.v1 import tier_pb2
+from agentmesh.coordinator.v1 import task_event_pb2
+from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec
+from agentmesh.coordinator.v1.task_pb2 import Task
+from meshkit import identity, names
+from meshkit.errors import InvalidField, TooLarge, Violation
+
+_MAX_LABELS: Final = 64
+_LABEL_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
+_MAX_LABEL_VALUE: Final = 255
+_MAX_REQUEST_ID: Final = 128
+_MAX_STEPS: Final = 1000
+_MAX_INSTRUCTIONS_BYTES: Final = 64 * 1024
+_TASK_TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_MAX_TIME_LIMIT_SECONDS: Final = 86_400
+# What executors can run; unspecified means REACT.
+_PATTERNS: Final = frozenset(
+    {
+        task_event_pb2.AGENT_PATTERN_UNSPECIFIED,
+        task_event_pb2.AGENT_PATTERN_REACT,
+        task_event_pb2.AGENT_PATTERN_SINGLE_SHOT,
+    }
+)
+
+
+def tenant(parent: str, *, field: str = "parent") -> str:
+    """The tenant of `tenants/{tenant}`, which must be the caller's own."""
+    (name,) = names.TENANT.parse(parent, field=field)
+    identity.require_tenant(parent)
+    return name
+
+
+def task_name(name: str) -> tuple[str, str]:
+    """Tenant and task id of a task's name, which must be of the caller's own tenant."""
+    owner, task_id = names.TASK.parse(name, field="name")
+    identity.require_tenant(name)
+    return owner, task_id
+
+
+def request_id(value: str) -> str:
+    """A request id of acceptable length; may be empty."""
+    if len(value) > _MAX_REQUEST_ID:
+        raise InvalidField("request_id", f"must be at most {_MAX_REQUEST_ID} characters")
+    return value
+
+
+def task(requested: Task, *, max_input_bytes: int) -> Task:
+    """What the caller asked for, with output-only fields dropped.
+
+    Raises:
+        InvalidField: With every violation found.
+        TooLarge: The input is beyond `max_input_bytes`.
+    """
+    if requested.input.ByteSize() > max_input_bytes:
+        raise TooLarge(
+            f"task.input is {requested.input.ByteSize():,} bytes; the limit is"
+            f" {max_input_bytes:,}. Put large texts into documents instead.",
+            metadata={
+                "limit_bytes": str(max_input_bytes),
+                "size_bytes": str(requested.input.ByteSize()),
+            },
+            violations=[Violation("task.input", f"must be at most {max_input_bytes} bytes")],
+        )
+    violations = [*_task_violations(requested)]
+    if violations:
+        raise InvalidField.many(violations)
+    accepted = Task(
+        agent=requested.agent,
+        lane=requested.lane,
+        priority=requested.priority,
+        session=requested.session,
+        labels=requested.labels,
+        parent_task=requested.parent_task,
+        budget_micros=requested.budget_micros,
+        task_type=requested.task_type,
+    )
+    accepted.input.CopyFrom(requested.input)
+    if requested.HasField("time_limit"):
+        accepted.time_limit.CopyFrom(requested.time_limit)
+    return accepted
+
+
+def _task_violations(requested: Task) -> list[Violation]:
+    found: list[Violation] = []
+
+    def wrong(field: str, description: str) -> None:
+        found.append(Violation(f"task.{field}", description))
+
+    if not requested.input.text.strip() and not requested.input.HasField("data"):
+        wrong("input", "must have text or data: say what the agent should do")
+    if "\x00" in requested.input.text:
+        wrong("input.text", "must not contain NUL characters")
+    if requested.lane not in tier_pb2.Lane.values():
+        wrong("lane", "must be LANE_INTERACTIVE, LANE_STANDARD or LANE_BATCH")
+    if not 0 <= requested.priority <= 9:
+        wrong("priority", "must be from 0 to 9")
+    if requested.session and not names.SESSION.matches(f"tenants/t/sessions/{requested.session}"):
+        wrong("session", "must be 1 to 128 letters, digits or any of _ ~ : -, no sign first")
+    if requested.task_type and not _TASK_TYPE.fullmatch(requested.task_type):
+        wrong("task_type", "must be 1 to 63 letters, digits or any of - _ .")
+    if len(requested.labels) > _MAX_LABELS:
+        wrong("labels", f"must be at most {_MAX_LABELS}, not {len(requested.labels)}")
+    else:
+        for key, value in requested.labels.items():
+            if not _LABEL_KEY.fullmatch(key):
+                wrong(f"labels[{key[:80]!r}]", "must be 1 to 63 letters, digits or any of . _ / -")
+            if len(value) > _MAX_LABEL_VALUE:
+                wrong(f"labels[{key[:80]!r}]", f"must be at most {_MAX_LABEL_VALUE} characters")
+    if requested.parent_task and not names.TASK.matches(requested.parent_task):
+        wrong("parent_task", f"must look like {names.TASK.template!r}")
+    if requested.budget_micros < 0:
+        wrong("budget_micros", "must not be negative")
+    if requested.HasField("time_limit"):
+        limit = requested.time_limit.ToTimedelta().total_seconds()
+        if not 0 < limit <= _MAX_TIME_LIMIT_SECONDS:
+            wrong("time_limit", f"must be over 0 s and at most {_MAX_TIME_LIMIT_SECONDS} s")
+    return found
+
+
+def agent_spec(spec: AgentSpec) -> AgentSpec:
+    """A spec as an agent may have it.
+
+    Raises:
+        InvalidField: With every violation found.
+        TooLarge: The instructions are beyond 64 KiB.
+    """
+    size = len(spec.instructions.encode())
+    if size > _MAX_INSTRUCTIONS_BYTES:
+        raise TooLarge(
+            f"spec.instructions is {size:,} bytes; the limit is {_MAX_INSTRUCTIONS_BYTES:,}.",
+            metadata={"limit_bytes": str(_MAX_INSTRUCTIONS_BYTES), "size_bytes": str(size)},
+        )
+    found: list[Violation] = []
+    if not spec.instructions.strip():
+        found.append(Violation("spec.instructions", "must say what the agent is for"))
+    if not 0 <= spec.max_steps <= _MAX_STEPS:
+        found.append(Violation("spec.max_steps", f"must be from 1 to {_MAX_STEPS}, or 0 for 16"))
+    if spec.lane not in tier_pb2.Lane.values():
+        found.append(Violation("spec.lane", f"must be one of {', '.join(tier_pb2.Lane.keys())}"))
+    if spec.pattern not in _PATTERNS:
+        found.append(
+            Violation(
+                "spec.pattern",
+                "must be AGENT_PATTERN_REACT or AGENT_PATTERN_SINGLE_SHOT in this version",
+            )
+        )
+    if found:
+        raise InvalidField.many(found)
+    accepted = AgentSpec()
+    accepted.CopyFrom(spec)
+    accepted.ClearField("name")
+    return accepted
+
+
+def sequence(value: int, *, field: str) -> int:
+    """A sequence number; InvalidField below 0."""
+    if value < 0:
+        raise InvalidField(field, "must not be negative")
+    return value
+
+
+def time(message: Proto, field: str) -> datetime | None:
+    """A Timestamp field of `message`, where it is set."""
+    if not message.HasField(field):
+        return None
+    return getattr(message, field).ToDatetime(tzinfo=UTC)
+
+
+def agent_filter(parent: str, wanted: str) -> str:
+    """The full name of an agent to filter by; may be empty."""
+    if not wanted or "/" in wanted:
+        return wanted
+    return f"{parent}/agents/{wanted}"

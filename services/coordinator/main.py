@@ -1,0 +1,91 @@
+"""The coordinator's composition root."""
+
+import functools
+
+from agentmesh.coordinator.v1 import agent_service_pb2_grpc, coordinator_service_pb2_grpc
+from agentmesh.governor.v1 import cost_governor_service_pb2_grpc
+from meshkit.bus import ConsumerSpec
+from meshkit.server import Registration
+from meshkit.service import Resources, Service, serve_program
+from services.coordinator.admission_governor import GovernorAdmission
+from services.coordinator.agent_service import AgentServicer
+from services.coordinator.agent_store_jetstream import JetStreamAgentStore
+from services.coordinator.agents import Agents
+from services.coordinator.cancel_signal_nats import NatsCancelSignal
+from services.coordinator.coordinator import Coordinator
+from services.coordinator.projector import project
+from services.coordinator.read_model_sqlite import open_sqlite
+from services.coordinator.service import CoordinatorServicer
+from services.coordinator.settings import CoordinatorSettings, Settings
+from tasklog import subjects
+from tasklog.task_log import TaskLog
+
+# Repeats are harmless to the projector, and redelivery is only after a crash.
+_PROJECTOR_WAIT_SECONDS = 30.0
+_PROJECTOR_WINDOW = 512
+
+
+async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
+    """Makes the coordinator and its agents from what the process offers."""
+    bus = resources.bus
+    log = TaskLog(bus)
+    await log.prepare()
+    store = JetStreamAgentStore(bus)
+    await store.prepare()
+    agents = Agents(store, resources.clock)
+    read_model = await open_sqlite(
+        resources.data_dir / "coordinator" / "tasks.sqlite", resources.ids, resources.stack
+    )
+    coordinator = Coordinator(
+        log=log,
+        agents=agents,
+        admission=GovernorAdmission(
+            cost_governor_service_pb2_grpc.CostGovernorServiceStub(
+                resources.channels.get("governor")
+            ),
+            resources.clock,
+        ),
+        cancel_signal=NatsCancelSignal(bus),
+        clock=resources.clock,
+        ids=resources.ids,
+        writer=f"coordinator/{resources.ids.new()}",
+        settings=settings,
+    )
+    deliveries = bus.consume(
+        ConsumerSpec(
+            stream=subjects.STREAM,
+            durable=f"projector-{read_model.identity}",
+            subject_filter=subjects.ALL_EVENTS,
+            acknowledge_wait_seconds=_PROJECTOR_WAIT_SECONDS,
+            max_deliver=-1,
+            max_acknowledge_pending=_PROJECTOR_WINDOW * 2,
+            description="Carries events into the coordinator's read model.",
+        ),
+        max_in_flight=_PROJECTOR_WINDOW,
+    )
+    return Service(
+        registrations=(
+            Registration(
+                service_name="agentmesh.coordinator.v1.CoordinatorService",
+                add=coordinator_service_pb2_grpc.add_CoordinatorServiceServicer_to_server,
+                servicer=CoordinatorServicer(coordinator, read_model, bus, settings),
+                dependencies=(bus,),
+            ),
+            Registration(
+                service_name="agentmesh.coordinator.v1.AgentService",
+                add=agent_service_pb2_grpc.add_AgentServiceServicer_to_server,
+                servicer=AgentServicer(agents),
+                dependencies=(bus,),
+            ),
+        ),
+        background=(functools.partial(project, deliveries, read_model),),
+    )
+
+
+def main() -> None:
+    """Runs the coordinator as a process of its own."""
+    serve_program("coordinator", Settings, lambda resources, s: build(resources, s.coordinator))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""CoordinatorService: decodes, calls the coordinator, encodes."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
+from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceServicer
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from meshkit.bus import Bus
+from meshkit.errors import InvalidPageToken
+from services.coordinator import convert, page_token
+from services.coordinator.coordinator import Coordinator
+from services.coordinator.read_model import ReadModel, TaskFilter
+from services.coordinator.settings import CoordinatorSettings
+from services.coordinator.updates import with_deltas
+
+# grpc.aio's context has one type parameter pair per method; nothing here uses them.
+_Context = Any
+
+
+class CoordinatorServicer(CoordinatorServiceServicer):
+    """The coordinator at the wire."""
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        read_model: ReadModel,
+        bus: Bus,
+        settings: CoordinatorSettings,
+    ) -> None:
+        self._coordinator = coordinator
+        self._read_model = read_model
+        self._bus = bus
+        self._settings = settings
+
+    async def SubmitTask(
+        self, request: pb.SubmitTaskRequest, context: _Context
+    ) -> pb.SubmitTaskResponse:
+        tenant = convert.tenant(request.parent)
+        task = convert.task(request.task, max_input_bytes=self._settings.max_input_bytes)
+        request_id = convert.request_id(request.request_id)
+        return pb.SubmitTaskResponse(task=await self._coordinator.submit(tenant, task, request_id))
+
+    async def RunTask(
+        self, request: pb.RunTaskRequest, context: _Context
+    ) -> AsyncIterator[pb.RunTaskResponse]:
+        tenant = convert.tenant(request.parent)
+        task = convert.task(request.task, max_input_bytes=self._settings.max_input_bytes)
+        request_id = convert.request_id(request.request_id)
+        accepted = await self._coordinator.submit(tenant, task, request_id)
+        yield pb.RunTaskResponse(task=accepted)
+        _, task_id = convert.task_name(accepted.name)
+        events = self._coordinator.follow(tenant, task_id, after_sequence=0)
+        async with aclosing(with_deltas(self._bus, tenant, task_id, events)) as updates:
+            async for update in updates:
+                if isinstance(update, TaskEvent):
+                    yield pb.RunTaskResponse(event=update)
+                else:
+                    yield pb.RunTaskResponse(delta=update)
+        yield pb.RunTaskResponse(task=await self._coordinator.get(tenant, task_id))
+
+    async def GetTask(self, request: pb.GetTaskRequest, context: _Context) -> pb.GetTaskResponse:
+        tenant, task_id = convert.task_name(request.name)
+        return pb.GetTaskResponse(task=await self._coordinator.get(tenant, task_id))
+
+    async def ListTasks(
+        self, request: pb.ListTasksRequest, context: _Context
+    ) -> pb.ListTasksResponse:
+        wanted = _filter(request)
+        query = page_token.query_of(request)
+        page = await self._read_model.list(
+            wanted,
+            position=page_token.decode(query, request.page_token),
+            limit=page_token.page_size(request.page_size, default=50),
+        )
+        following = page_token.encode(query, page.next_position) if page.next_position else ""
+        return pb.ListTasksResponse(tasks=page.tasks, next_page_token=following)
+
+    async def CancelTask(
+        self, request: pb.CancelTaskRequest, context: _Context
+    ) -> pb.CancelTaskResponse:
+        tenant, task_id = convert.task_name(request.name)
+        task = await self._coordinator.cancel(tenant, task_id, request.reason)
+        return pb.CancelTaskResponse(task=task)
+
+    async def WatchTask(
+        self, request: pb.WatchTaskRequest, context: _Context
+    ) -> AsyncIterator[pb.WatchTaskResponse]:
+        tenant, task_id = convert.task_name(request.name)
+        after = convert.sequence(request.after_sequence, field="after_sequence")
+        events = self._coordinator.follow(tenant, task_id, after_sequence=after)
+        if not request.include_deltas:
+            async for event in events:
+                yield pb.WatchTaskResponse(event=event)
+            return
+        async with aclosing(with_deltas(self._bus, tenant, task_id, events)) as updates:
+            async for update in updates:
+                if isinstance(update, TaskEvent):
+                    yield pb.WatchTaskResponse(event=update)
+                else:
+                    yield pb.WatchTaskResponse(delta=update)
+
+    async def ListTaskEvents(
+        self, request: pb.ListTaskEventsRequest, context: _Context
+    ) -> pb.ListTaskEventsResponse:
+        tenant, task_id = convert.task_name(request.name)
+        query = page_token.query_of(request)
+        limit = page_token.page_size(request.page_size, default=100)
+        position = page_token.decode(query, request.page_token) or "1"
+        if not position.isdecimal():
+            raise InvalidPageToken("page_token is not one that this method gave.")
+        entries = await self._coordinator.events(
+            tenant, task_id, from_stream_sequence=int(position), limit=limit + 1
+        )
+        following = (
+            page_token.encode(query, str(entries[limit].stream_sequence))
+            if len(entries) > limit
+            else ""
+        )
+        events = [entry.event for entry in entries[:limit]]
+        return pb.ListTaskEventsResponse(events=events, next_page_token=following)
+
+
+def _filter(request: pb.ListTasksRequest) -> TaskFilter:
+    return TaskFilter(
+        tenant=convert.tenant(request.parent),
+        states=tuple(request.states),
+        agent=convert.agent_filter(request.parent, request.agent),
+        session=request.session,
+        lane=request.lane,
+        labels=dict(request.labels),
+        created_after=convert.time(request, "created_after"),
+        created_before=convert.time(request, "created_before"),
+    )

@@ -1,0 +1,127 @@
+"""One task's log in the hands of the executor that owns the task."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, Protocol
+
+from agentmesh.common.v1 import usage_pb2
+from agentmesh.coordinator.v1 import task_pb2
+from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec, TaskEvent, TaskStatus
+from agentmesh.coordinator.v1.task_pb2 import Task, TaskNote
+from meshkit.clock import Clock
+from meshkit.errors import Conflict, Fenced
+from tasklog import lifecycle
+from tasklog.task_log import Entry
+
+
+class Log(Protocol):
+    """The event log of every task."""
+
+    async def append(self, tenant: str, task_id: str, event: TaskEvent, *, after: int) -> Entry: ...
+    def read(
+        self, tenant: str, task_id: str, *, from_stream_sequence: int = 1
+    ) -> AsyncIterator[Entry]: ...
+
+
+class CancelRequestedError(Exception):
+    """Somebody asked for the task to stop. Not an error of anything."""
+
+
+class Journal:
+    """Appends to one task's log for as long as this executor owns the task.
+
+    Every append names the event before it, so an executor that lost its task
+    to another one cannot write: it is Fenced.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        clock: Clock,
+        writer: str,
+        tenant: str,
+        task_id: str,
+        history: Sequence[Entry],
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        self._writer = writer
+        self.tenant: Final = tenant
+        self.task_id: Final = task_id
+        self._events = [entry.event for entry in history]
+        self._last = history[-1]
+
+    @property
+    def task(self) -> Task:
+        """The task as it was submitted."""
+        return self._events[0].submitted.task
+
+    @property
+    def agent(self) -> AgentSpec:
+        """The agent version that it runs."""
+        return self._events[0].submitted.agent
+
+    @property
+    def events(self) -> Sequence[TaskEvent]:
+        """The log so far."""
+        return self._events
+
+    @property
+    def status(self) -> TaskStatus:
+        """The task's status after the last event."""
+        return self._last.event.status
+
+    def event(self) -> TaskEvent:
+        """A new event without a kind, to be filled in and appended."""
+        return lifecycle.new_event(self.task.name, self._writer)
+
+    async def append(
+        self,
+        event: TaskEvent,
+        *,
+        state: task_pb2.TaskState | None = None,
+        usage: usage_pb2.Usage | None = None,
+        notes: Sequence[TaskNote] = (),
+    ) -> None:
+        """Records `event` as the next one; it is stored when this returns.
+
+        Raises:
+            Fenced: Another executor owns the task now, or it has ended.
+            CancelRequestedError: Cancellation was asked for; `event` is not recorded.
+        """
+        lifecycle.advance(
+            self.status,
+            event,
+            sequence=self._last.event.sequence + 1,
+            time=self._clock.now(),
+            state=state,
+            usage=usage,
+            notes=notes,
+        )
+        try:
+            entry = await self._log.append(
+                self.tenant, self.task_id, event, after=self._last.stream_sequence
+            )
+        except Conflict as conflict:
+            if await self.refresh():
+                raise CancelRequestedError from conflict
+            raise Fenced(f"{event.task} moved on without this executor.") from conflict
+        self._take(entry)
+
+    async def refresh(self) -> bool:
+        """Reads what others wrote; answers whether cancellation was asked for.
+
+        Raises:
+            Fenced: Another executor owns the task now, or it has ended.
+        """
+        async for entry in self._log.read(
+            self.tenant, self.task_id, from_stream_sequence=self._last.stream_sequence + 1
+        ):
+            if entry.event.WhichOneof("kind") != "cancel_requested":
+                raise Fenced(f"{entry.event.task} was taken over by {entry.event.writer}.")
+            self._take(entry)
+        return self.status.cancel_requested
+
+    def _take(self, entry: Entry) -> None:
+        self._events.append(entry.event)
+        self._last = entry

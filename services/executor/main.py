@@ -1,0 +1,77 @@
+"""The executor's composition root."""
+
+import random
+
+from agentmesh.memory.v1 import memory_service_pb2_grpc
+from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc
+from agentmesh.tool.v1 import tool_service_pb2_grpc
+from meshkit.server import Registration
+from meshkit.service import Resources, Service, serve_program
+from services.executor.claim import Claims
+from services.executor.models_grpc import GrpcModels
+from services.executor.react import React
+from services.executor.runner import Runner
+from services.executor.sessions_grpc import GrpcSessions
+from services.executor.settings import ExecutorSettings, Settings
+from services.executor.tools_grpc import GrpcTools
+from services.executor.words_nats import NatsWords
+from services.executor.worker import Worker
+from tasklog.task_log import TaskLog
+
+
+async def build(resources: Resources, settings: ExecutorSettings) -> Service:
+    """Makes an executor from what the process offers."""
+    bus, clock, channels = resources.bus, resources.clock, resources.channels
+    log = TaskLog(bus)
+    await log.prepare()
+    pattern = React(
+        models=GrpcModels(
+            reasoning_service_pb2_grpc.ReasoningServiceStub(channels.get("reasoning")),
+            timeout_seconds=settings.model_timeout_seconds,
+        ),
+        tools=GrpcTools(
+            tool_service_pb2_grpc.ToolServiceStub(channels.get("tool")),
+            clock,
+            timeout_seconds=settings.tool_timeout_seconds,
+        ),
+        sessions=GrpcSessions(
+            memory_service_pb2_grpc.MemoryServiceStub(channels.get("memory")),
+            timeout_seconds=settings.memory_timeout_seconds,
+            context_tokens=settings.context_tokens,
+        ),
+        words=NatsWords(bus),
+        clock=clock,
+    )
+    claims = Claims(
+        log=log, clock=clock, writer=f"executor/{resources.ids.new()}", settings=settings
+    )
+    runner = Runner(
+        claims=claims,
+        pattern=pattern,
+        clock=clock,
+        jitter=random.Random(resources.ids.new()),
+        log=resources.log,
+        settings=settings,
+    )
+    worker = Worker(bus=bus, runner=runner, log=resources.log, settings=settings)
+    return Service(
+        # It serves no calls of its own; its health is asked for by this name.
+        registrations=(
+            Registration(
+                service_name="agentmesh.executor.v1.Executor",
+                add=lambda servicer, server: None,
+                servicer=worker,
+                dependencies=(bus,),
+            ),
+        ),
+        background=(worker.run,),
+    )
+
+
+def main() -> None:
+    """Runs an executor as a process of its own."""
+    serve_program("executor", Settings, lambda resources, s: build(resources, s.executor))
+
+
+if __name__ == "__main__":
+    main()

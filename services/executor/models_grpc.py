@@ -1,0 +1,56 @@
+"""Models behind the reasoning service."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
+from agentmesh.reasoning.v1.reasoning_service_pb2_grpc import ReasoningServiceAsyncStub
+from meshkit import batch
+from meshkit.coalesce import Coalescer
+from meshkit.errors import CorruptData, MeshError, from_status
+
+
+class GrpcModels:
+    """Models over ReasoningService.
+
+    Calls that happen at the same time travel together (BatchGenerate); a call
+    whose words are wanted while they are spoken travels alone.
+    """
+
+    def __init__(self, stub: ReasoningServiceAsyncStub, *, timeout_seconds: float) -> None:
+        self._stub = stub
+        self._timeout_seconds = timeout_seconds
+        self._calls = Coalescer[pb.BatchGenerateItem, pb.GenerateResponse](self._send)
+
+    async def generate(self, request: pb.GenerateRequest) -> pb.GenerateResponse:
+        """The model's next message."""
+        context = batch.item_context(self._timeout_seconds)
+        return await self._calls.call(pb.BatchGenerateItem(context=context, request=request))
+
+    async def _send(
+        self, items: Sequence[tuple[int, pb.BatchGenerateItem]]
+    ) -> AsyncIterator[tuple[int, pb.GenerateResponse | MeshError]]:
+        for index, item in items:
+            item.context.index = index
+        answers = self._stub.BatchGenerate(
+            pb.BatchGenerateRequest(items=[item for _, item in items]),
+            timeout=self._timeout_seconds,
+        )
+        async for some in answers:
+            for result in some.results:
+                if result.HasField("error"):
+                    yield result.index, from_status(result.error)
+                else:
+                    yield result.index, result.response
+
+    async def generate_stream(
+        self, request: pb.GenerateRequest, on_text: Callable[[str], Awaitable[None]]
+    ) -> pb.GenerateResponse:
+        """The model's next message; its text goes to `on_text` as it appears."""
+        updates = self._stub.GenerateStream(
+            pb.GenerateStreamRequest(request=request), timeout=self._timeout_seconds
+        )
+        async for update in updates:
+            if update.HasField("response"):
+                return update.response
+            await on_text(update.text_delta)
+        raise CorruptData("The model's stream ended without its response.")

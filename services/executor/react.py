@@ -1,0 +1,298 @@
+"""ReAct: the model and its tools in turn, until the model answers.
+
+After Yao et al., "ReAct: Synergizing Reasoning and Acting in Language Models"
+(2022). Single shot is the same with no tools: the first answer is the last.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from agentmesh.common.v1 import conversation_pb2, tier_pb2, usage_pb2
+from agentmesh.common.v1.conversation_pb2 import Message, ToolCall, ToolResult
+from agentmesh.coordinator.v1 import task_event_pb2, task_pb2
+from agentmesh.coordinator.v1.task_event_pb2 import ModelCalled, TaskEvent
+from agentmesh.coordinator.v1.task_pb2 import TaskNote
+from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
+from agentmesh.tool.v1 import tool_pb2, tool_service_pb2
+from meshkit.clock import Clock
+from meshkit.errors import (
+    BreakerOpen,
+    DeadlineExceeded,
+    DependencyUnavailable,
+    InvalidToolArguments,
+    MeshError,
+    ToolNotFound,
+)
+from services.executor import conversation
+from services.executor.journal import Journal
+
+# The model reads these and can do better in its next step.
+_MODEL_CAN_CORRECT: Final = (ToolNotFound, InvalidToolArguments)
+# The task goes on without the tool, and says so.
+_SKIPPED: Final = (DependencyUnavailable, BreakerOpen, DeadlineExceeded)
+
+# A repeat of these would do it again, so their intent is recorded first.
+_MUST_NOT_REPEAT: Final = (tool_pb2.EFFECT_UNSPECIFIED, tool_pb2.EFFECT_UNSAFE)
+
+
+class Models(Protocol):
+    """Answers conversations."""
+
+    async def generate(self, request: reasoning.GenerateRequest) -> reasoning.GenerateResponse: ...
+
+    async def generate_stream(
+        self, request: reasoning.GenerateRequest, on_text: Callable[[str], Awaitable[None]]
+    ) -> reasoning.GenerateResponse: ...
+
+
+class Tools(Protocol):
+    """Knows and executes tools, for the tenant of the current identity."""
+
+    async def list(self, tenant: str) -> Mapping[str, tool_pb2.Tool]: ...
+
+    async def execute(
+        self, tenant: str, call: ToolCall, *, idempotency_key: str, session: str
+    ) -> tool_service_pb2.ExecuteToolResponse: ...
+
+
+class Sessions(Protocol):
+    """Remembers the conversations of sessions."""
+
+    async def context(self, tenant: str, session: str) -> Sequence[Message]: ...
+
+    async def remember(
+        self, tenant: str, session: str, messages: Sequence[Message], request_id: str
+    ) -> None: ...
+
+
+class Words(Protocol):
+    """Passes on what a model says while it is still speaking."""
+
+    async def say(self, journal: Journal, step: int, text: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class React:
+    """Runs one task from wherever its journal stands to its end."""
+
+    models: Models
+    tools: Tools
+    sessions: Sessions
+    words: Words
+    clock: Clock
+
+    async def run(self, journal: Journal) -> None:
+        """Appends steps until the task has ended.
+
+        Raises:
+            MeshError: A step failed; whether it may be repeated is for the caller to say.
+            Fenced, CancelRequestedError: As Journal.append.
+        """
+        tools = await self._tools(journal)
+        earlier = await self._earlier(journal)
+        while journal.status.steps < journal.agent.max_steps:
+            model_step, calls = conversation.pending_calls(journal.events)
+            if calls:
+                await self._use_tools(journal, tools, model_step, calls)
+            elif await self._ask_model(journal, tools, earlier):
+                return
+        limit = journal.agent.max_steps
+        await finish_partial(
+            journal, TaskNote(code="STEP_LIMIT", text=f"Stopped after {limit} steps.")
+        )
+
+    async def _tools(self, journal: Journal) -> Mapping[str, tool_pb2.Tool]:
+        agent = journal.agent
+        if agent.pattern == task_event_pb2.AGENT_PATTERN_SINGLE_SHOT:
+            return {}
+        try:
+            tools = await self.tools.list(journal.tenant)
+        except _SKIPPED as error:
+            await _degrade(journal, "TOOLS_SKIPPED", f"No tools were available: {error}")
+            return {}
+        wanted = set(agent.tools)
+        return {name: tool for name, tool in tools.items() if not wanted or name in wanted}
+
+    async def _earlier(self, journal: Journal) -> Sequence[Message]:
+        task = journal.task
+        if not task.session or not journal.agent.use_session_memory:
+            return ()
+        try:
+            return await self.sessions.context(journal.tenant, task.session)
+        except _SKIPPED as error:
+            await _degrade(
+                journal, "SESSION_SKIPPED", f"Earlier messages of the session are missing: {error}"
+            )
+            return ()
+
+    async def _ask_model(
+        self, journal: Journal, tools: Mapping[str, tool_pb2.Tool], earlier: Sequence[Message]
+    ) -> bool:
+        """One model step; True if it was the last step of the task."""
+        request = _request(journal, tools, earlier)
+        step = journal.status.steps + 1
+        begun = self.clock.monotonic_seconds()
+        if journal.status.lane == tier_pb2.LANE_INTERACTIVE:
+            answer = await self.models.generate_stream(
+                request, lambda text: self.words.say(journal, step, text)
+            )
+        else:
+            answer = await self.models.generate(request)
+        called = ModelCalled(
+            step=step, message=answer.message, model=answer.model, tier=answer.tier
+        )
+        if answer.cache > reasoning.CACHE_OUTCOME_MISS:
+            called.cache = reasoning.CacheOutcome.Name(answer.cache).removeprefix("CACHE_OUTCOME_")
+        called.duration.FromNanoseconds(int((self.clock.monotonic_seconds() - begun) * 1e9))
+        notes = [TaskNote(code="DEGRADED", text=text) for text in answer.degradations]
+        event = journal.event()
+        if answer.message.tool_calls:
+            event.model_called.CopyFrom(called)
+            await journal.append(event, usage=answer.usage, notes=notes)
+            return False
+        if answer.stop_reason == reasoning.STOP_REASON_MAX_TOKENS:
+            notes.append(
+                TaskNote(code="OUTPUT_LIMIT", text="The model's token limit cut the answer short.")
+            )
+        await self._remember(journal, answer.message)
+        # The answer stands in the output; the step needs no second copy.
+        called.ClearField("message")
+        event.completed.model_called.CopyFrom(called)
+        event.completed.output.text = conversation.text_of(answer.message)
+        if answer.HasField("data"):
+            event.completed.output.data.CopyFrom(answer.data)
+        event.completed.citations.extend(answer.citations)
+        await journal.append(
+            event, state=task_pb2.TASK_STATE_SUCCEEDED, usage=answer.usage, notes=notes
+        )
+        return True
+
+    async def _use_tools(
+        self,
+        journal: Journal,
+        tools: Mapping[str, tool_pb2.Tool],
+        model_step: int,
+        calls: Sequence[ToolCall],
+    ) -> None:
+        """Executes the calls of one model message side by side and records each, in order."""
+        # The same in every attempt: it follows from the log alone.
+        keys = [f"{journal.task_id}/{model_step}/{call.call_id}" for call in calls]
+        for call, key in zip(calls, keys, strict=True):
+            tool = tools.get(call.tool)
+            if tool is not None and tool.effect in _MUST_NOT_REPEAT:
+                event = journal.event()
+                event.tool_intended.step = journal.status.steps + 1
+                event.tool_intended.call_id = call.call_id
+                event.tool_intended.idempotency_key = key
+                await journal.append(event)
+        outcomes = await asyncio.gather(
+            *(
+                self._use_tool(journal, call, key)
+                for call, key in zip(calls, keys, strict=True)
+            ),
+            return_exceptions=True,
+        )
+        # What was done is recorded even if another call of the same message failed.
+        for outcome in outcomes:
+            if not isinstance(outcome, BaseException):
+                event, usage, notes = outcome
+                event.tool_called.step = journal.status.steps + 1
+                await journal.append(event, usage=usage, notes=notes)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _use_tool(
+        self, journal: Journal, call: ToolCall, key: str
+    ) -> tuple[TaskEvent, usage_pb2.Usage, list[TaskNote]]:
+        notes: list[TaskNote] = []
+        begun = self.clock.monotonic_seconds()
+        try:
+            answer = await self.tools.execute(
+                journal.tenant, call, idempotency_key=key, session=journal.task.session
+            )
+        except _MODEL_CAN_CORRECT as error:
+            answer = _failed(call, error)
+        except _SKIPPED as error:
+            answer = _failed(call, error)
+            notes.append(
+                TaskNote(code="TOOL_SKIPPED", text=f"{call.tool} could not be used: {error}")
+            )
+        event = journal.event()
+        called = event.tool_called
+        called.result.CopyFrom(answer.result)
+        called.idempotency_key = key
+        called.replayed = answer.replayed
+        called.duration.FromNanoseconds(int((self.clock.monotonic_seconds() - begun) * 1e9))
+        return event, usage_pb2.Usage(tool_calls=0 if answer.replayed else 1), notes
+
+    async def _remember(self, journal: Journal, answer: Message) -> None:
+        task = journal.task
+        if not task.session or not journal.agent.use_session_memory:
+            return
+        try:
+            # Before the end is recorded: a crash between the two repeats the
+            # append, which the request id makes harmless.
+            await self.sessions.remember(
+                journal.tenant, task.session, [conversation.request(task), answer], journal.task_id
+            )
+        except _SKIPPED as error:
+            await _degrade(
+                journal, "SESSION_SKIPPED", f"The session does not remember this answer: {error}"
+            )
+
+
+async def finish_partial(journal: Journal, note: TaskNote) -> None:
+    """Ends a task with the best result so far and what is missing."""
+    text, citations = conversation.best_so_far(journal.events)
+    event = journal.event()
+    event.completed.output.text = text
+    event.completed.citations.extend(citations)
+    await journal.append(event, state=task_pb2.TASK_STATE_PARTIAL, notes=[note])
+
+
+def _request(
+    journal: Journal, tools: Mapping[str, tool_pb2.Tool], earlier: Sequence[Message]
+) -> reasoning.GenerateRequest:
+    task, agent, status = journal.task, journal.agent, journal.status
+    request = reasoning.GenerateRequest(
+        messages=conversation.opening(agent, earlier, task) + conversation.steps(journal.events),
+        tools=[
+            reasoning.ToolSpec(
+                name=tool.tool_id, description=tool.description, parameters=tool.parameters
+            )
+            for tool in tools.values()
+        ],
+        tier=agent.tier,
+        spend_key=f"{journal.task_id}/{status.steps + 1}/{status.attempt}",
+        task_type=task.task_type or agent_id(agent.name),
+        agent=agent_id(agent.name),
+        session=task.session,
+    )
+    request.parameters.output_schema = agent.output_schema
+    if task.budget_micros:
+        request.task_budget.task = task.name
+        request.task_budget.limit_micros = task.budget_micros
+        request.task_budget.spent_micros = status.usage.cost_micros
+    return request
+
+
+def agent_id(name: str) -> str:
+    """`assistant` of `tenants/acme/agents/assistant@1`."""
+    return name.rpartition("/")[2].partition("@")[0]
+
+
+def _failed(call: ToolCall, error: MeshError) -> tool_service_pb2.ExecuteToolResponse:
+    return tool_service_pb2.ExecuteToolResponse(
+        result=ToolResult(call_id=call.call_id, tool=call.tool, is_error=True, text=str(error))
+    )
+
+
+async def _degrade(journal: Journal, code: str, text: str) -> None:
+    event = journal.event()
+    event.degraded.note.CopyFrom(TaskNote(code=code, text=text))
+    await journal.append(event, notes=[event.degraded.note])
+
+

@@ -1,0 +1,178 @@
+"""Runs one delivered task to the end of its attempt, whatever happens."""
+
+import asyncio
+import random
+from datetime import timedelta
+from typing import Final, Protocol
+
+from agentmesh.coordinator.v1.task_pb2 import TaskNote
+from meshkit import deadline, identity
+from meshkit.bus import Delivery
+from meshkit.clock import Clock
+from meshkit.errors import Conflict, Fenced, Internal, MeshError, is_retryable, to_status
+from meshkit.identity import Identity
+from meshkit.log import Log
+from services.executor.claim import Claims, NotYet
+from services.executor.journal import CancelRequestedError, Journal
+from services.executor.react import finish_partial
+from services.executor.settings import ExecutorSettings
+
+# Kept back from the time limit for recording the result.
+_RECORDING_SECONDS: Final = 0.25
+
+
+class Pattern(Protocol):
+    """How an agent goes about a task."""
+
+    async def run(self, journal: Journal) -> None:
+        """Appends steps until the task has ended."""
+        ...
+
+
+class Runner:
+    """Takes a delivery, runs the task, and settles the delivery."""
+
+    def __init__(
+        self,
+        *,
+        claims: Claims,
+        pattern: Pattern,
+        clock: Clock,
+        jitter: random.Random,
+        log: Log,
+        settings: ExecutorSettings,
+    ) -> None:
+        self._claims = claims
+        self._pattern = pattern
+        self._clock = clock
+        self._jitter = jitter
+        self._log = log
+        self._settings = settings
+        # Tasks whose pattern is running now, to be stopped when a cancel arrives.
+        self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    def cancel(self, tenant: str, task_id: str) -> None:
+        """Stops the step that a task is at, if this executor runs it."""
+        running = self._running.get((tenant, task_id))
+        if running is not None:
+            running.cancel()
+
+    async def run(self, delivery: Delivery) -> None:
+        """Runs the task of `delivery` until it ends, waits, or is to be tried again later.
+
+        The delivery is acknowledged after that is recorded. Where this
+        executor lost the task, the delivery is its new owner's business.
+        """
+        claimed = await self._claims.claim(delivery)
+        if claimed is None:
+            await delivery.acknowledge()
+            return
+        if isinstance(claimed, NotYet):
+            pause = (claimed.not_before - self._clock.now()).total_seconds()
+            await delivery.not_now(max(pause, 0.0))
+            return
+        try:
+            with identity.use(Identity(claimed.tenant, "service:executor")):
+                await self._attempt(claimed)
+        except (Fenced, Conflict) as error:
+            self._log.info("task.lost", task=claimed.task.name, why=str(error))
+            return
+        await delivery.acknowledge()
+
+    async def _attempt(self, journal: Journal) -> None:
+        try:
+            await self._run_pattern(journal)
+        except TimeoutError:
+            seconds = (
+                journal.status.deadline.ToMicroseconds() - journal.status.create_time.ToMicroseconds()
+            ) / 1e6
+            note = TaskNote(
+                code="TIME_LIMIT",
+                text=f"Stopped at the time limit of {seconds:g} s, after {journal.status.steps}"
+                " steps; what follows from them is missing.",
+            )
+            await self._unless_cancelled(journal, finish_partial(journal, note))
+        except CancelRequestedError:
+            await self._record_cancelled(journal)
+        except (Fenced, Conflict):
+            raise
+        except MeshError as error:
+            await self._unless_cancelled(journal, self._record_failure(journal, error))
+        except Exception as error:
+            self._log.exception("task.crashed", task=journal.task.name)
+            failure = Internal(f"The step failed by a fault of Agentmesh: {type(error).__name__}.")
+            await self._unless_cancelled(journal, self._record_failure(journal, failure))
+
+    async def _run_pattern(self, journal: Journal) -> None:
+        """Runs the pattern within the task's time.
+
+        Raises:
+            TimeoutError: The task's time ran out.
+            CancelRequestedError: The task was cancelled.
+        """
+        now_seconds = self._clock.now().timestamp()
+        left = journal.status.deadline.ToMicroseconds() / 1e6 - now_seconds - _RECORDING_SECONDS
+        if left <= 0:
+            raise TimeoutError
+        key = (journal.tenant, journal.task_id)
+        with deadline.limit(left):
+            running = asyncio.create_task(self._pattern.run(journal))
+        self._running[key] = running
+        try:
+            async with asyncio.timeout(left):
+                await running
+        except asyncio.CancelledError:
+            # Either this executor stops, or the cancel of this one task arrived.
+            running.cancel()
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                raise
+            if not await journal.refresh():
+                raise Fenced(f"{journal.task.name} was stopped without a request.") from None
+            raise CancelRequestedError from None
+        except MeshError as error:
+            # Every call inside shares the task's time: the last one to fail
+            # does so a moment before the clock here.
+            if self._clock.now().timestamp() >= now_seconds + left - _RECORDING_SECONDS:
+                raise TimeoutError from error
+            raise
+        finally:
+            del self._running[key]
+
+    async def _unless_cancelled(self, journal: Journal, record: "asyncio._CoroutineLike[None]") -> None:
+        try:
+            await record
+        except CancelRequestedError:
+            await self._record_cancelled(journal)
+
+    async def _record_cancelled(self, journal: Journal) -> None:
+        event = journal.event()
+        reason = next(
+            (
+                past.cancel_requested.reason
+                for past in journal.events
+                if past.WhichOneof("kind") == "cancel_requested"
+            ),
+            "",
+        )
+        event.cancelled.reason = reason
+        event.cancelled.SetInParent()
+        await journal.append(event)
+
+    async def _record_failure(self, journal: Journal, error: MeshError) -> None:
+        attempt = journal.status.attempt
+        event = journal.event()
+        if not is_retryable(error) and not isinstance(error, Internal):
+            event.failed.error.CopyFrom(to_status(error))
+        elif attempt >= self._settings.lane(journal.status.lane).max_attempts:
+            event.dead_lettered.error.CopyFrom(to_status(error))
+        else:
+            event.retried.error.CopyFrom(to_status(error))
+            pause = timedelta(seconds=self._backoff_seconds(attempt))
+            event.retried.not_before.FromDatetime(self._clock.now() + pause)
+        await journal.append(event)
+
+    def _backoff_seconds(self, attempt: int) -> float:
+        """Exponential with full jitter (Brooker, "Exponential Backoff and Jitter", AWS, 2015)."""
+        ceiling = self._settings.retry_base_seconds * 2 ** (attempt - 1)
+        return self._jitter.uniform(0, min(ceiling, self._settings.retry_max_seconds))

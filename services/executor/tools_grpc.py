@@ -1,0 +1,87 @@
+"""Tools behind the tool service."""
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final
+
+from agentmesh.common.v1.conversation_pb2 import ToolCall
+from agentmesh.tool.v1 import tool_pb2
+from agentmesh.tool.v1 import tool_service_pb2 as pb
+from agentmesh.tool.v1.tool_service_pb2_grpc import ToolServiceAsyncStub
+from meshkit import batch, names
+from meshkit.clock import Clock
+from meshkit.coalesce import Coalescer
+from meshkit.errors import MeshError, from_status
+
+# A tool that was just registered is offered to models after this long at most.
+_KEPT_SECONDS: Final = 5.0
+_KEPT_TENANTS: Final = 1000
+_LIST_TIMEOUT_SECONDS: Final = 5.0
+_PAGE: Final = 1000
+
+
+class GrpcTools:
+    """Tools over ToolService. Calls that happen at the same time travel together."""
+
+    def __init__(
+        self, stub: ToolServiceAsyncStub, clock: Clock, *, timeout_seconds: float
+    ) -> None:
+        self._stub = stub
+        self._clock = clock
+        self._timeout_seconds = timeout_seconds
+        self._kept: OrderedDict[str, tuple[float, Mapping[str, tool_pb2.Tool]]] = OrderedDict()
+        self._calls = Coalescer[pb.BatchExecuteToolsItem, pb.ExecuteToolResponse](self._send)
+
+    async def list(self, tenant: str) -> Mapping[str, tool_pb2.Tool]:
+        """The tenant's tools by the name that models use."""
+        kept = self._kept.get(tenant)
+        now = self._clock.monotonic_seconds()
+        if kept is not None and kept[0] > now:
+            return kept[1]
+        tools: dict[str, tool_pb2.Tool] = {}
+        token = ""
+        while True:
+            answer = await self._stub.ListTools(
+                pb.ListToolsRequest(
+                    parent=names.TENANT.format(tenant=tenant), page_size=_PAGE, page_token=token
+                ),
+                timeout=_LIST_TIMEOUT_SECONDS,
+            )
+            tools.update((tool.tool_id, tool) for tool in answer.tools)
+            token = answer.next_page_token
+            if not token:
+                break
+        self._kept[tenant] = (now + _KEPT_SECONDS, tools)
+        self._kept.move_to_end(tenant)
+        if len(self._kept) > _KEPT_TENANTS:
+            self._kept.popitem(last=False)
+        return tools
+
+    async def execute(
+        self, tenant: str, call: ToolCall, *, idempotency_key: str, session: str
+    ) -> pb.ExecuteToolResponse:
+        """Executes a tool, once per key."""
+        request = pb.ExecuteToolRequest(
+            parent=names.TENANT.format(tenant=tenant),
+            call=call,
+            idempotency_key=idempotency_key,
+            session=session,
+        )
+        context = batch.item_context(self._timeout_seconds, idempotency_key=idempotency_key)
+        return await self._calls.call(pb.BatchExecuteToolsItem(context=context, request=request))
+
+    async def _send(
+        self, items: Sequence[tuple[int, pb.BatchExecuteToolsItem]]
+    ) -> AsyncIterator[tuple[int, pb.ExecuteToolResponse | MeshError]]:
+        for index, item in items:
+            item.context.index = index
+        answers = self._stub.BatchExecuteTools(
+            pb.BatchExecuteToolsRequest(items=[item for _, item in items]),
+            timeout=self._timeout_seconds,
+        )
+        async for some in answers:
+            for result in some.results:
+                if result.HasField("error"):
+                    yield result.index, from_status(result.error)
+                else:
+                    yield result.index, result.response

@@ -1,0 +1,90 @@
+"""Pulls runnable tasks from the lanes and keeps the claims on them alive."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Final, Protocol
+
+from agentmesh.common.v1 import tier_pb2
+from meshkit.bus import Bus, ConsumerSpec, Delivery
+from meshkit.errors import MeshError
+from meshkit.log import Log
+from services.executor.settings import ExecutorSettings
+from tasklog import subjects
+
+# The broker hears three times within a claim that its owner is alive.
+_BEATS_PER_CLAIM: Final = 3
+# Unacknowledged messages of one lane over all executors.
+_MAX_OUT: Final = 10_000
+
+
+class TaskRunner(Protocol):
+    """Runs delivered tasks."""
+
+    async def run(self, delivery: Delivery) -> None: ...
+    def cancel(self, tenant: str, task_id: str) -> None: ...
+
+
+class Worker:
+    """The loops of one executor."""
+
+    def __init__(
+        self, *, bus: Bus, runner: TaskRunner, log: Log, settings: ExecutorSettings
+    ) -> None:
+        self._bus = bus
+        self._runner = runner
+        self._log = log
+        self._settings = settings
+        self._held: set[Delivery] = set()
+
+    async def run(self) -> None:
+        """Works until cancelled; then gives its tasks back to the lanes."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_claims())
+            group.create_task(self._hear_cancels())
+            for lane in subjects.LANES:
+                if self._settings.lane(lane).workers:
+                    group.create_task(self._work(lane))
+
+    async def _work(self, lane: tier_pb2.Lane) -> None:
+        name = subjects.LANES[lane]
+        workers = self._settings.lane(lane).workers
+        spec = ConsumerSpec(
+            stream=subjects.STREAM,
+            durable=f"lane-{name}",
+            subject_filter=subjects.runnable(lane),
+            acknowledge_wait_seconds=self._settings.claim_seconds,
+            max_acknowledge_pending=_MAX_OUT,
+            description=f"Runnable tasks of the {name} lane.",
+        )
+        async with asyncio.TaskGroup() as tasks:
+            async for delivery in self._bus.consume(spec, max_in_flight=workers):
+                tasks.create_task(self._handle(delivery))
+
+    async def _handle(self, delivery: Delivery) -> None:
+        self._held.add(delivery)
+        try:
+            await self._runner.run(delivery)
+        except asyncio.CancelledError:
+            # Another executor need not wait for the claim to run out.
+            await delivery.not_now(0.0)
+            raise
+        except MeshError as error:
+            # The log could not be read or written: whoever gets it next tries again.
+            self._log.warning("task.postponed", subject=delivery.subject, error=str(error))
+            await delivery.not_now(self._settings.claim_seconds)
+        finally:
+            self._held.discard(delivery)
+
+    async def _keep_claims(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.claim_seconds / _BEATS_PER_CLAIM)
+            for delivery in tuple(self._held):
+                await delivery.in_progress()
+
+    async def _hear_cancels(self) -> None:
+        cancels = await self._bus.subscribe(subjects.ALL_CANCELS)
+        try:
+            async for message in cancels:
+                self._runner.cancel(*subjects.parse(message.subject))
+        finally:
+            await cancels.close()
