@@ -151,6 +151,10 @@ class Bus:
         if "error" in answer:
             raise api_error(answer["error"], f"create consumer {spec.durable}")
 
+    async def delete_consumer(self, stream: str, durable: str) -> None:
+        """Removes the consumer, if it is there, and with it what it remembers."""
+        await self._link.ask_json(f"$JS.API.CONSUMER.DELETE.{stream}.{durable}", {})
+
     async def consume(
         self, spec: ConsumerSpec, *, max_in_flight: Callable[[], int] | int
     ) -> AsyncIterator[Delivery]:

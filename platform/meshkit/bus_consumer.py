@@ -31,6 +31,7 @@ _MAX_BATCH: Final = 256
 # five times what they cost in batches.
 _WORTH_A_PULL: Final = 8
 _SETUP_PAUSE_SECONDS: Final = 0.5
+_DRAIN_SECONDS: Final = 2.0
 
 
 class Consumption:
@@ -86,11 +87,16 @@ class Consumption:
     async def close(self) -> None:
         """Stops listening; what was pulled and not given out goes to others at once."""
         self._forget_reconnect()
-        await self._stop_listening()
-        while self._ready:
-            delivery = self._ready.popleft()
-            if not self._link.client.is_closed:
-                await delivery.not_now(0)
+        subscription, self._subscription = self._subscription, None
+        if subscription is None or not self._link.is_up:
+            return
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await subscription.drain()  # what is on its way arrives first
+            while self._ready:
+                await self._ready.popleft().not_now(0)
+        except (NatsError, OSError, TimeoutError):
+            pass  # the connection is gone: they are delivered again after the wait
 
     async def _pull(self) -> None:
         if not self._link.is_up:
