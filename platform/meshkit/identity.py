@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
-from meshkit.constants import CALLER_KEY, TENANT_KEY
+from meshkit.constants import BATCH_TENANT, CALLER_KEY, TENANT_KEY
 from meshkit.error_reasons import Forbidden, InvalidField, Unauthenticated
 
 TENANT_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -22,6 +22,10 @@ class Identity:
     # `service:<name>` for services; the mesh sets it for everybody else.
     caller: str
 
+
+# Who makes a batch call: each of its items has an identity of its own. Nothing
+# belongs to this tenant.
+BATCH: Final = Identity(BATCH_TENANT, "service:batch")
 
 _current: ContextVar[Identity] = ContextVar("meshkit_identity")
 

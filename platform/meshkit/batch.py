@@ -1,0 +1,118 @@
+"""Batch calls: many items in one call, each with its own identity, deadline and outcome."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextvars import copy_context
+from typing import Final, TypeVar
+
+from google.protobuf import duration_pb2
+
+from agentmesh.common.v1 import batch_pb2
+from meshkit import deadline, identity, log, trace
+from meshkit.constants import BATCH_TENANT
+from meshkit.errors import DeadlineExceeded, Forbidden, InvalidField, MeshError, TooLarge
+from meshkit.log import Log
+from meshkit.rpc_guard import conceal
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+_MAX_ITEMS: Final = 256
+
+
+def item_context(
+    timeout_seconds: float, *, index: int = 0, idempotency_key: str = ""
+) -> batch_pb2.ItemContext:
+    """What an item carries: the identity, trace and deadline that hold here and now.
+
+    The item gets `timeout_seconds`, or less where less is left.
+    """
+    who = identity.current()
+    span = trace.current()
+    seconds = deadline.timeout_for(timeout_seconds)
+    return batch_pb2.ItemContext(
+        index=index,
+        tenant=who.tenant,
+        caller=who.caller,
+        timeout=duration_pb2.Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9)),
+        traceparent=span.traceparent if span else "",
+        idempotency_key=idempotency_key,
+    )
+
+
+async def serve_items(
+    items: Sequence[Q],
+    context_of: Callable[[Q], batch_pb2.ItemContext],
+    call: Callable[[Q], Awaitable[A]],
+    *,
+    max_items: int = _MAX_ITEMS,
+    to: Log | None = None,
+) -> AsyncIterator[Sequence[tuple[int, A | MeshError]]]:
+    """Runs `call` for each item at the same time; gives answers as they come.
+
+    Each answer goes with its item's index; those ready together come together.
+    Each item runs under its own identity, deadline and trace, and fails by
+    itself. TooLarge for more than `max_items`. When the batch is cancelled, so
+    are its items. Faults are logged to `to`.
+    """
+    if len(items) > max_items:
+        raise TooLarge(
+            f"A batch of {len(items)} items is over the limit of {max_items}.",
+            metadata={"limit_items": str(max_items), "size_items": str(len(items))},
+        )
+    faults = to or log.get("batch")
+    envelope = identity.current()
+    ready: list[tuple[int, A | MeshError]] = []
+    wake = asyncio.Event()
+
+    async def serve(item: Q) -> None:
+        context = context_of(item)
+        try:
+            outcome: A | MeshError = await _run(item, context, call, envelope)
+        except Exception as error:  # an item's failure must not end the others
+            outcome = conceal(error, faults)
+        ready.append((context.index, outcome))
+        wake.set()
+
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(serve(item), context=copy_context()) for item in items]
+    answered = 0
+    try:
+        while answered < len(tasks):
+            await wake.wait()
+            wake.clear()
+            answers = ready.copy()
+            ready.clear()
+            answered += len(answers)
+            yield answers
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _run(
+    item: Q,
+    context: batch_pb2.ItemContext,
+    call: Callable[[Q], Awaitable[A]],
+    envelope: identity.Identity,
+) -> A:
+    # Only services make calls for many tenants, and those say so.
+    if envelope.tenant not in (BATCH_TENANT, context.tenant):
+        raise Forbidden(
+            f"A call of tenant {envelope.tenant} cannot carry an item of {context.tenant!r}."
+        )
+    seconds = context.timeout.seconds + context.timeout.nanos / 1e9
+    if seconds <= 0:
+        raise InvalidField("context.timeout", "must be over zero")
+    identity.adopt(identity.make(context.tenant, context.caller or envelope.caller))
+    trace.adopt(trace.child(trace.parse(context.traceparent)))
+    deadline.adopt(seconds)
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await call(item)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise DeadlineExceeded(
+            f"The item was not done within {seconds:.3g} seconds.", metadata={"limit": "call"}
+        ) from error

@@ -1,0 +1,93 @@
+"""Whole services, as their composition roots build them, in one process for a test."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+from meshkit import log, redis_store
+from meshkit.bus import Bus
+from meshkit.client import Channels
+from meshkit.clock import Clock, SystemClock
+from meshkit.ids import Ids, RandomIds
+from meshkit.server import MeshServer, Registration
+from meshkit.service import Resources, Service
+from meshtest.child_server import free_port
+
+Build = Callable[[Resources], Awaitable[Service]]
+
+
+class _Everywhere(dict[str, str]):
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self._address = address
+
+    def __missing__(self, key: str) -> str:
+        return self._address
+
+
+@asynccontextmanager
+async def hosting(
+    builds: Sequence[Build],
+    *,
+    data_dir: Path,
+    nats_url: str,
+    redis_url: str = "redis://127.0.0.1:1",
+    beside: Sequence[Registration] = (),
+    clock: Clock | None = None,
+    ids: Ids | None = None,
+) -> AsyncIterator[Channels]:
+    """Builds and serves services, and runs their background jobs.
+
+    Args:
+        builds: What makes each service, such as `lambda resources: build(resources, settings)`.
+        data_dir: Where they keep files.
+        nats_url: A real NATS server.
+        redis_url: A real Redis server; the default is none.
+        beside: Further services on the same server: scripted ones that these call.
+        clock: The system's where None.
+        ids: Random ones where None.
+
+    Yields:
+        Channels that lead to everything that is served, under every name.
+    """
+    address = f"127.0.0.1:{free_port()}"
+    async with AsyncExitStack() as stack:
+        silent = log.get("test", stream=io.StringIO())
+        bus = await stack.enter_async_context(await Bus.connect(nats_url, name="test"))
+        redis = redis_store.connect(redis_url)
+        stack.push_async_callback(redis.aclose)
+        channels = await stack.enter_async_context(
+            Channels(_Everywhere(address), caller="service:test")
+        )
+        resources = Resources(
+            stack=stack,
+            bus=bus,
+            redis=redis,
+            channels=channels,
+            clock=clock or SystemClock(),
+            ids=ids or RandomIds(),
+            log=silent,
+            data_dir=data_dir,
+        )
+        services = [await build(resources) for build in builds]
+        server = MeshServer(
+            name="test",
+            address=address,
+            registrations=[*beside, *(each for one in services for each in one.registrations)],
+            log=silent,
+            default_tenant="default",
+            drain_seconds=1.0,
+        )
+        serving = asyncio.create_task(server.serve())
+        await server.started()
+        jobs = [asyncio.ensure_future(job()) for one in services for job in one.background]
+        try:
+            yield channels
+        finally:
+            for task in (serving, *jobs):
+                task.cancel()
+            for task in (serving, *jobs):
+                with suppress(asyncio.CancelledError):
+                    await task

@@ -1,0 +1,174 @@
+"""Models, tools, memory and governor that follow a script, at their real contracts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from agentmesh.common.v1 import conversation_pb2, tier_pb2, usage_pb2
+from agentmesh.common.v1.conversation_pb2 import Message, Part, ToolCall, ToolResult
+from agentmesh.governor.v1 import cost_governor_service_pb2 as governor
+from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as governor_grpc
+from agentmesh.memory.v1 import memory_service_pb2 as memory
+from agentmesh.memory.v1 import memory_service_pb2_grpc as memory_grpc
+from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
+from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc as reasoning_grpc
+from agentmesh.tool.v1 import tool_pb2
+from agentmesh.tool.v1 import tool_service_pb2 as tool
+from agentmesh.tool.v1 import tool_service_pb2_grpc as tool_grpc
+from meshkit.errors import MeshError, to_status
+from meshkit.server import Registration
+
+Answer = Callable[[reasoning.GenerateRequest], Awaitable[reasoning.GenerateResponse]]
+Execution = Callable[[tool.ExecuteToolRequest], Awaitable[ToolResult]]
+_Context = Any
+
+
+def says(text: str) -> reasoning.GenerateResponse:
+    """A model's last word: 10 tokens in, 5 out, 7 micro-dollars."""
+    return reasoning.GenerateResponse(
+        message=Message(role=conversation_pb2.ROLE_ASSISTANT, parts=[Part(text=text)]),
+        stop_reason=reasoning.STOP_REASON_END,
+        model="scripted",
+        tier=tier_pb2.MODEL_TIER_FAST,
+        usage=usage_pb2.Usage(input_tokens=10, output_tokens=5, cost_micros=7, model_calls=1),
+    )
+
+
+def calls(*tools: ToolCall) -> reasoning.GenerateResponse:
+    """A model's wish to have tools called."""
+    answer = says("")
+    answer.message.ClearField("parts")
+    answer.message.tool_calls.extend(tools)
+    answer.stop_reason = reasoning.STOP_REASON_TOOL_CALLS
+    return answer
+
+
+class ScriptedReasoning(reasoning_grpc.ReasoningServiceServicer):
+    """Answers with what `answer` gives; remembers the requests."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.requests: list[reasoning.GenerateRequest] = []
+
+    async def Generate(
+        self, request: reasoning.GenerateRequest, context: _Context
+    ) -> reasoning.GenerateResponse:
+        self.requests.append(request)
+        return await self.answer(request)
+
+    async def BatchGenerate(
+        self, request: reasoning.BatchGenerateRequest, context: _Context
+    ) -> AsyncIterator[reasoning.BatchGenerateResponse]:
+        async def one(item: reasoning.BatchGenerateItem) -> reasoning.BatchGenerateResult:
+            result = reasoning.BatchGenerateResult(index=item.context.index)
+            try:
+                result.response.CopyFrom(await self.Generate(item.request, context))
+            except MeshError as error:
+                result.error.CopyFrom(to_status(error))
+            return result
+
+        for done in asyncio.as_completed([one(item) for item in request.items]):
+            yield reasoning.BatchGenerateResponse(results=[await done])
+
+    async def GenerateStream(
+        self, request: reasoning.GenerateStreamRequest, context: _Context
+    ) -> AsyncIterator[reasoning.GenerateStreamResponse]:
+        answer = await self.Generate(request.request, context)
+        for part in answer.message.parts:
+            for word in part.text.split(" "):
+                yield reasoning.GenerateStreamResponse(text_delta=f"{word} ")
+        yield reasoning.GenerateStreamResponse(response=answer)
+
+
+class ScriptedTools(tool_grpc.ToolServiceServicer):
+    """Offers one tool, `effect`; answers with what `execute` gives."""
+
+    def __init__(self, execute: Execution, effect: tool_pb2.Effect) -> None:
+        self.execute = execute
+        self._tool = tool_pb2.Tool(tool_id="effect", effect=effect, description="Does something.")
+        self.requests: list[tool.ExecuteToolRequest] = []
+
+    async def ListTools(
+        self, request: tool.ListToolsRequest, context: _Context
+    ) -> tool.ListToolsResponse:
+        return tool.ListToolsResponse(tools=[self._tool])
+
+    async def BatchExecuteTools(
+        self, request: tool.BatchExecuteToolsRequest, context: _Context
+    ) -> AsyncIterator[tool.BatchExecuteToolsResponse]:
+        async def one(item: tool.BatchExecuteToolsItem) -> tool.BatchExecuteToolsResult:
+            result = tool.BatchExecuteToolsResult(index=item.context.index)
+            self.requests.append(item.request)
+            try:
+                result.response.result.CopyFrom(await self.execute(item.request))
+            except MeshError as error:
+                result.error.CopyFrom(to_status(error))
+            return result
+
+        for done in asyncio.as_completed([one(item) for item in request.items]):
+            yield tool.BatchExecuteToolsResponse(results=[await done])
+
+
+class ScriptedMemory(memory_grpc.MemoryServiceServicer):
+    """Sessions in a dictionary."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, list[Message]] = {}
+        self._seen: set[str] = set()
+
+    async def AppendMessages(
+        self, request: memory.AppendMessagesRequest, context: _Context
+    ) -> memory.AppendMessagesResponse:
+        if request.request_id not in self._seen:
+            self._seen.add(request.request_id)
+            self.sessions.setdefault(request.session, []).extend(request.messages)
+        return memory.AppendMessagesResponse()
+
+    async def GetContext(
+        self, request: memory.GetContextRequest, context: _Context
+    ) -> memory.GetContextResponse:
+        return memory.GetContextResponse(messages=self.sessions.get(request.session, []))
+
+
+class ScriptedGovernor(governor_grpc.CostGovernorServiceServicer):
+    """Answers GetSpend with `spend`."""
+
+    def __init__(self) -> None:
+        self.spend = governor.GetSpendResponse()
+
+    async def GetSpend(
+        self, request: governor.GetSpendRequest, context: _Context
+    ) -> governor.GetSpendResponse:
+        return self.spend
+
+
+def registrations(*servicers: object) -> list[Registration]:
+    """How scripted services are served."""
+    kinds: list[tuple[type, str, Callable[[Any, Any], None]]] = [
+        (
+            ScriptedReasoning,
+            "agentmesh.reasoning.v1.ReasoningService",
+            reasoning_grpc.add_ReasoningServiceServicer_to_server,
+        ),
+        (
+            ScriptedTools,
+            "agentmesh.tool.v1.ToolService",
+            tool_grpc.add_ToolServiceServicer_to_server,
+        ),
+        (
+            ScriptedMemory,
+            "agentmesh.memory.v1.MemoryService",
+            memory_grpc.add_MemoryServiceServicer_to_server,
+        ),
+        (
+            ScriptedGovernor,
+            "agentmesh.governor.v1.CostGovernorService",
+            governor_grpc.add_CostGovernorServiceServicer_to_server,
+        ),
+    ]
+    return [
+        Registration(service_name=name, add=add, servicer=servicer)
+        for servicer in servicers
+        for kind, name, add in kinds
+        if isinstance(servicer, kind)
+    ]
