@@ -9,6 +9,7 @@ load("//third_party/nats:nats.bzl", "nats")
 load("//third_party/python:interpreter.bzl", "python_interpreter")
 load("//third_party/python:packages.bzl", "python_packages")
 load("//third_party/redis:redis.bzl", "redis")
+load("//third_party/triton:triton_env.bzl", "triton_env")
 
 def agentmesh_repositories():
     """Declares the repositories."""
@@ -24,4 +25,5 @@ def agentmesh_repositories():
     envoy(name = "envoy")
     nats(name = "nats")
     redis(name = "redis")
+    triton_env(name = "triton_env")
     grpcurl(name = "grpcurl")

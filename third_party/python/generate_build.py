@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 HEADER = """\
 load("@rules_python//python:defs.bzl", "py_library")
@@ -110,12 +110,6 @@ def quoted(items: list[str]) -> str:
 
 def main(root: str) -> None:
     """Print the BUILD file for the packages installed under root."""
-    if hooks := sorted(Path(root).glob("*.pth")):
-        sys.exit(
-            f"{hooks[0].name}: a .pth file runs code in every Python that sees it; "
-            "packages that carry one are refused. Drop the package from the lock."
-        )
-
     installed = {
         normalize(distribution.metadata["Name"]): distribution
         for distribution in distributions(path=[root])

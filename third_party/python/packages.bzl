@@ -6,40 +6,19 @@
     )
 
 A target then names the distribution that it imports: `@pypi//:grpcio`.
-
-pip does the installing, with the machine's own pip configuration, so that no
-index is named here; the lock's hashes say which bytes are accepted.
 """
 
-_INSTALL_SECONDS = 1200
+load(":pip.bzl", "pip_install")
+
+_PACKAGES = "site-packages"
 
 def _python_packages_impl(rctx):
     python = rctx.read(rctx.attr._interpreter)
-    lock = rctx.path(rctx.attr.lock)
     generator = rctx.path(rctx.attr._generator)
 
-    rctx.report_progress("Installing the locked packages with pip")
-    result = rctx.execute(
-        [
-            python,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-input",
-            "--require-hashes",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--target=site-packages",
-            "--requirement=%s" % lock,
-        ],
-        timeout = _INSTALL_SECONDS,
-    )
-    if result.return_code != 0:
-        fail("pip could not install %s (is the package index reachable?):\n%s" % (rctx.attr.lock, result.stderr))
+    pip_install(rctx, python, rctx.path(rctx.attr.lock), _PACKAGES)
 
-    result = rctx.execute([python, generator, "site-packages"])
+    result = rctx.execute([python, generator, _PACKAGES])
     if result.return_code != 0:
         fail(result.stderr)
     rctx.file("BUILD.bazel", result.stdout, executable = False)

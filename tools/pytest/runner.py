@@ -1,6 +1,6 @@
 """Run pytest as Bazel wants its tests run: the main of every mesh_py_test.
 
-    runner.py TEST-FILE...
+runner.py TEST-FILE...
 """
 
 import os
