@@ -1,1 +1,0 @@
-"""The runtime that every service of Agentmesh shares. It holds no business rule."""

@@ -1,1 +1,0 @@
-"""What tests share: real servers, fakes for time and identifiers, and patience."""
