@@ -14,7 +14,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from meshkit.client import Channels
 from meshtest import echo
-from meshtest.eventually import eventually
 
 _PRELUDE = """
 import asyncio, sys

@@ -1,0 +1,1 @@
+"""What tests share: real servers, fakes for time and identifiers, and patience."""
