@@ -14,9 +14,9 @@ shift 2
 mkdir -p "$folder/apt/lists/partial" "$folder/apt/cache/archives/partial"
 cd "$folder"
 
-# All configured mirrors have the same layout; the first for Debian itself will do.
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' |
-  grep -m 1 -E '/debian/?$') || {
+# What an update would read tells the mirrors; one for Debian itself will do.
+mirror=$(apt-get update --print-uris | sed -n "s|^'\(.*/debian/\?\)/dists/.*|\1|p" | head -n 1)
+[ -n "$mirror" ] || {
   echo "apt knows no Debian mirror on this machine" >&2
   exit 1
 }
@@ -27,12 +27,14 @@ for keyring in /usr/share/keyrings/debian-archive-keyring.*; do
 done
 echo "deb $keys $mirror $suite main" > apt/sources.list
 
+# State::status: what this machine has installed must not count as a newer version.
 # Check-Valid-Until: a mirror frozen at some day keeps the date of that day.
 private_apt() {
   apt-get --quiet=2 \
     -o Dir::Etc::SourceList="$PWD/apt/sources.list" \
     -o Dir::Etc::SourceParts=/dev/null \
     -o Dir::State::Lists="$PWD/apt/lists" \
+    -o Dir::State::status=/dev/null \
     -o Dir::Cache="$PWD/apt/cache" \
     -o APT::Sandbox::User= \
     -o Acquire::Check-Valid-Until=false \

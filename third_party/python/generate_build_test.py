@@ -14,6 +14,9 @@ def install(root: Path, name: str, files: list[str], requires: list[str]) -> Non
     metadata = ["Metadata-Version: 2.1", f"Name: {name}", "Version: 1.0"]
     metadata += [f"Requires-Dist: {requirement}" for requirement in requires]
     (info / "METADATA").write_text("\n".join(metadata) + "\n")
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).touch()
     (info / "RECORD").write_text("".join(f"{file},,\n" for file in files))
 
 
@@ -26,7 +29,7 @@ def generate(root: Path, capsys: pytest.CaptureFixture[str]) -> str:
 def test_shared_folder_is_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder that two distributions share is divided where they part."""
     install(tmp_path, "one", ["google/api/http.py", "google/api/sub/x.py"], [])
-    install(tmp_path, "Two_2", ["google/rpc/code.py", "two.py", "../bin/two"], [])
+    install(tmp_path, "Two_2", ["google/rpc/code.py", "two.py", "bin/two"], [])
     text = generate(tmp_path, capsys)
     assert f'name = "one",\n    data = ["{tmp_path}/google/api"],' in text
     assert f'name = "two-2",\n    data = ["{tmp_path}/google/rpc", "{tmp_path}/two.py"],' in text
