@@ -1,0 +1,77 @@
+"""Serves a batch in one go: what the counters take in one round trip is not split up."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol, TypeVar
+
+from google.rpc import status_pb2
+
+from agentmesh.common.v1 import batch_pb2
+from meshkit import errors, identity
+
+MAX_ITEMS: Final = 256
+
+Request = TypeVar("Request")
+Call = TypeVar("Call")
+Outcome = TypeVar("Outcome")
+Response = TypeVar("Response")
+Request_co = TypeVar("Request_co", covariant=True)
+
+
+class Item(Protocol[Request_co]):
+    """An item of a batch request."""
+
+    @property
+    def context(self) -> batch_pb2.ItemContext:
+        """Whose it is."""
+        ...
+
+    @property
+    def request(self) -> Request_co:
+        """What the single form would be called with."""
+        ...
+
+
+async def answer_one(
+    request: Request,
+    decode: Callable[[Request], Call],
+    act: Callable[[Sequence[Call]], Awaitable[Sequence[Outcome | errors.MeshError]]],
+    encode: Callable[[Call, Outcome], Response],
+) -> Response:
+    """The answer to a single call; raises its error."""
+    call = decode(request)
+    (outcome,) = await act([call])
+    if isinstance(outcome, errors.MeshError):
+        raise outcome
+    return encode(call, outcome)
+
+
+async def answer_all(
+    items: Sequence[Item[Request]],
+    decode: Callable[[Request], Call],
+    act: Callable[[Sequence[Call]], Awaitable[Sequence[Outcome | errors.MeshError]]],
+    encode: Callable[[Call, Outcome], Response],
+) -> list[tuple[int, Response | status_pb2.Status]]:
+    """The index and the answer, or the error, of each item.
+
+    Each is decoded under its own identity. All are done within one round trip,
+    so the shortest of their time limits needs no watching of its own.
+    """
+    if len(items) > MAX_ITEMS:
+        raise errors.InvalidField("items", f"must be at most {MAX_ITEMS}, not {len(items)}")
+    answers: list[tuple[int, Response | status_pb2.Status]] = []
+    calls: list[tuple[int, Call]] = []
+    for item in items:
+        context = item.context
+        try:
+            with identity.use(identity.make(context.tenant, context.caller or "anonymous")):
+                calls.append((context.index, decode(item.request)))
+        except errors.MeshError as error:
+            answers.append((context.index, errors.to_status(error)))
+    if calls:
+        outcomes = await act([call for _, call in calls])
+        for (index, call), outcome in zip(calls, outcomes, strict=True):
+            if isinstance(outcome, errors.MeshError):
+                answers.append((index, errors.to_status(outcome)))
+            else:
+                answers.append((index, encode(call, outcome)))
+    return answers

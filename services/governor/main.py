@@ -1,0 +1,54 @@
+"""The governor's composition root."""
+
+from pathlib import Path
+from typing import Final
+
+from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
+from meshkit.redis_store import RedisDependency
+from meshkit.server import Registration
+from meshkit.service import Resources, Service, serve_program
+from services.governor import price_book
+from services.governor.counters_redis import RedisCounters
+from services.governor.governor import CostGovernor, Limits
+from services.governor.service import CostGovernorService
+from services.governor.settings import GovernorSettings, Settings
+
+_PRICE_BOOK: Final = Path(__file__).with_name("prices.yaml")
+
+
+async def build(resources: Resources, section: GovernorSettings) -> Service:
+    """The governor on these resources. Raises ConfigError for a bad price book."""
+    governor = CostGovernor(
+        prices=price_book.load(section.price_book or _PRICE_BOOK),
+        default_limits=Limits(section.day_limit_micros, section.month_limit_micros),
+        tenant_limits={
+            tenant: Limits(each.day_limit_micros, each.month_limit_micros)
+            for tenant, each in section.tenants.items()
+        },
+        counters=RedisCounters(
+            resources.redis,
+            resources.clock,
+            remember_settled_seconds=section.remember_settled_seconds,
+        ),
+        clock=resources.clock,
+        reservation_seconds=section.reservation_seconds,
+    )
+    return Service(
+        registrations=[
+            Registration(
+                service_name="agentmesh.governor.v1.CostGovernorService",
+                add=pb_grpc.add_CostGovernorServiceServicer_to_server,
+                servicer=CostGovernorService(governor),
+                dependencies=[RedisDependency(resources.redis)],
+            )
+        ]
+    )
+
+
+def main() -> None:
+    """Runs the governor as a process of its own."""
+    serve_program("governor", Settings, lambda resources, s: build(resources, s.governor))
+
+
+if __name__ == "__main__":
+    main()

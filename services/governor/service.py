@@ -1,0 +1,73 @@
+"""The CostGovernorService of the contract. What is missing here is served by a later version."""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from google.rpc import status_pb2
+
+from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
+from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
+from services.governor import convert
+from services.governor.batch import answer_all, answer_one
+from services.governor.governor import CostGovernor
+
+
+class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
+    """Decodes, asks the governor, encodes."""
+
+    def __init__(self, governor: CostGovernor) -> None:
+        self._governor: Final = governor
+
+    async def Admit(self, request: pb.AdmitRequest, context: object) -> pb.AdmitResponse:
+        """Reserves what a call may cost, or says why not."""
+        return await answer_one(
+            request, convert.planned_call, self._governor.admit, convert.admit_response
+        )
+
+    async def BatchAdmit(
+        self, request: pb.BatchAdmitRequest, context: object
+    ) -> AsyncIterator[pb.BatchAdmitResponse]:
+        """Admit for many calls, answered in one message."""
+        answers = await answer_all(
+            request.items, convert.planned_call, self._governor.admit, convert.admit_response
+        )
+        results = [
+            pb.BatchAdmitResult(index=index, error=answer)
+            if isinstance(answer, status_pb2.Status)
+            else pb.BatchAdmitResult(index=index, response=answer)
+            for index, answer in answers
+        ]
+        yield pb.BatchAdmitResponse(results=results)
+
+    async def Settle(self, request: pb.SettleRequest, context: object) -> pb.SettleResponse:
+        """Charges what a call used."""
+        return await answer_one(
+            request, convert.made_call, self._governor.settle, convert.settle_response
+        )
+
+    async def BatchSettle(
+        self, request: pb.BatchSettleRequest, context: object
+    ) -> AsyncIterator[pb.BatchSettleResponse]:
+        """Settle for many calls, answered in one message."""
+        answers = await answer_all(
+            request.items, convert.made_call, self._governor.settle, convert.settle_response
+        )
+        results = [
+            pb.BatchSettleResult(index=index, error=answer)
+            if isinstance(answer, status_pb2.Status)
+            else pb.BatchSettleResult(index=index, response=answer)
+            for index, answer in answers
+        ]
+        yield pb.BatchSettleResponse(results=results)
+
+    async def Release(self, request: pb.ReleaseRequest, context: object) -> pb.ReleaseResponse:
+        """Gives a reservation back."""
+        tenant, key = convert.tenant(request.parent), convert.key(request.key)
+        return pb.ReleaseResponse(released_micros=await self._governor.release(tenant, key))
+
+    async def GetSpend(self, request: pb.GetSpendRequest, context: object) -> pb.GetSpendResponse:
+        """What a tenant spent today and this month."""
+        day, month = await self._governor.spend(convert.tenant(request.parent))
+        return pb.GetSpendResponse(
+            day=convert.spend_window(day), month=convert.spend_window(month)
+        )

@@ -1,0 +1,225 @@
+"""The governor behind a real gRPC server, on a real Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentmesh.common.v1 import usage_pb2
+from agentmesh.governor.v1 import budget_pb2
+from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
+from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
+from meshkit import errors, identity, redis_store
+from meshkit.server import Registration
+from meshtest.clock import FakeClock
+from meshtest.redis_server import RedisServer
+from meshtest.serving import serving
+from services.governor import price_book
+from services.governor.counters_redis import RedisCounters
+from services.governor.governor import CostGovernor, Limits
+from services.governor.service import CostGovernorService
+
+pytest_plugins = ["meshtest.fixtures"]
+
+_PRICES = Path(__file__).with_name("prices.yaml")
+# A day and a month of one dollar.
+_DOLLAR = Limits(1_000_000, 1_000_000)
+_ACME = "tenants/acme"
+
+
+@pytest.fixture
+async def stubs(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[list[Any]]:
+    """Two governors, each a server of its own, on one Redis; called for the tenant acme."""
+    async with AsyncExitStack() as stack:
+        stubs: list[Any] = []
+        for _ in range(2):
+            store = await stack.enter_async_context(redis_store.connect(redis_server.url))
+            governor = CostGovernor(
+                prices=price_book.load(_PRICES),
+                default_limits=_DOLLAR,
+                tenant_limits={},
+                counters=RedisCounters(store, clock, remember_settled_seconds=3600),
+                clock=clock,
+                reservation_seconds=600,
+            )
+            registration = Registration(
+                service_name="agentmesh.governor.v1.CostGovernorService",
+                add=pb_grpc.add_CostGovernorServiceServicer_to_server,
+                servicer=CostGovernorService(governor),
+            )
+            channels = await stack.enter_async_context(serving([registration]))
+            stubs.append(pb_grpc.CostGovernorServiceStub(channels.get("governor")))
+        with identity.use(identity.Identity("acme", "service:test")):
+            yield stubs
+
+
+def _admit(key: str, **more: Any) -> pb.AdmitRequest:
+    # 1,000 tokens each way of this model are 0.018 dollars.
+    return pb.AdmitRequest(
+        **{
+            "parent": _ACME,
+            "key": key,
+            "model": "claude-sonnet-4-5",
+            "input_tokens": 1000,
+            "max_output_tokens": 1000,
+            **more,
+        }
+    )
+
+
+def _settle(key: str, **usage: int) -> pb.SettleRequest:
+    return pb.SettleRequest(
+        parent=_ACME, key=key, model="claude-sonnet-4-5", usage=usage_pb2.Usage(**usage)
+    )
+
+
+async def test_call_is_admitted_settled_and_shown(stubs: list[Any]) -> None:
+    """A reservation is answered, replaced by its settlement, and both are seen in GetSpend."""
+    admitted = await stubs[0].Admit(_admit("t/1/1"), timeout=5)
+    assert admitted.decision == budget_pb2.DECISION_ALLOW
+    assert (admitted.reservation.key, admitted.reservation.reserved_micros) == ("t/1/1", 18_000)
+    expires = admitted.reservation.expire_time.ToDatetime(UTC)
+    assert expires == datetime(2026, 1, 1, 0, 10, tzinfo=UTC)
+    settle = _settle("t/1/1", input_tokens=1000, output_tokens=10, cached_input_tokens=500, cost_micros=7)
+    assert await stubs[1].Settle(settle, timeout=5) == pb.SettleResponse(cost_micros=1800)
+    assert await stubs[0].Settle(settle, timeout=5) == pb.SettleResponse(
+        cost_micros=1800, repeated_settlement=True
+    )
+    spend = await stubs[0].GetSpend(pb.GetSpendRequest(parent=_ACME), timeout=5)
+    assert (spend.day.spent_micros, spend.day.reserved_micros) == (1800, 0)
+    assert (spend.day.limit_micros, spend.month.limit_micros) == (1_000_000, 1_000_000)
+    assert spend.day.resets_at.ToDatetime(UTC) == datetime(2026, 1, 2, tzinfo=UTC)
+    assert spend.month.window_start.ToDatetime(UTC) == datetime(2026, 1, 1, tzinfo=UTC)
+    assert spend.month.usage == usage_pb2.Usage(
+        input_tokens=1000, output_tokens=10, cached_input_tokens=500, cost_micros=1800
+    )
+
+
+async def test_thousand_calls_on_the_last_dollar_over_two_servers(stubs: list[Any]) -> None:
+    """However many ask at once, the dollar is reserved once, and the rest are told when to return."""
+    answers = await asyncio.gather(
+        *(stubs[n % 2].Admit(_admit(f"t/{n}/1"), timeout=60) for n in range(1000))
+    )
+    decisions = [answer.decision for answer in answers]
+    assert decisions.count(budget_pb2.DECISION_ALLOW) == 1_000_000 // 18_000
+    assert decisions.count(budget_pb2.DECISION_DENY) == 1000 - 1_000_000 // 18_000
+    denied = next(answer for answer in answers if answer.decision == budget_pb2.DECISION_DENY)
+    assert denied.budget == "tenants/acme/budgets/tenant-month"
+    assert denied.resets_at.ToDatetime(UTC) == datetime(2026, 2, 1, tzinfo=UTC)
+    assert denied.explanation == (
+        "tenants/acme/budgets/tenant-month allows 1.00 USD; 0.00 USD are spent and 0.99 USD"
+        " reserved, so that 0.018 USD more do not fit. It starts again at 2026-02-01T00:00:00Z."
+    )
+    spend = await stubs[0].GetSpend(pb.GetSpendRequest(parent=_ACME), timeout=5)
+    assert spend.day.reserved_micros == 990_000
+
+
+async def test_batch_answers_each_item_by_its_index(stubs: list[Any]) -> None:
+    """Items of several tenants travel together; each has its own answer or its own error."""
+    batch = pb.BatchAdmitRequest()
+    for index, (tenant, request) in enumerate(
+        [
+            ("acme", _admit("a")),
+            ("other", _admit("a", parent="tenants/other")),
+            ("other", _admit("b")),
+            ("acme", _admit("c", model="nobody")),
+        ]
+    ):
+        item = batch.items.add(request=request)
+        item.context.index, item.context.tenant = 10 + index, tenant
+    results = [
+        result
+        async for response in stubs[0].BatchAdmit(batch, timeout=5)
+        for result in response.results
+    ]
+    by_index = {result.index: result for result in results}
+    assert len(results) == 4
+    assert by_index[10].response.reservation.reserved_micros == 18_000
+    assert by_index[11].response.reservation.reserved_micros == 18_000
+    forbidden, unpriced = (errors.from_status(by_index[n].error) for n in (12, 13))
+    assert (forbidden.reason, unpriced.reason) == ("FORBIDDEN", "NO_PRICE")
+
+    settling = pb.BatchSettleRequest()
+    for index, request in enumerate([_settle("a", input_tokens=1000), _settle("")]):
+        item = settling.items.add(request=request)
+        item.context.index, item.context.tenant = index, "acme"
+    settled = [
+        (result.index, result.WhichOneof("outcome"))
+        async for response in stubs[1].BatchSettle(settling, timeout=5)
+        for result in response.results
+    ]
+    assert sorted(settled) == [(0, "response"), (1, "error")]
+    spend = await stubs[0].GetSpend(pb.GetSpendRequest(parent=_ACME), timeout=5)
+    assert (spend.day.spent_micros, spend.day.reserved_micros) == (3000, 0)
+
+
+async def test_batch_that_is_too_large_is_refused(stubs: list[Any]) -> None:
+    """More than 256 items are refused as a whole."""
+    batch = pb.BatchAdmitRequest(items=[pb.BatchAdmitItem()] * 257)
+    with pytest.raises(errors.InvalidField) as caught:
+        async for _ in stubs[0].BatchAdmit(batch, timeout=5):
+            pass
+    assert [each.field for each in caught.value.violations] == ["items"]
+
+
+async def test_release_frees_a_reservation(stubs: list[Any]) -> None:
+    """What is released is answered once."""
+    await stubs[0].Admit(_admit("a"), timeout=5)
+    release = pb.ReleaseRequest(parent=_ACME, key="a")
+    assert (await stubs[0].Release(release, timeout=5)).released_micros == 18_000
+    assert (await stubs[1].Release(release, timeout=5)).released_micros == 0
+
+
+@pytest.mark.parametrize(
+    ("request_", "field", "description"),
+    [
+        (_admit("a", parent="acme"), "parent", None),
+        (_admit(""), "key", "must have 1 to 200 characters, not 0"),
+        (_admit("k" * 201), "key", "must have 1 to 200 characters, not 201"),
+        (_admit("a", model=""), "model", "must name the model that is called"),
+        (_admit("a", input_tokens=-1), "input_tokens", "must be from 0 to 1000000000, not -1"),
+        (_admit("a", max_output_tokens=2**40), "max_output_tokens", "must be from 0 to 1000000000, not 1099511627776"),
+        (_admit("a", task_limit_micros=-1), "task_limit_micros", "must be from 0 to 9000000000000000, not -1"),
+        (_admit("a", task_spent_micros=-1), "task_spent_micros", "must be from 0 to 9000000000000000, not -1"),
+        (_admit("a", task_limit_micros=5), "task", "must name the task whose cap `task_limit_micros` is"),
+        (_admit("a", task="a b"), "task", "must be a task's id or name, not 'a b'"),
+        (_settle("a", output_tokens=-1), "usage.output_tokens", "must be from 0 to 1000000000, not -1"),
+        (_settle("a", input_tokens=5, cached_input_tokens=6), "usage.cached_input_tokens", "must be from 0 to 5, not 6"),
+        (_settle("a", model_calls=-1), "usage.model_calls", "must be from 0 to 1000000, not -1"),
+    ],
+)  # fmt: skip
+async def test_wrong_field_is_named(
+    stubs: list[Any], request_: Any, field: str, description: str | None
+) -> None:
+    """What is malformed is INVALID_FIELD with the field's path and what would be right."""
+    method = stubs[0].Admit if isinstance(request_, pb.AdmitRequest) else stubs[0].Settle
+    with pytest.raises(errors.InvalidField) as caught:
+        await method(request_, timeout=5)
+    (violation,) = caught.value.violations
+    assert violation.field == field
+    assert description is None or violation.description == description
+
+
+async def test_tenant_of_another_is_forbidden(stubs: list[Any]) -> None:
+    """Nobody reserves, settles or looks in the name of a tenant that is not theirs."""
+    for call in (
+        stubs[0].Admit(_admit("a", parent="tenants/other"), timeout=5),
+        stubs[0].Release(pb.ReleaseRequest(parent="tenants/other", key="a"), timeout=5),
+        stubs[0].GetSpend(pb.GetSpendRequest(parent="tenants/other"), timeout=5),
+    ):
+        with pytest.raises(errors.Forbidden):
+            await call
+
+
+async def test_later_parts_of_the_contract_say_so(stubs: list[Any]) -> None:
+    """What this version does not serve is UNIMPLEMENTED with a sentence."""
+    with pytest.raises(errors.NotImplementedYet) as caught:
+        await stubs[0].ExplainBudget(pb.ExplainBudgetRequest(parent=_ACME), timeout=5)
+    assert caught.value.message == (
+        "CostGovernorService.ExplainBudget is part of the contract,"
+        " but this version does not serve it."
+    )
