@@ -7,6 +7,7 @@ from google.rpc import status_pb2
 
 from agentmesh.common.v1 import batch_pb2
 from meshkit import errors, identity
+from meshkit.constants import BATCH_TENANT
 
 MAX_ITEMS: Final = 256
 
@@ -54,19 +55,23 @@ async def answer_all(
     """The index and the answer, or the error, of each item.
 
     Each is decoded under its own identity. All are done within one round trip,
-    so the shortest of their time limits needs no watching of its own.
+    so the shortest of their time limits needs no watching of its own. TooLarge
+    for more than 256 items.
     """
     if len(items) > MAX_ITEMS:
-        raise errors.InvalidField("items", f"must be at most {MAX_ITEMS}, not {len(items)}")
+        raise errors.TooLarge(
+            f"A batch of {len(items)} items is over the limit of {MAX_ITEMS}.",
+            metadata={"limit_items": str(MAX_ITEMS), "size_items": str(len(items))},
+        )
+    envelope = identity.current()
     answers: list[tuple[int, Response | status_pb2.Status]] = []
     calls: list[tuple[int, Call]] = []
     for item in items:
-        context = item.context
         try:
-            with identity.use(identity.make(context.tenant, context.caller or "anonymous")):
-                calls.append((context.index, decode(item.request)))
+            with identity.use(_identity(item.context, envelope)):
+                calls.append((item.context.index, decode(item.request)))
         except errors.MeshError as error:
-            answers.append((context.index, errors.to_status(error)))
+            answers.append((item.context.index, errors.to_status(error)))
     if calls:
         outcomes = await act([call for _, call in calls])
         for (index, call), outcome in zip(calls, outcomes, strict=True):
@@ -75,3 +80,16 @@ async def answer_all(
             else:
                 answers.append((index, encode(call, outcome)))
     return answers
+
+
+def _identity(
+    context: batch_pb2.ItemContext, envelope: identity.Identity
+) -> identity.Identity:
+    # Only services make calls for many tenants, and those say so.
+    if envelope.tenant not in (BATCH_TENANT, context.tenant):
+        raise errors.Forbidden(
+            f"A call of tenant {envelope.tenant} cannot carry an item of {context.tenant!r}."
+        )
+    if context.timeout.seconds <= 0 and context.timeout.nanos <= 0:
+        raise errors.InvalidField("context.timeout", "must be over zero")
+    return identity.make(context.tenant, context.caller or envelope.caller)

@@ -14,6 +14,7 @@ from agentmesh.governor.v1 import budget_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
 from meshkit import errors, identity, redis_store
+from meshkit.constants import BATCH_TENANT
 from meshkit.server import Registration
 from meshtest.clock import FakeClock
 from meshtest.redis_server import RedisServer
@@ -131,11 +132,13 @@ async def test_batch_answers_each_item_by_its_index(stubs: list[Any]) -> None:
     ):
         item = batch.items.add(request=request)
         item.context.index, item.context.tenant = 10 + index, tenant
-    results = [
-        result
-        async for response in stubs[0].BatchAdmit(batch, timeout=5)
-        for result in response.results
-    ]
+        item.context.timeout.seconds = 5
+    with identity.use(identity.Identity(BATCH_TENANT, "service:test")):
+        results = [
+            result
+            async for response in stubs[0].BatchAdmit(batch, timeout=5)
+            for result in response.results
+        ]
     by_index = {result.index: result for result in results}
     assert len(results) == 4
     assert by_index[10].response.reservation.reserved_micros == 18_000
@@ -147,6 +150,7 @@ async def test_batch_answers_each_item_by_its_index(stubs: list[Any]) -> None:
     for index, request in enumerate([_settle("a", input_tokens=1000), _settle("")]):
         item = settling.items.add(request=request)
         item.context.index, item.context.tenant = index, "acme"
+        item.context.timeout.seconds = 5
     settled = [
         (result.index, result.WhichOneof("outcome"))
         async for response in stubs[1].BatchSettle(settling, timeout=5)
@@ -160,10 +164,27 @@ async def test_batch_answers_each_item_by_its_index(stubs: list[Any]) -> None:
 async def test_batch_that_is_too_large_is_refused(stubs: list[Any]) -> None:
     """More than 256 items are refused as a whole."""
     batch = pb.BatchAdmitRequest(items=[pb.BatchAdmitItem()] * 257)
-    with pytest.raises(errors.InvalidField) as caught:
+    with pytest.raises(errors.TooLarge) as caught:
         async for _ in stubs[0].BatchAdmit(batch, timeout=5):
             pass
-    assert [each.field for each in caught.value.violations] == ["items"]
+    assert caught.value.message == "A batch of 257 items is over the limit of 256."
+
+
+async def test_batch_of_a_tenant_carries_no_items_of_another(stubs: list[Any]) -> None:
+    """Only a batch that says so may carry items of many tenants; each needs a time limit."""
+    batch = pb.BatchAdmitRequest()
+    for tenant, seconds in (("other", 5), ("acme", 0)):
+        item = batch.items.add(request=_admit("a", parent=f"tenants/{tenant}"))
+        item.context.tenant, item.context.timeout.seconds = tenant, seconds
+    reasons = [
+        errors.from_status(result.error).message
+        async for response in stubs[0].BatchAdmit(batch, timeout=5)
+        for result in response.results
+    ]
+    assert reasons == [
+        "A call of tenant acme cannot carry an item of 'other'.",
+        "context.timeout: must be over zero",
+    ]
 
 
 async def test_release_frees_a_reservation(stubs: list[Any]) -> None:

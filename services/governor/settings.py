@@ -10,7 +10,7 @@ from meshkit.service import ProcessSettings, Section
 _USD: Final = 1_000_000
 # Up to here the numbers of Redis' scripts are exact.
 _MOST_MICROS: Final = 9_000_000_000 * _USD
-_Micros = Annotated[int, Field(ge=0, le=_MOST_MICROS, strict=False)]
+_Micros = Annotated[int, Field(ge=1, le=_MOST_MICROS)]
 
 
 class TenantSettings(Section):
