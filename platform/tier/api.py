@@ -1,0 +1,72 @@
+"""Starting, watching and ending a mesh on one machine: all that others use of this package.
+
+Importing this is cheap; what is heavy is imported by the functions that need it.
+"""
+
+from pathlib import Path
+
+from tier.data_dir import DataDir
+from tier.detached import start_detached, stop_detached
+from tier.events import Event, Phase, Progress
+from tier.failures import (
+    AlreadyRunning,
+    BadConfig,
+    BadOptions,
+    BinaryMissing,
+    DataDirNotWritable,
+    MeshStartError,
+    PortTaken,
+    StartFailed,
+)
+from tier.mesh import RunningMesh, start
+from tier.options import MeshOptions, Tier, default_data_dir
+from tier.reports import Check, ProcessStatus
+from tier.state import MeshState, ProcessRecord, read_state
+
+__all__ = [
+    "AlreadyRunning",
+    "BadConfig",
+    "BadOptions",
+    "BinaryMissing",
+    "Check",
+    "DataDirNotWritable",
+    "Event",
+    "MeshOptions",
+    "MeshStartError",
+    "MeshState",
+    "Phase",
+    "PortTaken",
+    "ProcessRecord",
+    "ProcessStatus",
+    "Progress",
+    "RunningMesh",
+    "StartFailed",
+    "Tier",
+    "default_data_dir",
+    "doctor",
+    "log_files",
+    "read_state",
+    "start",
+    "start_detached",
+    "status",
+    "stop_detached",
+]
+
+
+async def status(state: MeshState) -> list[ProcessStatus]:
+    """How each process of the mesh is, and what it uses; takes a fifth of a second."""
+    from tier import status as implementation
+
+    return await implementation.status(state)
+
+
+async def doctor(options: MeshOptions) -> list[Check]:
+    """Whether this machine can run a mesh, and what stands in the way."""
+    from tier import doctor as implementation
+
+    return await implementation.doctor(options)
+
+
+def log_files(data_dir: Path) -> dict[str, Path]:
+    """The logs of the mesh on `data_dir`, by part; `access` is the gateway's, a JSON object a line."""
+    return DataDir(data_dir).log_files()

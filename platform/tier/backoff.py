@@ -1,0 +1,35 @@
+"""When to start again what died."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """How patient a supervisor is."""
+
+    first_delay_seconds: float = 0.1
+    factor: float = 3.0
+    longest_delay_seconds: float = 10.0
+    # Deaths in a row after which it is left dead.
+    limit: int = 8
+    # Who lived this long is well again: the next death is a first one.
+    well_after_seconds: float = 60.0
+
+
+class Backoff:
+    """Counts deaths in a row."""
+
+    def __init__(self, policy: RestartPolicy) -> None:
+        self._policy = policy
+        self._deaths = 0
+
+    def after(self, lived_seconds: float) -> float | None:
+        """Seconds to wait after a death; None when it should stay dead."""
+        policy = self._policy
+        if lived_seconds >= policy.well_after_seconds:
+            self._deaths = 0
+        self._deaths += 1
+        if self._deaths > policy.limit:
+            return None
+        delay = policy.first_delay_seconds * policy.factor ** (self._deaths - 1)
+        return min(delay, policy.longest_delay_seconds)

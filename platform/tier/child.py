@@ -1,0 +1,190 @@
+"""A child process: started, watched, started again when it dies, and ended."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tier import child_exec
+from tier.backoff import Backoff, RestartPolicy
+from tier.events import Phase, Reporter
+from tier.failures import StartFailed
+from tier.state import ProcessRecord
+
+_PROBE_FIRST_SECONDS: Final = 0.01
+_PROBE_LONGEST_SECONDS: Final = 0.1
+_TOLD_BYTES: Final = 4096
+
+
+@dataclass(frozen=True)
+class ChildSpec:
+    """How a child is run."""
+
+    # As in events, records and log files.
+    name: str
+    # For people.
+    title: str
+    command: Sequence[str | Path]
+    working_dir: Path
+    log: Path
+    ports: tuple[int, ...]
+    # Its version once it is ready, or None while it is not. May raise OSError.
+    probe: Callable[[], Awaitable[str | None]]
+    # Added to this process's environment, and left out of it.
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    without: frozenset[str] = frozenset()
+    ready_within_seconds: float = 20.0
+    stop_within_seconds: float = 10.0
+
+
+class Child:
+    """One child process over its lives. It dies with this process, however that ends."""
+
+    def __init__(self, spec: ChildSpec, report: Reporter, policy: RestartPolicy) -> None:
+        self._spec: Final = spec
+        self._report: Final = report
+        self._backoff: Final = Backoff(policy)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._spawned = 0.0
+        self._version = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in events."""
+        return self._spec.name
+
+    @property
+    def record(self) -> ProcessRecord:
+        """The child as it is now."""
+        pid = self._process.pid if self._process else 0
+        return ProcessRecord(
+            self._spec.name, pid, self._version, self._spec.ports, self._spec.log
+        )
+
+    def spawn(self) -> None:
+        """Starts the process and does not wait. Only the main thread may: the kernel ends
+        a child with the thread that started it.
+        """
+        spec = self._spec
+        with spec.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-I", "-S", child_exec.__file__, str(os.getpid())),
+                    *(str(each) for each in spec.command),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=spec.working_dir,
+                env={
+                    **{k: v for k, v in os.environ.items() if k not in spec.without},
+                    **spec.environment,
+                },
+                # A Ctrl-C in the terminal is for this process, which then ends the child in order.
+                start_new_session=True,
+            )
+        self._spawned = time.monotonic()
+        self._report(spec.name, Phase.STARTING, f"Starting {spec.title}")
+
+    async def ready(self) -> None:
+        """Returns when the process answers; StartFailed where it ends or takes too long."""
+        spec = self._spec
+        pause = _PROBE_FIRST_SECONDS
+        give_up = self._spawned + spec.ready_within_seconds
+        while (version := await self._probe()) is None:
+            if self._require().poll() is not None:
+                raise StartFailed(spec.title, self._last_words(), spec.log)
+            if time.monotonic() > give_up:
+                raise StartFailed(
+                    spec.title, f"no answer within {spec.ready_within_seconds:g} s", spec.log
+                )
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _PROBE_LONGEST_SECONDS)
+        self._version = version
+        where = " and ".join(f"127.0.0.1:{port}" for port in spec.ports)
+        self._report(
+            spec.name, Phase.READY, f"{spec.title} {version} is ready" + (f" on {where}" if where else "")
+        )
+
+    async def watch(self, on_restart: Callable[[], None]) -> None:
+        """Starts the process again whenever it dies; StartFailed where that does not help."""
+        spec = self._spec
+        while True:
+            code = await _ended(self._require())
+            self._report(spec.name, Phase.DIED, f"{spec.title} died ({_told(code)})")
+            delay = self._backoff.after(time.monotonic() - self._spawned)
+            if delay is None:
+                self._report(spec.name, Phase.FAILED, f"{spec.title} died too often and stays down")
+                raise StartFailed(spec.title, f"it died too often, last {_told(code)}", spec.log)
+            await asyncio.sleep(delay)
+            self._report(spec.name, Phase.RESTARTING, f"Starting {spec.title} again")
+            self.spawn()
+            try:
+                await self.ready()
+            except StartFailed:
+                await self._end(signal.SIGKILL)
+            on_restart()
+
+    async def stop(self) -> None:
+        """Ends the process, by force where it takes too long."""
+        if self._process is None:
+            return
+        running = self._process.poll() is None
+        await self._end(signal.SIGTERM)
+        if running:
+            self._report(self.name, Phase.STOPPED, f"{self._spec.title} has ended")
+        self._process = None
+
+    async def _end(self, how: signal.Signals) -> None:
+        process = self._require()
+        if process.poll() is None:
+            process.send_signal(how)
+            try:
+                async with asyncio.timeout(self._spec.stop_within_seconds):
+                    await _ended(process)
+            except TimeoutError:
+                process.kill()
+                await _ended(process)
+
+    def _require(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self._process
+
+    async def _probe(self) -> str | None:
+        try:
+            return await self._spec.probe()
+        except OSError:
+            return None
+
+    def _last_words(self) -> str:
+        """What the process said last, in a line."""
+        code = self._require().returncode
+        with self._spec.log.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _TOLD_BYTES))
+            lines = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        return f"it ended ({_told(code)})" + (f" after saying: {lines[-1].strip()}" if lines else "")
+
+
+async def _ended(process: subprocess.Popen[bytes]) -> int:
+    """The exit code, once there is one; no thread and no polling."""
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    descriptor = os.pidfd_open(process.pid)
+    loop.add_reader(descriptor, lambda: ended.done() or ended.set_result(None))
+    try:
+        await ended
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    return process.wait()
+
+
+def _told(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

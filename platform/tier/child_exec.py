@@ -1,0 +1,24 @@
+"""Becomes another program, after asking the kernel to kill it when its parent dies.
+
+Run by path, as `python -I -S child_exec.py PARENT_PID PROGRAM ARGUMENT...`: a wrapper,
+because code between fork and exec is not safe in a parent that has threads.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Executes the program; ends at once where the parent is gone already."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit(1)
+    os.execv(sys.argv[2], sys.argv[2:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""The folder in which a mesh keeps everything."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+from tier.failures import AlreadyRunning, DataDirNotWritable
+
+# Logs are begun anew, and the old ones kept once, when they are larger than this at a start.
+_ROTATE_BYTES: Final = 16 * 1024 * 1024
+
+
+class DataDir:
+    """Where things lie; belongs to one mesh at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path: Final = path.expanduser().absolute()
+        # What only the running mesh needs: its state, lock and generated configuration.
+        self.run: Final = self.path / "run"
+        self.logs: Final = self.path / "logs"
+        self.state_file: Final = self.run / "state.json"
+        self._lock: int | None = None
+
+    def prepare(self) -> None:
+        """Makes the folders; DataDirNotWritable where that cannot be."""
+        try:
+            for folder in (self.path, self.run, self.logs):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            probe = self.run / f"probe.{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise DataDirNotWritable(self.path, error.strerror or str(error)) from None
+
+    def lock(self) -> None:
+        """Takes the folder for this process until `unlock`, or until it ends however it ends.
+
+        AlreadyRunning where another process has it.
+        """
+        descriptor = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise AlreadyRunning(self.path, int(holder) if holder.isdigit() else None) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        self._lock = descriptor
+
+    def unlock(self) -> None:
+        """Gives the folder back."""
+        if self._lock is not None:
+            os.ftruncate(self._lock, 0)
+            os.close(self._lock)
+            self._lock = None
+
+    def folder(self, name: str) -> Path:
+        """A folder of that name inside, made if need be."""
+        path = self.path / name
+        path.mkdir(exist_ok=True, mode=0o700)
+        return path
+
+    def log_file(self, part: str) -> Path:
+        """Where a part writes its log."""
+        return self.logs / f"{part}.log"
+
+    def rotate(self, part: str) -> Path:
+        """Where a part writes its log; what is there is moved aside where it has grown large."""
+        path = self.log_file(part)
+        try:
+            if path.stat().st_size > _ROTATE_BYTES:
+                path.replace(path.with_suffix(".log.1"))
+        except FileNotFoundError:
+            pass
+        return path
+
+    def log_files(self) -> dict[str, Path]:
+        """The logs that exist, by part."""
+        return {path.stem: path for path in sorted(self.logs.glob("*.log"))}

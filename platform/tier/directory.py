@@ -1,0 +1,92 @@
+"""Answers for the mesh as a whole: the health of every service by name, and all contracts.
+
+The gateway sends health checks and reflection here where services are
+processes of their own, each of which knows only itself.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, Final, cast
+
+import grpc
+from grpc_channelz.v1 import channelz
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from tier.descriptors import descriptor_set
+from tier.ports import HOST
+
+_CHECK_SECONDS: Final = 2.0
+_STOP_SECONDS: Final = 1.0
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Directory:
+    """A small server that passes each health check on to the service that it names."""
+
+    def __init__(self, port: int, targets: Mapping[str, str]) -> None:
+        """`targets`: address by full service name."""
+        self._port: Final = port
+        self._targets: Final = targets
+        self._stack: Final = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Returns when it takes calls."""
+        channels = {
+            address: await self._stack.enter_async_context(grpc.aio.insecure_channel(address))
+            for address in set(self._targets.values())
+        }
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        stubs = {
+            service: health_pb2_grpc.HealthStub(channels[address])
+            for service, address in self._targets.items()
+        }
+        health_pb2_grpc.add_HealthServicer_to_server(cast(Any, _Health(stubs)), server)
+        # Reflection finds what the generated modules put into the common pool.
+        descriptor_set()
+        names = [*self._targets, "grpc.health.v1.Health", reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(names, cast(Any, server))
+        channelz.add_channelz_servicer(cast(Any, server))
+        server.add_insecure_port(f"{HOST}:{self._port}")
+        await server.start()
+        self._stack.push_async_callback(server.stop, _STOP_SECONDS)
+
+    async def stop(self) -> None:
+        """Ends it."""
+        await self._stack.aclose()
+
+
+class _Health:
+    def __init__(self, stubs: Mapping[str, Any]) -> None:
+        self._stubs: Final = stubs
+
+    async def Check(self, request: Any, context: Any) -> Any:
+        """The status of one service, or of all for the empty name."""
+        if request.service:
+            stub = self._stubs.get(request.service)
+            if stub is None:
+                await context.abort(grpc.StatusCode.NOT_FOUND, "The mesh has no such service.")
+            return health_pb2.HealthCheckResponse(status=await _status(stub, request.service))
+        all_ = await asyncio.gather(*(_status(stub, name) for name, stub in self._stubs.items()))
+        serving = all(each == _SERVING for each in all_)
+        return health_pb2.HealthCheckResponse(status=_SERVING if serving else _NOT_SERVING)
+
+    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """The status of one service as it changes; ends when its process does."""
+        stub = self._stubs.get(request.service)
+        if stub is None:
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, "The mesh has no such service; name one to watch it."
+            )
+        async for each in stub.Watch(request):
+            yield each
+
+
+async def _status(stub: Any, service: str) -> Any:
+    try:
+        request = health_pb2.HealthCheckRequest(service=service)
+        return (await stub.Check(request, timeout=_CHECK_SECONDS)).status
+    except grpc.aio.AioRpcError:
+        return _NOT_SERVING

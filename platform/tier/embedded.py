@@ -1,0 +1,175 @@
+"""All services in this process, behind one server on one port."""
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tier import parts
+from tier.data_dir import DataDir
+from tier.failures import BadConfig, StartFailed
+from tier.gateway_config import DIRECTORY
+from tier.ports import HOST
+from tier.state import ProcessRecord
+from tier.version import VERSION
+
+if TYPE_CHECKING:  # at run time these wait until the servers have been started
+    from meshkit.log import Log
+    from meshkit.service import Resources, Service
+
+NAME: Final = "services"
+_DEFAULT_TENANT: Final = "default"
+_DRAIN_SECONDS: Final = 10.0
+_NOTES: Final = (
+    "All services run in one process: if one fails, all stop.",
+    "NATS hands every write to the system but flushes it to disk only now and then: a power cut "
+    "may take what was accepted last; the death of a process does not.",
+    "There is no authentication: whoever reaches the loopback interface may name any tenant.",
+)
+
+# What a service of that name may use.
+ResourcesOf = Callable[[str], "Resources"]
+Build = Callable[[ResourcesOf], Awaitable[Sequence["Service"]]]
+# From the configuration file and the environment to what builds the services.
+Load = Callable[[Path | None, Mapping[str, str]], Build]
+
+
+class EmbeddedServices:
+    """The prototype's topology."""
+
+    def __init__(
+        self,
+        *,
+        data_dir: DataDir,
+        port: int,
+        config: Path | None,
+        environ: Mapping[str, str],
+        load: Load,
+        log: Callable[[str], "Log"],
+    ) -> None:
+        """`load` reads the settings and gives what builds the services."""
+        self._data_dir: Final = data_dir
+        self._port: Final = port
+        self._config: Final = config
+        self._environ: Final = environ
+        self._load: Final = load
+        self._log: Final = log
+        self._stack: Final = AsyncExitStack()
+        self._build: Build | None = None
+        self._server: asyncio.Task[None] | None = None
+        self._jobs: list[asyncio.Task[None]] = []
+
+    @property
+    def endpoints(self) -> Mapping[str, Sequence[int]]:
+        """One port for every cluster."""
+        names = (DIRECTORY, *(part.name for part in parts.PARTS))
+        return {name: (self._port,) for name in names}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What this tier plainly does not do."""
+        return _NOTES
+
+    @property
+    def records(self) -> tuple[ProcessRecord, ...]:
+        """This process."""
+        log = self._data_dir.log_file("mesh")
+        return (ProcessRecord(NAME, os.getpid(), VERSION, (self._port,), log),)
+
+    def configure(self) -> None:
+        """Imports the services and reads their settings. Raises BadConfig."""
+        self._build = self._load(self._config, self._environ)
+
+    async def start(self, nats_url: str, redis_url: str) -> None:
+        """Connects, builds and serves. Raises StartFailed."""
+        from meshkit.config import ConfigError
+        from meshkit.errors import MeshError
+
+        try:
+            await self._start(nats_url, redis_url)
+        except ConfigError as error:
+            raise BadConfig(str(error)) from None
+        except MeshError as error:
+            raise StartFailed("the services", str(error), self._data_dir.log_file("mesh")) from error
+
+    async def _start(self, nats_url: str, redis_url: str) -> None:
+        from meshkit.server import MeshServer
+
+        if self._build is None:
+            raise RuntimeError("configure comes before start")
+        shared = await self._connect(nats_url, redis_url)
+        services = await self._build(lambda name: self._resources_of(name, shared))
+        server = MeshServer(
+            name="prototype",
+            address=f"{HOST}:{self._port}",
+            registrations=[each for service in services for each in service.registrations],
+            log=shared.log,
+            default_tenant=_DEFAULT_TENANT,
+            drain_seconds=_DRAIN_SECONDS,
+        )
+        self._server = asyncio.create_task(server.serve(), name="server")
+        started = asyncio.create_task(server.started())
+        await asyncio.wait([self._server, started], return_when=asyncio.FIRST_COMPLETED)
+        if self._server.done():
+            started.cancel()
+            await self._server
+        for job in (job for service in services for job in service.background):
+            name = getattr(job, "__name__", "job")
+            self._jobs.append(asyncio.create_task(_run(job), name=name))
+
+    async def _connect(self, nats_url: str, redis_url: str) -> "Resources":
+        from meshkit import redis_store
+        from meshkit.bus import Bus
+        from meshkit.client import Channels
+        from meshkit.clock import SystemClock
+        from meshkit.ids import RandomIds
+        from meshkit.service import Resources
+
+        log = self._log("prototype")
+        bus = await self._stack.enter_async_context(
+            await Bus.connect(nats_url, name="prototype", log=log)
+        )
+        redis = redis_store.connect(redis_url)
+        self._stack.push_async_callback(redis.aclose)
+        return Resources(
+            stack=self._stack,
+            bus=bus,
+            redis=redis,
+            channels=Channels({}, caller="service:prototype"),
+            clock=SystemClock(),
+            ids=RandomIds(),
+            log=log,
+            data_dir=self._data_dir.path,
+        )
+
+    def _resources_of(self, name: str, shared: "Resources") -> "Resources":
+        """What is shared, with the service's own log, and channels only to whom it may call."""
+        from meshkit.client import Channels
+
+        (part,) = (each for each in parts.PARTS if each.name == name)
+        channels = Channels(
+            {each: f"{HOST}:{self._port}" for each in part.calls}, caller=f"service:{name}"
+        )
+        self._stack.push_async_exit(channels)
+        return dataclasses.replace(shared, channels=channels, log=self._log(name))
+
+    def watches(self, on_restart: Callable[[], None]) -> Sequence[Awaitable[None]]:
+        """The server and the services' jobs; nothing of them is started again."""
+        return [*([self._server] if self._server else []), *self._jobs]
+
+    async def stop(self) -> None:
+        """Lets calls in flight finish while the jobs go on, then ends those, then disconnects."""
+        for tasks in ([self._server] if self._server else [], self._jobs):
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError, Exception):
+                    await task
+        await self._stack.aclose()
+
+
+async def _run(job: Callable[[], Awaitable[None]]) -> None:
+    await job()

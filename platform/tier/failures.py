@@ -1,0 +1,87 @@
+"""Why a mesh does not start. Each text is one line: what is wrong, and what to do."""
+
+from pathlib import Path
+from typing import Final
+
+
+class MeshStartError(Exception):
+    """Base of them all."""
+
+
+class PortTaken(MeshStartError):
+    """Somebody listens where the gateway should."""
+
+    def __init__(self, port: int, holder: str | None, purpose: str) -> None:
+        by = f" by {holder}" if holder else ""
+        super().__init__(
+            f"Port {port} ({purpose}) is taken{by}: end that, or choose another with --port."
+        )
+
+
+class DataDirNotWritable(MeshStartError):
+    """The state cannot be kept where it should be."""
+
+    def __init__(self, path: Path, cause: str) -> None:
+        super().__init__(
+            f"The data directory {path} is not writable ({cause}): "
+            "make it writable, or choose another with --data-dir."
+        )
+
+
+class BinaryMissing(MeshStartError):
+    """A server that the mesh consists of is not there."""
+
+    def __init__(self, title: str, variable: str, looked: str) -> None:
+        super().__init__(
+            f"The {title} binary is missing ({looked}): "
+            f"start with ./agentmesh, which brings it, or set {variable} to its path."
+        )
+
+
+class AlreadyRunning(MeshStartError):
+    """One data directory serves one mesh at a time."""
+
+    def __init__(self, data_dir: Path, pid: int | None) -> None:
+        by = f" (pid {pid})" if pid else ""
+        super().__init__(
+            f"A mesh already runs on {data_dir}{by}: "
+            "use it, end it with `agentmesh down`, or choose another with --data-dir."
+        )
+
+
+class BadConfig(MeshStartError):
+    """The configuration is wrong; the text says where."""
+
+
+class BadOptions(MeshStartError):
+    """The options make no sense; the text says which."""
+
+
+class StartFailed(MeshStartError):
+    """A part did not come up, or could not be kept up."""
+
+    def __init__(self, part: str, cause: str, log: Path | None) -> None:
+        see = f" See {log}." if log else ""
+        super().__init__(f"Failed to start {part}: {cause.rstrip('.')}.{see}")
+
+
+_KINDS: Final[dict[str, type[MeshStartError]]] = {
+    each.__name__: each
+    for each in (
+        PortTaken,
+        DataDirNotWritable,
+        BinaryMissing,
+        AlreadyRunning,
+        BadConfig,
+        BadOptions,
+        StartFailed,
+    )
+}
+
+
+def from_kind(kind: str, text: str) -> MeshStartError:
+    """The failure that another process described by its class and its text."""
+    cls = _KINDS.get(kind, MeshStartError)
+    failure = cls.__new__(cls)  # constructors differ; the text is what counts
+    failure.args = (text,)
+    return failure

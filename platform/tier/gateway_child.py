@@ -1,0 +1,58 @@
+"""Envoy as the gateway, as a child."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from tier.child import ChildSpec
+from tier.data_dir import DataDir
+from tier.descriptors import descriptor_set
+from tier.gateway_config import GatewayPlaces, read_shipped, relocate
+from tier.http_get import get
+
+NAME: Final = "gateway"
+ACCESS: Final = "access"
+
+
+def gateway_child(
+    binary: Path,
+    data_dir: DataDir,
+    repository: Path,
+    port: int,
+    admin_port: int,
+    endpoints: Mapping[str, Sequence[int]],
+) -> ChildSpec:
+    """Writes its configuration and the contracts, and says how to run it."""
+    contracts = data_dir.run / "agentmesh.binpb"
+    contracts.write_bytes(descriptor_set())
+    places = GatewayPlaces(port, admin_port, endpoints, contracts, data_dir.rotate(ACCESS))
+    # JSON is YAML that is quicker to write.
+    configuration = data_dir.run / "gateway.json"
+    configuration.write_text(json.dumps(relocate(read_shipped(repository), places), indent=1), "utf-8")
+
+    async def probe() -> str | None:
+        return await _ready_version(admin_port)
+
+    return ChildSpec(
+        name=NAME,
+        title="Envoy",
+        command=(
+            *(binary, "-c", configuration),
+            *("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"),
+        ),
+        working_dir=data_dir.run,
+        log=data_dir.rotate(NAME),
+        ports=(port, admin_port),
+        probe=probe,
+    )
+
+
+async def _ready_version(admin_port: int) -> str | None:
+    """The version, once the listener takes calls."""
+    status, _ = await get(admin_port, "/ready")
+    if status != 200:
+        return None
+    _, body = await get(admin_port, "/server_info")
+    # `commit/version/clean/RELEASE/BoringSSL`
+    return str(json.loads(body)["version"]).split("/")[1]

@@ -1,0 +1,278 @@
+"""A mesh that runs: its servers as children, its services, and the gateway in front."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self, TextIO
+
+from tier import binaries, parts, ports
+from tier.backoff import RestartPolicy
+from tier.child import Child, ChildSpec
+from tier.data_dir import DataDir
+from tier.embedded import Build, EmbeddedServices, Load
+from tier.events import Event, Phase, Progress, Reporter
+from tier.failures import BadOptions, StartFailed
+from tier.nats_child import nats_child
+from tier.options import MAX_PORT, MeshOptions, Tier
+from tier.ports import HOST
+from tier.redis_child import redis_child
+from tier.state import MeshState, start_ticks, write_state
+from tier.topology import Topology
+from tier.version import VERSION
+
+if TYPE_CHECKING:  # at run time these wait until the servers have been started
+    from meshkit.log import Log
+
+_SERVING_WITHIN_SECONDS: Final = 20.0
+# A variable of the build, of no service.
+_NOT_SETTINGS: Final = frozenset(("AGENTMESH_PYTHON",))
+
+
+async def start(options: MeshOptions, progress: Progress) -> "RunningMesh":
+    """Starts a mesh in this process and event loop; only from the main thread.
+
+    Returns when every service serves through the gateway. Where that does not
+    come about, raises a MeshStartError and leaves nothing running.
+    """
+    return await start_composed(options, progress, load=_load_prototype)
+
+
+async def start_composed(options: MeshOptions, progress: Progress, *, load: Load) -> "RunningMesh":
+    """`start`, with what builds the services of the prototype."""
+    _check(options)
+    data_dir = DataDir(options.data_dir)
+    data_dir.prepare()
+    data_dir.lock()
+    mesh = RunningMesh(options, data_dir, progress)
+    try:
+        await mesh.come_up(load)
+    except BaseException:
+        await asyncio.shield(mesh.stop())
+        raise
+    return mesh
+
+
+class RunningMesh:
+    """A mesh of this process. An async context manager that stops it."""
+
+    def __init__(self, options: MeshOptions, data_dir: DataDir, progress: Progress) -> None:
+        """Made by `start` alone."""
+        self._options: Final = options
+        self._data_dir: Final = data_dir
+        self._progress = progress
+        self._report: Final = Reporter(self._tell)
+        self._stack: Final = AsyncExitStack()
+        self._children: list[Child] = []
+        self._watchers: list[asyncio.Future[None]] = []
+        self._log: Log | None = None
+        self._log_file: TextIO | None = None
+        self._topology: Topology | None = None
+        self._state: MeshState | None = None
+
+    @property
+    def state(self) -> MeshState:
+        """What is known of it."""
+        if self._state is None:
+            raise RuntimeError("the mesh is not up")
+        return self._state
+
+    @property
+    def address(self) -> str:
+        """Of the gateway: `host:port`."""
+        return self.state.address
+
+    async def come_up(self, load: Load) -> None:
+        """Starts everything. Called once, by `start`."""
+        options, data_dir = self._options, self._data_dir
+        self._stack.callback(data_dir.unlock)
+        self._stack.callback(data_dir.state_file.unlink, missing_ok=True)
+        environ = {k: v for k, v in os.environ.items() if k not in _NOT_SETTINGS}
+        nats, redis, envoy = (binaries.find(each, environ) for each in binaries.ALL)
+        port, admin_port = _gateway_ports(options)
+        nats_port, monitor_port, redis_port = ports.free_ports(3)
+        self._log_file = data_dir.rotate("mesh").open("a", encoding="utf-8", buffering=1)
+        self._stack.callback(self._close_log)
+        self._report("mesh", Phase.STARTING, f"Starting the {options.tier} mesh on {data_dir.path}")
+        stored = [
+            self._spawn(nats_child(nats, data_dir, nats_port, monitor_port, options.tier)),
+            self._spawn(redis_child(redis, data_dir, redis_port)),
+        ]
+        # Imports cost a second of the processor's time: the servers use it to start.
+        from tier.gateway_child import gateway_child
+
+        topology = self._topology = self._services(load, environ)
+        gateway = self._spawn(
+            gateway_child(
+                envoy, data_dir, binaries.repository_root(), port, admin_port, topology.endpoints
+            )
+        )
+        self._stack.push_async_callback(topology.stop)
+        self._report("services", Phase.STARTING, "Starting the services")
+        topology.configure()
+        await asyncio.gather(*(each.ready() for each in stored))
+        await topology.start(f"nats://{HOST}:{nats_port}", f"redis://{HOST}:{redis_port}")
+        await gateway.ready()
+        await self._until_serving(f"{HOST}:{port}")
+        self._watch()
+        self._state = self._describe(port, admin_port)
+        write_state(self._state)
+        self._report("mesh", Phase.READY, f"The mesh is ready on {HOST}:{port}")
+
+    async def wait(self) -> None:
+        """Returns never; raises MeshStartError when a part failed that is not started again."""
+        done, _ = await asyncio.wait(self._watchers, return_when=asyncio.FIRST_COMPLETED)
+        for each in done:
+            error = each.exception()
+            if isinstance(error, StartFailed):
+                raise error
+            cause = f"a part failed: {error}" if error else "a part ended by itself"
+            raise StartFailed("the mesh", cause, self._data_dir.log_file("mesh")) from error
+
+    async def stop(self, progress: Progress | None = None) -> None:
+        """Lets calls in flight finish, then ends everything. Once is enough."""
+        if progress:
+            self._progress = progress
+            self._report.begin_again(self._tell)
+        self._report("mesh", Phase.STOPPING, "Stopping the mesh")
+        for each in self._watchers:
+            each.cancel()
+        if self._watchers:
+            await asyncio.wait(self._watchers)
+        await self._stack.aclose()
+        self._report("mesh", Phase.STOPPED, "The mesh has stopped")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    def _services(self, load: Load, environ: Mapping[str, str]) -> Topology:
+        from meshkit import log
+
+        stream = self._log_file
+        self._log = log.get("mesh", stream=stream, pretty=False)
+        if self._options.tier is Tier.STAGING:
+            from tier.separate import SeparateServices
+
+            return SeparateServices(
+                data_dir=self._data_dir,
+                config=self._options.config,
+                environ=environ,
+                executors=self._options.executors,
+                report=self._report,
+            )
+        (port,) = ports.free_ports(1)
+        return EmbeddedServices(
+            data_dir=self._data_dir,
+            port=port,
+            config=self._options.config,
+            environ=environ,
+            load=load,
+            log=lambda name: log.get(name, stream=stream, pretty=False),
+        )
+
+    def _spawn(self, spec: ChildSpec) -> Child:
+        child = Child(spec, self._report, RestartPolicy())
+        self._stack.push_async_callback(child.stop)
+        child.spawn()
+        self._children.append(child)
+        return child
+
+    async def _until_serving(self, address: str) -> None:
+        from tier.serving import until_serving
+
+        left = await until_serving(address, parts.SERVICES, _SERVING_WITHIN_SECONDS)
+        for service, why in left.items():
+            raise StartFailed(service, why, self._data_dir.log_file("mesh"))
+        self._report("services", Phase.READY, f"{len(parts.SERVICES)} services serve")
+
+    def _watch(self) -> None:
+        if self._topology is None:
+            raise RuntimeError("the services come before their watchers")
+        watches = [
+            *(each.watch(self._refresh) for each in self._children),
+            *self._topology.watches(self._refresh),
+        ]
+        self._watchers = [asyncio.ensure_future(each) for each in watches]
+
+    def _refresh(self) -> None:
+        """Writes the state again after a child got another pid."""
+        gateway_port, admin_port = (
+            int(each.rpartition(":")[2]) for each in (self.state.address, self.state.admin_address)
+        )
+        self._state = self._describe(gateway_port, admin_port, started=self.state.started)
+        write_state(self._state)
+
+    def _describe(
+        self, port: int, admin_port: int, *, started: datetime | None = None
+    ) -> MeshState:
+        if self._topology is None:
+            raise RuntimeError("the services come before the state")
+        return MeshState(
+            pid=os.getpid(),
+            process_start_ticks=start_ticks(os.getpid()) or 0,
+            tier=self._options.tier,
+            version=VERSION,
+            started=started or datetime.now(UTC),
+            data_dir=self._data_dir.path,
+            address=f"{HOST}:{port}",
+            admin_address=f"{HOST}:{admin_port}",
+            config=self._options.config,
+            processes=(*self._topology.records, *(each.record for each in self._children)),
+            notes=self._topology.notes,
+            services=parts.SERVICES,
+        )
+
+    def _tell(self, event: Event) -> None:
+        self._progress(event)
+        if self._log:
+            unusual = event.phase in (Phase.DIED, Phase.RESTARTING, Phase.FAILED)
+            tell = self._log.warning if unusual else self._log.info
+            tell(f"{event.part}.{event.phase}", text=event.text, seconds=event.seconds)
+
+    def _close_log(self) -> None:
+        self._log = None
+        if self._log_file:
+            self._log_file.close()
+
+
+def _load_prototype(path: Path | None, environ: Mapping[str, str]) -> Build:
+    from tier import prototype
+
+    return prototype.load(path, environ)
+
+
+def _check(options: MeshOptions) -> None:
+    if not 0 <= options.port <= MAX_PORT:
+        raise BadOptions(
+            f"The port {options.port} is none: choose 1 to {MAX_PORT}, or 0 for a free one."
+        )
+    if options.executors < 1:
+        raise BadOptions(f"{options.executors} executors run nothing: choose 1 or more.")
+    if options.executors > 1 and options.tier is Tier.PROTOTYPE:
+        raise BadOptions(
+            "The prototype runs one executor in its one process: "
+            "choose --tier staging for more, or 1 executor."
+        )
+    if threading.current_thread() is not threading.main_thread():
+        raise BadOptions("A mesh is started from the main thread, with which its children end.")
+
+
+def _gateway_ports(options: MeshOptions) -> tuple[int, int]:
+    if not options.port:
+        port, admin_port = ports.free_ports(2)
+        return port, admin_port
+    ports.require_free(options.port, "gateway")
+    ports.require_free(options.admin_port, "the gateway's administration")
+    return options.port, options.admin_port

@@ -1,0 +1,70 @@
+"""NATS with JetStream on disk, as a child."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Final
+
+from tier.child import ChildSpec
+from tier.data_dir import DataDir
+from tier.http_get import get
+from tier.options import Tier
+from tier.ports import HOST
+
+NAME: Final = "nats"
+_MAX_PAYLOAD_BYTES: Final = 8 * 1024 * 1024
+_TIMEOUT_SECONDS: Final = 1.0
+
+
+def nats_child(binary: Path, data_dir: DataDir, port: int, monitor_port: int, tier: Tier) -> ChildSpec:
+    """Writes its configuration and says how to run it."""
+    configuration = data_dir.run / "nats.conf"
+    configuration.write_text(_configuration(data_dir.folder(NAME), port, monitor_port, tier), "utf-8")
+
+    async def probe() -> str | None:
+        return await _ready_version(port, monitor_port)
+
+    return ChildSpec(
+        name=NAME,
+        title="NATS",
+        command=(binary, "-c", configuration),
+        working_dir=data_dir.run,
+        log=data_dir.rotate(NAME),
+        ports=(port, monitor_port),
+        probe=probe,
+    )
+
+
+def _configuration(store: Path, port: int, monitor_port: int, tier: Tier) -> str:
+    # Staging promises that what was acknowledged survives a power cut; see the notes of
+    # the prototype's state for what it promises.
+    sync = 'sync_interval: "always"' if tier is Tier.STAGING else ""
+    return f"""\
+host: {HOST}
+port: {port}
+http: "{HOST}:{monitor_port}"
+max_payload: {_MAX_PAYLOAD_BYTES}
+# The longest that clients may take to hang up before the server ends.
+lame_duck_grace_period: "1s"
+lame_duck_duration: "30s"
+jetstream {{
+  store_dir: {json.dumps(str(store))}
+  {sync}
+}}
+"""
+
+
+async def _ready_version(port: int, monitor_port: int) -> str | None:
+    """The version, once JetStream has recovered its streams."""
+    status, _ = await get(monitor_port, "/healthz?js-enabled-only=false")
+    if status != 200:
+        return None
+    async with asyncio.timeout(_TIMEOUT_SECONDS):
+        reader, writer = await asyncio.open_connection(HOST, port)
+        try:
+            line = await reader.readline()
+        finally:
+            writer.close()
+    if not line.startswith(b"INFO "):
+        return None
+    return str(json.loads(line[5:])["version"])

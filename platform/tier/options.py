@@ -1,0 +1,67 @@
+"""What a mesh on one machine is started with."""
+
+import os
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+DEFAULT_PORT: Final = 8080
+# Envoy's admin lies this far above the gateway: 9901 beside 8080.
+ADMIN_OFFSET: Final = 1821
+MAX_PORT: Final = 65535 - ADMIN_OFFSET
+
+
+class Tier(StrEnum):
+    """How much of the real thing runs."""
+
+    # All services in one process.
+    PROTOTYPE = "prototype"
+    # One process a service.
+    STAGING = "staging"
+
+
+def default_data_dir() -> Path:
+    """Where a mesh keeps its state unless told otherwise."""
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser() / "agentmesh"
+
+
+@dataclass(frozen=True, slots=True)
+class MeshOptions:
+    """What `agentmesh up` is told."""
+
+    tier: Tier = Tier.PROTOTYPE
+    data_dir: Path = field(default_factory=default_data_dir)
+    # The gateway's port; 0 for a free one.
+    port: int = DEFAULT_PORT
+    # A YAML file with a section for each service.
+    config: Path | None = None
+    # Executor processes; the prototype has one, in its own process.
+    executors: int = 1
+
+    @property
+    def admin_port(self) -> int:
+        """The port of Envoy's admin; 0 for a free one."""
+        return self.port + ADMIN_OFFSET if self.port else 0
+
+    def to_json(self) -> dict[str, object]:
+        """The options as plain values, with paths that hold in any folder."""
+        return {
+            "tier": str(self.tier),
+            "data_dir": str(self.data_dir.expanduser().absolute()),
+            "port": self.port,
+            "config": str(self.config.absolute()) if self.config else None,
+            "executors": self.executors,
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "MeshOptions":
+        """What `to_json` was called on."""
+        return cls(
+            tier=Tier(values["tier"]),
+            data_dir=Path(values["data_dir"]),
+            port=values["port"],
+            config=Path(values["config"]) if values["config"] else None,
+            executors=values["executors"],
+        )

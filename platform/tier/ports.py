@@ -1,0 +1,50 @@
+"""Ports of the loopback interface."""
+
+import contextlib
+import socket
+from typing import Final
+
+from tier.failures import PortTaken
+
+HOST: Final = "127.0.0.1"
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports that nobody uses now."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on `port`."""
+    with socket.socket() as probe:
+        # As servers do: what only waits for late packets is no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def require_free(port: int, purpose: str) -> None:
+    """PortTaken, with who has it where that can be told, unless `port` is free."""
+    if not is_free(port):
+        raise PortTaken(port, holder(port), purpose)
+
+
+def holder(port: int) -> str | None:
+    """The process that listens on `port`, if this user may know."""
+    import psutil  # noqa: PLC0415 - only a refused start needs it
+
+    try:
+        for each in psutil.net_connections("tcp"):
+            if each.status == psutil.CONN_LISTEN and each.laddr[1] == port and each.pid:
+                return f"{psutil.Process(each.pid).name()} (pid {each.pid})"
+    except psutil.Error:
+        return None
+    return None

@@ -1,0 +1,154 @@
+"""The staging tier's topology: one process a service, and as many executors as asked for."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from tier import parts, ports
+from tier.backoff import RestartPolicy
+from tier.child import Child, ChildSpec
+from tier.data_dir import DataDir
+from tier.directory import Directory
+from tier.events import Reporter
+from tier.gateway_config import DIRECTORY
+from tier.ports import HOST
+from tier.python_child import python_environment
+from tier.serving import who_serves_not
+from tier.state import ProcessRecord
+from tier.version import VERSION
+
+_DEFAULT_TENANT: Final = "default"
+_EXECUTOR: Final = "executor"
+_NOTES: Final = (
+    "Calls between services go directly over the loopback interface: no proxy between them, "
+    "no mutual TLS yet.",
+    "The read model is kept in SQLite: PostgreSQL does not come with this version.",
+    "There is no authentication: whoever reaches the loopback interface may name any tenant.",
+)
+
+
+class SeparateServices:
+    """Every service as a child, each with a configuration file of its own."""
+
+    def __init__(
+        self,
+        *,
+        data_dir: DataDir,
+        config: Path | None,
+        environ: Mapping[str, str],
+        executors: int,
+        report: Reporter,
+    ) -> None:
+        self._data_dir: Final = data_dir
+        self._config: Final = config
+        self._environ: Final = environ
+        self._report: Final = report
+        names = [part.name for part in parts.PARTS if part.name != _EXECUTOR]
+        names += [f"{_EXECUTOR}-{number}" for number in range(1, executors + 1)]
+        directory_port, *own = ports.free_ports(len(names) + 1)
+        self._ports: Final = dict(zip(names, own, strict=True))
+        self._directory: Final = Directory(
+            directory_port,
+            {
+                service: f"{HOST}:{self._ports[part.name]}"
+                for part in parts.PARTS
+                for service in part.services
+            },
+        )
+        self._directory_port: Final = directory_port
+        self._sections: dict[str, Any] = {}
+        self._children: list[Child] = []
+
+    @property
+    def endpoints(self) -> Mapping[str, Sequence[int]]:
+        """A port for each cluster."""
+        own = {name: (port,) for name, port in self._ports.items()}
+        return {**own, DIRECTORY: (self._directory_port,)}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What this tier plainly does not do yet."""
+        return _NOTES
+
+    @property
+    def records(self) -> tuple[ProcessRecord, ...]:
+        """This process, and one for each service."""
+        supervisor = ProcessRecord(
+            "mesh", os.getpid(), VERSION, (self._directory_port,), self._data_dir.log_file("mesh")
+        )
+        return (supervisor, *(each.record for each in self._children))
+
+    def configure(self) -> None:
+        """Reads the settings of all services. Raises BadConfig."""
+        from tier.settings import load_settings
+
+        settings = load_settings(self._config, self._environ)
+        self._sections = settings.model_dump(mode="json", exclude_unset=True)
+
+    async def start(self, nats_url: str, redis_url: str) -> None:
+        """Starts every service, the executors last. Raises StartFailed."""
+        await self._directory.start()
+        specs = [self._spec(name, nats_url, redis_url) for name in self._ports]
+        executors = [each for each in specs if each.name.startswith(_EXECUTOR)]
+        # An executor reads streams that the coordinator makes.
+        for group in ([each for each in specs if each not in executors], executors):
+            started = [self._spawn(spec) for spec in group]
+            await asyncio.gather(*(each.ready() for each in started))
+
+    def watches(self, on_restart: Callable[[], None]) -> Sequence[Awaitable[None]]:
+        """Each process, started again when it dies."""
+        return [each.watch(on_restart) for each in self._children]
+
+    async def stop(self) -> None:
+        """Ends the executors, then the others, then the directory."""
+        executors = [each for each in self._children if each.name.startswith(_EXECUTOR)]
+        others = [each for each in self._children if each not in executors]
+        for group in (executors, others):
+            await asyncio.gather(*(each.stop() for each in group))
+        await self._directory.stop()
+
+    def _spawn(self, spec: ChildSpec) -> Child:
+        child = Child(spec, self._report, RestartPolicy())
+        child.spawn()
+        self._children.append(child)
+        return child
+
+    def _spec(self, name: str, nats_url: str, redis_url: str) -> ChildSpec:
+        part_name = name.partition("-")[0]
+        (part,) = (each for each in parts.PARTS if each.name == part_name)
+        port = self._ports[name]
+        configuration = self._data_dir.run / f"{name}.yaml"
+        values = {
+            "address": f"{HOST}:{port}",
+            "nats_url": nats_url,
+            "redis_url": redis_url,
+            "targets": {each: f"{HOST}:{self._ports[each]}" for each in part.calls},
+            "data_dir": str(self._data_dir.path),
+            "default_tenant": _DEFAULT_TENANT,
+            "log_format": "json",
+            **({part_name: self._sections[part_name]} if part_name in self._sections else {}),
+        }
+        configuration.write_text(yaml.safe_dump(values), "utf-8")
+
+        async def probe() -> str | None:
+            return VERSION if not await who_serves_not(f"{HOST}:{port}", [""]) else None
+
+        return ChildSpec(
+            name=name,
+            title=f"the {name} service",
+            command=(
+                *(sys.executable, "-P", "-m", f"services.{part_name}.main"),
+                *("--config", configuration),
+            ),
+            working_dir=Path.cwd(),
+            log=self._data_dir.rotate(name),
+            ports=(port,),
+            probe=probe,
+            environment=python_environment(),
+            without=frozenset(each for each in os.environ if each.startswith("AGENTMESH_")),
+        )

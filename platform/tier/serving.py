@@ -1,0 +1,48 @@
+"""Whether the services serve, as a client of the gateway sees it."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+_CALL_SECONDS: Final = 1.0
+_PAUSE_SECONDS: Final = 0.02
+
+
+async def who_serves_not(address: str, services: Sequence[str]) -> dict[str, str]:
+    """Why not, by service that does not serve; empty where all do."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        return await _ask_all(channel, services)
+
+
+async def until_serving(address: str, services: Sequence[str], within_seconds: float) -> dict[str, str]:
+    """Returns when all serve, or with who does not when the time is over."""
+    # A channel that found nobody waits a second before it looks again: too long for a start.
+    options = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.min_reconnect_backoff_ms", 20)]
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
+        give_up = asyncio.get_running_loop().time() + within_seconds
+        left = await _ask_all(channel, services)
+        while left and asyncio.get_running_loop().time() < give_up:
+            await asyncio.sleep(_PAUSE_SECONDS)
+            left = await _ask_all(channel, tuple(left))
+        return left
+
+
+async def _ask_all(channel: grpc.aio.Channel, services: Sequence[str]) -> dict[str, str]:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    answers = await asyncio.gather(*(_ask(stub, each) for each in services))
+    return {service: why for service, why in zip(services, answers, strict=True) if why}
+
+
+async def _ask(stub: Any, service: str) -> str:
+    """Why it does not serve; empty if it does."""
+    try:
+        answer = await stub.Check(
+            health_pb2.HealthCheckRequest(service=service), timeout=_CALL_SECONDS
+        )
+    except grpc.aio.AioRpcError as error:
+        return error.details() or error.code().name
+    name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    return "" if name == "SERVING" else name.lower().replace("_", " ")

@@ -1,0 +1,35 @@
+"""The configuration file of a mesh on one machine: a section for each service."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field
+
+from meshkit import config
+from meshkit.config import ConfigError, MeshSettings
+from services.coordinator.settings import CoordinatorSettings
+from services.executor.settings import ExecutorSettings
+from services.governor.settings import GovernorSettings
+from services.memory.settings import MemorySettings
+from services.reasoning.settings import ReasoningSettings
+from services.tool.settings import ToolSettings
+from tier.failures import BadConfig
+
+
+class Settings(MeshSettings):
+    """The sections, each as its service documents it."""
+
+    governor: GovernorSettings = Field(default_factory=GovernorSettings)
+    reasoning: ReasoningSettings = Field(default_factory=ReasoningSettings)
+    memory: MemorySettings = Field(default_factory=MemorySettings)
+    tool: ToolSettings = Field(default_factory=ToolSettings)
+    coordinator: CoordinatorSettings = Field(default_factory=CoordinatorSettings)
+    executor: ExecutorSettings = Field(default_factory=ExecutorSettings)
+
+
+def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """The settings of all services; BadConfig names the key that is wrong."""
+    try:
+        return config.load(Settings, path=path, environ=environ)
+    except ConfigError as error:
+        raise BadConfig(str(error)) from None

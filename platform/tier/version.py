@@ -1,0 +1,5 @@
+"""The version of Agentmesh."""
+
+from typing import Final
+
+VERSION: Final = "0.1.0"
