@@ -29,9 +29,26 @@ class BlobStore(Protocol):
         ...
 
 
-async def check_in(event: TaskEvent, blobs: BlobStore) -> None:
-    """Moves the large content of `event` into `blobs`, in place."""
+async def check_in(event: TaskEvent, blobs: BlobStore) -> TaskEvent:
+    """The event as the log keeps it: its large content moved into `blobs`.
+
+    A small event is answered as it is; `event` itself never changes.
+    """
+    if event.ByteSize() <= INLINE_LIMIT_BYTES:
+        return event
+    small = TaskEvent()
+    small.CopyFrom(event)
+    await _move(small, blobs)
+    return small
+
+
+async def _move(event: TaskEvent, blobs: BlobStore) -> None:
     match event.WhichOneof("kind"):
+        case "submitted":
+            submitted = event.submitted
+            if submitted.task.input.ByteSize() > INLINE_LIMIT_BYTES:
+                submitted.input_blob.CopyFrom(await _put(submitted.task.input, blobs))
+                submitted.task.ClearField("input")
         case "model_called":
             await _model_in(event.model_called, blobs)
         case "tool_called":
@@ -54,6 +71,12 @@ async def check_in(event: TaskEvent, blobs: BlobStore) -> None:
 async def check_out(event: TaskEvent, blobs: BlobStore) -> None:
     """Brings back what `check_in` moved out of `event`, in place."""
     match event.WhichOneof("kind"):
+        case "submitted":
+            submitted = event.submitted
+            if submitted.HasField("input_blob"):
+                submitted.task.input.CopyFrom(
+                    await _get(submitted.input_blob, task_pb2.TaskInput(), blobs)
+                )
         case "model_called":
             await _model_out(event.model_called, blobs)
         case "tool_called":

@@ -44,17 +44,17 @@ class TaskLog:
         Args:
             tenant: Whose task it is.
             task_id: The task.
-            event: A completed event; large content is moved to the object store.
+            event: What happened; its large content goes to the object store.
             after: Stream sequence of the task's last event; 0 if it has none.
 
         Raises:
             Conflict: The log has moved on.
             DependencyUnavailable: The broker cannot be reached in time.
         """
-        await claim_check.check_in(event, self._bus)
+        stored = await claim_check.check_in(event, self._bus)
         sequence = await self._bus.append(
             subjects.of_event(tenant, task_id, event),
-            event.SerializeToString(),
+            stored.SerializeToString(),
             expected_last=after,
             scope=subjects.scope(tenant, task_id),
         )

@@ -1,23 +1,19 @@
 """Settings of the coordinator."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from agentmesh.common.v1 import tier_pb2
-from meshkit.service import ProcessSettings
+from meshkit.service import ProcessSettings, Section
 
 
-class LaneSettings(BaseModel):
+class LaneSettings(Section):
     """What a lane promises to its tasks."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     time_limit_seconds: float = Field(gt=0, le=86_400, description="How long a task may take.")
 
 
-class CoordinatorSettings(BaseModel):
+class CoordinatorSettings(Section):
     """How tasks are accepted."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     interactive: LaneSettings = LaneSettings(time_limit_seconds=30)
     standard: LaneSettings = LaneSettings(time_limit_seconds=120)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
-from agentmesh.reasoning.v1.reasoning_service_pb2_grpc import ReasoningServiceAsyncStub
+from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc
 from meshkit import batch
 from meshkit.coalesce import Coalescer
 from meshkit.errors import CorruptData, MeshError, from_status
@@ -16,7 +16,7 @@ class GrpcModels:
     whose words are wanted while they are spoken travels alone.
     """
 
-    def __init__(self, stub: ReasoningServiceAsyncStub, *, timeout_seconds: float) -> None:
+    def __init__(self, stub: "reasoning_service_pb2_grpc.ReasoningServiceAsyncStub", *, timeout_seconds: float) -> None:
         self._stub = stub
         self._timeout_seconds = timeout_seconds
         self._calls = Coalescer[pb.BatchGenerateItem, pb.GenerateResponse](self._send)
@@ -37,10 +37,8 @@ class GrpcModels:
         )
         async for some in answers:
             for result in some.results:
-                if result.HasField("error"):
-                    yield result.index, from_status(result.error)
-                else:
-                    yield result.index, result.response
+                failed = result.HasField("error")
+                yield result.index, from_status(result.error) if failed else result.response
 
     async def generate_stream(
         self, request: pb.GenerateRequest, on_text: Callable[[str], Awaitable[None]]

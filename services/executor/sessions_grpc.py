@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from agentmesh.common.v1.conversation_pb2 import Message
 from agentmesh.memory.v1 import memory_service_pb2 as pb
-from agentmesh.memory.v1.memory_service_pb2_grpc import MemoryServiceAsyncStub
+from agentmesh.memory.v1 import memory_service_pb2_grpc
 from meshkit import names
 
 
@@ -12,7 +12,7 @@ class GrpcSessions:
     """Sessions over MemoryService."""
 
     def __init__(
-        self, stub: MemoryServiceAsyncStub, *, timeout_seconds: float, context_tokens: int
+        self, stub: "memory_service_pb2_grpc.MemoryServiceAsyncStub", *, timeout_seconds: float, context_tokens: int
     ) -> None:
         self._stub = stub
         self._timeout_seconds = timeout_seconds

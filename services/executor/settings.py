@@ -1,24 +1,20 @@
 """Settings of the executor."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from agentmesh.common.v1 import tier_pb2
-from meshkit.service import ProcessSettings
+from meshkit.service import ProcessSettings, Section
 
 
-class LaneSettings(BaseModel):
+class LaneSettings(Section):
     """How an executor works on a lane."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     workers: int = Field(ge=0, le=1000, description="Tasks that this process runs at once.")
     max_attempts: int = Field(ge=1, le=100, description="Attempts before the dead letters.")
 
 
-class ExecutorSettings(BaseModel):
+class ExecutorSettings(Section):
     """How tasks are run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     interactive: LaneSettings = LaneSettings(workers=32, max_attempts=2)
     standard: LaneSettings = LaneSettings(workers=64, max_attempts=3)

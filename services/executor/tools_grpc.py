@@ -7,7 +7,7 @@ from typing import Final
 from agentmesh.common.v1.conversation_pb2 import ToolCall
 from agentmesh.tool.v1 import tool_pb2
 from agentmesh.tool.v1 import tool_service_pb2 as pb
-from agentmesh.tool.v1.tool_service_pb2_grpc import ToolServiceAsyncStub
+from agentmesh.tool.v1 import tool_service_pb2_grpc
 from meshkit import batch, names
 from meshkit.clock import Clock
 from meshkit.coalesce import Coalescer
@@ -24,7 +24,7 @@ class GrpcTools:
     """Tools over ToolService. Calls that happen at the same time travel together."""
 
     def __init__(
-        self, stub: ToolServiceAsyncStub, clock: Clock, *, timeout_seconds: float
+        self, stub: "tool_service_pb2_grpc.ToolServiceAsyncStub", clock: Clock, *, timeout_seconds: float
     ) -> None:
         self._stub = stub
         self._clock = clock
@@ -81,7 +81,5 @@ class GrpcTools:
         )
         async for some in answers:
             for result in some.results:
-                if result.HasField("error"):
-                    yield result.index, from_status(result.error)
-                else:
-                    yield result.index, result.response
+                failed = result.HasField("error")
+                yield result.index, from_status(result.error) if failed else result.response

@@ -15,6 +15,7 @@ from tasklog import subjects
 _BEATS_PER_CLAIM: Final = 3
 # Unacknowledged messages of one lane over all executors.
 _MAX_OUT: Final = 10_000
+_FAULT_PAUSE_SECONDS: Final = 30.0
 
 
 class TaskRunner(Protocol):
@@ -72,6 +73,10 @@ class Worker:
             # The log could not be read or written: whoever gets it next tries again.
             self._log.warning("task.postponed", subject=delivery.subject, error=str(error))
             await delivery.not_now(self._settings.claim_seconds)
+        except Exception:
+            # A fault of ours with this one task must not take the others down.
+            self._log.exception("task.postponed", subject=delivery.subject)
+            await delivery.not_now(_FAULT_PAUSE_SECONDS)
         finally:
             self._held.discard(delivery)
 
