@@ -19,7 +19,7 @@ Event = dict[str, Any]
 
 def count_cases(result: Path) -> Counter[str]:
     """Count the cases of one result file, which has an entry for each."""
-    counts: Counter[str] = Counter()
+    counts = Counter[str]()
     for case in ElementTree.parse(result).iter("testcase"):
         kinds = {child.tag for child in case}
         if kinds & {"failure", "error"}:
@@ -35,21 +35,25 @@ def count_event(event: Event) -> Counter[str]:
     """Count what one event tells: a finished test or a target that failed."""
     if "testResult" in event:
         outputs = event["testResult"].get("testActionOutput", [])
-        uris = [output["uri"] for output in outputs if output["name"] == "test.xml"]
-        counts = sum((count_cases(Path(unquote(urlparse(uri).path))) for uri in uris), Counter())
+        uris: list[str] = [output["uri"] for output in outputs if output["name"] == "test.xml"]
+        counts = Counter[str]()
+        for uri in uris:
+            counts.update(count_cases(Path(unquote(urlparse(uri).path))))
         # Such as a test that was killed before it could write its results.
         if event["testResult"]["status"] != "PASSED" and not counts["failed"]:
             counts["failed"] += 1
         return counts
     if "targetCompleted" in event["id"] and not event.get("completed", {}).get("success"):
-        return Counter(failed=1)
-    return Counter()
+        return Counter({"failed": 1})
+    return Counter[str]()
 
 
 def main(events: str) -> int:
     """Print the closing line; without a single test there is nothing to trust."""
     lines = Path(events).read_text().splitlines()
-    counts: Counter[str] = sum((count_event(json.loads(line)) for line in lines), Counter())
+    counts = Counter[str]()
+    for line in lines:
+        counts.update(count_event(json.loads(line)))
     skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
     print(f"{counts['passed']} passed, {counts['failed']} failed{skipped}")
     return 0 if counts["passed"] and not counts["failed"] else 1

@@ -17,5 +17,12 @@ WELL_KNOWN_TYPES = Path(grpc_tools.__file__).parent / "_proto"
 COMMON_TYPES = Path(status_pb2.__file__).parents[2]
 
 
+def main(arguments: list[str]) -> int:
+    """Run protoc and return its exit status."""
+    paths = [f"-I{WELL_KNOWN_TYPES}", f"-I{COMMON_TYPES}"]
+    # grpc_tools ships no types.
+    return protoc.main(["protoc", *paths, *arguments])  # pyright: ignore
+
+
 if __name__ == "__main__":
-    sys.exit(protoc.main(["protoc", f"-I{WELL_KNOWN_TYPES}", f"-I{COMMON_TYPES}", *sys.argv[1:]]))
+    sys.exit(main(sys.argv[1:]))
