@@ -1,6 +1,6 @@
 """Streams, queues and signals on NATS JetStream, with the rules that keep them safe."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Self
@@ -32,7 +32,7 @@ class Bus:
         self._link: Final = link
         self._replicas: Final = replicas
         self._log: Final = log
-        self._publisher: Final = Publisher(link, lambda *what: bus_reader.read(link, *what, 256))
+        self._publisher: Final = Publisher(link, self.read)
         self._blobs: Final = Blobs(self, RandomIds())
         self._consumptions: set[Consumption] = set()
 
@@ -110,8 +110,12 @@ class Bus:
 
     async def read(
         self, stream: str, subject_filter: str, *, start_sequence: int = 1, batch: int = 256
-    ) -> AsyncIterator[StoredMessage]:
-        """The messages that the filter matches, up to the stream's present end."""
+    ) -> AsyncGenerator[StoredMessage]:
+        """The messages that the filter matches, up to the stream's present end.
+
+        Cheap for one subject, and for a filter with a wildcard at its end alone
+        that few subjects match; any other filter reads through all that is stored.
+        """
         async with aclosing(
             bus_reader.read(self._link, stream, subject_filter, start_sequence, batch)
         ) as messages:
@@ -157,7 +161,7 @@ class Bus:
 
     async def consume(
         self, spec: ConsumerSpec, *, max_in_flight: Callable[[], int] | int
-    ) -> AsyncIterator[Delivery]:
+    ) -> AsyncGenerator[Delivery]:
         """Deliveries of a durable consumer, for as long as it is iterated.
 
         At most `max_in_flight` are out: pulled, and neither settled nor expired.

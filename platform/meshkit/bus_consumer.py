@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from meshkit.bus_delivery import Delivery
-from meshkit.bus_link import Link
+from meshkit.bus_link import Link, subscribe
 from meshkit.bus_messages import ConsumerSpec
 from meshkit.errors import MeshError
 from meshkit.log import Log
@@ -131,7 +131,7 @@ class Consumption:
         await self._stop_listening()
         self._inbox = self._link.client.new_inbox()
         self._asked_for = 0
-        self._subscription = await self._link.client.subscribe(self._inbox, cb=self._take)
+        self._subscription = await subscribe(self._link.client, self._inbox, self._take)
         self._stale = False
 
     async def _stop_listening(self) -> None:

@@ -4,11 +4,12 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Self, cast
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from meshkit import deadline
@@ -69,7 +70,7 @@ class Link:
         except (OSError, NatsError, TimeoutError) as error:
             raise _unreachable(f"Failed to connect to NATS at {url}") from error
         link._prefix = client.new_inbox() + "."
-        await client.subscribe(link._prefix + "*", cb=link.take_answer)
+        await subscribe(client, link._prefix + "*", link.take_answer)
         link._connected.set()
         return link
 
@@ -230,6 +231,14 @@ class Tries:
             self._pause_seconds = min(self._pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
         else:
             await self._link.wait_until_up(left)
+
+
+async def subscribe(
+    client: Client, subject: str, take: Callable[[Msg], Awaitable[None]]
+) -> Subscription:
+    """Calls `take` for each message of a subject."""
+    untyped = cast(Any, client)  # nats-py leaves the type of an unused argument open
+    return await untyped.subscribe(subject, cb=take)
 
 
 def _expire(waiter: "asyncio.Future[Msg]", seconds: float) -> None:

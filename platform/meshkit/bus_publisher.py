@@ -3,8 +3,8 @@
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final, Protocol
 
 from meshkit.bus_link import Link, NotAnswered
 from meshkit.bus_messages import StoredMessage
@@ -21,14 +21,19 @@ _TOO_LARGE: Final = 10054
 _STORE_FAILED: Final = 10077
 _NO_STREAM: Final = 10059
 
-Read = Callable[[str, str, int], AsyncIterator[StoredMessage]]
+
+class Read(Protocol):
+    """Gives the messages of a stream that a filter matches, from a sequence on."""
+
+    def __call__(
+        self, stream: str, subject_filter: str, *, start_sequence: int
+    ) -> AsyncIterator[StoredMessage]: ...
 
 
 class Publisher:
     """Publishes to streams over one link."""
 
     def __init__(self, link: Link, read: Read) -> None:
-        """`read` gives the messages of a stream, a subject filter, from a sequence on."""
         self._link: Final = link
         self._read: Final = read
         self._slots: Final = asyncio.Semaphore(_MAX_IN_FLIGHT)
@@ -98,7 +103,7 @@ class Publisher:
     async def _find(
         self, stream: str, scope: str, after: int, message_id: str
     ) -> int | None:
-        async for message in self._read(stream, scope, after + 1):
+        async for message in self._read(stream, scope, start_sequence=after + 1):
             if message.headers.get(MESSAGE_ID) == message_id:
                 return message.sequence
         return None

@@ -1,13 +1,15 @@
 """Reading streams without a consumer, by direct get."""
 
 import asyncio
+import heapq
 import json
-from collections.abc import AsyncIterator
-from typing import Any, Final
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing
+from typing import Any, Final, Self
 
 from nats.aio.msg import Msg
 
-from meshkit.bus_link import Link, NotAnswered
+from meshkit.bus_link import Link, NotAnswered, subscribe
 from meshkit.bus_messages import StoredMessage, stored_message
 from meshkit.errors import DependencyUnavailable, Internal
 
@@ -17,6 +19,10 @@ _END_OF_BATCH: Final = "204"
 _NOT_FOUND: Final = "404"
 # The server ends a batch here even before it is full, so that memory stays bounded.
 _MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
+# A filter that matches more subjects than this is scanned.
+_MAX_SUBJECTS: Final = 64
+# As is one of so few tokens, such as `task.>`: it matches about everything.
+_BROAD_TOKENS: Final = 2
 
 
 async def last(link: Link, stream: str, subject_filter: str) -> StoredMessage | None:
@@ -39,45 +45,119 @@ async def last(link: Link, stream: str, subject_filter: str) -> StoredMessage | 
 
 async def read(
     link: Link, stream: str, subject_filter: str, start_sequence: int, batch: int
-) -> AsyncIterator[StoredMessage]:
-    """The messages that the filter matches, from `start_sequence` to the present end."""
-    sequence = max(1, start_sequence)
+) -> AsyncGenerator[StoredMessage]:
+    """The messages that the filter matches, from `start_sequence` to the present end.
+
+    The server finds the messages of one subject by an index, but those of a
+    wildcard by looking through everything that is stored. So a narrow filter is
+    first turned into its subjects, and these are read side by side.
+    """
+    start = max(1, start_sequence)
+    lasts = await _last_by_subject(link, stream, subject_filter)
+    if lasts is None:
+        parts = [_scan(link, stream, subject_filter, start, None, batch)]
+    else:
+        parts = [
+            _scan(link, stream, subject, start, sequence, batch)
+            for subject, sequence in lasts.items()
+            if sequence >= start
+        ]
+    async with AsyncExitStack() as stack:
+        for each in parts:
+            await stack.enter_async_context(aclosing(each))
+        heads: list[tuple[int, int, StoredMessage]] = []
+        for number, each in enumerate(parts):
+            await _advance(heads, number, each)
+        while heads:
+            _, number, message = heapq.heappop(heads)
+            yield message
+            await _advance(heads, number, parts[number])
+
+
+async def _advance(
+    heads: list[tuple[int, int, StoredMessage]],
+    number: int,
+    part: AsyncIterator[StoredMessage],
+) -> None:
+    message = await anext(part, None)
+    if message is not None:
+        heapq.heappush(heads, (message.sequence, number, message))
+
+
+async def _last_by_subject(link: Link, stream: str, subject_filter: str) -> dict[str, int] | None:
+    """The last sequence of each subject, all at one moment; None where a scan is better."""
+    tokens = subject_filter.split(".")
+    if not {"*", ">"} & set(tokens):
+        return None
+    if {"*", ">"} & set(tokens[:-1]) or len(tokens) <= _BROAD_TOKENS:
+        return None
     tries = link.tries(f"read {subject_filter}")
     while True:
-        inbox = _Inbox(link)
+        lasts: dict[str, int] = {}
+        try:
+            async with _Inbox(link) as inbox:
+                await inbox.request(
+                    _DIRECT_GET + stream, {"multi_last": [subject_filter], "batch": _MAX_SUBJECTS}
+                )
+                while True:
+                    message = await inbox.next(tries.seconds())
+                    headers = message.headers or {}
+                    match _status(message):
+                        case "":
+                            lasts[headers["Nats-Subject"]] = int(headers["Nats-Sequence"])
+                        case "204":
+                            more = int(headers.get("Nats-Num-Pending", 0))
+                            return None if more else lasts
+                        case "404":
+                            return {}
+                        case "413":
+                            return None
+                        case _:
+                            raise _refused(message, subject_filter)
+        except NotAnswered as error:
+            await tries.again(error)
+
+
+async def _scan(
+    link: Link, stream: str, subject_filter: str, start: int, end: int | None, batch: int
+) -> AsyncGenerator[StoredMessage]:
+    """The messages from sequence `start` to `end`, which matches if it is given, in batches."""
+    sequence = start
+    tries = link.tries(f"read {subject_filter}")
+    while True:
         first = sequence
         pending = 0
         try:
-            await inbox.open()
-            await inbox.request(
-                _DIRECT_GET + stream,
-                {
-                    "seq": sequence,
-                    "next_by_subj": subject_filter,
-                    "batch": batch,
-                    "max_bytes": _MAX_BATCH_BYTES,
-                },
-            )
-            while True:
-                message = await inbox.next(tries.seconds())
-                status = _status(message)
-                if status == _NOT_FOUND:
-                    return
-                if status == _END_OF_BATCH:
-                    pending = int((message.headers or {}).get("Nats-Num-Pending", 0))
-                    break
-                if status != _OK:
-                    raise _refused(message, subject_filter)
-                found = stored_message(message)
-                sequence = found.sequence + 1
-                yield found
+            async with _Inbox(link) as inbox:
+                await inbox.request(
+                    _DIRECT_GET + stream,
+                    {
+                        "seq": sequence,
+                        "next_by_subj": subject_filter,
+                        "batch": batch,
+                        "max_bytes": _MAX_BATCH_BYTES,
+                    },
+                )
+                while True:
+                    message = await inbox.next(tries.seconds())
+                    status = _status(message)
+                    if status == _NOT_FOUND:
+                        return
+                    if status == _END_OF_BATCH:
+                        pending = int((message.headers or {}).get("Nats-Num-Pending", 0))
+                        break
+                    if status != _OK:
+                        raise _refused(message, subject_filter)
+                    found = stored_message(message)
+                    sequence = found.sequence + 1
+                    yield found
+                    if found.sequence == end:
+                        return
         except NotAnswered as error:
             if sequence > first:  # it went on for a while: time starts anew
                 tries = link.tries(f"read {subject_filter}")
             await tries.again(error)
             continue
-        finally:
-            await inbox.close()
         if pending == 0:
             return
         tries = link.tries(f"read {subject_filter}")
@@ -92,14 +172,15 @@ class _Inbox:
         self._messages: asyncio.Queue[Msg] = asyncio.Queue()
         self._subscription: Any = None
 
-    async def open(self) -> None:
+    async def __aenter__(self) -> Self:
         if not self._link.is_up:
             raise NotAnswered("there is no connection")
 
         async def take(message: Msg) -> None:
             self._messages.put_nowait(message)
 
-        self._subscription = await self._link.client.subscribe(self._subject, cb=take)
+        self._subscription = await subscribe(self._link.client, self._subject, take)
+        return self
 
     async def request(self, subject: str, request: dict[str, Any]) -> None:
         await self._link.client.publish(subject, json.dumps(request).encode(), self._subject)
@@ -117,7 +198,7 @@ class _Inbox:
             raise NotAnswered("nobody answers there")
         return message
 
-    async def close(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._subscription is not None and not self._link.client.is_closed:
             await self._subscription.unsubscribe()
 

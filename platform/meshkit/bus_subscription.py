@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from nats.aio.msg import Msg
 
-from meshkit.bus_link import Link
+from meshkit.bus_link import Link, subscribe
 from meshkit.bus_messages import StoredMessage, stored_message
 from meshkit.errors import DependencyUnavailable, QueueFull
 
@@ -37,7 +37,7 @@ class Subscription:
 
     async def open(self) -> None:
         """Begins to listen; the server knows of it when this returns."""
-        self._subscription = await self._link.client.subscribe(self._subject, cb=self._take)
+        self._subscription = await subscribe(self._link.client, self._subject, self._take)
         await self._link.client.flush()
 
     def __aiter__(self) -> "Subscription":

@@ -91,6 +91,28 @@ async def test_reading_goes_on_over_batches(bus: Bus) -> None:
     assert [each async for each in bus.read("TASKS", "task.b.>")] == []
 
 
+async def test_reading_a_narrow_filter_merges_its_subjects(bus: Bus) -> None:
+    """The subjects of one scope come as one line, in the order in which they were stored."""
+    leaves = ["interactive", "log", "log", "interactive", "log"]
+    for number, leaf in enumerate(leaves):
+        await bus.publish(f"task.a.1.{leaf}", b"%d" % number, message_id=f"1-{number}")
+        await bus.publish(f"task.a.2.{leaf}", b"other", message_id=f"2-{number}")
+    for scope in ("task.a.1.*", "task.a.1.>"):
+        events = [each async for each in bus.read("TASKS", scope, batch=2)]
+        assert [int(each.payload) for each in events] == [0, 1, 2, 3, 4]
+        assert [each.subject.rsplit(".", 1)[1] for each in events] == leaves
+    later = [each async for each in bus.read("TASKS", "task.a.1.*", start_sequence=6)]
+    assert [int(each.payload) for each in later] == [3, 4]
+    assert [each async for each in bus.read("TASKS", "task.a.3.*")] == []
+
+
+async def test_a_filter_of_many_subjects_is_read_all_the_same(bus: Bus) -> None:
+    """A filter that matches more subjects than are worth merging gives every message."""
+    for number in range(70):
+        await bus.publish(f"task.a.{number}", b"", message_id=str(number))
+    assert len([each async for each in bus.read("TASKS", "task.a.*")]) == 70
+
+
 async def test_a_message_over_the_limit_is_too_large(bus: Bus) -> None:
     """A message over the server's limit is refused before it is sent, headers included."""
     with pytest.raises(TooLarge, match=r"over the limit of 1048576 bytes") as caught:
