@@ -40,6 +40,8 @@ def gateway_child(
         command=(
             *(binary, "-c", configuration),
             *("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"),
+            # So that whoever follows the access log need not wait ten seconds.
+            *("--file-flush-interval-msec", "1000"),
         ),
         working_dir=data_dir.run,
         log=data_dir.rotate(NAME),

@@ -1,0 +1,215 @@
+"""The gateway's configuration, as it is shipped."""
+
+import asyncio
+import copy
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import descriptor_pb2
+
+from tier import binaries, descriptors, gateway_config, parts
+from tier.gateway_config import GatewayPlaces
+
+_SHIPPED = binaries.repository_root() / gateway_config.SHIPPED
+_PLACES = GatewayPlaces(
+    port=1001,
+    admin_port=1002,
+    endpoints={
+        "coordinator": (2001, 2002),
+        "reasoning": (2003,),
+        "memory": (2004,),
+        "tool": (2005,),
+        "governor": (2006,),
+        "directory": (2007,),
+    },
+    descriptor_set=Path("/elsewhere/contracts"),
+    access_log=Path("/elsewhere/log"),
+)
+
+
+async def _validate(configuration: Path, folder: Path) -> tuple[int, str]:
+    (folder / "agentmesh.binpb").write_bytes(descriptors.descriptor_set())
+    process = await asyncio.create_subprocess_exec(
+        binaries.find(binaries.ENVOY, os.environ),
+        *("--mode", "validate", "--disable-hot-restart", "-c", configuration),
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    return process.returncode or 0, said.decode()
+
+
+async def test_envoy_accepts_the_file_as_shipped(tmp_path: Path) -> None:
+    """The shipped file is complete where the contracts lie beside it."""
+    code, said = await _validate(_SHIPPED, tmp_path)
+    assert f"configuration '{_SHIPPED}' OK" in said
+    assert code == 0
+
+
+async def test_envoy_refuses_a_file_with_a_mistake(tmp_path: Path) -> None:
+    """Validation would notice a cluster that no route may name."""
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(_SHIPPED.read_text("utf-8").replace("cluster: memory,", "cluster: memroy,"))
+    code, said = await _validate(broken, tmp_path)
+    assert code == 1
+    assert "unknown cluster 'memroy'" in said
+
+
+def test_relocation_changes_places_and_nothing_else() -> None:
+    """What a mesh runs differs from the shipped file in addresses and files only."""
+    shipped = gateway_config.read_shipped(binaries.repository_root())
+    before = copy.deepcopy(shipped)
+    relocated = gateway_config.relocate(shipped, _PLACES)
+    assert shipped == before
+    assert _differences(shipped, relocated) == {
+        "admin.address.socket_address.port_value: 9901 -> 1002",
+        "static_resources.listeners.0.address.socket_address.port_value: 8080 -> 1001",
+        f"{_MANAGER}.access_log.0.typed_config.path: access.log -> /elsewhere/log",
+        f"{_MANAGER}.http_filters.2.typed_config.proto_descriptor: "
+        "agentmesh.binpb -> /elsewhere/contracts",
+        f"{_cluster(0)}.0{_PORT}: 19101 -> 2001",
+        f"{_cluster(0)}.1: None -> {_endpoint(2002)}",
+        f"{_cluster(1)}.0{_PORT}: 19103 -> 2003",
+        f"{_cluster(2)}.0{_PORT}: 19104 -> 2004",
+        f"{_cluster(3)}.0{_PORT}: 19105 -> 2005",
+        f"{_cluster(4)}.0{_PORT}: 19106 -> 2006",
+        f"{_cluster(5)}.0{_PORT}: 19100 -> 2007",
+    }
+
+
+def test_relocation_wants_endpoints_for_every_cluster() -> None:
+    """A cluster that nobody serves is a mistake, not an empty list."""
+    places = GatewayPlaces(1, 2, {"coordinator": (3,)}, Path("a"), Path("b"))
+    with pytest.raises(KeyError, match="reasoning"):
+        gateway_config.relocate(yaml.safe_load(_SHIPPED.read_text("utf-8")), places)
+
+
+def test_every_service_has_a_route_and_its_json() -> None:
+    """A service of the contracts is reached by gRPC and by JSON."""
+    assert {route.partition("/")[0] for route in _prefixes()} == {*parts.SERVICES, "grpc."}
+    (transcoder,) = (
+        each["typed_config"]
+        for each in _manager()["http_filters"]
+        if each["name"] == "envoy.filters.http.grpc_json_transcoder"
+    )
+    assert sorted(transcoder["services"]) == sorted(parts.SERVICES)
+
+
+def test_every_method_that_a_route_names_exists() -> None:
+    """A list of methods in a route has no misspelt or renamed one, which would never match."""
+    known = _methods()
+    named = [name for route in _routes() for name in _named_methods(route)]
+    assert named
+    assert [name for name in named if name not in known] == []
+
+
+def test_streams_may_take_as_long_as_they_need() -> None:
+    """No server stream falls under the limit for calls without a deadline."""
+    too_short = [
+        name
+        for name, streams in _methods().items()
+        if streams and "max_stream_duration" not in _first_match(name)["route"]["max_stream_duration"]
+    ]
+    assert too_short == []
+
+
+def test_only_calls_that_are_safe_to_repeat_are_sent_twice() -> None:
+    """No call with an effect that is repeatable by an optional key is on a repeating route."""
+    repeated = {
+        name.partition("/")[2]
+        for name in _methods()
+        if "unavailable" in _first_match(name)["route"].get("retry_policy", {}).get("retry_on", "")
+    }
+    # The whole list, so that adding to it is a decision.
+    assert repeated == {
+        *("GetTask", "ListTasks", "WatchTask", "ListTaskEvents", "CancelTask"),
+        *("ListDeadLetters", "GetQueueStats"),
+        *("GetAgent", "ListAgents", "GetRollout"),
+        *("Embed", "Classify", "ListModels"),
+        *("GetContext", "UpsertDocuments", "DeleteDocuments", "Search", "Recall", "Forget"),
+        *("GetRecord", "QueryRecords"),
+        *("GetTool", "ListTools", "DeleteTool"),
+        *("Settle", "Release", "GetBudget", "ListBudgets", "GetSpend", "QuerySpend"),
+        *("GetTaskProfile", "ListTaskProfiles", "ForecastCapacity", "ExplainBudget"),
+    }
+
+
+_MANAGER = "static_resources.listeners.0.filter_chains.0.filters.0.typed_config"
+_PORT = ".endpoint.address.socket_address.port_value"
+
+
+def _cluster(number: int) -> str:
+    return f"static_resources.clusters.{number}.load_assignment.endpoints.0.lb_endpoints"
+
+
+def _endpoint(port: int) -> Any:
+    return {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}
+
+
+def _differences(old: Any, new: Any, at: str = "") -> set[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = old.keys() | new.keys()
+        return {
+            each
+            for key in keys
+            for each in _differences(old.get(key), new.get(key), f"{at}.{key}".lstrip("."))
+        }
+    if isinstance(old, list) and isinstance(new, list):
+        length = max(len(old), len(new))
+        olds, news = ([*each, *[None] * (length - len(each))] for each in (old, new))
+        return {
+            each
+            for number in range(length)
+            for each in _differences(olds[number], news[number], f"{at}.{number}")
+        }
+    return set() if old == new else {f"{at}: {old} -> {new}"}
+
+
+def _manager() -> Any:
+    config = gateway_config.read_shipped(binaries.repository_root())
+    return config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+
+
+def _routes() -> list[Any]:
+    return _manager()["route_config"]["virtual_hosts"][0]["routes"]
+
+
+def _prefixes() -> list[str]:
+    found = [route["match"].get("prefix", "").removeprefix("/") for route in _routes()]
+    return [each for each in found if each]
+
+
+def _named_methods(route: Any) -> list[str]:
+    pattern = route["match"].get("safe_regex", {}).get("regex", "").replace("\\.", ".")
+    service, _, methods = pattern.removeprefix("/").partition("/")
+    return [f"{service}/{each}" for each in methods.strip("()").split("|") if each]
+
+
+def _methods() -> dict[str, bool]:
+    """Whether it streams its answers, by `service/method`, of the whole mesh."""
+    described = descriptor_pb2.FileDescriptorSet.FromString(descriptors.descriptor_set())
+    return {
+        f"{file.package}.{service.name}/{method.name}": method.server_streaming
+        for file in described.file
+        for service in file.service
+        for method in service.method
+        if f"{file.package}.{service.name}" in parts.SERVICES
+    }
+
+
+def _first_match(name: str) -> Any:
+    """The route that Envoy takes for a method."""
+    for route in _routes():
+        match = route["match"]
+        if "headers" in match:
+            continue
+        if "safe_regex" in match and re.fullmatch(match["safe_regex"]["regex"], f"/{name}"):
+            return route
+        if "prefix" in match and f"/{name}".startswith(match["prefix"]):
+            return route
+    raise LookupError(name)

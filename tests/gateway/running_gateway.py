@@ -1,0 +1,145 @@
+"""The shipped gateway on free ports, in front of whatever a test serves."""
+
+import asyncio
+import http.client
+import io
+import json
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meshkit import log
+from meshkit.server import MeshServer
+from tests.gateway.stand_in import StandInCoordinator, registrations
+from tier import binaries, parts, ports
+from tier.backoff import RestartPolicy
+from tier.child import Child
+from tier.data_dir import DataDir
+from tier.events import Reporter
+from tier.gateway_child import gateway_child
+from tier.gateway_config import DIRECTORY
+from tier.http_get import get
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back over HTTP."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body, parsed."""
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """An Envoy that runs the shipped configuration."""
+
+    port: int
+    admin_port: int
+    access_log: Path
+
+    @property
+    def address(self) -> str:
+        """For channels."""
+        return f"{ports.HOST}:{self.port}"
+
+    async def http(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One request over HTTP/1.1."""
+
+        def exchange() -> Answer:
+            connection = http.client.HTTPConnection(ports.HOST, self.port, timeout=20)
+            try:
+                connection.request(method, path, body or None, dict(headers or {}))
+                answer = connection.getresponse()
+                found = {key.lower(): value for key, value in answer.getheaders()}
+                return Answer(answer.status, found, answer.read())
+            finally:
+                connection.close()
+
+        return await asyncio.to_thread(exchange)
+
+    async def post(self, path: str, value: object, **headers: str) -> Answer:
+        """JSON there and back."""
+        fields = {"content-type": "application/json", **headers}
+        return await self.http("POST", path, json.dumps(value).encode(), fields)
+
+    async def statistics(self, prefix: str) -> dict[str, int]:
+        """Envoy's own counters below a prefix."""
+        _, body = await get(self.admin_port, f"/stats?filter=^{prefix}")
+        pairs = (line.split(": ") for line in body.decode().splitlines())
+        return {name.removeprefix(prefix): int(value) for name, value in pairs if value.isdigit()}
+
+    def access(self) -> list[dict[str, Any]]:
+        """The lines of the access log."""
+        return [json.loads(line) for line in self.access_log.read_text().splitlines()]
+
+
+@asynccontextmanager
+async def gateway(folder: Path, upstream: Sequence[int]) -> AsyncIterator[Gateway]:
+    """A gateway that finds every service at each of these ports."""
+    data_dir = DataDir(folder / "mesh")
+    data_dir.prepare()
+    port, admin_port = ports.free_ports(2)
+    endpoints = {name: upstream for name in (DIRECTORY, *(part.name for part in parts.PARTS))}
+    child = Child(
+        gateway_child(
+            binaries.find(binaries.ENVOY, os.environ),
+            data_dir,
+            binaries.repository_root(),
+            port,
+            admin_port,
+            endpoints,
+        ),
+        Reporter(lambda _: None),
+        RestartPolicy(),
+    )
+    child.spawn()
+    try:
+        await child.ready()
+        yield Gateway(port, admin_port, data_dir.log_file("access"))
+    finally:
+        await child.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """A gateway, and the stand-in behind it."""
+
+    gateway: Gateway
+    coordinator: StandInCoordinator
+    # What the services log: one JSON object a line.
+    log: io.StringIO
+
+
+@asynccontextmanager
+async def front(folder: Path) -> AsyncIterator[Front]:
+    """A gateway in front of one instance in this process."""
+    lines = io.StringIO()
+    coordinator = StandInCoordinator("only")
+    server = MeshServer(
+        name="stand-in",
+        address=f"{ports.HOST}:0",
+        registrations=registrations(coordinator),
+        log=log.get("stand-in", stream=lines, pretty=False),
+        default_tenant="default",
+        drain_seconds=0.5,
+    )
+    task = asyncio.create_task(server.serve())
+    await server.started()
+    try:
+        async with gateway(folder, [server.port]) as running:
+            yield Front(running, coordinator, lines)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,126 @@
+"""Services with the real contracts that do as the name of the task says."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from agentmesh.coordinator.v1 import (
+    agent_service_pb2_grpc,
+    coordinator_service_pb2,
+    coordinator_service_pb2_grpc,
+    task_event_pb2,
+    task_pb2,
+)
+from agentmesh.governor.v1 import cost_governor_service_pb2_grpc
+from agentmesh.memory.v1 import memory_service_pb2_grpc
+from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc
+from agentmesh.tool.v1 import tool_service_pb2_grpc
+from meshkit import deadline, identity, trace
+from meshkit.errors import DependencyUnavailable, InvalidField, TaskNotFound
+from meshkit.server import Registration
+
+# Ids of tasks with a behaviour; all others are just answered.
+DIES = "dies"
+HANGS = "hangs"
+UNAVAILABLE = "unavailable"
+MISSING = "missing"
+
+
+class StandInCoordinator(coordinator_service_pb2_grpc.CoordinatorServiceServicer):
+    """Answers tasks that say, in their labels, how the call arrived."""
+
+    def __init__(self, instance: str) -> None:
+        self._instance = instance
+        # Calls by method, those included that were never answered.
+        self.calls: dict[str, int] = {}
+
+    async def GetTask(self, request: Any, context: Any) -> Any:
+        """Any task, after what its id asks for."""
+        await self._behave("GetTask", request.name)
+        return coordinator_service_pb2.GetTaskResponse(task=self._task(request.name, context))
+
+    async def SubmitTask(self, request: Any, context: Any) -> Any:
+        """The task as given, named after its request."""
+        if request.task.agent == "nobody":
+            raise InvalidField("task.agent", "must name an agent")
+        name = f"{request.parent}/tasks/{request.request_id or 'new'}"
+        await self._behave("SubmitTask", name)
+        task = self._task(name, context)
+        task.input.text = request.task.input.text
+        return coordinator_service_pb2.SubmitTaskResponse(task=task)
+
+    async def RunTask(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """The task, an event and a piece of text."""
+        name = f"{request.parent}/tasks/{request.request_id or 'new'}"
+        await self._behave("RunTask", name)
+        response = coordinator_service_pb2.RunTaskResponse
+        yield response(task=self._task(name, context))
+        yield response(event=task_event_pb2.TaskEvent(sequence=7))
+        yield response(delta=coordinator_service_pb2.TextDelta(step=1, text="spoken"))
+
+    def _task(self, name: str, context: Any) -> Any:
+        span = trace.current()
+        headers = [key for key, _ in context.invocation_metadata()]
+        return task_pb2.Task(
+            name=name,
+            tenant=identity.current().tenant,
+            labels={
+                "instance": self._instance,
+                "caller": identity.current().caller,
+                "trace_id": span.trace_id if span else "",
+                "remaining_seconds": f"{deadline.remaining_seconds() or 0:.3f}",
+                "headers": " ".join(sorted(headers)),
+                "calls": " ".join(f"{method}={n}" for method, n in sorted(self.calls.items())),
+            },
+        )
+
+    async def _behave(self, method: str, name: str) -> None:
+        self.calls[method] = self.calls.get(method, 0) + 1
+        match name.rpartition("/")[2]:
+            case "dies":
+                os._exit(1)
+            case "hangs":
+                await asyncio.Event().wait()
+            case "unavailable":
+                raise DependencyUnavailable("Not today.")
+            case "missing":
+                raise TaskNotFound(f"There is no task {name!r}.")
+            case _:
+                pass
+
+
+def registrations(coordinator: StandInCoordinator) -> Sequence[Registration]:
+    """Every service of the mesh; all but the coordinator are not implemented."""
+    return [
+        Registration(
+            "agentmesh.coordinator.v1.CoordinatorService",
+            coordinator_service_pb2_grpc.add_CoordinatorServiceServicer_to_server,
+            coordinator,
+        ),
+        Registration(
+            "agentmesh.coordinator.v1.AgentService",
+            agent_service_pb2_grpc.add_AgentServiceServicer_to_server,
+            agent_service_pb2_grpc.AgentServiceServicer(),
+        ),
+        Registration(
+            "agentmesh.reasoning.v1.ReasoningService",
+            reasoning_service_pb2_grpc.add_ReasoningServiceServicer_to_server,
+            reasoning_service_pb2_grpc.ReasoningServiceServicer(),
+        ),
+        Registration(
+            "agentmesh.memory.v1.MemoryService",
+            memory_service_pb2_grpc.add_MemoryServiceServicer_to_server,
+            memory_service_pb2_grpc.MemoryServiceServicer(),
+        ),
+        Registration(
+            "agentmesh.tool.v1.ToolService",
+            tool_service_pb2_grpc.add_ToolServiceServicer_to_server,
+            tool_service_pb2_grpc.ToolServiceServicer(),
+        ),
+        Registration(
+            "agentmesh.governor.v1.CostGovernorService",
+            cost_governor_service_pb2_grpc.add_CostGovernorServiceServicer_to_server,
+            cost_governor_service_pb2_grpc.CostGovernorServiceServicer(),
+        ),
+    ]
