@@ -1,0 +1,190 @@
+"""Calculations are found in words and symbols, and nothing else is taken for one."""
+
+import ast
+import operator
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.reasoning.offline.arithmetic import Calculation, find_calculations
+
+_OPERATORS: Final[dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+
+
+def _value(expression: str) -> Fraction:
+    """What the expression is, exactly."""
+
+    def visit(node: ast.expr) -> Fraction:
+        match node:
+            case ast.Constant():
+                return Fraction(ast.get_source_segment(expression, node) or "")
+            case ast.BinOp(left, operation, right):
+                return _OPERATORS[type(operation)](visit(left), visit(right))
+            case ast.UnaryOp(ast.USub(), operand):
+                return -visit(operand)
+            case _:
+                raise ValueError(ast.dump(node))
+
+    return visit(ast.parse(expression, mode="eval").body)
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase", "expression"),
+    [
+        ("What is 17.5% of 2,480", "17.5% of 2,480", "0.175 * 2480"),
+        ("what is 3 times 4?", "3 times 4", "3 * 4"),
+        ("square root of 16", "square root of 16", "sqrt(16)"),
+        (
+            "What is the square root of the sum of 9 and 16?",
+            "square root of the sum of 9 and 16",
+            "sqrt(9 + 16)",
+        ),
+        ("2+2", "2+2", "2 + 2"),
+        ("24/7", "24/7", "24 / 7"),
+        ("2 to the power of 10", "2 to the power of 10", "2 ** 10"),
+        ("2^3^2", "2^3^2", "2 ** 3 ** 2"),
+        ("What's 20% off $1,250.50?", "20% off $1,250.50", "1250.50 * (1 - 0.20)"),
+        ("increase 200 by 15%", "increase 200 by 15%", "200 * (1 + 0.15)"),
+        ("100 minus 10 percent", "100 minus 10 percent", "100 * (1 - 0.10)"),
+        ("half of 90", "half of 90", "0.5 * 90"),
+        ("twice 21", "twice 21", "2 * 21"),
+        ("average of 1, 2 and 6", "average of 1, 2 and 6", "(1 + 2 + 6) / 3"),
+        ("subtract 5 from 12", "subtract 5 from 12", "12 - 5"),
+        ("divide 10 by 4", "divide 10 by 4", "10 / 4"),
+        ("difference between 10 and 4", "difference between 10 and 4", "10 - 4"),
+        ("What percentage of 80 is 20?", "What percentage of 80 is 20", "20 / 80 * 100"),
+        ("20 is what percent of 80?", "20 is what percent of 80", "20 / 80 * 100"),
+        ("(2 + 3) * -4 ^ 2", "(2 + 3) * -4 ^ 2", "(2 + 3) * -(4 ** 2)"),
+        ("1 - (2 - 3) - 4", "1 - (2 - 3) - 4", "1 - (2 - 3) - 4"),
+        ("12 squared plus 5 cubed", "12 squared plus 5 cubed", "12 ** 2 + 5 ** 3"),
+        ("2x3", "2x3", "2 * 3"),
+        ("(5 + 5)% of 50", "(5 + 5)% of 50", "(5 + 5) / 100 * 50"),
+        ("five minus twenty-one", "five minus twenty-one", "5 - 21"),
+        (
+            "two hundred and five plus one thousand",
+            "two hundred and five plus one thousand",
+            "205 + 1000",
+        ),
+        ("1.5 million divided by 3", "1.5 million divided by 3", "1500000.0 / 3"),
+        ("how much is 3 times 4 apples", "3 times 4", "3 * 4"),
+        ("Calculate (1+2", "1+2", "1 + 2"),
+    ],
+)
+def test_a_calculation_is_written_for_a_calculator(text: str, phrase: str, expression: str) -> None:
+    """The phrase is the text's own, the expression has only numbers and operators."""
+    assert find_calculations(text, asked=True) == [Calculation(phrase, expression)]
+
+
+def test_several_calculations_are_found_in_order() -> None:
+    """Each calculation of a clause is its own."""
+    assert find_calculations("What are 2+2 and 3*4?", asked=True) == [
+        Calculation("2+2", "2 + 2"),
+        Calculation("3*4", "3 * 4"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Do we offer 24/7 support?",
+        "What is on pages 3-5 of the book?",
+        "What is CVE-2021-44228?",
+        "What happened on 2024-05-01?",
+        "What changed in 1.2.3?",
+        "Who called 3 times?",
+        "Is it over 9000?",
+        "Which of the 3 services and 4 tools failed?",
+        "What is 17.5%?",
+        "Is the 3rd of 5 replicas up?",
+        "What is one of the reasons?",
+        "What is the sum of 5?",
+    ],
+)
+def test_other_numbers_are_no_calculation(text: str) -> None:
+    """Dates, versions, names, page ranges and counts are left alone."""
+    assert find_calculations(text, asked=True) == []
+
+
+def test_a_statement_is_not_calculated_unless_it_is_nothing_else() -> None:
+    """Who tells a story with numbers did not ask for a calculation."""
+    assert find_calculations("I bought 3 times 4 apples", asked=False) == []
+    assert find_calculations("3 times 4 please", asked=False) == [Calculation("3 times 4", "3 * 4")]
+
+
+_PLAIN: Final = st.decimals(0, 10**6, places=2).map(lambda number: format(number, "f"))
+_SPOKEN: Final = {
+    "+": ["+", " + ", " plus "],
+    "-": [" - ", " minus "],
+    "*": ["*", " × ", " times ", " multiplied by "],
+    "/": [" / ", " ÷ ", " divided by "],
+}
+
+
+@st.composite
+def _spoken_expressions(draw: st.DrawFn) -> tuple[str, str]:
+    """An expression as people write it, and the same as Python reads it."""
+
+    def build(depth: int) -> tuple[str, str]:
+        if depth == 0 or draw(st.booleans()):
+            number = draw(_PLAIN)
+            written = number
+            if draw(st.booleans()):
+                written = format(Decimal(number), ",f")
+            return written, number
+        sign = draw(st.sampled_from("+-*/"))
+        left, right = build(depth - 1), build(depth - 1)
+        if sign == "/" and _value(right[1]) == 0:
+            sign = "+"
+        spoken = draw(st.sampled_from(_SPOKEN[sign]))
+        return f"({left[0]}){spoken}({right[0]})", f"({left[1]}) {sign} ({right[1]})"
+
+    left, right = build(2), build(2)
+    return f"({left[0]}) plus ({right[0]})", f"({left[1]}) + ({right[1]})"
+
+
+@given(_spoken_expressions())
+def test_the_value_survives_however_it_is_said(case: tuple[str, str]) -> None:
+    """The recognised expression has exactly the value of what was said."""
+    spoken, exact = case
+    (found,) = find_calculations(f"What is {spoken}?", asked=True)
+    assert found.phrase == spoken
+    assert _value(found.expression) == _value(exact)
+
+
+@given(st.lists(st.tuples(st.sampled_from("+-*"), _PLAIN), min_size=1, max_size=6), _PLAIN)
+def test_precedence_is_that_of_arithmetic(terms: list[tuple[str, str]], first: str) -> None:
+    """A chain without brackets means what it means everywhere."""
+    chain = first + "".join(f" {sign} {number}" for sign, number in terms)
+    (found,) = find_calculations(f"calculate {chain}", asked=True)
+    assert _value(found.expression) == _value(chain)
+
+
+@given(_PLAIN, _PLAIN)
+def test_percentages_are_exact(part: str, whole: str) -> None:
+    """x% of y is x times y over a hundred, without rounding."""
+    (found,) = find_calculations(f"What is {part}% of {whole}?", asked=True)
+    assert _value(found.expression) == Fraction(part) * Fraction(whole) / 100
+
+
+@given(st.text(max_size=300), st.booleans())
+def test_any_text_is_survived(text: str, asked: bool) -> None:
+    """Whatever is written, phrases are parts of it and expressions are made of arithmetic."""
+    for found in find_calculations(text, asked=asked):
+        assert found.phrase in text
+        assert set(found.expression) <= set("0123456789.+-*/() sqrt")
+
+
+@pytest.mark.parametrize("text", ["(" * 100_000 + "1+1", "1+(" * 5_000, "-" * 50_000 + "1"])
+def test_hostile_nesting_is_survived(text: str) -> None:
+    """Depth and length are bounded."""
+    assert len(find_calculations(text, asked=True)) <= 1

@@ -1,0 +1,86 @@
+"""Splits what a person wrote into the single things that are asked for."""
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from services.reasoning.offline.sentences import split_sentences
+from services.reasoning.offline.words import words
+
+_QUESTION_WORDS_TEXT: Final = """
+    what what's which who whom whose when where why how is are was were does do did has have
+    can could will would should may
+"""
+_QUESTION_WORDS: Final = frozenset(_QUESTION_WORDS_TEXT.split())
+_LOOK_UP_WORDS_TEXT: Final = """
+    find show list search look lookup tell explain describe summarise summarize name quote
+    cite give compare define
+"""
+_LOOK_UP_WORDS: Final = frozenset(_LOOK_UP_WORDS_TEXT.split())
+_COMPUTE_WORDS_TEXT: Final = """
+    calculate compute evaluate solve work add subtract multiply divide sum convert increase
+    decrease raise reduce square double halve use call run invoke
+"""
+_COMPUTE_WORDS: Final = frozenset(_COMPUTE_WORDS_TEXT.split())
+_LEAD: Final = re.compile(
+    r"^(?:(?:and|then|also|so|but|now|next|finally|first|secondly|second|please|kindly|ok|okay"
+    r"|hi|hello|hey|thanks|well)\b[\s,:]*)+",
+    re.IGNORECASE,
+)
+# "…, and which …": a conjunction starts something new only before words that
+# ask or command, so that "2 and 3", "services that run and have no fallback"
+# and "multiply 2 by 3 and add 4" stay together.
+_JOINT: Final = re.compile(
+    r"""
+    (?:\s*,\s*|\s+)(?:and|then|also|plus|but)(?:\s+(?:then|also|please))*\s+(?=
+        (?:what|what's|which|who|whom|whose|when|where|why|how|find|show|list|search|look|tell
+          |explain|describe|summari[sz]e|give|calculate|compute|evaluate|solve|use|call|run)\b
+        |(?:is|are|was|were|does|do|did|has|have|can|could|should|will|would)\s
+         (?:it|there|the|this|that|these|those|we|you|they|i|our|my|your|their|a|an|any)\b
+    )
+    |\s*;\s*
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+# A person asks a handful of things; what follows is not planned for.
+_MOST_CLAUSES: Final = 16
+_MOST_CHARACTERS: Final = 8000
+
+
+class ClauseKind(Enum):
+    """What a clause wants."""
+
+    QUESTION = "question"
+    # "Find …", "calculate …".
+    COMMAND = "command"
+    STATEMENT = "statement"
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One thing that is asked for or said."""
+
+    text: str
+    kind: ClauseKind
+
+
+def split_request(text: str) -> list[Clause]:
+    """The clauses of a request in order; at most 16 of its first 8,000 characters."""
+    clauses: list[Clause] = []
+    for sentence in split_sentences(text[:_MOST_CHARACTERS]):
+        asks = sentence.text.endswith("?")
+        for part in _JOINT.split(sentence.text):
+            body = _LEAD.sub("", part.strip()).strip()
+            if body:
+                clauses.append(Clause(body, _kind(body, asks=asks)))
+    return clauses[:_MOST_CLAUSES]
+
+
+def _kind(body: str, *, asks: bool) -> ClauseKind:
+    first = next(iter(words(body[:80])), "")
+    if first in _LOOK_UP_WORDS or first in _COMPUTE_WORDS:
+        return ClauseKind.COMMAND
+    if asks or first in _QUESTION_WORDS:
+        return ClauseKind.QUESTION
+    return ClauseKind.STATEMENT

@@ -1,0 +1,346 @@
+"""The offline model plans by rules and answers only with what it was given."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentmesh.common.v1.conversation_pb2 import (
+    ROLE_ASSISTANT,
+    ROLE_SYSTEM,
+    ROLE_TOOL,
+    ROLE_USER,
+    Citation,
+    Message,
+    Part,
+    ToolCall,
+    ToolResult,
+)
+from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
+from services.reasoning.generation import Completion, Prompt, StopReason
+from services.reasoning.offline.answer import INTRODUCTION, NOT_FOUND
+from services.reasoning.offline.plan import Planner
+from services.reasoning.offline.times import TimeQuestions
+from services.reasoning.provider_offline import OFFLINE, OfflineProvider
+
+_QUESTION = "What is 17.5% of 2,480, and which of our runbooks mentions rate limits?"
+_TOOLS = [pb.ToolSpec(name=name) for name in ("calculator", "search_memory", "current_time")]
+_GATEWAY = Citation(
+    document="tenants/acme/documents/gateway",
+    title="Gateway",
+    uri="docs/runbooks/gateway.md",
+    start_line=10,
+    end_line=13,
+    snippet=(
+        "## Overload\n\nThe gateway answers 429 when a tenant passes its rate\nlimits."
+        " Raise them in `mesh/envoy`."
+    ),
+    score=0.7,
+)
+_OVERVIEW = Citation(
+    document="tenants/acme/documents/overview",
+    title="Overview",
+    uri="docs/overview.md",
+    start_line=3,
+    end_line=9,
+    snippet="Rate limits are per tenant. Queues are per lane.",
+    score=0.8,
+)
+
+
+def _provider() -> OfflineProvider:
+    return OfflineProvider(Planner(TimeQuestions(lambda: ["Europe/Berlin", "UTC"])))
+
+
+def _said(text: str, role: Any = ROLE_USER) -> Message:
+    return Message(role=role, parts=[Part(text=text)])
+
+
+def _result(call_id: str, tool: str, text: str, *citations: Citation, **more: Any) -> Message:
+    result = ToolResult(call_id=call_id, tool=tool, text=text, citations=citations, **more)
+    return Message(role=ROLE_TOOL, tool_result=result)
+
+
+async def _complete(
+    messages: Sequence[Message], tools: Sequence[pb.ToolSpec] = _TOOLS, **limits: Any
+) -> Completion:
+    return await _provider().complete(Prompt(messages, tools, **limits))
+
+
+async def _calls(text: str, tools: Sequence[pb.ToolSpec] = _TOOLS) -> list[dict[str, Any]]:
+    completion = await _complete([_said(text)], tools)
+    return [
+        {"id": call.call_id, "tool": call.tool, **MessageToDict(call.arguments)}
+        for call in completion.message.tool_calls
+    ]
+
+
+async def _answer(question: str, *results: Message, before: Sequence[Message] = ()) -> Completion:
+    """The answer to a question whose tools returned `results`."""
+    planned = await _complete([*before, _said(question)])
+    return await _complete([*before, _said(question), planned.message, *results])
+
+
+def _text(completion: Completion) -> str:
+    return "".join(part.text for part in completion.message.parts)
+
+
+async def test_a_request_for_two_things_calls_two_tools_at_once() -> None:
+    """The calculation is written for the calculator, the question for the search."""
+    completion = await _complete([_said(_QUESTION)])
+    assert completion.stop_reason is StopReason.TOOL_CALLS
+    assert completion.message.role == ROLE_ASSISTANT
+    assert _text(completion) == ""
+    assert await _calls(_QUESTION) == [
+        {"id": "call-1", "tool": "calculator", "expression": "0.175 * 2480"},
+        {"id": "call-2", "tool": "search_memory", "query": "rate limits runbooks", "limit": 8.0},
+    ]
+
+
+async def test_the_answer_says_both_with_the_place_of_what_it_quotes() -> None:
+    """The document of the wanted kind is named with its lines, and cited."""
+    completion = await _answer(
+        _QUESTION,
+        _result("call-1", "calculator", "434"),
+        _result("call-2", "search_memory", "…", _OVERVIEW, _GATEWAY),
+    )
+    assert completion.stop_reason is StopReason.END
+    assert _text(completion) == (
+        "17.5% of 2,480 is 434. Rate limits are mentioned in docs/runbooks/gateway.md"
+        " (lines 12-13): “The gateway answers 429 when a tenant passes its rate limits.” [1]."
+    )
+    cited = Citation()
+    cited.CopyFrom(_GATEWAY)
+    cited.start_line, cited.end_line = 12, 13
+    cited.snippet = "The gateway answers 429 when a tenant passes its rate limits."
+    assert list(completion.citations) == [cited]
+
+
+async def test_every_document_that_mentions_it_is_named_where_none_is_of_the_kind() -> None:
+    """A kind of document that no path or title has excludes nothing."""
+    completion = await _answer(
+        "Which of our playbooks mentions rate limits?",
+        _result("call-1", "search_memory", "…", _OVERVIEW, _GATEWAY),
+    )
+    assert _text(completion) == (
+        "Rate limits are mentioned in docs/overview.md (lines 3-9): “Rate limits are per tenant.”"
+        " [1]; and docs/runbooks/gateway.md (lines 12-13): “The gateway answers 429 when a tenant"
+        " passes its rate limits.” [2]."
+    )
+
+
+async def test_a_question_is_answered_by_the_sentence_that_fits_best() -> None:
+    """The sentence is quoted with its source, not the passage around it."""
+    completion = await _answer(
+        "What are queues for?",
+        _result("call-1", "search_memory", "…", _GATEWAY, _OVERVIEW),
+    )
+    assert _text(completion) == ("From docs/overview.md (lines 3-9): “Queues are per lane.” [1].")
+
+
+async def test_a_list_is_quoted_with_the_sentence_that_announces_it() -> None:
+    """What a sentence announces is the answer."""
+    passage = Citation(
+        uri="docs/lanes.md", start_line=1, end_line=4,
+        snippet="The lanes are:\n\n- interactive\n- batch", score=0.9,
+    )  # fmt: skip
+    completion = await _answer(
+        "What are the lanes?", _result("call-1", "search_memory", "…", passage)
+    )
+    assert _text(completion) == (
+        "From docs/lanes.md (lines 1-4): “The lanes are: interactive; batch” [1]."
+    )
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ("Who won the football match yesterday?", NOT_FOUND),
+        ("Which of our runbooks mentions zeppelins?", NOT_FOUND),
+        (
+            "What is 2+2, and who won the football match?",
+            "2+2 is 4. I did not find this in the documents: who won the football match.",
+        ),
+    ],
+)
+async def test_what_no_passage_says_is_not_answered(question: str, text: str) -> None:
+    """Passages that miss the question's words are no answer, however high their score."""
+    results = [_result("call-1", "calculator", "4")] if "2+2" in question else []
+    number = len(results) + 1
+    completion = await _answer(
+        question,
+        *results,
+        _result(f"call-{number}", "search_memory", "…", _OVERVIEW, _GATEWAY),
+    )
+    assert _text(completion) == text
+    assert list(completion.citations) == []
+
+
+@pytest.mark.parametrize(
+    ("question", "result", "text"),
+    [
+        ("What time is it in Berlin?", "12:30", "In Berlin it is 12:30."),
+        (
+            "What time is it in Gondor?",
+            "12:30",
+            "I do not know the time zone of Gondor. It is 12:30.",
+        ),
+        ("What's the date?", "2026-01-01", "It is 2026-01-01."),
+    ],
+)
+async def test_the_time_is_told_for_the_place(question: str, result: str, text: str) -> None:
+    """A place without a known zone is said to be unknown."""
+    completion = await _answer(question, _result("call-1", "current_time", result))
+    assert _text(completion) == text
+
+
+async def test_a_clock_is_asked_for_the_zone_of_the_place() -> None:
+    """The zone's IANA name goes to the tool."""
+    assert await _calls("What time is it in Berlin?") == [
+        {"id": "call-1", "tool": "current_time", "time_zone": "Europe/Berlin"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ("What is the square root of 16?", "The square root of 16 is 4."),
+        ("subtract 4 from 8", "Subtract 4 from 8: 4."),
+        ("half of 8", "Half of 8 is 4."),
+    ],
+)
+async def test_a_result_is_said_in_a_sentence(question: str, text: str) -> None:
+    """The calculation is repeated as it was asked; tools may write whole equations."""
+    completion = await _answer(question, _result("call-1", "calculator", "sqrt(16) = 4"))
+    assert _text(completion) == text
+
+
+async def test_failed_tools_are_reported_with_their_reason() -> None:
+    """No result is invented for a tool that failed."""
+    completion = await _answer(
+        "What is 1/0, and what is our refund policy?",
+        _result("call-1", "calculator", "Division by zero", is_error=True),
+        _result("call-2", "search_memory", "memory is down.", is_error=True),
+    )
+    assert _text(completion) == (
+        "I could not calculate 1/0: Division by zero. I could not search the documents: memory is down."
+    )
+
+
+async def test_without_a_tool_for_it_nothing_is_made_up() -> None:
+    """What would need a tool that is not offered is declined."""
+    completion = await _complete([_said("What is 3 times 4?")], [])
+    assert _text(completion) == "I was offered no calculator, so I cannot say what 3 times 4 is."
+
+
+@pytest.mark.parametrize("text", ["Hello there!", "My name is Ada.", "Write a poem."])
+async def test_a_statement_gets_an_introduction(text: str) -> None:
+    """It says that it is rules and no language model, and what it can do."""
+    completion = await _complete([_said(text)])
+    assert _text(completion) == INTRODUCTION
+    assert "not a language model" in INTRODUCTION
+    assert completion.stop_reason is StopReason.END
+
+
+async def test_what_was_said_before_answers_where_documents_do_not() -> None:
+    """Statements of the conversation count, its questions do not."""
+    before = [
+        _said("My favourite colour is green."),
+        _said(INTRODUCTION, ROLE_ASSISTANT),
+        _said("What is my favourite colour, do you know?"),
+    ]
+    completion = await _answer(
+        "What is my favourite colour?",
+        _result("call-1", "search_memory", "Nothing was found."),
+        before=before,
+    )
+    assert _text(completion) == "Earlier in this conversation: “My favourite colour is green.”"
+
+
+async def test_calls_are_numbered_on_through_a_conversation() -> None:
+    """A call's id is unique in its conversation, and earlier results stay with their calls."""
+    first = await _complete([_said("What is 1+1?")])
+    history = [
+        _said("You are helpful.", ROLE_SYSTEM), _said("What is 1+1?"), first.message,
+        _result("call-1", "calculator", "2"), _said("1+1 is 2.", ROLE_ASSISTANT),
+        _said("What is 2+2?"),
+    ]  # fmt: skip
+    second = await _complete(history)
+    assert [call.call_id for call in second.message.tool_calls] == ["call-2"]
+    answer = await _complete([*history, second.message, _result("call-2", "calculator", "4")])
+    assert _text(answer) == "2+2 is 4."
+
+
+async def test_calls_that_another_model_planned_are_answered_from() -> None:
+    """After a fallback in the middle of a task the results are used all the same."""
+    call = Message(role=ROLE_ASSISTANT, tool_calls=[ToolCall(call_id="x", tool="search_memory")])
+    completion = await _complete(
+        [_said("What are queues for?"), call, _result("x", "search_memory", "…", _OVERVIEW)]
+    )
+    assert _text(completion) == "From docs/overview.md (lines 3-9): “Queues are per lane.” [1]."
+
+
+async def test_any_tool_is_called_by_name() -> None:
+    """A tool of one's own gets its arguments, and its answer is passed on."""
+    weather = pb.ToolSpec(name="get_weather")
+    weather.parameters.update({"properties": {"city": {"type": "string"}}, "required": ["city"]})
+    assert await _calls("What's the weather in Berlin?", [*_TOOLS, weather]) == [
+        {"id": "call-1", "tool": "get_weather", "city": "Berlin"}
+    ]
+    question = _said("What's the weather in Berlin?")
+    completion = await _complete(
+        [question, _result("call-1", "get_weather", "18 °C")], [*_TOOLS, weather]
+    )
+    assert _text(completion) == "get_weather: 18 °C"
+
+
+async def test_a_stop_text_and_the_limit_of_tokens_end_the_answer() -> None:
+    """The stop text is not part of the answer; a token is four bytes."""
+    stopped = await _complete([_said("Hello!")], stop=["rules"])
+    assert (_text(stopped), stopped.stop_reason) == (
+        "I am Agentmesh's offline model: ",
+        StopReason.STOP_TEXT,
+    )
+    cut = await _complete([_said("Hello!")], max_output_tokens=2)
+    assert (_text(cut), cut.stop_reason, cut.output_tokens) == (
+        "I am Age",
+        StopReason.MAX_TOKENS,
+        2,
+    )
+
+
+async def test_a_stream_gives_the_words_and_then_the_whole() -> None:
+    """The words together are the text."""
+    updates = [each async for each in _provider().stream(Prompt([_said("Hello!")], []))]
+    words, last = [each for each in updates if isinstance(each, str)], updates[-1]
+    assert isinstance(last, Completion)
+    assert "".join(words) == _text(last) == INTRODUCTION
+    assert words[:3] == ["I ", "am ", "Agentmesh's "]
+
+
+async def test_tokens_are_counted_at_four_bytes_each() -> None:
+    """Input by its encoded size, output by its text; both rounded up."""
+    message = _said("Hello!")
+    completion = await _complete([message], [])
+    assert completion.input_tokens == -(-message.ByteSize() // 4)
+    assert completion.output_tokens == -(-len(INTRODUCTION) // 4)
+
+
+def test_the_description_says_what_it_is() -> None:
+    """Wherever its name is shown, it says that it is no language model."""
+    assert "no language model" in OFFLINE.description
+
+
+@given(st.text(min_size=1, max_size=300), st.text(max_size=300))
+async def test_any_request_and_any_passage_is_survived(request: str, passage: str) -> None:
+    """The same conversation gets the same answer, and quotes are from the passage."""
+    citation = Citation(uri="a.md", start_line=1, end_line=2, snippet=passage, score=0.5)
+    messages = [_said(request), _result("call-1", "search_memory", passage, citation)]
+    first, second = await _complete(messages), await _complete(messages)
+    assert first == second
+    for cited in first.citations:
+        bare = "".join(character for character in cited.snippet if character.isalnum())
+        assert bare in "".join(character for character in passage if character.isalnum())
