@@ -1,21 +1,29 @@
 """Ports of the loopback interface."""
 
 import contextlib
+import random
 import socket
 from typing import Final
 
 from tier.failures import PortTaken
 
 HOST: Final = "127.0.0.1"
+# Below those that the system gives to outgoing connections: a client that tries again and
+# again to reach a server that is down would one day get the server's port as its own.
+_OURS: Final = (12_000, 32_000)
 
 
 def free_ports(count: int) -> list[int]:
     """Different ports that nobody uses now."""
+    chosen: list[int] = []
     with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+        while len(chosen) < count:
+            probe = stack.enter_context(socket.socket())
+            port = random.randrange(*_OURS)
+            with contextlib.suppress(OSError):
+                probe.bind((HOST, port))
+                chosen.append(port)
+    return chosen
 
 
 def is_free(port: int) -> bool:

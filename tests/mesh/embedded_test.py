@@ -1,0 +1,244 @@
+"""A mesh inside a process: it starts, heals, refuses and ends."""
+
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from meshtest.eventually import eventually
+from tests.mesh.small_mesh import alive, children, pid_of, stand_ins
+from tier.embedded import Build
+from tier.events import Event, Phase
+from tier.failures import (
+    AlreadyRunning,
+    BadConfig,
+    BadOptions,
+    BinaryMissing,
+    DataDirNotWritable,
+    MeshStartError,
+    PortTaken,
+    StartFailed,
+)
+from tier.mesh import RunningMesh, start_composed
+from tier.options import ADMIN_OFFSET, MeshOptions
+from tier.parts import SERVICES
+from tier.ports import HOST, free_ports
+from tier.serving import who_serves_not
+from tier.state import read_state
+from tier.status import status
+
+
+def _ignore(_event: Event) -> None:
+    pass
+
+
+@pytest_asyncio.fixture
+async def mesh(tmp_path: Path) -> AsyncIterator[RunningMesh]:
+    """A running mesh on free ports."""
+    options = MeshOptions(data_dir=tmp_path / "data", port=0)
+    async with await start_composed(options, _ignore, load=stand_ins) as running:
+        yield running
+
+
+async def test_it_is_ready_when_it_says_so(mesh: RunningMesh, tmp_path: Path) -> None:
+    """When `start` returns every service serves, and the state says where."""
+    assert await who_serves_not(mesh.address, SERVICES) == {}
+    assert read_state(tmp_path / "data") == mesh.state
+    assert [each.name for each in mesh.state.processes] == ["services", "nats", "redis", "gateway"]
+
+
+async def test_each_step_of_a_start_and_a_stop_is_told(tmp_path: Path) -> None:
+    """Whoever waits sees what happens, the whole mesh first and last."""
+    started: list[Event] = []
+    stopped: list[Event] = []
+    options = MeshOptions(data_dir=tmp_path, port=0)
+    mesh = await start_composed(options, started.append, load=stand_ins)
+    await mesh.stop(stopped.append)
+    steps = [(each.part, each.phase) for each in started]
+    assert steps[0] == ("mesh", Phase.STARTING)
+    assert steps[-1] == ("mesh", Phase.READY)
+    for part in ("nats", "redis", "gateway", "services"):
+        assert steps.index((part, Phase.STARTING)) < steps.index((part, Phase.READY))
+    assert [each.seconds for each in started] == sorted(each.seconds for each in started)
+    assert [(each.part, each.phase) for each in stopped] == [
+        ("mesh", Phase.STOPPING),
+        ("gateway", Phase.STOPPED),
+        ("redis", Phase.STOPPED),
+        ("nats", Phase.STOPPED),
+        ("mesh", Phase.STOPPED),
+    ]
+
+
+async def test_a_stop_leaves_nothing_running(tmp_path: Path) -> None:
+    """After `stop` no child is left, no state, and the folder is free for the next mesh."""
+    options = MeshOptions(data_dir=tmp_path, port=0)
+    for _ in range(2):
+        mesh = await start_composed(options, _ignore, load=stand_ins)
+        pids = children(mesh.state)
+        assert alive(pids) == pids
+        await mesh.stop()
+        assert alive(pids) == []
+        assert read_state(tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["nats", "redis", "gateway"])
+async def test_what_dies_is_started_again(mesh: RunningMesh, name: str) -> None:
+    """A killed server is back by itself, with another pid in the state, and the mesh serves."""
+    before = pid_of(mesh.state, name)
+    os.kill(before, signal.SIGKILL)
+    await eventually(lambda: pid_of(mesh.state, name) != before, timeout_seconds=15)
+
+    async def well() -> bool:
+        return all(each.healthy for each in await status(mesh.state))
+
+    await eventually(well, timeout_seconds=15)
+    assert read_state(mesh.state.data_dir) == mesh.state
+
+
+async def test_the_status_shows_each_process(mesh: RunningMesh) -> None:
+    """Every process is healthy, and says what it uses and which version it is."""
+    shown = {each.name: each for each in await status(mesh.state)}
+    assert {name: each.healthy for name, each in shown.items()} == {
+        "services": True,
+        "nats": True,
+        "redis": True,
+        "gateway": True,
+    }
+    assert shown["services"].detail == "6 services serve"
+    assert all(each.memory_mb > 1 and each.version for each in shown.values())
+
+
+async def test_the_status_shows_what_is_down(mesh: RunningMesh) -> None:
+    """A process that hangs is not healthy, and the line says so."""
+    os.kill(pid_of(mesh.state, "redis"), signal.SIGSTOP)
+    try:
+        shown = {each.name: each for each in await status(mesh.state)}
+    finally:
+        os.kill(pid_of(mesh.state, "redis"), signal.SIGCONT)
+    assert not shown["redis"].healthy
+    assert shown["redis"].detail.startswith("does not answer")
+    assert shown["nats"].healthy
+
+
+async def _refused(options: MeshOptions, load: object = stand_ins) -> MeshStartError:
+    with pytest.raises(MeshStartError) as caught:
+        await start_composed(options, _ignore, load=load)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("offset", "purpose"), [(0, "gateway"), (ADMIN_OFFSET, "the gateway's administration")]
+)
+async def test_a_taken_port_is_told(tmp_path: Path, offset: int, purpose: str) -> None:
+    """Who has the port is named, with what to do; nothing is started."""
+    (port,) = free_ports(1)
+    taken = port + offset
+    with socket.socket() as other:
+        other.bind((HOST, taken))
+        other.listen()
+        error = await _refused(MeshOptions(data_dir=tmp_path, port=port))
+    assert isinstance(error, PortTaken)
+    assert str(error).startswith(f"Port {taken} ({purpose}) is taken by ")
+    assert str(error).endswith(f"(pid {os.getpid()}): end that, or choose another with --port.")
+    assert read_state(tmp_path) is None
+
+
+async def test_a_folder_that_is_none_is_told(tmp_path: Path) -> None:
+    """A data directory that cannot be written to is refused before anything starts."""
+    (tmp_path / "file").touch()
+    error = await _refused(MeshOptions(data_dir=tmp_path / "file", port=0))
+    assert isinstance(error, DataDirNotWritable)
+
+
+@pytest.mark.parametrize(
+    ("variable", "title"), [("NATS_SERVER", "NATS"), ("REDIS_SERVER", "Redis"), ("ENVOY", "Envoy")]
+)
+async def test_a_missing_binary_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, title: str
+) -> None:
+    """The server that is missing is named, with where it was looked for."""
+    monkeypatch.setenv(variable, "/nowhere/at/all")
+    error = await _refused(MeshOptions(data_dir=tmp_path, port=0))
+    assert isinstance(error, BinaryMissing)
+    assert str(error) == (
+        f"The {title} binary is missing ({variable} says /nowhere/at/all): start with ./agentmesh, "
+        f"which brings it, or set {variable} to its path."
+    )
+
+
+async def test_one_folder_holds_one_mesh(mesh: RunningMesh) -> None:
+    """A second start on the same data directory is refused, and the first mesh goes on."""
+    error = await _refused(MeshOptions(data_dir=mesh.state.data_dir, port=0))
+    assert isinstance(error, AlreadyRunning)
+    assert f"(pid {os.getpid()})" in str(error)
+    assert await who_serves_not(mesh.address, SERVICES) == {}
+
+
+async def test_services_that_cannot_be_made_leave_nothing_running(tmp_path: Path) -> None:
+    """When the services fail, the servers that were started for them are ended."""
+    told: list[Event] = []
+
+    def load(_config: Path | None, _environ: Mapping[str, str]) -> Build:
+        raise BadConfig("agentmesh.yaml: tool.colour is no setting")
+
+    options = MeshOptions(data_dir=tmp_path, port=0)
+    with pytest.raises(BadConfig, match="tool.colour is no setting"):
+        await start_composed(options, told.append, load=load)
+    steps = [(each.part, each.phase) for each in told]
+    assert ("nats", Phase.STARTING) in steps
+    for part in ("nats", "redis", "gateway", "mesh"):
+        assert (part, Phase.STOPPED) in steps
+    # The folder is free again.
+    await (await start_composed(options, _ignore, load=stand_ins)).stop()
+
+
+async def test_a_server_that_ends_at_once_is_told_with_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A binary that does not run here fails the start with what it said."""
+    broken = tmp_path / "redis-server"
+    broken.write_text("#!/bin/sh\necho 'wrong kind of machine' >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("REDIS_SERVER", str(broken))
+    error = await _refused(MeshOptions(data_dir=tmp_path / "data", port=0))
+    assert isinstance(error, StartFailed)
+    assert str(error) == (
+        "Failed to start Redis: it ended (exit code 3) after saying: wrong kind of machine. "
+        f"See {tmp_path / 'data/logs/redis.log'}."
+    )
+
+
+@pytest.mark.parametrize(
+    ("port", "executors", "text"),
+    [
+        (65000, 1, "The port 65000 is none: choose 1 to 63714, or 0 for a free one."),
+        (0, 0, "0 executors run nothing: choose 1 or more."),
+        (
+            0,
+            2,
+            "The prototype runs one executor in its one process: "
+            "choose --tier staging for more, or 1 executor.",
+        ),
+    ],
+)
+async def test_senseless_options_are_told(
+    tmp_path: Path, port: int, executors: int, text: str
+) -> None:
+    """Options that cannot be followed are refused with what would do."""
+    error = await _refused(MeshOptions(data_dir=tmp_path, port=port, executors=executors))
+    assert isinstance(error, BadOptions)
+    assert str(error) == text
+
+
+async def test_a_named_port_is_used(tmp_path: Path) -> None:
+    """The gateway listens where it is told to, and its administration beside it."""
+    (port,) = free_ports(1)
+    options = MeshOptions(data_dir=tmp_path, port=port)
+    async with await start_composed(options, _ignore, load=stand_ins) as mesh:
+        assert mesh.address == f"{HOST}:{port}"
+        assert mesh.state.admin_address == f"{HOST}:{port + ADMIN_OFFSET}"

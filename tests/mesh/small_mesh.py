@@ -1,0 +1,41 @@
+"""A mesh with real servers and gateway, and stand-ins for the services."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from meshkit.service import Service
+from tests.gateway.stand_in import StandInCoordinator, registrations
+from tier.embedded import Build, ResourcesOf
+from tier.state import MeshState
+
+
+def stand_ins(_config: Path | None, _environ: Mapping[str, str]) -> Build:
+    """In place of the composition root of the prototype."""
+
+    async def build(resources_of: ResourcesOf) -> Sequence[Service]:
+        resources_of("coordinator")
+        return [Service(registrations(StandInCoordinator("prototype")))]
+
+    return build
+
+
+def alive(pids: Sequence[int]) -> list[int]:
+    """Those of the processes that run."""
+    return [
+        pid
+        for pid in pids
+        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+def pid_of(state: MeshState, name: str) -> int:
+    """The pid of one process of the mesh."""
+    (record,) = (each for each in state.processes if each.name == name)
+    return record.pid
+
+
+def children(state: MeshState) -> list[int]:
+    """The pids of all processes but the supervisor."""
+    return [each.pid for each in state.processes if each.pid != state.pid]
