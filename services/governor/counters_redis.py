@@ -1,10 +1,10 @@
 """Counters in Redis, changed by one script (counters.lua). A batch is one round trip."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
@@ -30,16 +30,15 @@ _SCRIPT: Final = Path(__file__).with_name("counters.lua")
 # which it keeps Redis from others to about a millisecond.
 _SWEEP_LIMIT: Final = 200
 
-Arg = str | int
-Answer = TypeVar("Answer")
+_Arg = str | int
 
 
 class RedisCounters:
     """The counters of all tenants."""
 
-    def __init__(self, store: "Redis", clock: Clock, *, remember_settled_seconds: int) -> None:
+    def __init__(self, store: Redis, clock: Clock, *, remember_settled_seconds: int) -> None:
         """`remember_settled_seconds`: for how long a repeated settlement is recognised."""
-        self._redis: Final[Any] = store
+        self._redis: Final = cast(Any, store)
         self._clock: Final = clock
         self._remember_ms: Final = remember_settled_seconds * 1000
         self._script: Final = _SCRIPT.read_text("utf-8")
@@ -51,7 +50,7 @@ class RedisCounters:
     ) -> Sequence[Held | Refused | SettledBefore]:
         """Reserves each wish in its task and its tenant's windows; answers in order."""
         now, expires = _milliseconds(self._clock.now()), _milliseconds(expires_at)
-        heads: dict[str, list[Arg]] = {}
+        heads: dict[str, list[_Arg]] = {}
         for tenant, scopes in windows.items():
             head = heads[tenant] = ["reserve", now, _SWEEP_LIMIT, expires, len(scopes)]
             for each in scopes:
@@ -71,7 +70,7 @@ class RedisCounters:
     ) -> Sequence[Charged | ChargedOtherwise]:
         """Replaces reservations by what was used; answers in order."""
         now = _milliseconds(self._clock.now())
-        heads: dict[str, list[Arg]] = {}
+        heads: dict[str, list[_Arg]] = {}
         for tenant, scopes in windows.items():
             head = heads[tenant] = ["settle", now, _SWEEP_LIMIT, self._remember_ms, len(scopes)]
             for each in scopes:
@@ -90,12 +89,12 @@ class RedisCounters:
     async def read(self, tenant: str, counters: Sequence[str]) -> Sequence[Standing]:
         """Where these counters stand; zeros for one that was never used."""
         now = _milliseconds(self._clock.now())
-        head: list[Arg] = ["read", now, _SWEEP_LIMIT]
+        head: list[_Arg] = ["read", now, _SWEEP_LIMIT]
         answers = await self._run({tenant: head}, [tenant] * len(counters), counters)
         return [_read_answer(answer[1]) for answer in answers]
 
     async def _run(
-        self, heads: Mapping[str, Sequence[Arg]], tenants: Sequence[str], items: Sequence[str]
+        self, heads: Mapping[str, Sequence[_Arg]], tenants: Sequence[str], items: Sequence[str]
     ) -> list[Any]:
         """The script's answer to each item, in order.
 
@@ -122,7 +121,7 @@ class RedisCounters:
             left = again
         return answers
 
-    async def _round_trip(self, calls: Sequence[tuple[str, Sequence[Arg]]]) -> Sequence[Any]:
+    async def _round_trip(self, calls: Sequence[tuple[str, Sequence[_Arg]]]) -> Sequence[Any]:
         try:
             try:
                 return await self._pipeline(calls)
@@ -134,7 +133,7 @@ class RedisCounters:
         except RedisError as error:
             raise unavailable(error) from error
 
-    async def _pipeline(self, calls: Sequence[tuple[str, Sequence[Arg]]]) -> Sequence[Any]:
+    async def _pipeline(self, calls: Sequence[tuple[str, Sequence[_Arg]]]) -> Sequence[Any]:
         pipeline: Any = self._redis.pipeline(transaction=False)
         for tenant, arguments in calls:
             pipeline.evalsha(self._sha, 1, f"governor:{{{tenant}}}:", *arguments)

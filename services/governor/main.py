@@ -33,12 +33,14 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
         clock=resources.clock,
         reservation_seconds=section.reservation_seconds,
     )
+    # The server itself answers the methods that this version does not serve.
+    servicer = CostGovernorService(governor)  # pyright: ignore[reportAbstractUsage]
     return Service(
         registrations=[
             Registration(
                 service_name="agentmesh.governor.v1.CostGovernorService",
                 add=pb_grpc.add_CostGovernorServiceServicer_to_server,
-                servicer=CostGovernorService(governor),
+                servicer=servicer,
                 dependencies=[RedisDependency(resources.redis)],
             )
         ]

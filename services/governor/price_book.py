@@ -113,7 +113,7 @@ class _StrictLoader(yaml.SafeLoader):
 def _read_book(content: Any) -> PriceBook:
     book = _mapping(content, "", known=[each.name for each in fields(PriceBook)])
     version = book["version"]
-    if version != 1 or isinstance(version, bool):
+    if type(version) is not int or version != 1:
         raise _Wrong(f"version: expected 1, the only version there is, not {version!r}")
     as_of = book["as_of"]
     if type(as_of) is not date:

@@ -50,7 +50,7 @@ async def stubs(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[li
             registration = Registration(
                 service_name="agentmesh.governor.v1.CostGovernorService",
                 add=pb_grpc.add_CostGovernorServiceServicer_to_server,
-                servicer=CostGovernorService(governor),
+                servicer=CostGovernorService(governor),  # pyright: ignore[reportAbstractUsage]
             )
             channels = await stack.enter_async_context(serving([registration]))
             stubs.append(pb_grpc.CostGovernorServiceStub(channels.get("governor")))
@@ -60,16 +60,14 @@ async def stubs(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[li
 
 def _admit(key: str, **more: Any) -> pb.AdmitRequest:
     # 1,000 tokens each way of this model are 0.018 dollars.
-    return pb.AdmitRequest(
-        **{
-            "parent": _ACME,
-            "key": key,
-            "model": "claude-sonnet-4-5",
-            "input_tokens": 1000,
-            "max_output_tokens": 1000,
-            **more,
-        }
-    )
+    fields: dict[str, Any] = {
+        "parent": _ACME,
+        "key": key,
+        "model": "claude-sonnet-4-5",
+        "input_tokens": 1000,
+        "max_output_tokens": 1000,
+    }
+    return pb.AdmitRequest(**(fields | more))
 
 
 def _settle(key: str, **usage: int) -> pb.SettleRequest:

@@ -1,0 +1,61 @@
+"""The ToolService of the contract. What is missing here is served by a later version."""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from agentmesh.tool.v1 import tool_service_pb2 as pb
+from agentmesh.tool.v1 import tool_service_pb2_grpc as pb_grpc
+from meshkit import errors
+from meshkit.batch import serve_items
+from services.tool import convert
+from services.tool.executor import ToolExecutor
+
+
+class ToolService(pb_grpc.ToolServiceServicer):
+    """Decodes, asks the executor, encodes."""
+
+    def __init__(self, executor: ToolExecutor) -> None:
+        self._executor: Final = executor
+
+    async def GetTool(self, request: pb.GetToolRequest, context: object) -> pb.GetToolResponse:
+        """One tool."""
+        tenant, tool = convert.tool_name(request.name)
+        return pb.GetToolResponse(tool=convert.tool(tenant, self._executor.get(tool)))
+
+    async def ListTools(
+        self, request: pb.ListToolsRequest, context: object
+    ) -> pb.ListToolsResponse:
+        """The tools of a tenant, a page at a time."""
+        tenant, size = convert.tenant(request.parent), convert.page_size(request.page_size)
+        last = convert.last_tool(tenant, request.page_token)
+        left = [each for each in self._executor.list() if each.id > last]
+        token = convert.page_token(tenant, left[size - 1].id) if len(left) > size else ""
+        tools = [convert.tool(tenant, each) for each in left[:size]]
+        return pb.ListToolsResponse(tools=tools, next_page_token=token)
+
+    async def ExecuteTool(
+        self, request: pb.ExecuteToolRequest, context: object
+    ) -> pb.ExecuteToolResponse:
+        """Executes a tool."""
+        return await self._execute(request)
+
+    async def BatchExecuteTools(
+        self, request: pb.BatchExecuteToolsRequest, context: object
+    ) -> AsyncIterator[pb.BatchExecuteToolsResponse]:
+        """Executes many tools; each is answered as it is done."""
+        answers = serve_items(
+            request.items, lambda item: item.context, lambda item: self._execute(item.request)
+        )
+        async for ready in answers:
+            yield pb.BatchExecuteToolsResponse(
+                results=[
+                    pb.BatchExecuteToolsResult(index=index, error=errors.to_status(answer))
+                    if isinstance(answer, errors.MeshError)
+                    else pb.BatchExecuteToolsResult(index=index, response=answer)
+                    for index, answer in ready
+                ]
+            )
+
+    async def _execute(self, request: pb.ExecuteToolRequest) -> pb.ExecuteToolResponse:
+        execution = await self._executor.execute(convert.tool_request(request))
+        return convert.execute_response(request, execution)
