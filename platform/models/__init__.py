@@ -1,0 +1,1 @@
+"""The models that Agentmesh brings along, and the Triton server that runs them."""

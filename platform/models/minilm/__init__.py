@@ -1,0 +1,1 @@
+"""Sentence embeddings by all-MiniLM-L6-v2."""
