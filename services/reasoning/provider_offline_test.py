@@ -226,7 +226,8 @@ async def test_failed_tools_are_reported_with_their_reason() -> None:
         _result("call-2", "search_memory", "memory is down.", is_error=True),
     )
     assert _text(completion) == (
-        "I could not calculate 1/0: Division by zero. I could not search the documents: memory is down."
+        "I could not calculate 1/0: Division by zero."
+        " I could not search the documents: memory is down."
     )
 
 

@@ -31,7 +31,10 @@ def test_sentences_end_where_readers_see_it(text: str, sentences: list[str]) -> 
 
 def test_markdown_is_read_as_blocks_with_their_lines() -> None:
     """Headings, list items, table rows and code lines stand alone and know their lines."""
-    text = "# Limits\n\nThe gateway\nlimits. It\nanswers 429.\n\n```sh\nmake it.  so\n```\n| a | b |\n|---|---|"
+    text = (
+        "# Limits\n\nThe gateway\nlimits. It\nanswers 429.\n\n"
+        "```sh\nmake it.  so\n```\n| a | b |\n|---|---|"
+    )
     assert split_sentences(text) == [
         Sentence("Limits", 0, 0, heading=True),
         Sentence("The gateway limits.", 2, 3, heading=False),

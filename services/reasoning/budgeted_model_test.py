@@ -1,0 +1,257 @@
+"""Nothing is spent that a budget forbids, and a governor that is away stops nothing."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from agentmesh.common.v1 import tier_pb2
+from agentmesh.common.v1.conversation_pb2 import ROLE_USER, Message, Part
+from agentmesh.governor.v1 import budget_pb2
+from agentmesh.governor.v1 import cost_governor_service_pb2 as governor_pb
+from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
+from meshkit import errors
+from meshtest.eventually import eventually
+from services.reasoning.budgeted_model import SETTLED_LATER, UNGOVERNED
+from services.reasoning.fixture_reasoning import Bench, reasoning_bench
+from services.reasoning.scripted_governor import allow
+from services.reasoning.token_estimate import prompt_tokens
+
+_TIMEOUT = 5.0
+_BUDGET = "tenants/default/budgets/tenant-day"
+_DOWN = errors.DependencyUnavailable("Redis is down.")
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with reasoning_bench() as bench:
+        yield bench
+
+
+def _request(model: str = "paid", **fields: object) -> pb.GenerateRequest:
+    message = Message(role=ROLE_USER, parts=[Part(text="Hello")])
+    request = pb.GenerateRequest(messages=[message], model=model)
+    request.MergeFrom(pb.GenerateRequest(**fields))  # pyright: ignore[reportArgumentType]
+    return request
+
+
+_INPUT_TOKENS = prompt_tokens(_request().messages, ())
+_OUTPUT_TOKENS = 5  # of "All is well today."
+_COST_MICROS = 2 * (_INPUT_TOKENS + _OUTPUT_TOKENS)
+
+
+async def test_admission_and_settlement_name_the_spending(bench: Bench) -> None:
+    """The key, the task with its cap, and the budgets' other scopes reach the governor."""
+    request = _request(
+        spend_key="task/1/1",
+        task_type="chat",
+        agent="assistant",
+        session="s1",
+        parameters=pb.GenerationParameters(max_output_tokens=50),
+        task_budget=pb.TaskBudget(
+            task="tenants/default/tasks/t1", limit_micros=900, spent_micros=7
+        ),
+    )
+    response = await bench.reasoning.Generate(request, timeout=_TIMEOUT)
+    assert bench.governor.admitted == [
+        governor_pb.AdmitRequest(
+            parent="tenants/default",
+            key="task/1/1",
+            model="paid",
+            tier=tier_pb2.MODEL_TIER_BALANCED,
+            input_tokens=_INPUT_TOKENS,
+            max_output_tokens=50,
+            task_type="chat",
+            agent="assistant",
+            session="s1",
+            task="tenants/default/tasks/t1",
+            task_limit_micros=900,
+            task_spent_micros=7,
+        )
+    ]
+    (settled,) = bench.governor.settled
+    assert (settled.key, settled.model, settled.task) == (
+        "task/1/1", "paid", "tenants/default/tasks/t1",
+    )  # fmt: skip
+    assert (settled.usage.input_tokens, settled.usage.output_tokens, settled.usage.model_calls) == (
+        _INPUT_TOKENS, _OUTPUT_TOKENS, 1,
+    )  # fmt: skip
+    assert response.usage.cost_micros == _COST_MICROS
+
+
+async def test_a_call_without_a_key_gets_one_of_its_own(bench: Bench) -> None:
+    """Each such call is charged."""
+    for _ in range(2):
+        await bench.reasoning.Generate(_request(), timeout=_TIMEOUT)
+    first, second = (each.key for each in bench.governor.admitted)
+    assert first != second
+    assert [each.key for each in bench.governor.settled] == [first, second]
+
+
+async def test_a_limit_above_the_models_own_reserves_only_that(bench: Bench) -> None:
+    """No model produces more than it can."""
+    parameters = pb.GenerationParameters(max_output_tokens=10_000)
+    await bench.reasoning.Generate(_request(parameters=parameters), timeout=_TIMEOUT)
+    assert bench.governor.admitted[0].max_output_tokens == 100
+
+
+async def test_a_free_call_is_settled_without_the_caller_waiting(bench: Bench) -> None:
+    """Its cost is known to be nothing; the settlement follows."""
+    response = await bench.reasoning.Generate(_request("offline"), timeout=_TIMEOUT)
+    assert response.usage.cost_micros == 0
+    settled = await eventually(lambda: bench.governor.settled)
+    assert settled[0].model == "offline"
+
+
+async def test_a_denied_call_names_the_budget_and_when_it_resets(bench: Bench) -> None:
+    """RESOURCE_EXHAUSTED, and the model is not called."""
+    resets_at = Timestamp()
+    resets_at.FromJsonString("2026-01-02T00:00:00Z")
+    bench.governor.decide = lambda request: governor_pb.AdmitResponse(
+        decision=budget_pb2.DECISION_DENY,
+        budget=_BUDGET,
+        resets_at=resets_at,
+        explanation="5 of 5 dollars are spent.",
+    )
+    with pytest.raises(errors.BudgetExhausted) as caught:
+        await bench.reasoning.Generate(_request(), timeout=_TIMEOUT)
+    assert caught.value.message == (
+        f"The budget {_BUDGET} is spent until 2026-01-02T00:00:00Z. 5 of 5 dollars are spent."
+    )
+    assert caught.value.metadata == {"budget": _BUDGET, "resets_at": "2026-01-02T00:00:00Z"}
+    assert caught.value.quota == (errors.QuotaViolation(_BUDGET, "5 of 5 dollars are spent."),)
+    assert bench.governor.settled == []
+
+
+async def test_a_throttled_call_says_when_to_come_back(bench: Bench) -> None:
+    """RESOURCE_EXHAUSTED with RetryInfo."""
+    bench.governor.decide = lambda request: governor_pb.AdmitResponse(
+        decision=budget_pb2.DECISION_THROTTLE, budget=_BUDGET, retry_after=Duration(seconds=3)
+    )
+    with pytest.raises(errors.RateLimited) as caught:
+        await bench.reasoning.Generate(_request(), timeout=_TIMEOUT)
+    assert caught.value.retry_after_seconds == 3.0
+    assert caught.value.message == f"The budget {_BUDGET} slows calls down; come back in 3 s."
+
+
+async def test_a_degraded_call_goes_to_the_cheaper_tier_and_says_so(bench: Bench) -> None:
+    """The answer tells the reader, and what was really called is settled."""
+
+    def degrade(request: governor_pb.AdmitRequest) -> governor_pb.AdmitResponse:
+        response = allow(request)
+        response.decision = budget_pb2.DECISION_DEGRADE
+        response.degrade_to = tier_pb2.MODEL_TIER_FAST
+        response.explanation = "85 % of the day's budget are spent."
+        return response
+
+    bench.governor.decide = degrade
+    response = await bench.reasoning.Generate(_request(), timeout=_TIMEOUT)
+    assert (response.model, response.tier) == ("offline", tier_pb2.MODEL_TIER_FAST)
+    assert list(response.degradations) == [
+        "Answered by the fast tier instead of the balanced one: 85 % of the day's budget are spent."
+    ]
+    settled = await eventually(lambda: bench.governor.settled)
+    assert settled[0].model == "offline"
+
+
+async def test_a_governor_that_is_away_stops_nothing(bench: Bench) -> None:
+    """The call is made, says so, costs what the price list says, and is settled later."""
+    bench.governor.failure = _DOWN
+    response = await bench.reasoning.Generate(_request(spend_key="k"), timeout=_TIMEOUT)
+    assert list(response.degradations) == [UNGOVERNED]
+    assert response.usage.cost_micros == _COST_MICROS
+    await eventually(lambda: bench.clock.sleeping == 1)
+    bench.governor.failure = None
+    await bench.clock.advance(0.1)
+    settled = await eventually(lambda: bench.governor.settled)
+    assert [(each.key, each.usage.output_tokens) for each in settled] == [("k", _OUTPUT_TOKENS)]
+
+
+async def test_a_governor_that_is_away_is_left_alone_for_a_while(bench: Bench) -> None:
+    """It is asked again after a second, and then rules again."""
+    bench.governor.failure = _DOWN
+    for _ in range(3):
+        await bench.reasoning.Generate(_request("offline"), timeout=_TIMEOUT)
+    assert len(bench.governor.admitted) == 1
+    bench.governor.failure = None
+    await bench.clock.advance(1.0)
+    response = await bench.reasoning.Generate(_request("offline"), timeout=_TIMEOUT)
+    assert len(bench.governor.admitted) == 2
+    assert list(response.degradations) == []
+
+
+async def test_the_local_allowance_bounds_what_is_spent_without_the_governor(
+    bench: Bench,
+) -> None:
+    """What it reserves at worst must be left; it refills, and free calls need none."""
+    bench.governor.failure = _DOWN
+    worst = 2 * (_INPUT_TOKENS + 100)
+    for _ in range(1_000 // worst):
+        await bench.reasoning.Generate(_request(), timeout=_TIMEOUT)
+    with pytest.raises(errors.DependencyUnavailable) as caught:
+        await bench.reasoning.Generate(_request(), timeout=_TIMEOUT)
+    assert caught.value.message == (
+        "The cost governor cannot be reached, and what may be spent without it is spent."
+    )
+    assert caught.value.metadata == {"dependency": "governor"}
+    assert caught.value.retry_after_seconds == 1.0
+
+
+async def test_calls_that_cannot_be_settled_are_bounded(bench: Bench) -> None:
+    """When as many settlements wait as may, nothing more is begun without the governor."""
+    bench.governor.failure = _DOWN
+    for _ in range(4):
+        await bench.reasoning.Generate(_request("offline"), timeout=_TIMEOUT)
+    assert bench.settlements.full
+    with pytest.raises(errors.DependencyUnavailable):
+        await bench.reasoning.Generate(_request("offline"), timeout=_TIMEOUT)
+
+
+async def test_a_governor_that_goes_away_after_the_call_loses_no_charge(bench: Bench) -> None:
+    """The answer is given, says so, and is settled later."""
+
+    def admit_and_fall(request: governor_pb.AdmitRequest) -> governor_pb.AdmitResponse:
+        bench.governor.failure = _DOWN
+        return allow(request)
+
+    bench.governor.decide = admit_and_fall
+    response = await bench.reasoning.Generate(_request(spend_key="k"), timeout=_TIMEOUT)
+    assert list(response.degradations) == [SETTLED_LATER]
+    assert response.usage.cost_micros == _COST_MICROS
+    await eventually(lambda: bench.clock.sleeping == 1)
+    bench.governor.failure = None
+    await bench.clock.advance(0.1)
+    settled = await eventually(lambda: bench.governor.settled)
+    assert [each.key for each in settled] == ["k"]
+
+
+async def test_what_the_governor_refuses_is_told_to_the_caller(bench: Bench) -> None:
+    """A model without a price is not called on the local allowance."""
+    bench.governor.failure = errors.NoPrice("The model 'paid' has no price.")
+    with pytest.raises(errors.NoPrice):
+        await bench.reasoning.Generate(_request(), timeout=_TIMEOUT)
+
+
+async def test_a_failed_call_gives_its_reservation_back(bench: Bench) -> None:
+    """Nothing was used; the provider's error reaches the caller."""
+    bench.provider.failure = errors.ProviderFailed("It broke.", metadata={"provider": "scripted"})
+    with pytest.raises(errors.ProviderFailed) as caught:
+        await bench.reasoning.Generate(_request(spend_key="k"), timeout=_TIMEOUT)
+    assert caught.value.metadata == {"provider": "scripted"}
+    released = await eventually(lambda: bench.governor.released)
+    assert [each.key for each in released] == ["k"]
+    assert bench.governor.settled == []
+
+
+async def test_a_repeat_with_another_answer_is_not_charged_again(bench: Bench) -> None:
+    """The first settlement of a key stands."""
+
+    def admit_and_refuse(request: governor_pb.AdmitRequest) -> governor_pb.AdmitResponse:
+        bench.governor.failure = errors.AlreadySettled("Settled with other figures.")
+        return allow(request)
+
+    bench.governor.decide = admit_and_refuse
+    response = await bench.reasoning.Generate(_request(spend_key="k"), timeout=_TIMEOUT)
+    assert response.usage.cost_micros == _COST_MICROS
+    assert bench.governor.settled == []

@@ -1,0 +1,252 @@
+"""The reasoning contract to its domain and back; says which field is wrong."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from agentmesh.common.v1 import conversation_pb2, tier_pb2, usage_pb2
+from agentmesh.reasoning.v1 import model_pb2
+from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
+from meshkit import identity, names
+from meshkit.errors import InvalidField, MeshError, NotImplementedYet, TooLarge, to_status
+from services.reasoning.embedding import Embeddings
+from services.reasoning.generation import Generation, GenerationRequest, Prompt, Spending
+from services.reasoning.model import Kind, ModelSpec, Tier
+from services.reasoning.price_list import Price
+
+_MOST_CONVERSATION_BYTES: Final = 2 * 1024 * 1024
+_MOST_EMBEDDING_BYTES: Final = 1024 * 1024
+_MOST_TEXTS: Final = 256
+_MOST_TOOLS: Final = 256
+_MOST_STOPS: Final = 8
+_MOST_KEY_CHARACTERS: Final = 200
+_HOTTEST: Final = 2.0
+_MAX_MICROS: Final = 9_000_000_000_000_000
+_NO_BUDGET: Final = pb.TaskBudget()
+
+
+def generation_request(request: pb.GenerateRequest, *, within: str = "") -> GenerationRequest:
+    """What Generate asks for. `within` is the path of `request`, as in `request.`.
+
+    Raises InvalidField with the exact path, TooLarge, and NotImplementedYet for
+    structured output.
+    """
+    _check_messages(request, within)
+    _check_tools(request.tools, within)
+    return GenerationRequest(
+        prompt=_prompt(request, within),
+        model=request.model,
+        tier=tier(request.tier, field=f"{within}tier"),
+        spending=_spending(request, within),
+    )
+
+
+def generation_response(generation: Generation) -> pb.GenerateResponse:
+    """A generation as Generate answers it."""
+    completion = generation.completion
+    return pb.GenerateResponse(
+        message=completion.message,
+        stop_reason=completion.stop_reason.value,
+        model=generation.model.name,
+        tier=generation.tier.value,
+        usage=usage_pb2.Usage(
+            input_tokens=completion.input_tokens,
+            output_tokens=completion.output_tokens,
+            cost_micros=generation.cost_micros,
+            model_calls=1,
+        ),
+        degradations=generation.degradations,
+        citations=completion.citations,
+    )
+
+
+def stream_response(update: str | Generation) -> pb.GenerateStreamResponse:
+    """A piece of text, or the whole, as GenerateStream answers it."""
+    if isinstance(update, Generation):
+        return pb.GenerateStreamResponse(response=generation_response(update))
+    return pb.GenerateStreamResponse(text_delta=update)
+
+
+def batch_result(index: int, outcome: pb.GenerateResponse | MeshError) -> pb.BatchGenerateResult:
+    """What became of an item, as BatchGenerate answers it."""
+    if isinstance(outcome, MeshError):
+        return pb.BatchGenerateResult(index=index, error=to_status(outcome))
+    return pb.BatchGenerateResult(index=index, response=outcome)
+
+
+def texts(request: pb.EmbedRequest) -> Sequence[str]:
+    """The texts that Embed is given, checked."""
+    count = len(request.texts)
+    if not 1 <= count <= _MOST_TEXTS:
+        raise InvalidField("texts", f"must hold 1 to {_MOST_TEXTS} texts, not {count}")
+    size = request.ByteSize()
+    if size > _MOST_EMBEDDING_BYTES:
+        raise _too_large("The texts", size, _MOST_EMBEDDING_BYTES)
+    return request.texts
+
+
+def embed_response(embeddings: Embeddings) -> pb.EmbedResponse:
+    """Embeddings as Embed answers them."""
+    return pb.EmbedResponse(
+        embeddings=[pb.Embedding(values=vector) for vector in embeddings.vectors],
+        model=embeddings.model,
+        usage=usage_pb2.Usage(input_tokens=embeddings.input_tokens, model_calls=1),
+    )
+
+
+def model(spec: ModelSpec, of_tier: Tier | None, prices: Mapping[str, Price]) -> model_pb2.Model:
+    """A model as ListModels shows it."""
+    price = prices.get(spec.name, Price(0, 0))
+    ready = model_pb2.MODEL_STATE_READY if spec.callable else model_pb2.MODEL_STATE_UNAVAILABLE
+    embeds = spec.kind is Kind.EMBEDDER
+    return model_pb2.Model(
+        name=spec.name,
+        provider=spec.provider,
+        kind=model_pb2.MODEL_KIND_EMBEDDER if embeds else model_pb2.MODEL_KIND_GENERATOR,
+        tier=of_tier.value if of_tier else tier_pb2.MODEL_TIER_UNSPECIFIED,
+        context_tokens=spec.context_tokens,
+        input_price_micros_per_million=price.input,
+        output_price_micros_per_million=price.output,
+        state=ready,
+        dimensions=spec.dimensions,
+        description=spec.description,
+    )
+
+
+def tier(given: int, *, field: str) -> Tier | None:
+    """The tier that a request names; None where it names none."""
+    if given == tier_pb2.MODEL_TIER_UNSPECIFIED:
+        return None
+    try:
+        return Tier(given)
+    except ValueError:
+        raise InvalidField(
+            field, f"must be FAST, BALANCED, POWERFUL or unset, not {given}"
+        ) from None
+
+
+def _check_messages(request: pb.GenerateRequest, within: str) -> None:
+    if not request.messages:
+        raise InvalidField(f"{within}messages", "must hold at least one message")
+    # The request is the cheaper thing to measure, and seldom too large.
+    if request.ByteSize() > _MOST_CONVERSATION_BYTES:
+        size = sum(message.ByteSize() for message in request.messages)
+        if size > _MOST_CONVERSATION_BYTES:
+            raise _too_large("The conversation", size, _MOST_CONVERSATION_BYTES)
+    for index, message in enumerate(request.messages):
+        wrong = _wrong_with(message)
+        if wrong is not None:
+            field, description = wrong
+            raise InvalidField(f"{within}messages[{index}].{field}", description)
+
+
+def _wrong_with(message: conversation_pb2.Message) -> tuple[str, str] | None:
+    """The field of `message` that is wrong, and what would be right."""
+    role = message.role
+    if role == conversation_pb2.ROLE_UNSPECIFIED or role not in conversation_pb2.Role.values():
+        return "role", "must be SYSTEM, USER, ASSISTANT or TOOL"
+    if role == conversation_pb2.ROLE_TOOL:
+        if not message.HasField("tool_result"):
+            return "tool_result", "must be set in a message with ROLE_TOOL"
+        if not message.tool_result.call_id:
+            return "tool_result.call_id", "must name the tool call that this answers"
+        return None
+    if message.HasField("tool_result"):
+        return "tool_result", "must be set only in a message with ROLE_TOOL"
+    if role == conversation_pb2.ROLE_ASSISTANT:
+        return None
+    if message.tool_calls:
+        return "tool_calls", "must be set only in a message with ROLE_ASSISTANT"
+    if role == conversation_pb2.ROLE_USER and not _says_something(message):
+        return "parts", "must hold text that is not blank, or an image"
+    return None
+
+
+def _says_something(message: conversation_pb2.Message) -> bool:
+    return any(part.HasField("image") or part.text.strip() for part in message.parts)
+
+
+def _check_tools(tools: Sequence[pb.ToolSpec], within: str) -> None:
+    if len(tools) > _MOST_TOOLS:
+        raise InvalidField(f"{within}tools", f"must be at most {_MOST_TOOLS}, not {len(tools)}")
+    seen: set[str] = set()
+    for index, tool in enumerate(tools):
+        if not tool.name:
+            raise InvalidField(f"{within}tools[{index}].name", "must not be empty")
+        if tool.name in seen:
+            raise InvalidField(f"{within}tools[{index}].name", "must not be given twice")
+        seen.add(tool.name)
+
+
+def _prompt(request: pb.GenerateRequest, within: str) -> Prompt:
+    if not request.HasField("parameters"):
+        return Prompt(request.messages, request.tools)
+    parameters, path = request.parameters, f"{within}parameters"
+    if parameters.output_schema:
+        raise NotImplementedYet(
+            f"Structured output ({path}.output_schema) is part of the contract,"
+            " but this version does not serve it."
+        )
+    if parameters.max_output_tokens < 0:
+        raise InvalidField(
+            f"{path}.max_output_tokens", f"must be 0 or more, not {parameters.max_output_tokens}"
+        )
+    temperature = parameters.temperature if parameters.HasField("temperature") else None
+    # Written so that NaN does not pass.
+    if temperature is not None and not 0.0 <= temperature <= _HOTTEST:
+        raise InvalidField(f"{path}.temperature", f"must be from 0 to 2, not {temperature:g}")
+    if len(parameters.stop) > _MOST_STOPS:
+        raise InvalidField(
+            f"{path}.stop", f"must be at most {_MOST_STOPS} texts, not {len(parameters.stop)}"
+        )
+    for index, stop in enumerate(parameters.stop):
+        if not stop:
+            raise InvalidField(f"{path}.stop[{index}]", "must not be empty")
+    return Prompt(
+        request.messages,
+        request.tools,
+        max_output_tokens=parameters.max_output_tokens,
+        temperature=temperature,
+        stop=parameters.stop,
+        seed=parameters.seed if parameters.HasField("seed") else None,
+    )
+
+
+def _spending(request: pb.GenerateRequest, within: str) -> Spending:
+    who = identity.current()
+    if len(request.spend_key) > _MOST_KEY_CHARACTERS:
+        raise InvalidField(
+            f"{within}spend_key",
+            f"must have at most {_MOST_KEY_CHARACTERS} characters, not {len(request.spend_key)}",
+        )
+    budget = request.task_budget if request.HasField("task_budget") else _NO_BUDGET
+    if budget is not _NO_BUDGET:
+        path = f"{within}task_budget"
+        names.TASK.parse(budget.task, field=f"{path}.task")
+        identity.require_tenant(budget.task)
+        _check_micros(f"{path}.limit_micros", budget.limit_micros)
+        _check_micros(f"{path}.spent_micros", budget.spent_micros)
+    return Spending(
+        tenant=who.tenant,
+        caller=who.caller,
+        key=request.spend_key,
+        task_type=request.task_type,
+        agent=request.agent,
+        session=request.session,
+        task=budget.task,
+        task_limit_micros=budget.limit_micros,
+        task_spent_micros=budget.spent_micros,
+    )
+
+
+def _check_micros(field: str, micros: int) -> None:
+    if not 0 <= micros <= _MAX_MICROS:
+        raise InvalidField(field, f"must be from 0 to {_MAX_MICROS}, not {micros}")
+
+
+def _too_large(what: str, size: int, limit: int) -> TooLarge:
+    return TooLarge(
+        f"{what} have {size} bytes; the limit is {limit}."
+        if what.endswith("s")
+        else f"{what} has {size} bytes; the limit is {limit}.",
+        metadata={"limit_bytes": str(limit), "size_bytes": str(size)},
+    )

@@ -1,0 +1,129 @@
+"""Test-only: a reasoning service on a real server, with a governor on another."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as governor_grpc
+from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc as pb_grpc
+from meshkit import log
+from meshkit.client import Channels
+from meshkit.server import Registration
+from meshtest.clock import FakeClock
+from meshtest.ids import FakeIds
+from meshtest.serving import serving
+from services.reasoning.allowance import Allowance
+from services.reasoning.budgeted_model import BudgetedModel
+from services.reasoning.catalogue import Catalogue
+from services.reasoning.embedding import EmbeddingModel
+from services.reasoning.governor_grpc import GrpcGovernor
+from services.reasoning.keyed_models import keyed_models
+from services.reasoning.model import Kind, ModelSpec, Tier
+from services.reasoning.offline.plan import Planner
+from services.reasoning.offline.times import TimeQuestions
+from services.reasoning.price_list import Price
+from services.reasoning.provided_model import ProvidedModel
+from services.reasoning.provider_offline import OFFLINE, OfflineProvider
+from services.reasoning.reasoner import Reasoner
+from services.reasoning.scripted_governor import MICROS_PER_TOKEN, ScriptedGovernor
+from services.reasoning.scripted_provider import PAID, ScriptedProvider
+from services.reasoning.service import ReasoningService
+from services.reasoning.settlement_queue import SettlementQueue
+
+ALLOWANCE_MICROS: Final = 1_000
+_PRICE: Final = MICROS_PER_TOKEN * 1_000_000
+PRICES: Final = {"paid": Price(_PRICE, _PRICE), "offline": Price(0, 0), "tiny": Price(0, 0)}
+TINY: Final = ModelSpec(
+    name="tiny",
+    provider="inprocess",
+    kind=Kind.EMBEDDER,
+    context_tokens=256,
+    dimensions=2,
+    description="Counts characters.",
+)
+
+
+class _CountingEmbedder:
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.array([[len(text), 1] for text in texts], np.float32)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A reasoning service, what it depends on, and a client."""
+
+    reasoning: pb_grpc.ReasoningServiceStub
+    governor: ScriptedGovernor
+    provider: ScriptedProvider
+    clock: FakeClock
+    settlements: SettlementQueue
+
+
+@asynccontextmanager
+async def reasoning_bench() -> AsyncIterator[Bench]:
+    """The service with `offline` as fast, `paid` as balanced, and no powerful model."""
+    scripted = ScriptedGovernor()
+    registration = Registration(
+        "agentmesh.governor.v1.CostGovernorService",
+        governor_grpc.add_CostGovernorServiceServicer_to_server,
+        scripted,
+    )
+    async with serving([registration]) as governor_channels:
+        clock, provider = FakeClock(), ScriptedProvider()
+        reasoner, settlements = _reasoner(governor_channels, clock, provider)
+        working = asyncio.create_task(settlements.run())
+        served = Registration(
+            "agentmesh.reasoning.v1.ReasoningService",
+            pb_grpc.add_ReasoningServiceServicer_to_server,
+            ReasoningService(reasoner, PRICES),
+        )
+        async with serving([served]) as channels:
+            stub = pb_grpc.ReasoningServiceStub(channels.get("reasoning"))
+            yield Bench(stub, scripted, provider, clock, settlements)
+        working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
+
+
+def _reasoner(
+    channels: Channels, clock: FakeClock, provider: ScriptedProvider
+) -> tuple[Reasoner, SettlementQueue]:
+    keyed = keyed_models(
+        {"OPENAI_API_KEY": "secret"}, openai_model="gpt-5-mini", anthropic_model="claude"
+    )
+    catalogue = Catalogue(
+        [OFFLINE, PAID, TINY, *keyed],
+        {Tier.FAST: ["offline"], Tier.BALANCED: ["paid", "offline"]},
+        default_tier=Tier.BALANCED,
+    )
+    governor = GrpcGovernor(
+        governor_grpc.CostGovernorServiceStub(channels.get("governor")),
+        caller="service:reasoning",
+        timeout_seconds=5.0,
+    )
+    settlements = SettlementQueue(
+        governor,
+        clock=clock,
+        log=log.get("test", stream=io.StringIO()),
+        size=4,
+        drain_seconds=1.0,
+    )
+    offline = OfflineProvider(Planner(TimeQuestions(list)))
+    generator = BudgetedModel(
+        ProvidedModel({"offline": offline, "scripted": provider}),
+        governor,
+        settlements,
+        first_of=catalogue.first_of,
+        prices=PRICES,
+        allowance=Allowance(ALLOWANCE_MICROS, clock),
+        ask_again_seconds=1.0,
+        clock=clock,
+        ids=FakeIds(),
+    )
+    return Reasoner(catalogue, generator, EmbeddingModel(TINY, _CountingEmbedder())), settlements

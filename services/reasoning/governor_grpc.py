@@ -1,0 +1,145 @@
+"""The cost governor over gRPC; calls made at the same time travel together."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+
+from agentmesh.common.v1 import batch_pb2, usage_pb2
+from agentmesh.governor.v1 import budget_pb2
+from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
+from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceStub
+from meshkit import deadline, identity, trace
+from meshkit.coalesce import Coalescer
+from meshkit.errors import CorruptData, MeshError, from_status
+from meshkit.identity import Identity
+from services.reasoning.generation import Spending
+from services.reasoning.governor import Admission, Decision, Settlement, Verdict
+from services.reasoning.model import Tier
+
+_DECISIONS: Final = {
+    budget_pb2.DECISION_ALLOW: Decision.ALLOW,
+    budget_pb2.DECISION_DEGRADE: Decision.DEGRADE,
+    budget_pb2.DECISION_THROTTLE: Decision.THROTTLE,
+    budget_pb2.DECISION_DENY: Decision.DENY,
+}
+
+
+class GrpcGovernor:
+    """A Governor over CostGovernorService."""
+
+    def __init__(
+        self, stub: CostGovernorServiceStub, *, caller: str, timeout_seconds: float
+    ) -> None:
+        """`caller` is who this process is, such as `service:reasoning`."""
+        self._stub: Final = stub
+        self._caller: Final = caller
+        self._timeout_seconds: Final = timeout_seconds
+        self._admissions: Final = Coalescer[pb.BatchAdmitItem, pb.AdmitResponse](
+            self._send_admissions
+        )
+        self._settlements: Final = Coalescer[pb.BatchSettleItem, pb.SettleResponse](
+            self._send_settlements, max_items=256
+        )
+
+    async def admit(self, admission: Admission) -> Verdict:
+        """Whether the call may be made; reserves its cost where it may."""
+        spending = admission.spending
+        request = pb.AdmitRequest(
+            parent=f"tenants/{spending.tenant}",
+            key=spending.key,
+            model=admission.model,
+            tier=admission.tier.value,
+            input_tokens=admission.input_tokens,
+            max_output_tokens=admission.max_output_tokens,
+            task_type=spending.task_type,
+            agent=spending.agent,
+            session=spending.session,
+            task=spending.task,
+            task_limit_micros=spending.task_limit_micros,
+            task_spent_micros=spending.task_spent_micros,
+        )
+        item = pb.BatchAdmitItem(context=self._context(spending), request=request)
+        return _verdict(await self._admissions.call(item))
+
+    async def settle(self, settlement: Settlement) -> int:
+        """Charges what was used; answers the cost in micro-USD."""
+        spending = settlement.spending
+        request = pb.SettleRequest(
+            parent=f"tenants/{spending.tenant}",
+            key=spending.key,
+            model=settlement.model,
+            usage=usage_pb2.Usage(
+                input_tokens=settlement.input_tokens,
+                output_tokens=settlement.output_tokens,
+                model_calls=1,
+            ),
+            task_type=spending.task_type,
+            agent=spending.agent,
+            session=spending.session,
+            task=spending.task,
+        )
+        item = pb.BatchSettleItem(context=self._context(spending), request=request)
+        return (await self._settlements.call(item)).cost_micros
+
+    async def release(self, spending: Spending) -> None:
+        """Gives a reservation back unspent."""
+        with identity.use(Identity(spending.tenant, self._caller)):
+            await self._stub.Release(
+                pb.ReleaseRequest(parent=f"tenants/{spending.tenant}", key=spending.key),
+                timeout=self._timeout_seconds,
+            )
+
+    async def close(self) -> None:
+        """Waits for what is on its way; calls that still wait get ShuttingDown."""
+        await self._admissions.close()
+        await self._settlements.close()
+
+    def _context(self, spending: Spending) -> batch_pb2.ItemContext:
+        span = trace.current()
+        timeout = Duration()
+        timeout.FromNanoseconds(int(deadline.timeout_for(self._timeout_seconds) * 1e9))
+        return batch_pb2.ItemContext(
+            tenant=spending.tenant,
+            caller=self._caller,
+            timeout=timeout,
+            traceparent=span.traceparent if span else "",
+        )
+
+    async def _send_admissions(
+        self, items: Sequence[tuple[int, pb.BatchAdmitItem]]
+    ) -> AsyncIterator[tuple[int, pb.AdmitResponse | MeshError]]:
+        for number, item in items:
+            item.context.index = number
+        batch = pb.BatchAdmitRequest(items=[item for _, item in items])
+        async for some in self._stub.BatchAdmit(batch, timeout=self._timeout_seconds):
+            for result in some.results:
+                failed = result.HasField("error")
+                yield result.index, from_status(result.error) if failed else result.response
+
+    async def _send_settlements(
+        self, items: Sequence[tuple[int, pb.BatchSettleItem]]
+    ) -> AsyncIterator[tuple[int, pb.SettleResponse | MeshError]]:
+        for number, item in items:
+            item.context.index = number
+        batch = pb.BatchSettleRequest(items=[item for _, item in items])
+        async for some in self._stub.BatchSettle(batch, timeout=self._timeout_seconds):
+            for result in some.results:
+                failed = result.HasField("error")
+                yield result.index, from_status(result.error) if failed else result.response
+
+
+def _verdict(response: pb.AdmitResponse) -> Verdict:
+    decision = _DECISIONS.get(response.decision)
+    if decision is None:
+        raise CorruptData(f"The governor decided {response.decision}, which is no decision.")
+    return Verdict(
+        decision,
+        reserved_micros=response.reservation.reserved_micros,
+        degrade_to=Tier(response.degrade_to) if response.degrade_to else None,
+        retry_after_seconds=response.retry_after.ToNanoseconds() / 1e9,
+        budget=response.budget,
+        explanation=response.explanation,
+        resets_at=response.resets_at.ToDatetime(UTC) if response.HasField("resets_at") else None,
+    )

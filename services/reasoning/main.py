@@ -1,0 +1,153 @@
+"""Reasoning's composition root."""
+
+import os
+import zoneinfo
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceStub
+from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc as pb_grpc
+from meshkit.config import ConfigError
+from meshkit.server import Dependency, Registration
+from meshkit.service import Resources, Service, serve_program
+from services.reasoning.allowance import Allowance
+from services.reasoning.budgeted_model import BudgetedModel
+from services.reasoning.catalogue import Catalogue
+from services.reasoning.embedding import EmbeddingModel
+from services.reasoning.governor_grpc import GrpcGovernor
+from services.reasoning.keyed_models import keyed_models
+from services.reasoning.model import Kind, ModelSpec, Tier
+from services.reasoning.offline.plan import Planner
+from services.reasoning.offline.times import TimeQuestions
+from services.reasoning.price_list import Price, load_prices
+from services.reasoning.provided_model import ProvidedModel
+from services.reasoning.provider_offline import OFFLINE, OfflineProvider
+from services.reasoning.reasoner import Reasoner
+from services.reasoning.service import ReasoningService
+from services.reasoning.settings import ReasoningSettings, Settings
+from services.reasoning.settlement_queue import SettlementQueue
+
+# The one price book of the mesh. The governor charges by it.
+_PRICE_BOOK: Final = Path(__file__).parents[1] / "governor" / "prices.yaml"
+
+
+async def build(
+    resources: Resources, section: ReasoningSettings, environ: Mapping[str, str] = os.environ
+) -> Service:
+    """Reasoning on these resources.
+
+    `environ` tells which providers have keys. Raises ConfigError for a tier
+    with an unknown model, and for a model without a price.
+    """
+    prices = load_prices(section.price_book or _PRICE_BOOK)
+    embedding, dependencies = _embedding(section, resources)
+    models = [
+        OFFLINE,
+        embedding.spec,
+        *keyed_models(
+            environ, openai_model=section.openai_model, anthropic_model=section.anthropic_model
+        ),
+    ]
+    _check(section, models, prices)
+    catalogue = Catalogue(
+        models,
+        {Tier[name.upper()]: names for name, names in section.tiers.items()},
+        default_tier=Tier[section.default_tier.upper()],
+    )
+    governor = GrpcGovernor(
+        CostGovernorServiceStub(resources.channels.get("governor")),
+        caller="service:reasoning",
+        timeout_seconds=section.governor_timeout_seconds,
+    )
+    resources.stack.push_async_callback(governor.close)
+    settlements = SettlementQueue(
+        governor,
+        clock=resources.clock,
+        log=resources.log,
+        size=section.waiting_settlements,
+        drain_seconds=section.drain_seconds,
+    )
+    offline = OfflineProvider(Planner(TimeQuestions(zoneinfo.available_timezones)))
+    generator = BudgetedModel(
+        ProvidedModel({OFFLINE.provider: offline}),
+        governor,
+        settlements,
+        first_of=catalogue.first_of,
+        prices=prices,
+        allowance=Allowance(section.allowance_micros_per_minute, resources.clock),
+        ask_again_seconds=section.governor_ask_again_seconds,
+        clock=resources.clock,
+        ids=resources.ids,
+    )
+    reasoner = Reasoner(catalogue, generator, embedding)
+    return Service(
+        registrations=[
+            Registration(
+                service_name="agentmesh.reasoning.v1.ReasoningService",
+                add=pb_grpc.add_ReasoningServiceServicer_to_server,
+                servicer=ReasoningService(reasoner, prices),
+                dependencies=dependencies,
+            )
+        ],
+        background=[settlements.run],
+    )
+
+
+def _embedding(
+    section: ReasoningSettings, resources: Resources
+) -> tuple[EmbeddingModel, Sequence[Dependency]]:
+    """What embeds. The libraries are imported here: one of the two is never needed."""
+    if section.embedder == "triton":
+        from services.reasoning.embedder_triton import TritonEmbedder
+
+        triton = TritonEmbedder(section.triton_target)
+        resources.stack.push_async_callback(triton.close)
+        return EmbeddingModel(_minilm("triton"), triton), [triton]
+    from models.minilm.embedder import PACKAGED_MODEL, MiniLmEmbedder
+    from services.reasoning.embedder_inprocess import InProcessEmbedder
+
+    # The weights are loaded by the first text, so that nothing waits for them at the start.
+    model = MiniLmEmbedder(section.embedding_model or PACKAGED_MODEL)
+    embedder = InProcessEmbedder(model)
+    resources.stack.push_async_callback(embedder.close)
+    return EmbeddingModel(_minilm("inprocess"), embedder), []
+
+
+def _minilm(provider: str) -> ModelSpec:
+    return ModelSpec(
+        name="minilm-l6-v2",
+        provider=provider,
+        kind=Kind.EMBEDDER,
+        context_tokens=256,
+        dimensions=384,
+        description="all-MiniLM-L6-v2: unit vectors of sentences and short passages, in English.",
+    )
+
+
+def _check(
+    section: ReasoningSettings, models: Sequence[ModelSpec], prices: Mapping[str, Price]
+) -> None:
+    known = [model.name for model in models]
+    for tier, names in section.tiers.items():
+        for name in names:
+            if name not in known:
+                raise ConfigError(
+                    f"reasoning.tiers.{tier}: there is no model {name!r};"
+                    f" known are {', '.join(known)}"
+                )
+    for model in models:
+        if model.callable and model.name not in prices:
+            raise ConfigError(
+                f"reasoning.price_book: has no price for the model {model.name!r}."
+                " Add it; what is free is written there as 0"
+            )
+
+
+def main() -> None:
+    """Runs reasoning as a process of its own."""
+    serve_program("reasoning", Settings, lambda resources, s: build(resources, s.reasoning))
+
+
+if __name__ == "__main__":
+    main()

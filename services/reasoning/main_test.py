@@ -1,0 +1,123 @@
+"""The service as it is shipped: built from its settings, with the real models."""
+
+import io
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from agentmesh.common.v1 import tier_pb2
+from agentmesh.common.v1.conversation_pb2 import ROLE_USER, Message, Part
+from agentmesh.reasoning.v1 import model_pb2
+from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
+from agentmesh.reasoning.v1.reasoning_service_pb2_grpc import ReasoningServiceStub
+from meshkit import config, log
+from meshkit.client import Channels
+from meshkit.clock import SystemClock
+from meshkit.config import ConfigError
+from meshkit.ids import RandomIds
+from meshkit.service import Resources
+from meshtest.serving import serving
+from services.reasoning.budgeted_model import UNGOVERNED
+from services.reasoning.main import build
+from services.reasoning.settings import ReasoningSettings, Settings
+
+# Nobody listens on this port.
+_NOBODY = "127.0.0.1:1"
+
+
+@asynccontextmanager
+async def _resources(tmp_path: Path) -> AsyncIterator[Resources]:
+    async with (
+        AsyncExitStack() as stack,
+        Channels({"governor": _NOBODY}, caller="service:reasoning") as channels,
+    ):
+        yield Resources(
+            stack=stack,
+            # Reasoning stores nothing and hears nothing.
+            bus=cast(Any, None),
+            redis=cast(Any, None),
+            channels=channels,
+            clock=SystemClock(),
+            ids=RandomIds(),
+            log=log.get("reasoning", stream=io.StringIO()),
+            data_dir=tmp_path,
+        )
+
+
+@asynccontextmanager
+async def _reasoning(
+    tmp_path: Path, section: ReasoningSettings, environ: Mapping[str, str]
+) -> AsyncIterator[ReasoningServiceStub]:
+    async with _resources(tmp_path) as resources:
+        service = await build(resources, section, environ)
+        async with serving(service.registrations) as channels:
+            yield ReasoningServiceStub(channels.get("reasoning"))
+
+
+async def test_it_answers_as_it_is_shipped_even_without_a_governor(tmp_path: Path) -> None:
+    """Every tier has the offline model, which says what it is."""
+    async with _reasoning(tmp_path, ReasoningSettings(), {}) as reasoning:
+        for tier in (
+            tier_pb2.MODEL_TIER_FAST,
+            tier_pb2.MODEL_TIER_BALANCED,
+            tier_pb2.MODEL_TIER_POWERFUL,
+        ):
+            response = await reasoning.Generate(
+                pb.GenerateRequest(
+                    messages=[Message(role=ROLE_USER, parts=[Part(text="Hello")])], tier=tier
+                ),
+                timeout=5.0,
+            )
+            assert (response.model, response.tier) == ("offline", tier)
+            assert "not a language model" in response.message.parts[0].text
+            assert list(response.degradations) == [UNGOVERNED]
+
+
+async def test_it_lists_the_models_of_the_machine(tmp_path: Path) -> None:
+    """The embedded ones, and those that a key in the environment stands for."""
+    section = ReasoningSettings()
+    async with _reasoning(tmp_path, section, {"ANTHROPIC_API_KEY": "secret"}) as reasoning:
+        response = await reasoning.ListModels(pb.ListModelsRequest(), timeout=5.0)
+    assert [(each.name, each.provider, each.state) for each in response.models] == [
+        ("offline", "offline", model_pb2.MODEL_STATE_READY),
+        ("minilm-l6-v2", "inprocess", model_pb2.MODEL_STATE_READY),
+        ("claude-sonnet-4-5", "anthropic", model_pb2.MODEL_STATE_UNAVAILABLE),
+    ]
+    assert response.models[1].dimensions == 384
+    assert response.models[2].output_price_micros_per_million > 0
+
+
+async def test_a_tier_with_an_unknown_model_is_refused(tmp_path: Path) -> None:
+    """One line with the key and the models that there are."""
+    async with _resources(tmp_path) as resources:
+        with pytest.raises(ConfigError) as caught:
+            await build(resources, ReasoningSettings(tiers={"fast": ["ofline"]}), {})
+    assert str(caught.value) == (
+        "reasoning.tiers.fast: there is no model 'ofline'; known are offline, minilm-l6-v2"
+    )
+
+
+async def test_a_model_without_a_price_is_refused(tmp_path: Path) -> None:
+    """What is free must be stated."""
+    book = tmp_path / "prices.yaml"
+    book.write_text("models: {minilm-l6-v2: {input: 0, output: 0}}")
+    async with _resources(tmp_path) as resources:
+        with pytest.raises(ConfigError) as caught:
+            await build(resources, ReasoningSettings(price_book=book), {})
+    assert str(caught.value) == (
+        "reasoning.price_book: has no price for the model 'offline'."
+        " Add it; what is free is written there as 0"
+    )
+
+
+def test_triton_needs_its_address(tmp_path: Path) -> None:
+    """The settings say what is missing before anything starts."""
+    environ = {"AGENTMESH_DATA_DIR": str(tmp_path), "AGENTMESH_REASONING__EMBEDDER": "triton"}
+    with pytest.raises(ConfigError) as caught:
+        config.load(Settings, path=None, environ=environ)
+    assert str(caught.value) == (
+        "settings: reasoning: triton_target: needed with `embedder: triton`, such as 127.0.0.1:8001"
+    )

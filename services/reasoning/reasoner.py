@@ -1,0 +1,53 @@
+"""The reasoning service's rules: which model a request goes to."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Final
+
+from meshkit.errors import ModelNotFound
+from services.reasoning.catalogue import Catalogue
+from services.reasoning.embedding import EmbeddingModel, Embeddings
+from services.reasoning.generation import Generation, GenerationRequest, Generator, ModelCall
+from services.reasoning.model import ModelSpec, Tier
+from services.reasoning.token_estimate import text_tokens
+
+
+class Reasoner:
+    """Answers conversations and embeds texts with the configured models."""
+
+    def __init__(
+        self, catalogue: Catalogue, generator: Generator, embedding: EmbeddingModel
+    ) -> None:
+        """`generator` makes the calls: a chain of wrappers around the providers."""
+        self._catalogue: Final = catalogue
+        self._generator: Final = generator
+        self._embedding: Final = embedding
+
+    async def generate(self, request: GenerationRequest) -> Generation:
+        """The model's next message. Raises ModelNotFound and what the call raises."""
+        return await self._generator.generate(self._call(request))
+
+    async def stream(self, request: GenerationRequest) -> AsyncGenerator[str | Generation]:
+        """The text in pieces, then everything. Raises as `generate`."""
+        async with aclosing(self._generator.stream(self._call(request))) as updates:
+            async for update in updates:
+                yield update
+
+    async def embed(self, texts: Sequence[str], model: str) -> Embeddings:
+        """The vectors of `texts`. Raises ModelNotFound, ProviderFailed."""
+        spec = self._embedding.spec
+        if model not in ("", spec.name):
+            raise ModelNotFound(
+                f"There is no embedding model {model[:80]!r}. There is: {spec.name}.",
+                metadata={"model": model[:80]},
+            )
+        vectors = await self._embedding.embedder.embed(texts)
+        return Embeddings(vectors.tolist(), spec.name, sum(map(text_tokens, texts)))
+
+    def models(self, tier: Tier | None) -> Sequence[tuple[ModelSpec, Tier | None]]:
+        """The configured models in order of tier and preference, each with its tier."""
+        return self._catalogue.listed(tier)
+
+    def _call(self, request: GenerationRequest) -> ModelCall:
+        model, tier = self._catalogue.route(request.model, request.tier)
+        return ModelCall(request.prompt, model, tier, request.spending)

@@ -1,0 +1,85 @@
+"""Test-only: a governor that decides as it is told and remembers what it was asked."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from agentmesh.governor.v1 import budget_pb2
+from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
+from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
+from meshkit import identity
+from meshkit.errors import MeshError, to_status
+
+MICROS_PER_TOKEN: Final = 2
+ALLOW: Final = budget_pb2.DECISION_ALLOW
+_Admit = Callable[[pb.AdmitRequest], pb.AdmitResponse]
+
+
+def allow(request: pb.AdmitRequest) -> pb.AdmitResponse:
+    """Allows everything; the model `offline` is free."""
+    tokens = 0 if request.model == "offline" else request.input_tokens + request.max_output_tokens
+    return pb.AdmitResponse(
+        decision=ALLOW,
+        reservation=budget_pb2.Reservation(
+            key=request.key, reserved_micros=tokens * MICROS_PER_TOKEN
+        ),
+    )
+
+
+class ScriptedGovernor(pb_grpc.CostGovernorServiceServicer):
+    """CostGovernorService in a few lines; only what reasoning calls."""
+
+    def __init__(self, decide: _Admit = allow) -> None:
+        self.decide = decide
+        # While set, everything fails with it.
+        self.failure: MeshError | None = None
+        self.admitted: Final[list[pb.AdmitRequest]] = []
+        self.settled: Final[list[pb.SettleRequest]] = []
+        self.released: Final[list[pb.ReleaseRequest]] = []
+        self.tenants: Final[list[str]] = []
+
+    async def BatchAdmit(
+        self, request: pb.BatchAdmitRequest, context: object
+    ) -> AsyncIterator[pb.BatchAdmitResponse]:
+        """Decides on each item."""
+        results: list[pb.BatchAdmitResult] = []
+        for item in request.items:
+            index = item.context.index
+            self.admitted.append(item.request)
+            self.tenants.append(item.context.tenant)
+            try:
+                results.append(
+                    pb.BatchAdmitResult(index=index, response=self._decide(item.request))
+                )
+            except MeshError as error:
+                results.append(pb.BatchAdmitResult(index=index, error=to_status(error)))
+        yield pb.BatchAdmitResponse(results=results)
+
+    async def BatchSettle(
+        self, request: pb.BatchSettleRequest, context: object
+    ) -> AsyncIterator[pb.BatchSettleResponse]:
+        """Charges each item."""
+        if self.failure is not None:
+            raise self.failure
+        results: list[pb.BatchSettleResult] = []
+        for item in request.items:
+            self.settled.append(item.request)
+            usage = item.request.usage
+            tokens = usage.input_tokens + usage.output_tokens
+            cost = 0 if item.request.model == "offline" else tokens * MICROS_PER_TOKEN
+            results.append(
+                pb.BatchSettleResult(
+                    index=item.context.index, response=pb.SettleResponse(cost_micros=cost)
+                )
+            )
+        yield pb.BatchSettleResponse(results=results)
+
+    async def Release(self, request: pb.ReleaseRequest, context: object) -> pb.ReleaseResponse:
+        """Remembers what was given back."""
+        self.tenants.append(identity.current().tenant)
+        self.released.append(request)
+        return pb.ReleaseResponse()
+
+    def _decide(self, request: pb.AdmitRequest) -> pb.AdmitResponse:
+        if self.failure is not None:
+            raise self.failure
+        return self.decide(request)

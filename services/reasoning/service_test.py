@@ -1,0 +1,377 @@
+"""The contract over a real server: what callers get, and what they must not send."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from agentmesh.common.v1 import tier_pb2
+from agentmesh.common.v1.conversation_pb2 import (
+    ROLE_ASSISTANT,
+    ROLE_SYSTEM,
+    ROLE_TOOL,
+    ROLE_USER,
+    Message,
+    Part,
+    ToolCall,
+    ToolResult,
+)
+from agentmesh.reasoning.v1 import model_pb2
+from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
+from meshkit import batch, errors
+from meshkit.constants import BATCH_TENANT
+from meshkit.identity import Identity, use
+from meshtest.eventually import eventually
+from services.reasoning.fixture_reasoning import Bench, reasoning_bench
+
+_TIMEOUT = 5.0
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with reasoning_bench() as bench:
+        yield bench
+
+
+def _said(text: str) -> Message:
+    return Message(role=ROLE_USER, parts=[Part(text=text)])
+
+
+def _request(text: str = "What is 1+1?", **fields: object) -> pb.GenerateRequest:
+    request = pb.GenerateRequest(messages=[_said(text)], tier=tier_pb2.MODEL_TIER_FAST)
+    request.MergeFrom(pb.GenerateRequest(**fields))  # pyright: ignore[reportArgumentType]
+    return request
+
+
+async def test_generate_answers_with_the_model_its_tier_and_its_usage(bench: Bench) -> None:
+    """A tool call comes back with why it ended and what it used."""
+    request = _request(tools=[pb.ToolSpec(name="calculator")])
+    response = await bench.reasoning.Generate(request, timeout=_TIMEOUT)
+    (call,) = response.message.tool_calls
+    assert (call.tool, dict(call.arguments)) == ("calculator", {"expression": "1 + 1"})
+    assert response.stop_reason == pb.STOP_REASON_TOOL_CALLS
+    assert (response.model, response.tier) == ("offline", tier_pb2.MODEL_TIER_FAST)
+    assert response.cache == pb.CACHE_OUTCOME_UNSPECIFIED
+    assert response.usage.model_calls == 1
+    assert response.usage.input_tokens > 0 < response.usage.output_tokens
+    assert response.usage.cost_micros == 0
+    assert list(response.degradations) == []
+
+
+async def test_no_tier_and_no_model_mean_the_default_tier(bench: Bench) -> None:
+    """Until requests are classified, the configuration says where they go."""
+    response = await bench.reasoning.Generate(
+        pb.GenerateRequest(messages=[_said("Hello")]), timeout=_TIMEOUT
+    )
+    assert (response.model, response.tier) == ("paid", tier_pb2.MODEL_TIER_BALANCED)
+
+
+async def test_a_model_can_be_asked_by_name(bench: Bench) -> None:
+    """The name wins over the tier."""
+    request = _request(model="paid")
+    response = await bench.reasoning.Generate(request, timeout=_TIMEOUT)
+    assert (response.model, response.tier) == ("paid", tier_pb2.MODEL_TIER_BALANCED)
+    assert response.message.parts[0].text == "All is well today."
+
+
+@pytest.mark.parametrize("name", ["gpt-6", "tiny", "gpt-5-mini"])
+async def test_a_model_that_cannot_be_called_is_not_found(bench: Bench, name: str) -> None:
+    """Unknown models, embedders and models without a provider; the callable ones are named."""
+    with pytest.raises(errors.ModelNotFound) as caught:
+        await bench.reasoning.Generate(_request(model=name), timeout=_TIMEOUT)
+    assert caught.value.message == (
+        f"The model '{name}' cannot be called. Callable are: offline, paid."
+    )
+    assert caught.value.metadata == {"model": name}
+
+
+async def test_a_tier_without_a_model_is_not_found(bench: Bench) -> None:
+    """The configuration has no powerful model."""
+    with pytest.raises(errors.ModelNotFound) as caught:
+        await bench.reasoning.Generate(
+            pb.GenerateRequest(messages=[_said("Hi")], tier=tier_pb2.MODEL_TIER_POWERFUL),
+            timeout=_TIMEOUT,
+        )
+    assert caught.value.message == "No model of the tier powerful can be called."
+
+
+_WRONG: list[tuple[pb.GenerateRequest, str, str]] = [
+    (pb.GenerateRequest(), "messages", "must hold at least one message"),
+    (
+        pb.GenerateRequest(messages=[_said("a"), Message(parts=[Part(text="b")])]),
+        "messages[1].role",
+        "must be SYSTEM, USER, ASSISTANT or TOOL",
+    ),
+    (
+        pb.GenerateRequest(messages=[_said(" \n")]),
+        "messages[0].parts",
+        "must hold text that is not blank, or an image",
+    ),
+    (
+        pb.GenerateRequest(messages=[Message(role=ROLE_TOOL)]),
+        "messages[0].tool_result",
+        "must be set in a message with ROLE_TOOL",
+    ),
+    (
+        pb.GenerateRequest(messages=[Message(role=ROLE_TOOL, tool_result=ToolResult(tool="x"))]),
+        "messages[0].tool_result.call_id",
+        "must name the tool call that this answers",
+    ),
+    (
+        pb.GenerateRequest(
+            messages=[Message(role=ROLE_ASSISTANT, tool_result=ToolResult(call_id="x"))]
+        ),
+        "messages[0].tool_result",
+        "must be set only in a message with ROLE_TOOL",
+    ),
+    (
+        pb.GenerateRequest(
+            messages=[Message(role=ROLE_SYSTEM, tool_calls=[ToolCall(call_id="x")])]
+        ),
+        "messages[0].tool_calls",
+        "must be set only in a message with ROLE_ASSISTANT",
+    ),
+    (_request(tools=[pb.ToolSpec()]), "tools[0].name", "must not be empty"),
+    (
+        _request(tools=[pb.ToolSpec(name="a"), pb.ToolSpec(name="a")]),
+        "tools[1].name",
+        "must not be given twice",
+    ),
+    (_request(tier=9), "tier", "must be FAST, BALANCED, POWERFUL or unset, not 9"),
+    (
+        _request(parameters=pb.GenerationParameters(temperature=2.5)),
+        "parameters.temperature",
+        "must be from 0 to 2, not 2.5",
+    ),
+    (
+        _request(parameters=pb.GenerationParameters(temperature=float("nan"))),
+        "parameters.temperature",
+        "must be from 0 to 2, not nan",
+    ),
+    (
+        _request(parameters=pb.GenerationParameters(max_output_tokens=-1)),
+        "parameters.max_output_tokens",
+        "must be 0 or more, not -1",
+    ),
+    (
+        _request(parameters=pb.GenerationParameters(stop=["a"] * 9)),
+        "parameters.stop",
+        "must be at most 8 texts, not 9",
+    ),
+    (
+        _request(parameters=pb.GenerationParameters(stop=["a", ""])),
+        "parameters.stop[1]",
+        "must not be empty",
+    ),
+    (_request(spend_key="x" * 201), "spend_key", "must have at most 200 characters, not 201"),
+    (
+        _request(task_budget=pb.TaskBudget(task="tenants/default/tasks/a", limit_micros=-1)),
+        "task_budget.limit_micros",
+        "must be from 0 to 9000000000000000, not -1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("request_", "field", "description"), _WRONG)
+async def test_a_wrong_field_is_named(
+    bench: Bench, request_: pb.GenerateRequest, field: str, description: str
+) -> None:
+    """Generate and GenerateStream name the exact path and what would be right."""
+    with pytest.raises(errors.InvalidField) as caught:
+        await bench.reasoning.Generate(request_, timeout=_TIMEOUT)
+    assert caught.value.violations == (errors.Violation(field, description),)
+    with pytest.raises(errors.InvalidField) as caught:
+        async for _ in bench.reasoning.GenerateStream(
+            pb.GenerateStreamRequest(request=request_), timeout=_TIMEOUT
+        ):
+            pass
+    assert caught.value.violations == (errors.Violation(f"request.{field}", description),)
+
+
+async def test_another_tenants_task_cannot_be_spent_on(bench: Bench) -> None:
+    """The task's budget must be of the caller's tenant."""
+    budget = pb.TaskBudget(task="tenants/other/tasks/a", limit_micros=1)
+    with pytest.raises(errors.Forbidden):
+        await bench.reasoning.Generate(_request(task_budget=budget), timeout=_TIMEOUT)
+
+
+async def test_a_conversation_over_2_mib_is_too_large(bench: Bench) -> None:
+    """The limit and the size are told; just below it is served."""
+    with pytest.raises(errors.TooLarge) as caught:
+        await bench.reasoning.Generate(_request("x" * (2 << 20)), timeout=_TIMEOUT)
+    assert caught.value.metadata["limit_bytes"] == "2097152"
+    assert int(caught.value.metadata["size_bytes"]) > 2 << 20
+    response = await bench.reasoning.Generate(_request("x" * ((2 << 20) - 64)), timeout=_TIMEOUT)
+    assert response.stop_reason == pb.STOP_REASON_END
+
+
+async def test_structured_output_is_not_served_yet(bench: Bench) -> None:
+    """An answer that ignored the schema would be worse than none."""
+    parameters = pb.GenerationParameters(output_schema="{}")
+    with pytest.raises(errors.NotImplementedYet):
+        await bench.reasoning.Generate(_request(parameters=parameters), timeout=_TIMEOUT)
+
+
+async def test_classify_is_not_served_yet(bench: Bench) -> None:
+    """UNIMPLEMENTED, with a sentence."""
+    with pytest.raises(errors.NotImplementedYet) as caught:
+        await bench.reasoning.Classify(pb.ClassifyRequest(), timeout=_TIMEOUT)
+    assert caught.value.message == (
+        "Classify is part of the contract, but this version does not serve it."
+    )
+
+
+async def test_a_stream_gives_words_and_then_everything(bench: Bench) -> None:
+    """The last message is the whole response, with its cost."""
+    stream = bench.reasoning.GenerateStream(
+        pb.GenerateStreamRequest(request=_request(model="paid")), timeout=_TIMEOUT
+    )
+    updates = [each async for each in stream]
+    assert [each.text_delta for each in updates[:-1]] == ["All", "is", "well", "today."]
+    response = updates[-1].response
+    assert response.message.parts[0].text == "All is well today."
+    usage = response.usage
+    assert usage.cost_micros == 2 * (usage.input_tokens + usage.output_tokens) > 0
+
+
+async def test_a_cancelled_stream_stops_the_model_and_is_charged_for_its_words(
+    bench: Bench,
+) -> None:
+    """What was produced is settled; nothing goes on for a caller that left."""
+    bench.provider.go_on.clear()
+    stream = bench.reasoning.GenerateStream(
+        pb.GenerateStreamRequest(request=_request(model="paid", spend_key="k")), timeout=_TIMEOUT
+    )
+    first = await anext(aiter(stream))
+    assert first.text_delta == "All"
+    stream.cancel()
+    await eventually(lambda: bench.provider.closed_streams == 1)
+    settled = await eventually(lambda: bench.governor.settled)
+    assert [(each.key, each.usage.output_tokens) for each in settled] == [("k", 1)]
+    assert bench.governor.released == []
+
+
+async def test_a_cancelled_call_gives_its_reservation_back(bench: Bench) -> None:
+    """Nothing was used, so nothing is charged."""
+    bench.provider.go_on.clear()
+    call = asyncio.create_task(
+        bench.reasoning.Generate(_request(model="paid", spend_key="k"), timeout=_TIMEOUT)
+    )
+    await eventually(lambda: bench.governor.admitted)
+    call.cancel()
+    released = await eventually(lambda: bench.governor.released)
+    assert [(each.parent, each.key) for each in released] == [("tenants/default", "k")]
+    assert bench.governor.settled == []
+
+
+async def test_a_batch_answers_each_item_under_its_own_tenant(bench: Bench) -> None:
+    """Items succeed and fail by themselves, and each tenant is charged for its own."""
+    items: list[pb.BatchGenerateItem] = []
+    for index, (tenant, model) in enumerate(
+        [("acme", "paid"), ("umbrella", "paid"), ("acme", "?")]
+    ):
+        with use(Identity(tenant, "user:ada")):
+            context = batch.item_context(_TIMEOUT, index=index)
+        items.append(pb.BatchGenerateItem(context=context, request=_request(model=model)))
+    answers: dict[int, pb.BatchGenerateResult] = {}
+    with use(Identity(BATCH_TENANT, "service:executor")):
+        stream = bench.reasoning.BatchGenerate(
+            pb.BatchGenerateRequest(items=items), timeout=_TIMEOUT
+        )
+    async for some in stream:
+        answers.update({each.index: each for each in some.results})
+    assert answers[0].response.model == answers[1].response.model == "paid"
+    assert isinstance(errors.from_status(answers[2].error), errors.ModelNotFound)
+    assert sorted(bench.governor.tenants) == ["acme", "umbrella"]
+    assert sorted(each.parent for each in bench.governor.settled) == [
+        "tenants/acme",
+        "tenants/umbrella",
+    ]
+
+
+async def test_embed_answers_in_the_order_of_the_texts(bench: Bench) -> None:
+    """Vectors, the model that made them, and what it used."""
+    response = await bench.reasoning.Embed(
+        pb.EmbedRequest(texts=["abc", "", "abcde"]), timeout=_TIMEOUT
+    )
+    assert [list(each.values) for each in response.embeddings] == [[3, 1], [0, 1], [5, 1]]
+    assert response.model == "tiny"
+    assert (response.usage.input_tokens, response.usage.model_calls) == (3, 1)
+
+
+@pytest.mark.parametrize("count", [0, 257])
+async def test_embed_takes_1_to_256_texts(bench: Bench, count: int) -> None:
+    """Neither none nor more."""
+    with pytest.raises(errors.InvalidField) as caught:
+        await bench.reasoning.Embed(pb.EmbedRequest(texts=["a"] * count), timeout=_TIMEOUT)
+    assert caught.value.violations == (
+        errors.Violation("texts", f"must hold 1 to 256 texts, not {count}"),
+    )
+
+
+async def test_embed_takes_1_mib(bench: Bench) -> None:
+    """More is too large."""
+    with pytest.raises(errors.TooLarge) as caught:
+        await bench.reasoning.Embed(pb.EmbedRequest(texts=["x" * (1 << 20)]), timeout=_TIMEOUT)
+    assert caught.value.metadata["limit_bytes"] == "1048576"
+
+
+async def test_embed_knows_its_model_by_name(bench: Bench) -> None:
+    """Another name is not found, and the right one is told."""
+    with pytest.raises(errors.ModelNotFound) as caught:
+        await bench.reasoning.Embed(pb.EmbedRequest(texts=["a"], model="offline"), timeout=_TIMEOUT)
+    assert caught.value.message == "There is no embedding model 'offline'. There is: tiny."
+
+
+async def test_models_are_listed_in_order_of_tier_with_prices_and_states(bench: Bench) -> None:
+    """Each model once; what has a key and no provider is unavailable, and its key is not shown."""
+    response = await bench.reasoning.ListModels(pb.ListModelsRequest(), timeout=_TIMEOUT)
+    assert [(each.name, each.provider, each.tier, each.state) for each in response.models] == [
+        ("offline", "offline", tier_pb2.MODEL_TIER_FAST, model_pb2.MODEL_STATE_READY),
+        ("paid", "scripted", tier_pb2.MODEL_TIER_BALANCED, model_pb2.MODEL_STATE_READY),
+        ("tiny", "inprocess", tier_pb2.MODEL_TIER_UNSPECIFIED, model_pb2.MODEL_STATE_READY),
+        (
+            "gpt-5-mini",
+            "openai",
+            tier_pb2.MODEL_TIER_UNSPECIFIED,
+            model_pb2.MODEL_STATE_UNAVAILABLE,
+        ),
+    ]
+    offline, paid, tiny, keyed = response.models
+    assert "no language model" in offline.description
+    assert (paid.input_price_micros_per_million, paid.kind) == (
+        2_000_000,
+        model_pb2.MODEL_KIND_GENERATOR,
+    )
+    assert (tiny.dimensions, tiny.kind) == (2, model_pb2.MODEL_KIND_EMBEDDER)
+    assert keyed.description == "OPENAI_API_KEY is set; this version does not call OpenAI yet."
+    assert "secret" not in str(response)
+
+
+async def test_models_of_a_tier_are_listed_in_order_of_preference(bench: Bench) -> None:
+    """A model that stands in several tiers is shown with the one asked for."""
+    response = await bench.reasoning.ListModels(
+        pb.ListModelsRequest(tier=tier_pb2.MODEL_TIER_BALANCED), timeout=_TIMEOUT
+    )
+    assert [(each.name, each.tier) for each in response.models] == [
+        ("paid", tier_pb2.MODEL_TIER_BALANCED),
+        ("offline", tier_pb2.MODEL_TIER_BALANCED),
+    ]
+
+
+async def test_pages_of_models_follow_each_other(bench: Bench) -> None:
+    """A token belongs to its tier."""
+    first = await bench.reasoning.ListModels(pb.ListModelsRequest(page_size=3), timeout=_TIMEOUT)
+    second = await bench.reasoning.ListModels(
+        pb.ListModelsRequest(page_size=3, page_token=first.next_page_token), timeout=_TIMEOUT
+    )
+    assert [each.name for each in [*first.models, *second.models]] == [
+        "offline", "paid", "tiny", "gpt-5-mini",
+    ]  # fmt: skip
+    assert second.next_page_token == ""
+    for token, tier in [(first.next_page_token, 1), ("nonsense", 0), ("bW9kZWxz", 0)]:
+        with pytest.raises(errors.InvalidPageToken):
+            await bench.reasoning.ListModels(
+                pb.ListModelsRequest(page_token=token, tier=tier),  # pyright: ignore[reportArgumentType]
+                timeout=_TIMEOUT,
+            )

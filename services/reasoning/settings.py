@@ -1,0 +1,61 @@
+"""The settings of reasoning."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from meshkit.service import ProcessSettings, Section
+
+TierName = Literal["fast", "balanced", "powerful"]
+
+
+class ReasoningSettings(Section):
+    """The reasoning service's section of the settings."""
+
+    # The models of each tier by name, the preferred one first. `offline` is the
+    # only one that this version calls.
+    tiers: dict[TierName, list[str]] = Field(
+        default_factory=lambda: {
+            "fast": ["offline"],
+            "balanced": ["offline"],
+            "powerful": ["offline"],
+        }
+    )
+    # Where requests go that name neither a tier nor a model.
+    default_tier: TierName = "balanced"
+    # The price book of the mesh; None for the one that comes with the governor.
+    price_book: Path | None = None
+    # What may be spent a minute while the governor cannot be reached, in micro-USD.
+    allowance_micros_per_minute: int = Field(default=50_000, ge=0, le=1_000_000_000)
+    # How long one question to the governor may take, in seconds.
+    governor_timeout_seconds: float = Field(default=1.0, gt=0, le=30)
+    # How long a governor that could not be reached is left alone, in seconds.
+    governor_ask_again_seconds: float = Field(default=1.0, ge=0, le=60)
+    # The most settlements that may wait to be sent.
+    waiting_settlements: int = Field(default=4096, ge=1, le=1_000_000)
+    # How long the end of the process may wait for these, in seconds.
+    drain_seconds: float = Field(default=5.0, ge=0, le=60)
+    # Who embeds: the model in this process, or a Triton server.
+    embedder: Literal["inprocess", "triton"] = "inprocess"
+    # The folder of the embedding model for `inprocess`; None for the packaged one.
+    embedding_model: Path | None = None
+    # host:port of Triton's gRPC endpoint; needed with `embedder: triton`.
+    triton_target: str = ""
+    # The models that OPENAI_API_KEY (or OPENAI_BASE_URL) and ANTHROPIC_API_KEY stand for.
+    openai_model: str = Field(default="gpt-5-mini", min_length=1)
+    anthropic_model: str = Field(default="claude-sonnet-4-5", min_length=1)
+
+    @model_validator(mode="after")
+    def _triton_has_a_target(self) -> Self:
+        if self.embedder == "triton" and not self.triton_target:
+            raise ValueError(
+                "triton_target: needed with `embedder: triton`, such as 127.0.0.1:8001"
+            )
+        return self
+
+
+class Settings(ProcessSettings):
+    """The settings of a reasoning service that is a process of its own."""
+
+    reasoning: ReasoningSettings = Field(default_factory=ReasoningSettings)

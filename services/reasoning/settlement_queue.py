@@ -1,0 +1,94 @@
+"""Settles what need not, or cannot, be settled while a caller waits."""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from meshkit.clock import Clock
+from meshkit.errors import MeshError, is_retryable
+from meshkit.log import Log
+from services.reasoning.generation import Spending
+from services.reasoning.governor import Governor, Settlement
+
+# As many go together as the governor takes in one batch.
+_TOGETHER: Final = 256
+_FIRST_WAIT_SECONDS: Final = 0.1
+_LONGEST_WAIT_SECONDS: Final = 5.0
+
+# A Spending stands for a reservation to be released.
+Item = Settlement | Spending
+
+
+class SettlementQueue:
+    """A bounded queue that is worked off in the background, in batches, until it succeeds."""
+
+    def __init__(
+        self, governor: Governor, *, clock: Clock, log: Log, size: int, drain_seconds: float
+    ) -> None:
+        """`size` bounds it; at the end it has `drain_seconds` for what is left."""
+        self._governor: Final = governor
+        self._clock: Final = clock
+        self._log: Final = log
+        self._size: Final = size
+        self._drain_seconds: Final = drain_seconds
+        self._items: Final[deque[Item]] = deque()
+        self._filled: Final = asyncio.Event()
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing new should be begun that must be settled later."""
+        return len(self._items) >= self._size
+
+    def put(self, item: Item) -> None:
+        """Adds what must be settled.
+
+        Look at `full` before a call is begun, not here: what was spent is
+        never forgotten, so that calls in flight may pass the bound.
+        """
+        self._items.append(item)
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Works the queue off until cancelled, then for as long as it may drain."""
+        try:
+            while True:
+                await self._filled.wait()
+                await self._work_off()
+        finally:
+            await self._drain()
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(self._drain_seconds):
+                await self._work_off()
+        except TimeoutError:
+            self._log.error("settlements.lost", count=len(self._items))
+
+    async def _work_off(self) -> None:
+        wait = _FIRST_WAIT_SECONDS
+        while self._items:
+            # Left in the queue until done: whoever is cancelled here loses none.
+            batch = [self._items[index] for index in range(min(_TOGETHER, len(self._items)))]
+            again = [each for each in await asyncio.gather(*map(self._settle, batch)) if each]
+            for _ in batch:
+                self._items.popleft()
+            self._items.extendleft(reversed(again))
+            if again:
+                await self._clock.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+            else:
+                wait = _FIRST_WAIT_SECONDS
+        self._filled.clear()
+
+    async def _settle(self, item: Item) -> Item | None:
+        """The item again where it should be tried again, else None."""
+        try:
+            if isinstance(item, Settlement):
+                await self._governor.settle(item)
+            else:
+                await self._governor.release(item)
+        except MeshError as error:
+            if is_retryable(error):
+                return item
+            self._log.error("settlement.refused", reason=error.reason, message=error.message)
+        return None
