@@ -1,0 +1,106 @@
+"""Embeds on a Triton server, by its model `text_embedder`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc.aio import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
+
+from meshkit.errors import DependencyUnavailable, ProviderFailed
+from models.minilm.architecture import DIMENSIONS
+from services.reasoning.embedding_admission import EmbeddingAdmission
+
+_MODEL: Final = "text_embedder"
+# About as much as the server computes in one go. It joins what several callers
+# send at the same time by itself.
+_MAX_REQUEST_TEXTS: Final = 32
+_MAX_REQUEST_CHARACTERS: Final = 4_000
+_CHECK_SECONDS: Final = 1.0
+
+
+class TritonEmbedder:
+    """A client of one Triton server. Make it inside the event loop."""
+
+    def __init__(self, target: str, *, max_waiting_texts: int = 4096) -> None:
+        """`target`: host:port of the gRPC endpoint.
+
+        `max_waiting_texts`: without an answer, beyond which QueueFull is raised.
+        """
+        self._target: Final = target
+        # Any, here and below: the package has no types.
+        self._client: Final = cast(Any, InferenceServerClient(target))
+        self._admission: Final = EmbeddingAdmission(max_waiting_texts)
+
+    @property
+    def name(self) -> str:
+        """What health checks call it."""
+        return "triton"
+
+    async def embed(
+        self, texts: Sequence[str], *, timeout_seconds: float = 30.0
+    ) -> NDArray[np.float32]:
+        """Unit vectors `[len(texts), 384]`, in the order of `texts`.
+
+        Raises what EmbeddingAdmission.admit does, and ProviderFailed where the
+        server cannot be reached or fails.
+        """
+        vectors = np.empty((len(texts), DIMENSIONS), np.float32)
+        async with self._admission.admit(texts, timeout_seconds):
+            done = 0
+            # One request after the other, so that callers take turns.
+            for part in _parts(texts):
+                self._admission.check_open()
+                vectors[done : done + len(part)] = await self._infer(part)
+                done += len(part)
+        return vectors
+
+    async def check(self) -> None:
+        """Raises DependencyUnavailable where the server or its model is not ready."""
+        try:
+            ready = await self._client.is_model_ready(_MODEL, client_timeout=_CHECK_SECONDS)
+        except InferenceServerException as error:
+            raise self._unavailable(f"does not answer: {_text(error)}") from error
+        if not ready:
+            raise self._unavailable(f"has no model {_MODEL}")
+
+    async def close(self) -> None:
+        """Waits for the requests that are out; calls with more to send get ShuttingDown."""
+        self._admission.close()
+        await self._admission.emptied()
+        await self._client.close()
+
+    async def _infer(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        encoded = cast(Any, InferInput("TEXT", [len(texts), 1], "BYTES"))
+        encoded.set_data_from_numpy(np.array([[text.encode()] for text in texts], np.object_))
+        try:
+            answer = await self._client.infer(_MODEL, [encoded])
+        except InferenceServerException as error:
+            raise ProviderFailed(
+                f"Failed to embed texts on Triton at {self._target}: {_text(error)}",
+                metadata={"provider": "triton"},
+            ) from error
+        return answer.as_numpy("EMBEDDING")
+
+    def _unavailable(self, what: str) -> DependencyUnavailable:
+        return DependencyUnavailable(
+            f"Triton at {self._target} {what}.", metadata={"dependency": "triton"}
+        )
+
+
+def _text(error: InferenceServerException) -> str:
+    return str(cast(Any, error).message())
+
+
+def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Runs of `texts` that are small enough for a request, in order."""
+    start = characters = 0
+    for end, text in enumerate(texts):
+        full = end - start == _MAX_REQUEST_TEXTS or characters >= _MAX_REQUEST_CHARACTERS
+        if full:
+            yield texts[start:end]
+            start, characters = end, 0
+        characters += len(text)
+    if start < len(texts):
+        yield texts[start:]
