@@ -43,7 +43,7 @@ class Directory:
             service: health_pb2_grpc.HealthStub(channels[address])
             for service, address in self._targets.items()
         }
-        health_pb2_grpc.add_HealthServicer_to_server(cast(Any, _Health(stubs)), server)
+        health_pb2_grpc.add_HealthServicer_to_server(_Health(stubs), server)
         # Reflection finds what the generated modules put into the common pool.
         descriptor_set()
         names = [*self._targets, "grpc.health.v1.Health", reflection.SERVICE_NAME]
@@ -58,7 +58,7 @@ class Directory:
         await self._stack.aclose()
 
 
-class _Health:
+class _Health(health_pb2_grpc.HealthServicer):
     def __init__(self, stubs: Mapping[str, Any]) -> None:
         self._stubs: Final = stubs
 
@@ -69,9 +69,16 @@ class _Health:
             if stub is None:
                 await context.abort(grpc.StatusCode.NOT_FOUND, "The mesh has no such service.")
             return health_pb2.HealthCheckResponse(status=await _status(stub, request.service))
-        all_ = await asyncio.gather(*(_status(stub, name) for name, stub in self._stubs.items()))
-        serving = all(each == _SERVING for each in all_)
+        serving = all(each == _SERVING for each in (await self._all()).values())
         return health_pb2.HealthCheckResponse(status=_SERVING if serving else _NOT_SERVING)
+
+    async def List(self, request: Any, context: Any) -> Any:
+        """The status of every service."""
+        statuses = {
+            name: health_pb2.HealthCheckResponse(status=each)
+            for name, each in (await self._all()).items()
+        }
+        return health_pb2.HealthListResponse(statuses=statuses)
 
     async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """The status of one service as it changes; ends when its process does."""
@@ -82,6 +89,10 @@ class _Health:
             )
         async for each in stub.Watch(request):
             yield each
+
+    async def _all(self) -> Mapping[str, Any]:
+        statuses = (_status(stub, name) for name, stub in self._stubs.items())
+        return dict(zip(self._stubs, await asyncio.gather(*statuses), strict=True))
 
 
 async def _status(stub: Any, service: str) -> Any:

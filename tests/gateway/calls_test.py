@@ -273,7 +273,7 @@ async def test_the_access_log_says_what_and_not_what_about(running: Front, stub:
     assert submitted["rpc"] == "/agentmesh.coordinator.v1.CoordinatorService/SubmitTask"
     assert submitted["grpc_status"] == "OK"
     assert submitted["upstream"] == "coordinator"
-    assert listed["path"] == "/v1/tenants/default/tasks"
+    assert (listed["method"], listed["path"]) == ("GET", "/v1/tenants/default/tasks")
     assert listed["rpc"] == "/agentmesh.coordinator.v1.CoordinatorService/ListTasks"
     assert listed["http_status"] == 501
     assert "secret" not in running.gateway.access_log.read_text()
