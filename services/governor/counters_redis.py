@@ -1,5 +1,6 @@
 """Counters in Redis, changed by one script (counters.lua). A batch is one round trip."""
 
+import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -30,6 +31,10 @@ _SCRIPT: Final = Path(__file__).with_name("counters.lua")
 # which it keeps Redis from others to about a millisecond.
 _SWEEP_LIMIT: Final = 200
 
+# Redis does one thing at a time. A crowd of callers waits here, in order,
+# instead of opening connections that it would wait on just the same.
+_MAX_ROUND_TRIPS: Final = 8
+
 _Arg = str | int
 
 
@@ -41,6 +46,7 @@ class RedisCounters:
         self._redis: Final = cast(Any, store)
         self._clock: Final = clock
         self._remember_ms: Final = remember_settled_seconds * 1000
+        self._turns: Final = asyncio.Semaphore(_MAX_ROUND_TRIPS)
         self._script: Final = _SCRIPT.read_text("utf-8")
         # Redis names a script so; not for secrecy.
         self._sha: Final = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
@@ -112,7 +118,8 @@ class RedisCounters:
                 for tenant, group in groups.items()
             ]
             again: list[int] = []
-            outcomes = await self._round_trip(calls)
+            async with self._turns:
+                outcomes = await self._round_trip(calls)
             for group, outcome in zip(groups.values(), outcomes, strict=True):
                 for index, answer in zip(group, outcome, strict=True):
                     answers[index] = answer

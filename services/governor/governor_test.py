@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
@@ -32,6 +32,8 @@ from services.governor.governor import (
 from services.governor.price_book import ModelPrice, PriceBook
 from services.governor.window import day_of, month_of
 
+# Busy machines are slow, and that is no fault of what is tested.
+_PATIENT = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # A token of `unit` costs one micro-USD, so that tokens can be read as money.
 _BOOK = PriceBook(
     1,
@@ -420,7 +422,7 @@ _steps = st.lists(
 _tenants = count()
 
 
-@settings(max_examples=150, deadline=None)
+@_PATIENT
 @given(_steps)
 def test_any_interleaving_keeps_the_books(
     server: RedisServer, steps: list[tuple[str, str, int]]

@@ -5,7 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meshkit.config import ConfigError
@@ -13,6 +13,8 @@ from meshkit.errors import NoPrice
 from services.governor import price_book
 from services.governor.price_book import MAX_PRICE_MICROS, ModelPrice
 
+# Busy machines are slow, and that is no fault of what is tested.
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 _SHIPPED = Path(__file__).with_name("prices.yaml")
 _GOOD = """
 version: 1
@@ -103,6 +105,7 @@ def test_missing_book_is_refused(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path}/none.yaml: cannot be read: No such file or directory"
 
 
+@_PATIENT
 @given(_prices, _prices, _prices, _tokens, _tokens, st.data())
 def test_cost_is_the_exact_sum_rounded_up_once(
     per_input: int, per_output: int, per_cached: int, sent: int, received: int, data: st.DataObject

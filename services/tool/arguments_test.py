@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.struct_pb2 import Struct
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meshkit.errors import InvalidToolArguments
@@ -13,6 +13,8 @@ from services.tool.arguments import ArgumentSchema
 from services.tool.json_struct import to_mapping, to_struct
 from services.tool.tool import Effect, Json, ToolSpec
 
+# Busy machines are slow, and that is no fault of what is tested.
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 _SPEC = ToolSpec(
     id="ship",
     description="Ships things.",
@@ -53,29 +55,30 @@ def test_whole_doubles_are_read_as_integers() -> None:
     assert type(read["count"]) is int
 
 
-@pytest.mark.parametrize(
-    ("changed", "violations"),
-    [
-        ({"count": "5"}, {"call.arguments.count": "must be a whole number, not the text '5'"}),
-        ({"count": 5.5}, {"call.arguments.count": "must be a whole number, not 5.5"}),
-        ({"count": True}, {"call.arguments.count": "must be a whole number, not true"}),
-        ({"count": None}, {"call.arguments.count": "must be a whole number, not null"}),
-        ({"count": [1]}, {"call.arguments.count": "must be a whole number, not a list"}),
-        ({"count": 0}, {"call.arguments.count": "must be at least 1, not 0"}),
-        ({"count": 21}, {"call.arguments.count": "must be at most 20, not 21"}),
-        ({"city": "U"}, {"call.arguments.city": "must have at least 2 characters, not 1"}),
-        ({"city": "Berlin"}, {"call.arguments.city": "must have at most 5 characters, not 6"}),
-        ({"city": {}}, {"call.arguments.city": "must be text, not an object"}),
-        ({"speed": "quick"}, {"call.arguments.speed": "must be one of 'slow', 'fast', not the text 'quick'"}),
-        ({"weight": "1"}, {"call.arguments.weight": "must be a number or null, not the text '1'"}),
-        ({"weight": math.nan}, {"call.arguments.weight": "must be a finite number"}),
-        ({"items": [{"name": -math.inf}]}, {"call.arguments.items[0].name": "must be a finite number"}),
-        ({"items": [{"name": "a"}, {}]}, {"call.arguments.items[1].name": "is required"}),
-        ({"items": [{}, {}, {}]}, {"call.arguments.items": "[{}, {}, {}] is too long", "call.arguments.items[0].name": "is required", "call.arguments.items[1].name": "is required", "call.arguments.items[2].name": "is required"}),
-        ({"town": "Ulm"}, {"call.arguments.town": "is not known; known are city, count, speed, weight, items"}),
-        ({"citty": 1, "a b": 2}, {"call.arguments.citty": "is not known; did you mean city?", "call.arguments['a b']": "is not known; known are city, count, speed, weight, items"}),
-    ],
-)  # fmt: skip
+# What is changed in arguments that fit, and what is told then.
+_WRONG: Any = [
+    ({"count": "5"}, {"call.arguments.count": "must be a whole number, not the text '5'"}),
+    ({"count": 5.5}, {"call.arguments.count": "must be a whole number, not 5.5"}),
+    ({"count": True}, {"call.arguments.count": "must be a whole number, not true"}),
+    ({"count": None}, {"call.arguments.count": "must be a whole number, not null"}),
+    ({"count": [1]}, {"call.arguments.count": "must be a whole number, not a list"}),
+    ({"count": 0}, {"call.arguments.count": "must be at least 1, not 0"}),
+    ({"count": 21}, {"call.arguments.count": "must be at most 20, not 21"}),
+    ({"city": "U"}, {"call.arguments.city": "must have at least 2 characters, not 1"}),
+    ({"city": "Berlin"}, {"call.arguments.city": "must have at most 5 characters, not 6"}),
+    ({"city": {}}, {"call.arguments.city": "must be text, not an object"}),
+    ({"speed": "quick"}, {"call.arguments.speed": "must be one of 'slow', 'fast', not the text 'quick'"}),
+    ({"weight": "1"}, {"call.arguments.weight": "must be a number or null, not the text '1'"}),
+    ({"weight": math.nan}, {"call.arguments.weight": "must be a finite number"}),
+    ({"items": [{"name": -math.inf}]}, {"call.arguments.items[0].name": "must be a finite number"}),
+    ({"items": [{"name": "a"}, {}]}, {"call.arguments.items[1].name": "is required"}),
+    ({"items": [{}, {}, {}]}, {"call.arguments.items": "[{}, {}, {}] is too long", "call.arguments.items[0].name": "is required", "call.arguments.items[1].name": "is required", "call.arguments.items[2].name": "is required"}),
+    ({"town": "Ulm"}, {"call.arguments.town": "is not known; known are city, count, speed, weight, items"}),
+    ({"citty": 1, "a b": 2}, {"call.arguments.citty": "is not known; did you mean city?", "call.arguments['a b']": "is not known; known are city, count, speed, weight, items"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changed", "violations"), _WRONG)
 def test_each_wrong_path_is_named(changed: dict[str, Json], violations: dict[str, str]) -> None:
     """Every path that does not fit is told, with what was expected there."""
     with pytest.raises(InvalidToolArguments) as caught:
@@ -101,6 +104,7 @@ _json = st.recursive(
 )
 
 
+@_PATIENT
 @given(st.dictionaries(st.text(), _json, max_size=4))
 def test_any_arguments_fit_or_are_refused_by_type(arguments: dict[str, Any]) -> None:
     """Whatever a model sends, it is read or refused with paths, never another error."""
@@ -114,6 +118,7 @@ def test_any_arguments_fit_or_are_refused_by_type(arguments: dict[str, Any]) -> 
         assert 1 <= len(error.violations) <= 20
 
 
+@_PATIENT
 @given(
     st.dictionaries(
         st.text(st.characters(codec="utf-8")),

@@ -116,7 +116,7 @@ async def test_reading_tool_keeps_no_record(bench: _Bench) -> None:
     assert not (await executor.execute(_request())).replayed
     assert not (await executor.execute(_request())).replayed
     assert (await executor.execute(_request(key=""))).answer.text == "Booked number 3."
-    assert await bench.store.dbsize() == 0
+    assert await _redis(bench).dbsize() == 0
 
 
 async def test_key_is_required_where_something_changes(bench: _Bench) -> None:

@@ -5,11 +5,13 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.tool.expression import Calculator, ExpressionFault
 
+# Busy machines are slow, and that is no fault of what is tested.
+_PATIENT = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 _CALCULATOR = Calculator()
 # Far above what any expression takes; the slowest is about ten milliseconds.
 _SLOW_SECONDS = 1.0
@@ -122,11 +124,11 @@ _HELP = (
 )  # fmt: skip
 def test_expression_is_refused_in_a_sentence(expression: str, message: str) -> None:
     """What has no value, is too large or is not understood is told quickly and clearly."""
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ExpressionFault) as caught:
         _CALCULATOR.evaluate(expression)
     assert str(caught.value) == message
-    assert time.perf_counter() - started < _SLOW_SECONDS
+    assert time.process_time() - started < _SLOW_SECONDS
 
 
 # An expression and its exact value; None where it divides by zero on the way.
@@ -174,6 +176,7 @@ _cases = st.recursive(
 )
 
 
+@_PATIENT
 @given(_cases)
 def test_arithmetic_agrees_with_fractions(case: _Case) -> None:
     """Any expression has exactly the value that Python's fractions give it, or divides by zero."""
@@ -195,6 +198,7 @@ def test_arithmetic_agrees_with_fractions(case: _Case) -> None:
         assert abs(got.value - expected) <= abs(expected) / 10**50
 
 
+@_PATIENT
 @given(st.fractions(max_denominator=10**6))
 def test_written_value_is_the_value(value: Fraction) -> None:
     """What is written in full is the value; what is cut is off by less than its last digit."""
@@ -205,6 +209,7 @@ def test_written_value_is_the_value(value: Fraction) -> None:
         assert abs(Fraction(written.text) - value) <= abs(value) / 10**29
 
 
+@_PATIENT
 @given(st.decimals(-(10**12), 10**12, places=6), st.integers(-6, 6))
 def test_rounding_is_half_away_from_zero(value: Decimal, places: int) -> None:
     """round() agrees with the decimal module's ROUND_HALF_UP."""
@@ -213,6 +218,7 @@ def test_rounding_is_half_away_from_zero(value: Decimal, places: int) -> None:
     assert _CALCULATOR.evaluate(f"round({text}, {places})").value == expected
 
 
+@_PATIENT
 @given(st.decimals("0.000001", 10**12, places=6))
 def test_functions_agree_with_decimal(value: Decimal) -> None:
     """Roots, logarithms and exponentials are those of the decimal module to 29 digits."""
@@ -226,7 +232,7 @@ def test_functions_agree_with_decimal(value: Decimal) -> None:
         assert abs(got - Fraction(expected)) <= abs(Fraction(expected)) / 10**29
 
 
-@settings(max_examples=300)
+@_PATIENT
 @given(
     st.one_of(
         st.text(max_size=1200),
@@ -239,11 +245,11 @@ def test_functions_agree_with_decimal(value: Decimal) -> None:
 )  # fmt: skip
 def test_arbitrary_text_gives_a_number_or_a_sentence(text: str) -> None:
     """Whatever is asked, the answer comes quickly, and is a value or an ExpressionFault."""
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         written = _CALCULATOR.evaluate(text).written()
         assert len(written.text) <= 2100
     except ExpressionFault as fault:
         assert str(fault)
         assert len(str(fault)) < 400
-    assert time.perf_counter() - started < _SLOW_SECONDS
+    assert time.process_time() - started < _SLOW_SECONDS

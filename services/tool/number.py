@@ -17,6 +17,8 @@ _NOISE: Final = Fraction(1, 10**50)
 _EXACT_POWER_BITS: Final = 8192
 _TOO_LARGE: Final = Fraction(10**MAX_DIGITS)
 _TOO_SMALL: Final = 1 / _TOO_LARGE
+# A number of fewer bits than this, before the point or after it, is within both.
+_SAFE_BITS: Final = 3300
 _LARGEST_EXPONENT: Final = 10**9
 # e to this power has as many digits as there may be.
 _LARGEST_EXP: Final = Fraction(2303)
@@ -215,11 +217,14 @@ def _inexact(compute: Callable[[], Decimal]) -> Number:
 
 def _bounded(value: Fraction, *origins: Number) -> Number:
     """`value` as a number, as exact as its origins; NumberFault where it is out of bounds."""
-    size = abs(value)
-    if size >= _TOO_LARGE:
-        raise _out_of_bounds(large=True)
-    if value and size < _TOO_SMALL:
-        raise _out_of_bounds(large=False)
+    # The difference in bits says enough, except near the bounds.
+    bits = value.numerator.bit_length() - value.denominator.bit_length()
+    if abs(bits) >= _SAFE_BITS and value:
+        size = abs(value)
+        if size >= _TOO_LARGE:
+            raise _out_of_bounds(large=True)
+        if size < _TOO_SMALL:
+            raise _out_of_bounds(large=False)
     exact = all(each.exact for each in origins)
     if value.denominator.bit_length() > _EXACT_POWER_BITS or not exact:
         # Keeps the digits from growing with every step.
