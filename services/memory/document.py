@@ -50,7 +50,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A part of a document that is found by itself. `text` stands in lines `start_line` to `end_line`."""
+    """A part of a document that is found by itself; it stands in `start_line` to `end_line`."""
 
     text: str
     # The headings above it, outermost first.

@@ -45,7 +45,7 @@ class DocumentReader:
         self._parsers: Final = parsers
 
     def media_type(self, source: Source) -> str:
-        """The one given, or by the ending of the uri; UnreadableDocument where that says nothing."""
+        """The one given, or by the end of the uri; UnreadableDocument where that is unknown."""
         if source.media_type:
             return source.media_type
         media_type = _BY_ENDING.get(_path(source.uri).suffix.lower())

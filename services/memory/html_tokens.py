@@ -79,7 +79,7 @@ def _after_declaration(source: str, at: int) -> int:
 
 
 def _after_tag(source: str, at: int) -> int:
-    """Behind the `>` that is in no attribute's value; a tag that never ends takes the rest with it."""
+    """Behind the `>` that is in no attribute's value; a tag without end takes the rest with it."""
     while match := _TAG_MARK.search(source, at):
         if match[0] == ">":
             return match.end()

@@ -60,7 +60,7 @@ def paragraph_lines(texts: list[str], *, numbered: bool) -> tuple[Line, ...]:
 
 
 def decode(content: bytes) -> str:
-    """The text of UTF-8 bytes, without a byte order mark. Unreadable says at which byte it fails."""
+    """The text of UTF-8 bytes, without a byte order mark. Unreadable names the wrong byte."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

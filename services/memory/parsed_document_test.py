@@ -11,7 +11,10 @@ from services.memory.parsed_document import Unreadable, decode, split_lines
     ("content", "cause"),
     [
         (b"abc\xff", "byte 0xff at offset 3 is not UTF-8. Save it as UTF-8 and add it again."),
-        (b"\xef\xbb\xbfab\xe9", "byte 0xe9 at offset 5 is not UTF-8. Save it as UTF-8 and add it again."),
+        (
+            b"\xef\xbb\xbfab\xe9",
+            "byte 0xe9 at offset 5 is not UTF-8. Save it as UTF-8 and add it again.",
+        ),
         (b"\xff\xfea\0", "byte 0xff at offset 0 is not UTF-8. Save it as UTF-8 and add it again."),
         (
             b"a\0b",

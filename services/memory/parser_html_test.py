@@ -29,7 +29,9 @@ AT&T, caf&eacute; &#8364; 5
 
 
 def _lines(document: ParsedDocument) -> list[tuple[tuple[str, ...], int, str]]:
-    return [(each.headings, line.number, line.text) for each in document.sections for line in each.lines]
+    return [
+        (each.headings, line.number, line.text) for each in document.sections for line in each.lines
+    ]
 
 
 def _parse(text: str) -> ParsedDocument:
@@ -82,14 +84,18 @@ def test_malformed_pages_give_up_their_text(source: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["<a ", "<!--", "</a", "<script>", '<a href="', "&a", "<p>", "<noscript>", "<a =", "<![CDATA["]
+    "piece",
+    ["<a ", "<!--", "</a", "<script>", '<a href="', "&a", "<p>", "<noscript>", "<a =", "<![CDATA["],
 )
 def test_no_page_takes_long(piece: str) -> None:
     """A hundred thousand of anything is read in the time of any other page of this size."""
     _parse(piece * 100_000)
 
 
-_WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FFF, categories=["L", "N", "P", "S"]), min_size=1)
+_WORDS = st.text(
+    st.characters(min_codepoint=33, max_codepoint=0x2FFF, categories=["L", "N", "P", "S"]),
+    min_size=1,
+)
 
 
 @given(st.lists(st.lists(_WORDS, max_size=4), max_size=8))
@@ -101,7 +107,7 @@ def test_every_word_is_found_in_its_line(lines: list[list[str]]) -> None:
     assert found == [(n, word) for n, line in enumerate(lines, start=1) for word in line]
 
 
-@given(st.text(st.sampled_from('<>/!-"\'= abp\n&;')))
+@given(st.text(st.sampled_from("<>/!-\"'= abp\n&;")))
 @settings(deadline=None)
 def test_anything_can_be_read(source: str) -> None:
     """No sequence of signs is an error, and no line is numbered beyond the source."""

@@ -57,11 +57,11 @@ class MarkdownParser:
         return ParsedDocument(title, tuple(_sections(lines, headings)))
 
     def _plain(self, markup: str) -> str:
-        words: list[str] = []
-        for token in self._inline.parseInline(markup):
-            for child in token.children or ():
-                words.append(child.content if child.type != "softbreak" else " ")
-        return "".join(words).strip()
+        return "".join(
+            " " if child.type == "softbreak" else child.content
+            for token in self._inline.parseInline(markup)
+            for child in token.children or ()
+        ).strip()
 
 
 def _front_matter_length(texts: list[str]) -> int:

@@ -80,5 +80,7 @@ def test_one_without_readable_text_says_why(content: bytes, cause: str) -> None:
 @pytest.mark.parametrize("content", [b"%PDF-1.4\nrubbish", b"no pdf", pdf("text")[:200]])
 def test_a_broken_one_is_unreadable(content: bytes) -> None:
     """Whatever the library makes of it."""
-    with pytest.raises(Unreadable, match="it is no PDF that can be read|none of its pages has text"):
+    with pytest.raises(
+        Unreadable, match=r"it is no PDF that can be read|none of its pages has text"
+    ):
         PdfDocumentParser().parse(content)

@@ -1,4 +1,4 @@
-"""Splitting documents into passages: at headings, paragraphs, sentences, lines, words, in that order."""
+"""Splitting documents into passages: at headings, paragraphs, sentences, lines, or words."""
 
 import re
 from bisect import bisect_right
@@ -27,7 +27,7 @@ class Splitter:
         self._overlap_bytes: Final = overlap_tokens * BYTES_PER_TOKEN
 
     def split(self, document: ParsedDocument) -> list[Passage]:
-        """The passages in order, none blank. A word is cut only where it is longer than a passage."""
+        """The passages in order, none blank. Only a word longer than a passage is ever cut."""
         return [passage for each in document.sections for passage in self._split_section(each)]
 
     def _split_section(self, section: Section) -> Iterator[Passage]:
@@ -37,7 +37,9 @@ class Splitter:
         for start, end in self._spans(text, starts, blocks):
             first = section.lines[bisect_right(starts, start) - 1]
             last = section.lines[bisect_right(starts, end - 1) - 1]
-            yield Passage(text[start:end], section.headings, first.number, last.number, section.page)
+            yield Passage(
+                text[start:end], section.headings, first.number, last.number, section.page
+            )
 
     def _spans(
         self, text: str, lines: Sequence[int], blocks: Sequence[int]
@@ -62,7 +64,7 @@ class Splitter:
         return start + len(window.decode(errors="ignore"))
 
     def _repeat_from(self, text: str, earliest: int, cut: int) -> int:
-        """Where the passage behind `cut` begins: a sentence or word before it that fits the overlap."""
+        """Where the passage behind `cut` begins: at a sentence or word that fits the overlap."""
         if not self._overlap_bytes:
             return cut
         window = text[earliest:cut].encode()[-self._overlap_bytes :]

@@ -20,7 +20,23 @@ def _split(text: str, splitter: Splitter = _SPLITTER) -> list[Passage]:
 
 _TEXTS = st.lists(
     st.sampled_from(
-        ["word", "another", "End.", "x", "é" * 7, "。", "漢字", "a" * 200, "\n", "\n\n", "\r\n", "# Title\n", "- item", "\t", "```"]
+        [
+            "word",
+            "another",
+            "End.",
+            "x",
+            "é" * 7,
+            "。",
+            "漢字",
+            "a" * 200,
+            "\n",
+            "\n\n",
+            "\r\n",
+            "# Title\n",
+            "- item",
+            "\t",
+            "```",
+        ]
     ),
     max_size=80,
 ).map(" ".join)
@@ -87,7 +103,9 @@ def test_passages_are_no_longer_than_the_target(text: str) -> None:
 def test_paragraphs_stay_whole_where_they_fit() -> None:
     """The cut is before a paragraph rather than in the middle of one."""
     paragraph = "Ten words make this paragraph, which is long."
-    passages = _split(f"{paragraph}\n\n{paragraph}\n\n{paragraph}", Splitter(target_tokens=20, overlap_tokens=0))
+    passages = _split(
+        f"{paragraph}\n\n{paragraph}\n\n{paragraph}", Splitter(target_tokens=20, overlap_tokens=0)
+    )
     assert [(each.start_line, each.end_line, each.text) for each in passages] == [
         (1, 1, paragraph),
         (3, 3, paragraph),
