@@ -218,6 +218,43 @@ async def test_a_result_is_said_in_a_sentence(question: str, text: str) -> None:
     assert _text(completion) == text
 
 
+async def test_a_result_that_was_cut_off_is_said_to_be_about_right() -> None:
+    """The calculator tells whether its digits are all there are."""
+    completion = await _answer(
+        "What is 1/3?", _result("call-1", "calculator", "0.333", data={"exact": False})
+    )
+    assert _text(completion) == "1/3 is about 0.333."
+
+
+async def test_the_time_is_said_as_people_say_it() -> None:
+    """Weekday, date, hour and zone, where the clock tells them."""
+    data = {
+        "time": "2026-01-01T12:30:05+01:00",
+        "weekday": "Thursday",
+        "time_zone": "Europe/Berlin",
+    }
+    completion = await _answer(
+        "What time is it in Berlin?",
+        _result("call-1", "current_time", "2026-01-01T12:30:05+01:00", data=data),
+    )
+    assert _text(completion) == ("In Berlin it is Thursday, 2026-01-01, 12:30 (Europe/Berlin).")
+
+
+async def test_passages_are_quoted_from_the_text_where_their_snippets_are_shortened() -> None:
+    """The search's text holds the passages in full, each below its number and its source."""
+    first = Citation(uri="a.md", start_line=4, end_line=6, snippet="Cats sleep.", score=0.9)
+    second = Citation(uri="b.md", start_line=1, end_line=1, snippet="Cows eat.", score=0.8)
+    text = (
+        "[1] a.md, lines 4-6 (Animals > Cats)\nCats sleep.\n\nThey hunt mice.\n\n"
+        "[2] b.md, line 1\nCows eat. They give milk."
+    )
+    result = _result("call-1", "search_memory", text, first, second)
+    completion = await _answer("Which animals hunt mice?", result)
+    assert _text(completion) == "From a.md (line 6): “They hunt mice.” [1]."
+    completion = await _answer("Which of them give milk?", result)
+    assert _text(completion) == "From b.md (line 1): “They give milk.” [1]."
+
+
 async def test_failed_tools_are_reported_with_their_reason() -> None:
     """No result is invented for a tool that failed."""
     completion = await _answer(

@@ -121,7 +121,11 @@ def _calculated(calculation: Calculation, result: Result | None) -> str:
         return f"I was offered no calculator, so I cannot say what {phrase} is."
     if result.is_error:
         return f"I could not calculate {phrase}: {_sentence(result.text)}"
-    value = _value(result)
+    data = result.data.fields
+    exact = "exact" not in data or data["exact"].bool_value
+    # Some tools write the whole equation.
+    value = result.text.rpartition("=")[2].strip().rstrip(".")
+    value = value if exact else f"about {value}"
     if phrase.lower().startswith(_NO_SUBJECT):
         return f"{_capitalised(phrase)}: {value}."
     if phrase.lower().startswith(_WANTS_ARTICLE):
@@ -129,26 +133,26 @@ def _calculated(calculation: Calculation, result: Result | None) -> str:
     return f"{_capitalised(phrase)} is {value}."
 
 
-def _value(result: Result) -> str:
-    """The number itself: tools may write the whole equation."""
-    if "result" in result.data.fields:
-        value = result.data.fields["result"]
-        if value.WhichOneof("kind") == "string_value":
-            return value.string_value
-    return result.text.rpartition("=")[2].strip().rstrip(".")
-
-
 def _timed(question: TimeQuestion, result: Result | None) -> str:
     if result is None:
         return "I was offered no clock, so I cannot tell the time."
     if result.is_error:
         return f"I could not tell the time: {_sentence(result.text)}"
-    text = result.text.strip().rstrip(".")
+    text = _moment(result)
     if question.place and question.zone:
         return f"In {question.place} it is {text}."
     if question.place:
         return f"I do not know the time zone of {question.place}. It is {text}."
     return f"It is {text}."
+
+
+def _moment(result: Result) -> str:
+    """The time as people say it, where the tool tells its parts."""
+    data = result.data.fields
+    if "time" not in data or "weekday" not in data:
+        return result.text.strip().rstrip(".")
+    time, zone = data["time"].string_value, data["time_zone"].string_value
+    return f"{data['weekday'].string_value}, {time[:10]}, {time[11:16]} ({zone or 'UTC'})"
 
 
 def _tool_said(request: ToolRequest, result: Result | None) -> str:

@@ -31,10 +31,11 @@ def candidates_in_results(
     """The sentences of everything that tools found, best passages first."""
     found: list[Candidate] = []
     for result in results:
-        for citation in result.citations:
-            found.extend(_cited(citation))
+        for citation, heading, text in _passages(result):
+            context = frozenset(stems(f"{citation.title} {citation.uri} {heading}"))
+            found.extend(_candidates(text, citation, context))
         if not result.citations:
-            found.extend(_plain(result.text, None, frozenset()))
+            found.extend(_candidates(result.text, None, frozenset()))
     return found
 
 
@@ -43,21 +44,37 @@ def candidates_in_texts(texts: Sequence[str]) -> list[Candidate]:
     return [
         each
         for text in texts
-        for each in _plain(text, None, frozenset())
+        for each in _candidates(text, None, frozenset())
         if not each.text.endswith("?")
     ]
 
 
-def _cited(citation: conversation_pb2.Citation) -> Iterator[Candidate]:
-    context = frozenset(stems(f"{citation.title} {citation.uri}"))
-    return _plain(citation.snippet, citation, context)
+def _passages(
+    result: conversation_pb2.ToolResult,
+) -> Iterator[tuple[conversation_pb2.Citation, str, str]]:
+    """Each citation, the line above its passage, and the passage.
+
+    A snippet may be only a part of it. Where the text holds the passages, each
+    below a line with its number and its source, these are taken.
+    """
+    rest = f"\n\n{result.text}"
+    for number, citation in enumerate(result.citations, start=1):
+        source = citation.uri or citation.title or citation.document
+        _, begins, below = rest.partition(f"\n\n[{number}] {source}")
+        heading, _, body = below.partition("\n")
+        following = result.citations[number] if number < len(result.citations) else None
+        if following is not None:
+            name = following.uri or following.title or following.document
+            body, more, _ = body.partition(f"\n\n[{number + 1}] {name}")
+            begins = begins and more
+        yield (citation, heading, body) if begins else (citation, "", citation.snippet)
 
 
-def _plain(
+def _candidates(
     text: str, citation: conversation_pb2.Citation | None, context: frozenset[str]
 ) -> Iterator[Candidate]:
     sentences = split_sentences(text)
-    # Where the snippet is the whole passage, its lines can be counted.
+    # Where the text is the whole passage, its lines can be counted.
     counted = (
         citation is not None
         and citation.start_line > 0
