@@ -1,0 +1,134 @@
+"""One task through the whole mesh: gateway, services, log and back."""
+
+import asyncio
+import statistics
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from agentmesh.common.v1 import tier_pb2
+from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
+from agentmesh.coordinator.v1 import task_pb2
+from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
+from agentmesh.memory.v1 import document_pb2, memory_service_pb2
+from agentmesh.memory.v1.memory_service_pb2_grpc import MemoryServiceStub
+from meshkit.errors import MeshError, TooLarge
+from tests.e2e.running_mesh import PARENT, Client, running
+from tier.api import Tier
+
+_RUNBOOK = """# Rate limits
+
+Callers that send too much are answered with RESOURCE_EXHAUSTED.
+
+They find in RetryInfo when to come back.
+"""
+_OTHER = """# Backups
+
+Backups are taken every night at two and kept for a month.
+"""
+
+
+@pytest.fixture(params=[Tier.PROTOTYPE, Tier.STAGING])
+async def client(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
+    async with running(tmp_path, request.param) as client:
+        yield client
+
+
+async def test_a_question_is_answered_from_documents_and_tools(client: Client) -> None:
+    """The answer is grounded, cites lines that say so, and lists what it used."""
+    memory = MemoryServiceStub(client.channels.get("gateway"))
+    stored = await memory.UpsertDocuments(
+        memory_service_pb2.UpsertDocumentsRequest(
+            parent=PARENT,
+            documents=[
+                document_pb2.DocumentSource(uri="docs/limits.md", content=_RUNBOOK.encode()),
+                document_pb2.DocumentSource(uri="docs/backups.md", content=_OTHER.encode()),
+            ],
+        ),
+        timeout=60,
+    )
+    assert [each.outcome for each in stored.results] == [
+        document_pb2.UPSERT_OUTCOME_CREATED,
+        document_pb2.UPSERT_OUTCOME_CREATED,
+    ]
+    updates: list[pb.RunTaskResponse] = []
+    request = pb.RunTaskRequest(
+        parent=PARENT,
+        task=Task(
+            input=TaskInput(
+                text="What is 17.5% of 2,480, and which of our documents mentions rate limits?"
+            ),
+            lane=tier_pb2.LANE_INTERACTIVE,
+        ),
+    )
+    async for update in client.tasks.RunTask(request, timeout=60):
+        updates.append(update)
+    task = updates[-1].task
+    assert task.state == task_pb2.TASK_STATE_SUCCEEDED
+    assert "434" in task.output.text
+    assert "docs/limits.md" in task.output.text
+    cited = task.citations[0]
+    assert cited.uri == "docs/limits.md"
+    lines = _RUNBOOK.splitlines()[cited.start_line - 1 : cited.end_line]
+    assert any("RESOURCE_EXHAUSTED" in line or "Rate limits" in line for line in lines)
+    kinds = [update.event.WhichOneof("kind") for update in updates if update.HasField("event")]
+    assert kinds[0] == "submitted"
+    assert kinds[-1] == "completed"
+    assert kinds.count("tool_called") == 2
+    words = "".join(update.delta.text for update in updates if update.HasField("delta"))
+    assert words.strip() and task.output.text.startswith(words.strip()[:20])
+    assert task.usage.model_calls == 2
+    assert task.usage.tool_calls == 2
+
+
+async def test_two_submissions_with_one_request_id_are_one_task(client: Client) -> None:
+    """Through the gateway, at the same time."""
+    first, second = await asyncio.gather(
+        client.submit("What is 2 + 2?", "same"), client.submit("What is 2 + 2?", "same")
+    )
+    assert first.name == second.name
+
+
+async def test_reflection_lists_every_service_of_the_mesh(client: Client) -> None:
+    """Whoever asks at the gateway sees all contracts that are served."""
+    stub = reflection_pb2_grpc.ServerReflectionStub(client.channels.get("gateway"))
+
+    async def ask() -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+
+    async for answer in stub.ServerReflectionInfo(ask(), timeout=10):
+        listed = {service.name for service in answer.list_services_response.service}
+        break
+    assert listed >= {
+        "agentmesh.coordinator.v1.CoordinatorService",
+        "agentmesh.coordinator.v1.AgentService",
+        "agentmesh.reasoning.v1.ReasoningService",
+        "agentmesh.memory.v1.MemoryService",
+        "agentmesh.tool.v1.ToolService",
+        "agentmesh.governor.v1.CostGovernorService",
+        "grpc.health.v1.Health",
+    }
+
+
+async def test_ten_megabytes_of_text_are_refused_by_name(client: Client) -> None:
+    """The mesh says that it is too much, and goes on serving."""
+    with pytest.raises((TooLarge, MeshError)):
+        await client.submit("x" * 10_000_000)
+    assert (await client.submit("What is 1 + 1?")).name
+
+
+async def test_many_tasks_at_once_each_end_with_their_own_answer(client: Client) -> None:
+    """A hundred tasks, each its own sum."""
+    tasks = await asyncio.gather(*(client.submit(f"What is {n} + 1000?") for n in range(100)))
+    seconds: list[float] = []
+    for number, task in enumerate(tasks):
+        async for _ in client.tasks.WatchTask(pb.WatchTaskRequest(name=task.name), timeout=60):
+            pass
+        ended = await client.get(task.name)
+        assert f"{number + 1000:,}" in ended.output.text or str(number + 1000) in ended.output.text
+        seconds.append(
+            (ended.end_time.ToDatetime() - ended.create_time.ToDatetime()).total_seconds()
+        )
+    print(f"submitted to done: median {statistics.median(seconds) * 1000:.0f} ms")

@@ -1,0 +1,72 @@
+"""A whole mesh for a test: real NATS, Redis and Envoy, and the real services."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
+from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
+from meshkit import identity
+from meshkit.client import Channels
+from meshkit.identity import Identity
+from tasklog import fold
+from tier.api import Event, MeshOptions, RunningMesh, Tier, start
+
+PARENT = "tenants/default"
+
+
+class _Gateway(dict[str, str]):
+    """Everything is at the gateway."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self._address = address
+
+    def __missing__(self, key: str) -> str:
+        return self._address
+
+
+class Client:
+    """A user of the mesh, at its gateway."""
+
+    def __init__(self, mesh: RunningMesh, channels: Channels) -> None:
+        self.mesh = mesh
+        self.channels = channels
+        self.tasks = CoordinatorServiceStub(channels.get("gateway"))
+
+    async def submit(self, text: str, request_id: str = "", **fields: object) -> Task:
+        """The task, as accepted."""
+        task = Task(input=TaskInput(text=text), **fields)  # type: ignore[arg-type]
+        answer = await self.tasks.SubmitTask(
+            pb.SubmitTaskRequest(parent=PARENT, task=task, request_id=request_id), timeout=20
+        )
+        return answer.task
+
+    async def get(self, name: str) -> Task:
+        """The task, as it stands."""
+        return (await self.tasks.GetTask(pb.GetTaskRequest(name=name), timeout=20)).task
+
+    async def log(self, name: str) -> list[TaskEvent]:
+        """The whole log of a task, which must replay without a fault."""
+        answer = await self.tasks.ListTaskEvents(
+            pb.ListTaskEventsRequest(name=name, page_size=1000), timeout=20
+        )
+        fold.replay(answer.events)
+        return list(answer.events)
+
+
+def _tell(event: Event) -> None:
+    """Shown by pytest where a test fails."""
+    print(f"{event.seconds:7.3f} s  {event.part:12} {event.text}")
+
+
+@asynccontextmanager
+async def running(folder: Path, tier: Tier, *, executors: int = 1) -> AsyncIterator[Client]:
+    """A mesh on a free port with its state in `folder`, and a client of it."""
+    options = MeshOptions(tier=tier, data_dir=folder, port=0, executors=executors)
+    async with await start(options, _tell) as mesh:
+        async with Channels(_Gateway(mesh.address), caller="user:test") as channels:
+            with identity.use(Identity("default", "user:test")):
+                yield Client(mesh, channels)
