@@ -68,5 +68,8 @@ async def doctor(options: MeshOptions) -> list[Check]:
 
 
 def log_files(data_dir: Path) -> dict[str, Path]:
-    """The logs of the mesh on `data_dir`, by part; `access` is the gateway's, a JSON object a line."""
+    """The logs of the mesh on `data_dir`, by part.
+
+    `access` is the gateway's: a JSON object a line, one for each call.
+    """
     return DataDir(data_dir).log_files()

@@ -28,7 +28,10 @@ ALL: Final = (NATS, REDIS, ENVOY)
 
 
 def find(binary: Binary, environ: Mapping[str, str]) -> Path:
-    """The path that the environment names, or else that on PATH; BinaryMissing where there is none."""
+    """The path that the environment names, or else that on PATH.
+
+    BinaryMissing where there is none.
+    """
     named = environ.get(binary.variable)
     if named:
         path = Path(named).absolute()

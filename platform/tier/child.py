@@ -63,9 +63,7 @@ class Child:
     def record(self) -> ProcessRecord:
         """The child as it is now."""
         pid = self._process.pid if self._process else 0
-        return ProcessRecord(
-            self._spec.name, pid, self._version, self._spec.ports, self._spec.log
-        )
+        return ProcessRecord(self._spec.name, pid, self._version, self._spec.ports, self._spec.log)
 
     def spawn(self) -> None:
         """Starts the process and does not wait. Only the main thread may: the kernel ends
@@ -109,7 +107,9 @@ class Child:
         self._version = version
         where = " and ".join(f"127.0.0.1:{port}" for port in spec.ports)
         self._report(
-            spec.name, Phase.READY, f"{spec.title} {version} is ready" + (f" on {where}" if where else "")
+            spec.name,
+            Phase.READY,
+            f"{spec.title} {version} is ready" + (f" on {where}" if where else ""),
         )
 
     async def watch(self, on_restart: Callable[[], None]) -> None:
@@ -168,12 +168,19 @@ class Child:
         code = self._require().returncode
         with self._spec.log.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _TOLD_BYTES))
-            lines = [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
-        return f"it ended ({_told(code)})" + (f" after saying: {lines[-1].strip()}" if lines else "")
+            lines = [
+                line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()
+            ]
+        return f"it ended ({_told(code)})" + (
+            f" after saying: {lines[-1].strip()}" if lines else ""
+        )
 
 
 async def _ended(process: subprocess.Popen[bytes]) -> int:
     """The exit code, once there is one; no thread and no polling."""
+    if (code := process.poll()) is not None:
+        # It is reaped, and its pid may be another process's by now.
+        return code
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
     descriptor = os.pidfd_open(process.pid)

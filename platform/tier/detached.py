@@ -6,7 +6,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -93,7 +93,7 @@ def _heard(message: dict[str, Any], progress: Progress) -> MeshState | None:
 
 
 @contextmanager
-def _ended_if_abandoned(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def _ended_if_abandoned(process: subprocess.Popen[bytes]) -> Generator[None, None, None]:
     """Ends a daemon that nobody waits for any more, such as after Ctrl-C."""
     try:
         yield

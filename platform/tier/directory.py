@@ -48,7 +48,7 @@ class Directory:
         descriptor_set()
         names = [*self._targets, "grpc.health.v1.Health", reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, cast(Any, server))
-        channelz.add_channelz_servicer(cast(Any, server))
+        cast(Any, channelz).add_channelz_servicer(server)
         server.add_insecure_port(f"{HOST}:{self._port}")
         await server.start()
         self._stack.push_async_callback(server.stop, _STOP_SECONDS)
@@ -78,7 +78,7 @@ class _Health(health_pb2_grpc.HealthServicer):
             name: health_pb2.HealthCheckResponse(status=each)
             for name, each in (await self._all()).items()
         }
-        return health_pb2.HealthListResponse(statuses=statuses)
+        return cast(Any, health_pb2).HealthListResponse(statuses=statuses)
 
     async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """The status of one service as it changes; ends when its process does."""
@@ -87,6 +87,7 @@ class _Health(health_pb2_grpc.HealthServicer):
             await context.abort(
                 grpc.StatusCode.NOT_FOUND, "The mesh has no such service; name one to watch it."
             )
+            return
         async for each in stub.Watch(request):
             yield each
 

@@ -22,7 +22,7 @@ _MEGABYTE: Final = 1024 * 1024
 
 
 async def doctor(options: MeshOptions) -> list[Check]:
-    """Looks at all that a start needs, and at the mesh where one runs. Changes nothing that lasts."""
+    """Looks at all that a start needs, and at the mesh where one runs."""
     checks = [_binary(each) for each in binaries.ALL]
     checks.append(_tried("data directory", f"{options.data_dir} is writable", _writable(options)))
     checks.append(_tried("configuration", _configured(options), _configuration(options)))
@@ -34,7 +34,9 @@ async def doctor(options: MeshOptions) -> list[Check]:
             (options.admin_port, "the gateway's administration"),
         ):
             free = f"{port} ({purpose}) is free"
-            checks.append(_tried(f"port {port}", free, lambda p=port, u=purpose: ports.require_free(p, u)))
+            checks.append(
+                _tried(f"port {port}", free, lambda p=port, u=purpose: ports.require_free(p, u))
+            )
         return [*checks, Check("mesh", True, "none runs on this data directory")]
     checks += [
         Check(
@@ -62,7 +64,11 @@ def _binary(binary: Binary) -> Check:
     try:
         path = binaries.find(binary, os.environ)
         told = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=_VERSION_SECONDS, check=True
+            [path, "--version"],
+            capture_output=True,
+            text=True,
+            timeout=_VERSION_SECONDS,
+            check=True,
         ).stdout.split("\n")
     except MeshStartError as error:
         wrong, _, remedy = str(error).partition(": ")

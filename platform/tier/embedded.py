@@ -66,7 +66,7 @@ class EmbeddedServices:
     def endpoints(self) -> Mapping[str, Sequence[int]]:
         """One port for every cluster."""
         names = (DIRECTORY, *(part.name for part in parts.PARTS))
-        return {name: (self._port,) for name in names}
+        return dict.fromkeys(names, (self._port,))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -93,7 +93,9 @@ class EmbeddedServices:
         except ConfigError as error:
             raise BadConfig(str(error)) from None
         except MeshError as error:
-            raise StartFailed("the services", str(error), self._data_dir.log_file("mesh")) from error
+            raise StartFailed(
+                "the services", str(error), self._data_dir.log_file("mesh")
+            ) from error
 
     async def _start(self, nats_url: str, redis_url: str) -> None:
         from meshkit.server import MeshServer
@@ -151,7 +153,7 @@ class EmbeddedServices:
 
         (part,) = (each for each in parts.PARTS if each.name == name)
         channels = Channels(
-            {each: f"{HOST}:{self._port}" for each in part.calls}, caller=f"service:{name}"
+            dict.fromkeys(part.calls, f"{HOST}:{self._port}"), caller=f"service:{name}"
         )
         self._stack.push_async_exit(channels)
         return dataclasses.replace(shared, channels=channels, log=self._log(name))

@@ -29,7 +29,9 @@ def gateway_child(
     places = GatewayPlaces(port, admin_port, endpoints, contracts, data_dir.rotate(ACCESS))
     # JSON is YAML that is quicker to write.
     configuration = data_dir.run / "gateway.json"
-    configuration.write_text(json.dumps(relocate(read_shipped(repository), places), indent=1), "utf-8")
+    configuration.write_text(
+        json.dumps(relocate(read_shipped(repository), places), indent=1), "utf-8"
+    )
 
     async def probe() -> str | None:
         return await _ready_version(admin_port)

@@ -27,7 +27,7 @@ class GatewayPlaces:
 
 def read_shipped(repository: Path) -> Any:
     """The shipped file, parsed."""
-    return yaml.load((repository / SHIPPED).read_text("utf-8"), Loader=yaml.CSafeLoader)  # noqa: S506
+    return yaml.load((repository / SHIPPED).read_text("utf-8"), Loader=yaml.CSafeLoader)
 
 
 def relocate(shipped: Any, places: GatewayPlaces) -> Any:
@@ -48,15 +48,11 @@ def relocate(shipped: Any, places: GatewayPlaces) -> Any:
             each["typed_config"]["proto_descriptor"] = str(places.descriptor_set)
     for cluster in resources["clusters"]:
         (locality,) = cluster["load_assignment"]["endpoints"]
-        locality["lb_endpoints"] = [
-            _endpoint(port) for port in places.endpoints[cluster["name"]]
-        ]
+        locality["lb_endpoints"] = [_endpoint(port) for port in places.endpoints[cluster["name"]]]
     return config
 
 
 def _endpoint(port: int) -> Any:
     return {
-        "endpoint": {
-            "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-        }
+        "endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}
     }

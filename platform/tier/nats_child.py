@@ -16,10 +16,14 @@ _MAX_PAYLOAD_BYTES: Final = 8 * 1024 * 1024
 _TIMEOUT_SECONDS: Final = 1.0
 
 
-def nats_child(binary: Path, data_dir: DataDir, port: int, monitor_port: int, tier: Tier) -> ChildSpec:
+def nats_child(
+    binary: Path, data_dir: DataDir, port: int, monitor_port: int, tier: Tier
+) -> ChildSpec:
     """Writes its configuration and says how to run it."""
     configuration = data_dir.run / "nats.conf"
-    configuration.write_text(_configuration(data_dir.folder(NAME), port, monitor_port, tier), "utf-8")
+    configuration.write_text(
+        _configuration(data_dir.folder(NAME), port, monitor_port, tier), "utf-8"
+    )
 
     async def probe() -> str | None:
         return await _ready_version(port, monitor_port)

@@ -47,11 +47,11 @@ def require_free(port: int, purpose: str) -> None:
 
 def holder(port: int) -> str | None:
     """The process that listens on `port`, if this user may know."""
-    import psutil  # noqa: PLC0415 - only a refused start needs it
+    import psutil
 
     try:
         for each in psutil.net_connections("tcp"):
-            if each.status == psutil.CONN_LISTEN and each.laddr[1] == port and each.pid:
+            if each.status == psutil.CONN_LISTEN and tuple(each.laddr)[1:] == (port,) and each.pid:
                 return f"{psutil.Process(each.pid).name()} (pid {each.pid})"
     except psutil.Error:
         return None

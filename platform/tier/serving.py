@@ -17,7 +17,9 @@ async def who_serves_not(address: str, services: Sequence[str]) -> dict[str, str
         return await _ask_all(channel, services)
 
 
-async def until_serving(address: str, services: Sequence[str], within_seconds: float) -> dict[str, str]:
+async def until_serving(
+    address: str, services: Sequence[str], within_seconds: float
+) -> dict[str, str]:
     """Returns when all serve, or with who does not when the time is over."""
     # A channel that found nobody waits a second before it looks again: too long for a start.
     options = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.min_reconnect_backoff_ms", 20)]

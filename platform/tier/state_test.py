@@ -61,7 +61,9 @@ def test_the_state_of_a_dead_process_is_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", json.dumps({"pid": "x"})], ids=["empty", "half", "list", "no keys", "no pid"]
+    "text",
+    ["", "{", "[]", "{}", json.dumps({"pid": "x"})],
+    ids=["empty", "half", "list", "no keys", "no pid"],
 )
 def test_a_damaged_state_is_no_mesh(tmp_path: Path, text: str) -> None:
     """Whatever the file holds, reading it does not fail."""

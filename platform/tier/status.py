@@ -74,7 +74,9 @@ async def _detail(record: ProcessRecord, state: MeshState) -> tuple[str, str]:
 
 async def _ask_nats(record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
     code, body = await get(record.ports[1], "/healthz")
-    return ("", "JetStream on disk") if code == 200 else (body.decode("utf-8", "replace").strip(), "")
+    return (
+        ("", "JetStream on disk") if code == 200 else (body.decode("utf-8", "replace").strip(), "")
+    )
 
 
 async def _ask_redis(record: ProcessRecord, _state: MeshState) -> tuple[str, str]:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -302,7 +302,7 @@ async def test_health_is_asked_by_service(channel: grpc.aio.Channel) -> None:
 
 async def test_reflection_lists_every_service(channel: grpc.aio.Channel) -> None:
     """A tool like grpcurl needs nothing but the gateway's address."""
-    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(cast(Any, channel))
     call = stub.ServerReflectionInfo(timeout=5)
     await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
     answer = await call.read()
@@ -313,7 +313,7 @@ async def test_reflection_lists_every_service(channel: grpc.aio.Channel) -> None
 
 async def test_a_service_that_is_not_there_is_unimplemented(channel: grpc.aio.Channel) -> None:
     """An unknown gRPC service gets a status, not a broken stream."""
-    call = channel.unary_unary("/no.such.Service/Call")
+    call = cast(Any, channel).unary_unary("/no.such.Service/Call")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(b"", timeout=5)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

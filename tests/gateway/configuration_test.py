@@ -4,8 +4,9 @@ import asyncio
 import copy
 import os
 import re
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -113,7 +114,8 @@ def test_streams_may_take_as_long_as_they_need() -> None:
     too_short = [
         name
         for name, streams in _methods().items()
-        if streams and "max_stream_duration" not in _first_match(name)["route"]["max_stream_duration"]
+        if streams
+        and "max_stream_duration" not in _first_match(name)["route"]["max_stream_duration"]
     ]
     assert too_short == []
 
@@ -148,31 +150,33 @@ def _cluster(number: int) -> str:
 
 
 def _endpoint(port: int) -> Any:
-    return {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}}
+    return {
+        "endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}
+    }
 
 
 def _differences(old: Any, new: Any, at: str = "") -> set[str]:
+    inside: list[tuple[object, Any, Any]]
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = old.keys() | new.keys()
-        return {
-            each
-            for key in keys
-            for each in _differences(old.get(key), new.get(key), f"{at}.{key}".lstrip("."))
-        }
-    if isinstance(old, list) and isinstance(new, list):
-        length = max(len(old), len(new))
-        olds, news = ([*each, *[None] * (length - len(each))] for each in (old, new))
-        return {
-            each
-            for number in range(length)
-            for each in _differences(olds[number], news[number], f"{at}.{number}")
-        }
-    return set() if old == new else {f"{at}: {old} -> {new}"}
+        olds, news = cast(dict[str, Any], old), cast(dict[str, Any], new)
+        inside = [(key, olds.get(key), news.get(key)) for key in olds.keys() | news.keys()]
+    elif isinstance(old, list) and isinstance(new, list):
+        pairs = zip_longest(cast(list[Any], old), cast(list[Any], new))
+        inside = [(number, *pair) for number, pair in enumerate(pairs)]
+    else:
+        return set() if old == new else {f"{at}: {old} -> {new}"}
+    return {
+        each
+        for key, one, other in inside
+        for each in _differences(one, other, f"{at}.{key}".lstrip("."))
+    }
 
 
 def _manager() -> Any:
     config = gateway_config.read_shipped(binaries.repository_root())
-    return config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    return config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0][
+        "typed_config"
+    ]
 
 
 def _routes() -> list[Any]:

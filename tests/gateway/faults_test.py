@@ -62,7 +62,8 @@ async def test_no_safe_call_fails_when_an_instance_is_killed(pair: Pair) -> None
 
     async def read_many() -> None:
         for _ in range(150):
-            answers.append(await pair.get())
+            answer = await pair.get()
+            answers.append(answer)
 
     readers = [asyncio.create_task(read_many()) for _ in range(8)]
     await eventually(lambda: len(answers) > 200)
@@ -109,7 +110,9 @@ async def test_a_read_that_was_refused_is_repeated(pair: Pair) -> None:
 async def test_submissions_find_the_living_after_a_death(pair: Pair) -> None:
     """A call that never reached a server is sent elsewhere, whatever it does."""
     pair.instances["a"].kill()
-    answered = await asyncio.gather(*(pair.submit(f"r{n}") for n in range(50)), return_exceptions=True)
+    answered = await asyncio.gather(
+        *(pair.submit(f"r{n}") for n in range(50)), return_exceptions=True
+    )
     # The connection may die with a call on it; every call after that one must pass.
     assert {each for each in answered if isinstance(each, str)} == {"b"}
     assert {await pair.submit(f"s{n}") for n in range(50)} == {"b"}

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from meshkit import log
@@ -26,16 +26,19 @@ class Instance:
 
     async def start(self) -> None:
         """Returns when it serves."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tests.gateway.instance", self.name, str(self.port)],
-            env=python_environment(),
-            stderr=subprocess.DEVNULL,
-        )
+        self._spawn()
 
         async def serves() -> bool:
             return not await who_serves_not(f"{HOST}:{self.port}", [""])
 
         await eventually(serves, timeout_seconds=20)
+
+    def _spawn(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "tests.gateway.instance", self.name, str(self.port)],
+            env=python_environment(),
+            stderr=subprocess.DEVNULL,
+        )
 
     def kill(self) -> None:
         """Ends it as a crash would."""
@@ -50,7 +53,7 @@ class Instance:
 
 
 @asynccontextmanager
-async def instances(**ports: int) -> AsyncIterator[dict[str, Instance]]:
+async def instances(**ports: int) -> AsyncGenerator[dict[str, Instance], None]:
     """Running instances by name."""
     running = {name: Instance(name, port) for name, port in ports.items()}
     try:

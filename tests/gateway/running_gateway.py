@@ -5,7 +5,7 @@ import http.client
 import io
 import json
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,12 +85,12 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(folder: Path, upstream: Sequence[int]) -> AsyncIterator[Gateway]:
+async def gateway(folder: Path, upstream: Sequence[int]) -> AsyncGenerator[Gateway, None]:
     """A gateway that finds every service at each of these ports."""
     data_dir = DataDir(folder / "mesh")
     data_dir.prepare()
     port, admin_port = ports.free_ports(2)
-    endpoints = {name: upstream for name in (DIRECTORY, *(part.name for part in parts.PARTS))}
+    endpoints = dict.fromkeys((DIRECTORY, *(part.name for part in parts.PARTS)), upstream)
     child = Child(
         gateway_child(
             binaries.find(binaries.ENVOY, os.environ),
@@ -122,7 +122,7 @@ class Front:
 
 
 @asynccontextmanager
-async def front(folder: Path) -> AsyncIterator[Front]:
+async def front(folder: Path) -> AsyncGenerator[Front, None]:
     """A gateway in front of one instance in this process."""
     lines = io.StringIO()
     coordinator = StandInCoordinator("only")

@@ -26,8 +26,11 @@ HANGS = "hangs"
 UNAVAILABLE = "unavailable"
 MISSING = "missing"
 
+# Typed as abstract, though what is not overridden answers UNIMPLEMENTED.
+_Servicer: Any = coordinator_service_pb2_grpc.CoordinatorServiceServicer
 
-class StandInCoordinator(coordinator_service_pb2_grpc.CoordinatorServiceServicer):
+
+class StandInCoordinator(_Servicer):
     """Answers tasks that say, in their labels, how the call arrived."""
 
     def __init__(self, instance: str) -> None:
@@ -92,6 +95,12 @@ class StandInCoordinator(coordinator_service_pb2_grpc.CoordinatorServiceServicer
 
 def registrations(coordinator: StandInCoordinator) -> Sequence[Registration]:
     """Every service of the mesh; all but the coordinator are not implemented."""
+    # The types of generated code call the servicers abstract; they answer UNIMPLEMENTED.
+    agents: Any = agent_service_pb2_grpc
+    reasoning: Any = reasoning_service_pb2_grpc
+    memory: Any = memory_service_pb2_grpc
+    tool: Any = tool_service_pb2_grpc
+    governor: Any = cost_governor_service_pb2_grpc
     return [
         Registration(
             "agentmesh.coordinator.v1.CoordinatorService",
@@ -100,27 +109,27 @@ def registrations(coordinator: StandInCoordinator) -> Sequence[Registration]:
         ),
         Registration(
             "agentmesh.coordinator.v1.AgentService",
-            agent_service_pb2_grpc.add_AgentServiceServicer_to_server,
-            agent_service_pb2_grpc.AgentServiceServicer(),
+            agents.add_AgentServiceServicer_to_server,
+            agents.AgentServiceServicer(),
         ),
         Registration(
             "agentmesh.reasoning.v1.ReasoningService",
-            reasoning_service_pb2_grpc.add_ReasoningServiceServicer_to_server,
-            reasoning_service_pb2_grpc.ReasoningServiceServicer(),
+            reasoning.add_ReasoningServiceServicer_to_server,
+            reasoning.ReasoningServiceServicer(),
         ),
         Registration(
             "agentmesh.memory.v1.MemoryService",
-            memory_service_pb2_grpc.add_MemoryServiceServicer_to_server,
-            memory_service_pb2_grpc.MemoryServiceServicer(),
+            memory.add_MemoryServiceServicer_to_server,
+            memory.MemoryServiceServicer(),
         ),
         Registration(
             "agentmesh.tool.v1.ToolService",
-            tool_service_pb2_grpc.add_ToolServiceServicer_to_server,
-            tool_service_pb2_grpc.ToolServiceServicer(),
+            tool.add_ToolServiceServicer_to_server,
+            tool.ToolServiceServicer(),
         ),
         Registration(
             "agentmesh.governor.v1.CostGovernorService",
-            cost_governor_service_pb2_grpc.add_CostGovernorServiceServicer_to_server,
-            cost_governor_service_pb2_grpc.CostGovernorServiceServicer(),
+            governor.add_CostGovernorServiceServicer_to_server,
+            governor.CostGovernorServiceServicer(),
         ),
     ]

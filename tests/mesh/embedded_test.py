@@ -187,7 +187,7 @@ async def test_services_that_cannot_be_made_leave_nothing_running(tmp_path: Path
         raise BadConfig("agentmesh.yaml: tool.colour is no setting")
 
     options = MeshOptions(data_dir=tmp_path, port=0)
-    with pytest.raises(BadConfig, match="tool.colour is no setting"):
+    with pytest.raises(BadConfig, match=r"tool\.colour is no setting"):
         await start_composed(options, told.append, load=load)
     steps = [(each.part, each.phase) for each in told]
     assert ("nats", Phase.STARTING) in steps
