@@ -212,7 +212,7 @@ class BudgetedModel:
             except asyncio.CancelledError:
                 self._settlements.put(settlement)
                 raise
-        return replace(generation, cost_micros=cost, degradations=degradations)
+        return Generation(completion, generation.model, generation.tier, cost, degradations)
 
     def _cost_by_list(self, settlement: Settlement) -> int:
         price = self._prices.get(settlement.model)

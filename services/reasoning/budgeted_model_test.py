@@ -1,6 +1,6 @@
 """Nothing is spent that a budget forbids, and a governor that is away stops nothing."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -34,6 +34,15 @@ def _request(model: str = "paid", **fields: object) -> pb.GenerateRequest:
     request = pb.GenerateRequest(messages=[message], model=model)
     request.MergeFrom(pb.GenerateRequest(**fields))  # pyright: ignore[reportArgumentType]
     return request
+
+
+def _always(
+    response: governor_pb.AdmitResponse,
+) -> Callable[[governor_pb.AdmitRequest], governor_pb.AdmitResponse]:
+    def decide(request: governor_pb.AdmitRequest) -> governor_pb.AdmitResponse:
+        return response
+
+    return decide
 
 
 _INPUT_TOKENS = prompt_tokens(_request().messages, ())
@@ -108,11 +117,13 @@ async def test_a_denied_call_names_the_budget_and_when_it_resets(bench: Bench) -
     """RESOURCE_EXHAUSTED, and the model is not called."""
     resets_at = Timestamp()
     resets_at.FromJsonString("2026-01-02T00:00:00Z")
-    bench.governor.decide = lambda request: governor_pb.AdmitResponse(
-        decision=budget_pb2.DECISION_DENY,
-        budget=_BUDGET,
-        resets_at=resets_at,
-        explanation="5 of 5 dollars are spent.",
+    bench.governor.decide = _always(
+        governor_pb.AdmitResponse(
+            decision=budget_pb2.DECISION_DENY,
+            budget=_BUDGET,
+            resets_at=resets_at,
+            explanation="5 of 5 dollars are spent.",
+        )
     )
     with pytest.raises(errors.BudgetExhausted) as caught:
         await bench.reasoning.Generate(_request(), timeout=_TIMEOUT)
@@ -126,8 +137,10 @@ async def test_a_denied_call_names_the_budget_and_when_it_resets(bench: Bench) -
 
 async def test_a_throttled_call_says_when_to_come_back(bench: Bench) -> None:
     """RESOURCE_EXHAUSTED with RetryInfo."""
-    bench.governor.decide = lambda request: governor_pb.AdmitResponse(
-        decision=budget_pb2.DECISION_THROTTLE, budget=_BUDGET, retry_after=Duration(seconds=3)
+    bench.governor.decide = _always(
+        governor_pb.AdmitResponse(
+            decision=budget_pb2.DECISION_THROTTLE, budget=_BUDGET, retry_after=Duration(seconds=3)
+        )
     )
     with pytest.raises(errors.RateLimited) as caught:
         await bench.reasoning.Generate(_request(), timeout=_TIMEOUT)

@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -66,9 +66,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def reasoning_bench() -> AsyncIterator[Bench]:
+async def reasoning_bench() -> AsyncGenerator[Bench]:
     """The service with `offline` as fast, `paid` as balanced, and no powerful model."""
-    scripted = ScriptedGovernor()
+    # What it lacks, reasoning does not call.
+    scripted = ScriptedGovernor()  # pyright: ignore[reportAbstractUsage]
     registration = Registration(
         "agentmesh.governor.v1.CostGovernorService",
         governor_grpc.add_CostGovernorServiceServicer_to_server,

@@ -1,7 +1,7 @@
 """The service as it is shipped: built from its settings, with the real models."""
 
 import io
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +29,7 @@ _NOBODY = "127.0.0.1:1"
 
 
 @asynccontextmanager
-async def _resources(tmp_path: Path) -> AsyncIterator[Resources]:
+async def _resources(tmp_path: Path) -> AsyncGenerator[Resources]:
     async with (
         AsyncExitStack() as stack,
         Channels({"governor": _NOBODY}, caller="service:reasoning") as channels,
@@ -50,7 +50,7 @@ async def _resources(tmp_path: Path) -> AsyncIterator[Resources]:
 @asynccontextmanager
 async def _reasoning(
     tmp_path: Path, section: ReasoningSettings, environ: Mapping[str, str]
-) -> AsyncIterator[ReasoningServiceStub]:
+) -> AsyncGenerator[ReasoningServiceStub]:
     async with _resources(tmp_path) as resources:
         service = await build(resources, section, environ)
         async with serving(service.registrations) as channels:

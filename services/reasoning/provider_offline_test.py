@@ -228,14 +228,10 @@ async def test_a_result_that_was_cut_off_is_said_to_be_about_right() -> None:
 
 async def test_the_time_is_said_as_people_say_it() -> None:
     """Weekday, date, hour and zone, where the clock tells them."""
-    data = {
-        "time": "2026-01-01T12:30:05+01:00",
-        "weekday": "Thursday",
-        "time_zone": "Europe/Berlin",
-    }
+    time = "2026-01-01T12:30:05+01:00"
+    data = {"time": time, "weekday": "Thursday", "time_zone": "Europe/Berlin"}
     completion = await _answer(
-        "What time is it in Berlin?",
-        _result("call-1", "current_time", "2026-01-01T12:30:05+01:00", data=data),
+        "What time is it in Berlin?", _result("call-1", "current_time", time, data=data)
     )
     assert _text(completion) == ("In Berlin it is Thursday, 2026-01-01, 12:30 (Europe/Berlin).")
 

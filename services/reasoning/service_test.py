@@ -254,9 +254,11 @@ async def test_a_cancelled_stream_stops_the_model_and_is_charged_for_its_words(
 async def test_a_cancelled_call_gives_its_reservation_back(bench: Bench) -> None:
     """Nothing was used, so nothing is charged."""
     bench.provider.go_on.clear()
-    call = asyncio.create_task(
-        bench.reasoning.Generate(_request(model="paid", spend_key="k"), timeout=_TIMEOUT)
-    )
+
+    async def ask() -> None:
+        await bench.reasoning.Generate(_request(model="paid", spend_key="k"), timeout=_TIMEOUT)
+
+    call = asyncio.create_task(ask())
     await eventually(lambda: bench.governor.admitted)
     call.cancel()
     released = await eventually(lambda: bench.governor.released)

@@ -1,7 +1,6 @@
 """Calculations are found in words and symbols, and nothing else is taken for one."""
 
 import ast
-import operator
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -14,10 +13,10 @@ from hypothesis import strategies as st
 from services.reasoning.offline.arithmetic import Calculation, find_calculations
 
 _OPERATORS: Final[dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
+    ast.Add: Fraction.__add__,
+    ast.Sub: Fraction.__sub__,
+    ast.Mult: Fraction.__mul__,
+    ast.Div: Fraction.__truediv__,
 }
 
 

@@ -45,7 +45,7 @@ _JOINT: Final = re.compile(
 )
 # A person asks a handful of things; what follows is not planned for.
 _MOST_CLAUSES: Final = 16
-_MOST_CHARACTERS: Final = 8000
+MOST_CHARACTERS: Final = 8000
 
 
 class ClauseKind(Enum):
@@ -68,7 +68,7 @@ class Clause:
 def split_request(text: str) -> list[Clause]:
     """The clauses of a request in order; at most 16 of its first 8,000 characters."""
     clauses: list[Clause] = []
-    for sentence in split_sentences(text[:_MOST_CHARACTERS]):
+    for sentence in split_sentences(text[:MOST_CHARACTERS]):
         asks = sentence.text.endswith("?")
         for part in _JOINT.split(sentence.text):
             body = _LEAD.sub("", part.strip()).strip()

@@ -2,11 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from services.reasoning.offline.arithmetic import Calculation, find_calculations
-from services.reasoning.offline.clauses import Clause, ClauseKind, split_request
+from services.reasoning.offline.clauses import (
+    MOST_CHARACTERS,
+    Clause,
+    ClauseKind,
+    split_request,
+)
 from services.reasoning.offline.lookups import Lookup, make_lookup
 from services.reasoning.offline.times import TimeQuestion, TimeQuestions
 from services.reasoning.offline.tool_arguments import Argument, ToolRequest, find_tool_request
@@ -16,6 +22,8 @@ CALCULATOR: Final = "calculator"
 SEARCH: Final = "search_memory"
 CLOCK: Final = "current_time"
 _KNOWN: Final = frozenset([CALCULATOR, SEARCH, CLOCK])
+
+_REMEMBERED: Final = 128
 
 # What a step is about decides how its answer is worded.
 Subject = Calculation | TimeQuestion | Lookup | ToolRequest
@@ -37,6 +45,8 @@ class Planner:
 
     def __init__(self, times: TimeQuestions) -> None:
         self._times = times
+        # A request is read again when its tools have answered.
+        self._read_before = lru_cache(_REMEMBERED)(self._read)
 
     def plan(self, request: str, *, before: str, tools: Sequence[pb.ToolSpec]) -> list[Step]:
         """The steps for `request`, in its order.
@@ -46,13 +56,27 @@ class Planner:
         """
         offered = {tool.name for tool in tools}
         further = [tool for tool in tools if tool.name not in _KNOWN]
+        request, before = request[:MOST_CHARACTERS], before[:MOST_CHARACTERS]
+        if further:
+            subjects = self._read(request, before, further)
+        else:
+            subjects = self._read_before(request, before)
         steps: list[Step] = []
-        for clause in split_request(request):
-            for subject in self._subjects(clause, before, further):
-                step = _step(subject, offered)
-                if step not in steps:
-                    steps.append(step)
+        for subject in subjects:
+            step = _step(subject, offered)
+            if step not in steps:
+                steps.append(step)
         return steps
+
+    def _read(
+        self, request: str, before: str, further: Sequence[pb.ToolSpec] = ()
+    ) -> Sequence[Subject]:
+        """What `request` is about; `further` are the tools beyond the known ones."""
+        return [
+            subject
+            for clause in split_request(request)
+            for subject in self._subjects(clause, before, further)
+        ]
 
     def _subjects(
         self, clause: Clause, before: str, further: Sequence[pb.ToolSpec]
