@@ -1,0 +1,96 @@
+"""The calls of `agentmesh agent`, and what they print."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Final
+
+from agentmesh.coordinator.v1.agent_service_pb2 import (
+    Agent,
+    CreateAgentRequest,
+    GetAgentRequest,
+    ListAgentsRequest,
+)
+from agentmesh.coordinator.v1.task_event_pb2 import AgentPattern
+from cli.event_line import lane_name, tier_name
+from cli.gateway import CALL_SECONDS, Gateway, call
+from cli.invocation import Invocation
+from cli.mesh_access import address_of
+from cli.pages import collect
+from cli.plain import to_plain
+
+_MAX_AGENTS: Final = 100_000
+
+
+def list_agents(invocation: Invocation) -> None:
+    """Prints all agents."""
+
+    async def run(gateway: Gateway) -> list[Agent]:
+        request = ListAgentsRequest(parent=invocation.parent)
+        return await collect(
+            gateway.agents.ListAgents, request, lambda page: page.agents, limit=_MAX_AGENTS
+        )
+
+    agents = call(address_of(invocation), invocation.tenant, run)
+    if invocation.terminal.as_json:
+        invocation.terminal.document({"agents": [to_plain(each) for each in agents]})
+    else:
+        invocation.terminal.table(("AGENT", "PATTERN", "TOOLS", "LANE", "DESCRIPTION"), _rows(agents))
+
+
+def get(invocation: Invocation, name: str) -> None:
+    """Prints one agent."""
+
+    async def run(gateway: Gateway) -> Agent:
+        return (await gateway.agents.GetAgent(GetAgentRequest(name=name), timeout=CALL_SECONDS)).agent
+
+    _show(invocation, call(address_of(invocation), invocation.tenant, run))
+
+
+def create(invocation: Invocation, request: CreateAgentRequest) -> None:
+    """Creates an agent and prints it."""
+    request.request_id = request.request_id or f"cli-{uuid.uuid4()}"
+
+    async def run(gateway: Gateway) -> Agent:
+        return (await gateway.agents.CreateAgent(request, timeout=CALL_SECONDS)).agent
+
+    _show(invocation, call(address_of(invocation), invocation.tenant, run))
+
+
+def _show(invocation: Invocation, agent: Agent) -> None:
+    if invocation.terminal.as_json:
+        invocation.terminal.document({"agent": to_plain(agent)})
+        return
+    spec = agent.spec
+    invocation.terminal.fields(
+        [
+            ("Agent", agent.name),
+            ("Version", f"{agent.version}{', built in' if agent.built_in else ''}"),
+            ("About", spec.description),
+            ("Pattern", _pattern(spec.pattern)),
+            ("Tools", ", ".join(spec.tools) or "all of the tenant"),
+            ("Tier", tier_name(spec.tier) or "classified for each call"),
+            ("Lane", lane_name(spec.lane) if spec.lane else "standard"),
+            ("Steps", f"{spec.max_steps or 16} at most"),
+            ("Memory", "of its session" if spec.use_session_memory else "none"),
+            ("Told", spec.instructions),
+        ]
+    )
+
+
+def _rows(agents: Sequence[Agent]) -> list[tuple[str, str, str, str, str]]:
+    return [
+        (
+            f"{agent.name.rsplit('/', 1)[-1]}@{agent.version}",
+            _pattern(agent.spec.pattern),
+            ", ".join(agent.spec.tools) or "all",
+            lane_name(agent.spec.lane) if agent.spec.lane else "standard",
+            agent.spec.description,
+        )
+        for agent in agents
+    ]
+
+
+def _pattern(pattern: int) -> str:
+    if not pattern:
+        return "react"
+    return AgentPattern.Name(pattern).removeprefix("AGENT_PATTERN_").lower().replace("_", "-")

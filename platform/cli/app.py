@@ -1,0 +1,44 @@
+"""The commands there are."""
+
+import click
+
+from cli.command import Example, RootGroup
+from tier.version import VERSION
+
+_COMMANDS = {
+    "ask": ("cli.commands.ask:ask", "Ask an agent and print its answer with sources and cost."),
+    "up": ("cli.commands.up:up", "Start a mesh on this machine."),
+    "down": ("cli.commands.down:down", "Stop the mesh that `up` started."),
+    "status": ("cli.commands.status:status", "Show what runs and how it is."),
+    "logs": ("cli.commands.logs:logs", "Show what the mesh's processes wrote."),
+    "doctor": ("cli.commands.doctor:doctor", "Check this machine for what a mesh needs."),
+    "task": ("cli.commands.task:task", "Submit, follow, list and cancel tasks."),
+    "agent": ("cli.commands.agent:agent", "List, show and create agents."),
+    "docs": ("cli.commands.docs:docs", "Add, search and remove documents."),
+    "tool": ("cli.commands.tool:tool", "List and call tools."),
+    "model": ("cli.commands.model:model", "List models."),
+    "spend": ("cli.commands.spend:spend", "Show what was spent today and this month."),
+}
+
+
+@click.group(
+    cls=RootGroup,
+    lazy=_COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    examples=[
+        Example(
+            'agentmesh ask "Which of our runbooks mentions rate limits?" --docs docs/',
+            "ask, with the documents of a folder; starts a mesh for the time of the question",
+        ),
+        Example("agentmesh up --detach", "keep a mesh running in the background"),
+        Example('agentmesh task submit "What is 17.5% of 2,480?" --wait', "give it work"),
+        Example("agentmesh down", "stop it; its state stays"),
+    ],
+)
+@click.version_option(VERSION, prog_name="agentmesh")
+def app() -> None:
+    """Run AI agents through a mesh of services: durable tasks, tools, memory, budgets.
+
+    Every command takes --json. Results go to stdout, progress and errors to
+    stderr; the exit code is 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C.
+    """

@@ -1,0 +1,37 @@
+"""Words for the contract's enumerations, as options take them."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, cast
+
+if TYPE_CHECKING:
+    from agentmesh.common.v1.tier_pb2 import Lane, ModelTier
+    from agentmesh.coordinator.v1.task_event_pb2 import AgentPattern
+    from agentmesh.coordinator.v1.task_pb2 import TaskState
+
+# The numbers are written out, so that reading a command line does not load the
+# contracts; a test compares them.
+LANES: Final = cast("Mapping[str, Lane]", {"interactive": 1, "standard": 2, "batch": 3})
+TIERS: Final = cast("Mapping[str, ModelTier]", {"fast": 1, "balanced": 2, "powerful": 3})
+STATES: Final = cast(
+    "Mapping[str, TaskState]",
+    {
+        "queued": 1,
+        "running": 2,
+        "waiting": 3,
+        "succeeded": 4,
+        "partial": 5,
+        "failed": 6,
+        "cancelled": 7,
+        "dead_lettered": 8,
+    },
+)
+PATTERNS: Final = cast(
+    "Mapping[str, AgentPattern]",
+    {
+        "single-shot": 1,
+        "react": 2,
+        "plan-and-execute": 3,
+        "reflection": 4,
+        "supervisor": 5,
+    },
+)

@@ -1,0 +1,178 @@
+"""`agentmesh ask`."""
+
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import document_files, model_keys
+from cli.choices import LANES
+from cli.command import Example, MeshCommand, pass_invocation
+from cli.invocation import Invocation
+from cli.task_input import checked_text
+
+if TYPE_CHECKING:
+    from agentmesh.coordinator.v1.coordinator_service_pb2 import RunTaskRequest
+    from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+    from agentmesh.coordinator.v1.task_pb2 import Task
+    from agentmesh.memory.v1.document_pb2 import UpsertedDocument
+    from cli.answer import Timing
+    from cli.document_files import Found
+    from cli.gateway import Gateway
+
+
+@click.command(
+    cls=MeshCommand,
+    examples=[
+        Example(
+            'agentmesh ask "What is 17.5% of 2,480, and which of our runbooks mentions rate limits?" '
+            "--docs docs/",
+            "ask about a folder of documents",
+        ),
+        Example('agentmesh ask "And half of that?" --session budget', "go on in a session that remembers"),
+        Example('agentmesh ask "What is 12 * 12?" --json | jq -r .answer', "use the answer in a script"),
+        Example("agentmesh ask - < question.txt", "read the question from stdin"),
+    ],
+)
+@click.argument("text")
+@click.option("--agent", default="", metavar="AGENT", help="Who answers, such as assistant or assistant@2.")
+@click.option(
+    "--docs",
+    "paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="A document, or a folder of documents (.md .markdown .txt .html .htm .pdf), to answer from. "
+    "May be given several times. They stay in the tenant's knowledge.",
+)
+@click.option("--session", default="", metavar="NAME", help="Remember the conversation under this name.")
+@click.option(
+    "--lane", type=click.Choice(list(LANES)), default="interactive", show_default=True,
+    help="Which queue to wait in.",
+)
+@pass_invocation
+def ask(
+    invocation: Invocation, text: str, agent: str, paths: Sequence[Path], session: str, lane: str
+) -> None:
+    """Ask an agent and print its answer, its sources and what it cost.
+
+    Uses the mesh that `agentmesh up` started. Where none runs, it starts one
+    for this question and stops it afterwards; documents and sessions stay in
+    the data directory.
+
+    Citations name a document by its path as seen from here, with its lines.
+    With `-` the question is read from stdin.
+    """
+    question = checked_text(text)
+    found = document_files.find(paths, base=Path.cwd())
+    if found.skipped:
+        invocation.terminal.progress(document_files.skipped_line(found.skipped))
+
+    # Nothing above needs the mesh; what follows loads what talks to it.
+    from agentmesh.coordinator.v1.coordinator_service_pb2 import RunTaskRequest
+    from cli import async_run
+
+    request = RunTaskRequest(parent=invocation.parent, request_id=f"ask-{uuid.uuid4()}")
+    request.task.input.text = question
+    request.task.agent = agent
+    request.task.session = session
+    request.task.lane = LANES[lane]
+    task = async_run.run(_ask(invocation, request, found))
+
+    from cli import answer, follow
+
+    if not follow.good(task):
+        invocation.terminal.fail(answer.failure(task))
+        raise click.exceptions.Exit(1)
+
+
+async def _ask(invocation: Invocation, request: "RunTaskRequest", found: "Found") -> "Task":
+    from cli import answer
+    from cli.gateway import connect
+    from cli.mesh_access import running_or_embedded
+
+    async with running_or_embedded(invocation) as mesh:
+        async with connect(mesh.address, tenant=invocation.tenant) as gateway:
+            began = time.monotonic()
+            stored: Sequence[UpsertedDocument] = ()
+            if found.documents:
+                stored = await _store(gateway, invocation, found)
+            asked = time.monotonic()
+            task, events = await _run(gateway, request, invocation)
+            done = time.monotonic()
+        timing = answer.Timing(
+            mesh_ready=mesh.ready_seconds,
+            documents=asked - began if found.documents else 0.0,
+            run=done - asked,
+            total=done - invocation.started,
+        )
+        _print(invocation, task, events, timing, stored)
+    return task
+
+
+async def _store(
+    gateway: "Gateway", invocation: Invocation, found: "Found"
+) -> "list[UpsertedDocument]":
+    from cli import document_upload
+
+    def tell(result: "UpsertedDocument") -> None:
+        if not document_upload.unchanged(result):
+            invocation.terminal.progress(document_upload.result_line(result))
+
+    stored = await document_upload.upload_and_tell(
+        gateway, invocation.parent, found.documents, terminal=invocation.terminal, tell=tell
+    )
+    invocation.terminal.progress(document_upload.summary(stored))
+    document_upload.require_stored(stored)
+    return stored
+
+
+async def _run(
+    gateway: "Gateway", request: "RunTaskRequest", invocation: Invocation
+) -> "tuple[Task, list[TaskEvent]]":
+    from agentmesh.coordinator.v1.coordinator_service_pb2 import TextDelta
+    from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+    from agentmesh.coordinator.v1.task_pb2 import Task
+    from cli import follow
+    from cli.run_view import run_view
+
+    task = Task()
+    events: list[TaskEvent] = []
+    with run_view(invocation.terminal) as view:
+        async for update in follow.run(gateway, request):
+            match update:
+                case Task():
+                    task = update
+                case TaskEvent():
+                    events.append(update)
+                    view.event(update)
+                case TextDelta():
+                    view.delta(update)
+    return task, events
+
+
+def _print(
+    invocation: Invocation,
+    task: "Task",
+    events: "Sequence[TaskEvent]",
+    timing: "Timing",
+    stored: "Sequence[UpsertedDocument]",
+) -> None:
+    from cli import answer
+    from cli.plain import to_plain
+
+    key = model_keys.find(os.environ)
+    if invocation.terminal.as_json:
+        document: dict[str, Any] = answer.document(task, events, timing)
+        document["documents"] = [to_plain(each) for each in stored]
+        document["provider_key"] = key.document() if key else None
+        invocation.terminal.document(document)
+        return
+    answer.show(invocation.terminal, task, events, timing)
+    if key:
+        invocation.terminal.say(key.sentence(), style="dim")
+

@@ -1,0 +1,86 @@
+"""`agentmesh status`."""
+
+import asyncio
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import click
+
+from cli.command import Example, MeshCommand, pass_invocation
+from cli.invocation import Invocation
+from cli.problem import Problem
+from cli.wording import moment, seconds
+from tier import api as tiers
+
+
+@click.command(
+    cls=MeshCommand,
+    examples=[
+        Example("agentmesh status", "what runs, and what it uses"),
+        Example("agentmesh status --json | jq .processes", "the same for a script"),
+    ],
+)
+@pass_invocation
+def status(invocation: Invocation) -> None:
+    """Show what runs and how it is.
+
+    The exit code is 1 where no mesh runs, or where a part of it is not healthy.
+    """
+    state = tiers.read_state(invocation.data_dir)
+    if state is None:
+        if invocation.terminal.as_json:
+            invocation.terminal.document({"running": False, "data_dir": str(invocation.data_dir)})
+            raise click.exceptions.Exit(1)
+        raise Problem(
+            f"No mesh runs with data directory {invocation.data_dir}.", "Start one with `agentmesh up`."
+        )
+    processes = asyncio.run(tiers.status(state))
+    if invocation.terminal.as_json:
+        invocation.terminal.document(
+            {
+                **state.to_json(),
+                "running": True,
+                "healthy": all(each.healthy for each in processes),
+                "processes": [asdict(each) for each in processes],
+            }
+        )
+    else:
+        _print(invocation, state, processes)
+    if not all(each.healthy for each in processes):
+        raise click.exceptions.Exit(1)
+
+
+def _print(
+    invocation: Invocation, state: tiers.MeshState, processes: list[tiers.ProcessStatus]
+) -> None:
+    terminal = invocation.terminal
+    age = (datetime.now(UTC) - state.started).total_seconds()
+    terminal.fields(
+        [
+            ("Mesh", f"{state.tier.value}, version {state.version}"),
+            ("Gateway", f"{state.address} (gRPC, gRPC-web, JSON), admin {state.admin_address}"),
+            ("Data", str(state.data_dir)),
+            ("Config", str(state.config) if state.config else ""),
+            ("Since", f"{moment(state.started)} ({seconds(age)})"),
+        ]
+    )
+    terminal.say()
+    terminal.table(
+        ("PROCESS", "STATE", "PID", "CPU %", "MB", "PORTS", "VERSION", "DETAIL"),
+        [
+            (
+                each.name,
+                "healthy" if each.healthy else "DOWN",
+                str(each.pid or "-"),
+                f"{each.cpu_percent:.1f}",
+                f"{each.memory_mb:.0f}",
+                " ".join(str(port) for port in each.ports) or "-",
+                each.version or "-",
+                each.detail,
+            )
+            for each in processes
+        ],
+        right=("PID", "CPU %", "MB"),
+    )
+    for note in state.notes:
+        terminal.say(f"Note: {note}", style="yellow")

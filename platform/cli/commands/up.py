@@ -1,0 +1,83 @@
+"""`agentmesh up`."""
+
+import os
+from pathlib import Path
+
+import click
+
+from cli import servers
+from cli.command import Example, MeshCommand, pass_invocation
+from cli.invocation import Invocation
+from cli.mesh_access import show
+from cli.problem import Problem
+from tier import api as tiers
+
+
+@click.command(
+    cls=MeshCommand,
+    examples=[
+        Example("agentmesh up", "run a mesh until Ctrl-C"),
+        Example("agentmesh up --detach", "run it in the background; `agentmesh down` stops it"),
+        Example("agentmesh up --data-dir /tmp/try --port 9080 --detach", "run a second one beside it"),
+    ],
+)
+@click.option(
+    "--tier",
+    type=click.Choice([each.value for each in tiers.Tier]),
+    default=tiers.Tier.PROTOTYPE.value,
+    show_default=True,
+    help="prototype: all services in one process. staging: a process a service.",
+)
+@click.option("--detach", is_flag=True, help="Return when the mesh is ready, and leave it running.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Settings of the services, in YAML.",
+)
+@pass_invocation
+def up(invocation: Invocation, tier: str, detach: bool, config: Path | None) -> None:
+    """Start a mesh on this machine.
+
+    It keeps its state in the data directory: `down` and `up` again loses
+    nothing. The gateway takes gRPC, gRPC-web and JSON on port 8080; --port
+    moves it, and Envoy's admin port with it.
+    """
+    if invocation.gateway:
+        raise Problem("--gateway names a mesh that runs already; `up` takes --port.", exit_code=2)
+    if config is not None and not config.is_file():
+        raise Problem(f"{config}: no such file.", "Check the path given with --config.")
+    servers.provide(os.environ)
+    options = tiers.MeshOptions(
+        tier=tiers.Tier(tier),
+        data_dir=invocation.data_dir,
+        port=tiers.MeshOptions().port if invocation.port is None else invocation.port,
+        config=config.absolute() if config else None,
+    )
+    if detach:
+        state = tiers.start_detached(options, lambda event: show(invocation, event))
+        _tell(invocation, state, "It runs in the background; `agentmesh down` stops it.")
+        return
+
+    from cli import async_run
+
+    try:
+        async_run.run(_hold(invocation, options))
+    except KeyboardInterrupt:
+        return  # the ordinary way to end it
+
+
+async def _hold(invocation: Invocation, options: tiers.MeshOptions) -> None:
+    mesh = await tiers.start(options, lambda event: show(invocation, event))
+    try:
+        _tell(invocation, mesh.state, "Ctrl-C stops it.")
+        await mesh.wait()
+    finally:
+        await mesh.stop(lambda event: show(invocation, event))
+
+
+def _tell(invocation: Invocation, state: tiers.MeshState, how_to_end: str) -> None:
+    if invocation.terminal.as_json:
+        invocation.terminal.line(state.to_json())
+    else:
+        invocation.terminal.say(f"The mesh is ready at {state.address}. {how_to_end}", style="bold")

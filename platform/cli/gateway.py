@@ -1,0 +1,78 @@
+"""The mesh as a client sees it: the stubs of all services behind one gateway."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+from agentmesh.coordinator.v1.agent_service_pb2_grpc import AgentServiceStub
+from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
+from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceStub
+from agentmesh.memory.v1.memory_service_pb2_grpc import MemoryServiceStub
+from agentmesh.reasoning.v1.reasoning_service_pb2_grpc import ReasoningServiceStub
+from agentmesh.tool.v1.tool_service_pb2_grpc import ToolServiceStub
+from cli.problem import Problem
+from meshkit import identity
+from meshkit.client import Channels
+from meshkit.errors import DependencyUnavailable
+
+T = TypeVar("T")
+
+# How long a plain call may take before the mesh counts as stuck.
+CALL_SECONDS: Final = 15.0
+CALLER: Final = "user:cli"
+_GATEWAY: Final = "gateway"
+
+
+class Gateway:
+    """The stubs of all services."""
+
+    def __init__(self, channels: Channels, address: str) -> None:
+        channel = channels.get(_GATEWAY)
+        self.address: Final = address
+        self.coordinator: Final[Any] = CoordinatorServiceStub(channel)
+        self.agents: Final[Any] = AgentServiceStub(channel)
+        self.reasoning: Final[Any] = ReasoningServiceStub(channel)
+        self.memory: Final[Any] = MemoryServiceStub(channel)
+        self.tools: Final[Any] = ToolServiceStub(channel)
+        self.governor: Final[Any] = CostGovernorServiceStub(channel)
+
+
+@asynccontextmanager
+async def connect(address: str, *, tenant: str) -> AsyncGenerator[Gateway]:
+    """The gateway at `host:port`, acting for `tenant`.
+
+    Raises Problem where nobody answers at the address, MeshError for what a
+    service answers, InvalidField for a malformed tenant.
+    """
+    who = identity.make(tenant, CALLER)
+    async with Channels({_GATEWAY: address}, caller=CALLER) as channels:
+        with identity.use(who):
+            try:
+                yield Gateway(channels, address)
+            except DependencyUnavailable as error:
+                if error.metadata.get("dependency") != _GATEWAY:
+                    raise
+                raise _unreachable(address, str(error)) from error
+
+
+def call(address: str, tenant: str, ask: Callable[[Gateway], Awaitable[T]]) -> T:
+    """Runs `ask` with a connected gateway; for commands that are not asynchronous otherwise."""
+
+    async def run() -> T:
+        async with connect(address, tenant=tenant) as gateway:
+            return await ask(gateway)
+
+    return asyncio.run(run())
+
+
+def _unreachable(address: str, cause: str) -> Problem:
+    if "refused" in cause or "Name or service" in cause or "DNS" in cause:
+        return Problem(
+            f"No mesh answers at {address}.",
+            "Start one with `agentmesh up`, or check --port and --gateway.",
+        )
+    return Problem(
+        f"The mesh at {address} cannot serve the call now: {cause.split(': ', 1)[-1]}.",
+        "See `agentmesh status` for what is down, and try again.",
+    )

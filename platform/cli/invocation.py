@@ -1,0 +1,73 @@
+"""What every command knows: where the mesh is, on whose behalf, how to answer."""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from cli.problem import Problem
+from cli.terminal import Terminal
+
+DEFAULT_TENANT: Final = "default"
+_HOST_PORT: Final = re.compile(r"[A-Za-z0-9.-]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """The options that every command takes."""
+
+    # Where the mesh keeps its state; also tells which running mesh is meant.
+    data_dir: Path
+    tenant: str
+    terminal: Terminal
+    # The gateway's port on this machine, where the user named one.
+    port: int | None
+    # `host:port` of the gateway, where the user named one.
+    gateway: str | None
+    # time.monotonic() when the command began.
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def named_gateway(self) -> str | None:
+        """The gateway that the user named, by address or port."""
+        if self.gateway:
+            return self.gateway
+        return f"127.0.0.1:{self.port}" if self.port else None
+
+    @property
+    def parent(self) -> str:
+        """The tenant's resource name."""
+        return f"tenants/{self.tenant}"
+
+    def name(self, collection: str, given: str) -> str:
+        """The full name of a resource that the user may have named by its id alone."""
+        if not given.strip():
+            raise Problem(f"The name of the {collection[:-1]} is empty.")
+        return given if "/" in given else f"{self.parent}/{collection}/{given}"
+
+
+def invocation(context: click.Context) -> Invocation:
+    """The invocation of the command that runs, from the options before and after its name."""
+    given: Mapping[str, Any] = context.meta
+    gateway: str | None = given.get("cli.gateway")
+    if gateway is not None and not _HOST_PORT.fullmatch(gateway):
+        raise Problem(f"--gateway must be HOST:PORT, such as 127.0.0.1:8080, not {gateway!r}.", exit_code=2)
+    if gateway is not None and given.get("cli.port") is not None:
+        raise Problem("--gateway and --port both name the gateway: give one.", exit_code=2)
+    return Invocation(
+        data_dir=(given.get("cli.data_dir") or _default_data_dir()).absolute(),
+        tenant=given.get("cli.tenant") or DEFAULT_TENANT,
+        terminal=Terminal(as_json=bool(given.get("cli.json"))),
+        port=given.get("cli.port"),
+        gateway=gateway,
+    )
+
+
+def _default_data_dir() -> Path:
+    from tier.api import default_data_dir
+
+    return default_data_dir()

@@ -1,0 +1,85 @@
+"""Tasks as people read them."""
+
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from agentmesh.coordinator.v1.task_pb2 import Task
+from cli.event_line import lane_name, wait_text
+from cli.follow import state_name
+from cli.terminal import Terminal
+from cli.wording import dollars, moment, seconds, shorten
+
+_INPUT_COLUMN: Final = 60
+_INPUT_FIELD: Final = 200
+
+
+def show_tasks(terminal: Terminal, tasks: Sequence[Task]) -> None:
+    """A line for each task."""
+    if not tasks:
+        terminal.say("There are no such tasks.")
+        return
+    terminal.table(
+        ("TASK", "STATE", "AGENT", "LANE", "CREATED", "TOOK", "COST", "INPUT"),
+        [
+            (
+                task.name.rsplit("/", 1)[-1],
+                state_name(task.state),
+                _agent(task),
+                lane_name(task.lane),
+                _moment(task.create_time),
+                _took(task),
+                dollars(task.usage.cost_micros),
+                shorten(task.input.text, _INPUT_COLUMN),
+            )
+            for task in tasks
+        ],
+        right=("TOOK", "COST"),
+    )
+
+
+def show_task(terminal: Terminal, task: Task) -> None:
+    """All about one task, its output last."""
+    usage = task.usage
+    terminal.fields(
+        [
+            ("Task", task.name),
+            ("State", state_name(task.state)),
+            ("Waits", wait_text(task.wait)),
+            ("Error", task.error.message),
+            ("Agent", _agent(task)),
+            ("Lane", lane_name(task.lane)),
+            ("Session", task.session),
+            ("Labels", ", ".join(f"{key}={value}" for key, value in sorted(task.labels.items()))),
+            ("Parent", task.parent_task),
+            ("Created", _moment(task.create_time)),
+            ("Took", _took(task)),
+            ("Attempt", str(task.attempt)),
+            ("Steps", str(task.steps)),
+            ("Tokens", f"{usage.input_tokens:,} in, {usage.output_tokens:,} out"),
+            ("Cost", dollars(usage.cost_micros)),
+            ("Events", str(task.last_sequence)),
+            ("Notes", "\n".join(note.text for note in task.notes)),
+            ("Input", shorten(task.input.text, _INPUT_FIELD)),
+        ]
+    )
+    if task.output.text:
+        terminal.say()
+        terminal.markdown(task.output.text)
+
+
+def _agent(task: Task) -> str:
+    """`assistant@1` of the agent's full name."""
+    return task.agent.rsplit("/", 1)[-1]
+
+
+def _took(task: Task) -> str:
+    if not task.HasField("end_time"):
+        return "-"
+    return seconds((task.end_time.ToNanoseconds() - task.create_time.ToNanoseconds()) / 1e9)
+
+
+def _moment(time: Timestamp) -> str:
+    return moment(time.ToDatetime(tzinfo=UTC))
