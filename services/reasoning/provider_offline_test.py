@@ -132,6 +132,20 @@ async def test_every_document_that_mentions_it_is_named_where_none_is_of_the_kin
     )
 
 
+async def test_a_mention_in_the_very_words_is_quoted_before_others() -> None:
+    """A constant that falls into the same words comes second."""
+    passage = Citation(
+        uri="a.md", start_line=1, end_line=2, score=0.9,
+        snippet="RATE_LIMITED is a rate limit code.\nThis page explains our rate limits.",
+    )  # fmt: skip
+    completion = await _answer(
+        "Which page mentions rate limits?", _result("call-1", "search_memory", "…", passage)
+    )
+    assert _text(completion) == (
+        "Rate limits are mentioned in a.md (line 2): “This page explains our rate limits.” [1]."
+    )
+
+
 async def test_a_question_is_answered_by_the_sentence_that_fits_best() -> None:
     """The sentence is quoted with its source, not the passage around it."""
     completion = await _answer(

@@ -61,6 +61,9 @@ def mentions(lookup: Lookup, candidates: Sequence[Candidate]) -> list[Candidate]
         # A path alone does not mention anything.
         and not subject.isdisjoint(each.candidate.stems)
     ]
+    # Who says it in the very words is quoted before who says it in others; sorting is stable.
+    said = lookup.subject.lower()
+    fitting.sort(key=lambda each: each.candidate.heading or said not in each.candidate.text.lower())
     documents: dict[str, Candidate] = {}
     for each in fitting:
         citation = each.candidate.citation
