@@ -107,8 +107,9 @@ async def _run(
     identity.adopt(identity.make(context.tenant, context.caller or envelope.caller))
     trace.adopt(trace.child(trace.parse(context.traceparent)))
     deadline.adopt(seconds)
+    limit = asyncio.timeout(seconds)
     try:
-        async with asyncio.timeout(seconds) as limit:
+        async with limit:
             return await call(item)
     except TimeoutError as error:
         if not limit.expired():

@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
@@ -28,12 +28,11 @@ def _item(index: int, tenant: str = "ada", seconds: float = 5.0) -> ItemContext:
         return batch.item_context(seconds, index=index)
 
 
-async def _collect(items: list[ItemContext], call: object) -> dict[int, object]:
-    outcomes: dict[int, object] = {}
-    async for answers in batch.serve_items(items, lambda item: item, call, to=_QUIET):  # type: ignore[arg-type]
-        for index, outcome in answers:
-            outcomes[index] = outcome
-    return outcomes
+async def _collect(
+    items: list[ItemContext], call: Callable[[ItemContext], Awaitable[object]]
+) -> dict[int, object]:
+    groups = batch.serve_items(items, lambda item: item, call, to=_QUIET)
+    return {index: outcome async for answers in groups for index, outcome in answers}
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +90,8 @@ async def test_items_fail_by_themselves() -> None:
                 raise ValueError("secret")
             case 3:
                 await asyncio.Event().wait()
+            case _:
+                pass
         return item.index
 
     items = [_item(0), _item(1), _item(2), _item(3, seconds=0.05), _item(4, seconds=9)]
@@ -104,7 +105,8 @@ async def test_items_fail_by_themselves() -> None:
         4: InvalidField,
     }
     fault = outcomes[2]
-    assert isinstance(fault, MeshError) and "secret" not in fault.message
+    assert isinstance(fault, MeshError)
+    assert "secret" not in fault.message
 
 
 async def test_a_tenant_cannot_carry_anothers_items() -> None:

@@ -132,7 +132,7 @@ class Bus:
         return int(answer.get("purged", 0))
 
     async def stream_info(self, stream: str) -> dict[str, Any] | None:
-        """What the server says of the stream: its `config` and `state`; None where it is missing."""
+        """The server's word on the stream: its `config` and `state`; None where it is missing."""
         answer = await self._link.ask_json(f"$JS.API.STREAM.INFO.{stream}", {})
         if answer.get("error", {}).get("err_code") == _STREAM_NOT_FOUND:
             return None

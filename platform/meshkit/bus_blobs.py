@@ -25,9 +25,7 @@ class Store(Protocol):
     """What blobs need of a bus."""
 
     async def ensure_stream(self, spec: StreamSpec) -> None: ...
-    async def append(
-        self, subject: str, payload: bytes, *, expected_last: int
-    ) -> int: ...
+    async def append(self, subject: str, payload: bytes, *, expected_last: int) -> int: ...
     async def publish(self, subject: str, payload: bytes, *, message_id: str) -> int: ...
     async def last(self, stream: str, subject_filter: str) -> StoredMessage | None: ...
     def read(self, stream: str, subject_filter: str) -> Any: ...
@@ -75,9 +73,7 @@ class Blobs:
         chunks = [content[at : at + _CHUNK_BYTES] for at in range(0, len(content), _CHUNK_BYTES)]
         # One after another: their order on the subject is the content's.
         for number, chunk in enumerate(chunks):
-            await self._store.publish(
-                _chunks(unique), chunk, message_id=f"{unique}.{number}"
-            )
+            await self._store.publish(_chunks(unique), chunk, message_id=f"{unique}.{number}")
         about = {
             "name": key,
             "description": media_type,
@@ -106,9 +102,13 @@ class Blobs:
         if about is None:
             raise CorruptData(f"There is no content with digest {key}.")
         facts: dict[str, Any] = json.loads(about.payload)
-        content = b"".join(
-            [each.payload async for each in self._store.read(STREAM, _chunks(facts["nuid"]))]
-        ) if facts["size"] else b""
+        content = (
+            b"".join(
+                [each.payload async for each in self._store.read(STREAM, _chunks(facts["nuid"]))]
+            )
+            if facts["size"]
+            else b""
+        )
         if await asyncio.to_thread(_digest, content) != key:
             raise CorruptData(f"The content with digest {key} is damaged.")
         return content

@@ -5,6 +5,7 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, Self, cast
 
 from nats.aio.client import Client
@@ -80,10 +81,8 @@ class Link:
             if not waiter.done():
                 waiter.set_exception(NotAnswered("the connection was closed"))
         if self.client.is_connected:
-            try:
+            with suppress(NatsError, OSError, TimeoutError):  # nothing acknowledged is lost
                 await self.client.flush(timeout=2)
-            except (NatsError, OSError, TimeoutError):
-                pass  # closing anyway; nothing that was acknowledged is lost
         await self.client.close()
 
     @property
@@ -224,7 +223,9 @@ class Tries:
         """Returns when it is time for another try; DependencyUnavailable when time is up."""
         left = self._give_up - time.monotonic()
         if left <= 0 or self._link.client.is_closed:
-            raise _unreachable(f"Failed to {self._what} after {self.count} tries: {error}") from error
+            raise _unreachable(
+                f"Failed to {self._what} after {self.count} tries: {error}"
+            ) from error
         self.count += 1
         if self._link.is_up:
             await asyncio.sleep(min(left, self._pause_seconds * random.uniform(0.5, 1.0)))

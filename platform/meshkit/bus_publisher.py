@@ -59,7 +59,7 @@ class Publisher:
         scope: str | None,
         headers: Mapping[str, str],
     ) -> int:
-        """The stream sequence; Conflict unless the last sequence over `scope` is `expected_last`."""
+        """The stream sequence; Conflict unless the last one over `scope` is `expected_last`."""
         self._count += 1
         message_id = f"{self._id_prefix}{self._count}"
         complete = {**headers, MESSAGE_ID: message_id, _EXPECTED_LAST: str(expected_last)}
@@ -100,9 +100,7 @@ class Publisher:
                 except NotAnswered as error:
                     await tries.again(error)
 
-    async def _find(
-        self, stream: str, scope: str, after: int, message_id: str
-    ) -> int | None:
+    async def _find(self, stream: str, scope: str, after: int, message_id: str) -> int | None:
         async for message in self._read(stream, scope, start_sequence=after + 1):
             if message.headers.get(MESSAGE_ID) == message_id:
                 return message.sequence

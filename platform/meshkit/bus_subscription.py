@@ -20,9 +20,7 @@ class Subscription:
     falls behind by more than the buffer gets QueueFull.
     """
 
-    def __init__(
-        self, link: Link, subject: str, *, max_waiting: int, raise_on_gap: bool
-    ) -> None:
+    def __init__(self, link: Link, subject: str, *, max_waiting: int, raise_on_gap: bool) -> None:
         self._link: Final = link
         self._subject: Final = subject
         self._max_waiting: Final = max_waiting

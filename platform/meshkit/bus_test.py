@@ -31,7 +31,7 @@ async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
 async def test_an_append_is_refused_after_somebody_elses(bus: Bus) -> None:
     """Of two appends that expect the same last sequence, one is stored and one is a Conflict."""
     assert await bus.append("task.a.1", b"one", expected_last=0) == 1
-    with pytest.raises(Conflict, match="^Somebody else wrote to task.a.1 after 0: "):
+    with pytest.raises(Conflict, match=r"^Somebody else wrote to task\.a\.1 after 0: "):
         await bus.append("task.a.1", b"two", expected_last=0)
     assert await bus.append("task.a.1", b"two", expected_last=1) == 2
 
@@ -76,7 +76,8 @@ async def test_the_last_message_over_a_filter(bus: Bus) -> None:
     assert one.headers == {"kind": "x", "Nats-Msg-Id": "1"}
     assert abs(one.time - datetime.now(UTC)) < timedelta(seconds=10)
     both = await bus.last("TASKS", "task.a.1.>")
-    assert both is not None and both.payload == b"two"
+    assert both is not None
+    assert both.payload == b"two"
     assert await bus.last("TASKS", "task.a.2.>") is None
 
 
@@ -135,9 +136,7 @@ async def test_a_full_stream_that_refuses_is_a_full_queue(bus: Bus) -> None:
 async def test_a_stream_can_be_ensured_again_with_other_limits(bus: Bus) -> None:
     """Ensuring a stream that is there updates it and keeps its messages."""
     await bus.publish("task.a.1", b"one", message_id="1")
-    await bus.ensure_stream(
-        StreamSpec("TASKS", ("task.>",), "Other.", max_age_seconds=3600)
-    )
+    await bus.ensure_stream(StreamSpec("TASKS", ("task.>",), "Other.", max_age_seconds=3600))
     info = await bus.stream_info("TASKS")
     assert info is not None
     assert info["config"]["max_age"] == 3600 * 10**9
@@ -147,8 +146,11 @@ async def test_a_stream_can_be_ensured_again_with_other_limits(bus: Bus) -> None
 
 async def test_a_subject_without_a_stream_is_unavailable_at_the_deadline(bus: Bus) -> None:
     """Publishing is tried until the caller's deadline, and then DependencyUnavailable."""
-    with deadline.limit(0.3), pytest.raises(
-        DependencyUnavailable, match=r"^Failed to publish to nowhere.1 after \d+ tries: "
+    with (
+        deadline.limit(0.3),
+        pytest.raises(
+            DependencyUnavailable, match=r"^Failed to publish to nowhere.1 after \d+ tries: "
+        ),
     ):
         await bus.publish("nowhere.1", b"", message_id="1")
 
@@ -188,7 +190,8 @@ async def test_blobs_are_kept_once_by_their_digest(bus: Bus) -> None:
     assert (one.size_bytes, one.media_type) == (512_000, "application/x")
     assert await bus.get_blob(one) == content
     info = await bus.stream_info("OBJ_blobs")
-    assert info is not None and info["state"]["messages"] == 4 + 1
+    assert info is not None
+    assert info["state"]["messages"] == 4 + 1
     empty = await bus.put_blob(b"", "text/plain")
     assert await bus.get_blob(empty) == b""
 

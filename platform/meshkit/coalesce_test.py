@@ -96,7 +96,7 @@ async def test_too_many_waiting_calls_are_refused() -> None:
     coalescer = Coalescer(peer.send, max_waiting=2)
     calls = [asyncio.ensure_future(coalescer.call(each)) for each in range(2)]
     await eventually(lambda: peer.batches)
-    with pytest.raises(QueueFull, match="^2 calls wait for an answer already"):
+    with pytest.raises(QueueFull, match=r"^2 calls wait for an answer already"):
         await coalescer.call(3)
     peer.gate.set()
     await asyncio.gather(*calls)
@@ -200,9 +200,7 @@ def test_every_call_gets_its_own_answer_once(
                 await asyncio.sleep(0)
                 yield number, item * 2
 
-        coalescer = Coalescer[int, int](
-            send, max_items=max_items, max_in_flight=max_in_flight
-        )
+        coalescer = Coalescer[int, int](send, max_items=max_items, max_in_flight=max_in_flight)
         tasks: list[asyncio.Task[int]] = []
         for number, turns in enumerate(calls):
             for _ in range(turns):

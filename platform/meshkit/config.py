@@ -89,7 +89,8 @@ def _check_known(cls: type[BaseModel], keys: _Path, variable: str) -> None:
         field = model.model_fields.get(key)
         if field is None:
             known = [
-                PREFIX + SEPARATOR.join((*keys[:depth], each)).upper() for each in model.model_fields
+                PREFIX + SEPARATOR.join((*keys[:depth], each)).upper()
+                for each in model.model_fields
             ]
             raise ConfigError(f"environment: {variable} is no setting{_nearest(variable, known)}")
         model = _model_in(field.annotation)
@@ -131,7 +132,9 @@ def _describe(
 ) -> str:
     first = error.errors(include_url=False)[0]
     keys = tuple(str(each) for each in first["loc"])
-    variable = next((origins[k] for k in (keys[:n] for n in range(len(keys), 0, -1)) if k in origins), None)
+    variable = next(
+        (origins[k] for k in (keys[:n] for n in range(len(keys), 0, -1)) if k in origins), None
+    )
     where = f"environment: {variable}" if variable else f"{path or 'settings'}: {'.'.join(keys)}"
     if first["type"] == "extra_forbidden":
         model: type[BaseModel] | None = cls

@@ -23,8 +23,8 @@ class Settings(MeshSettings):
     address: str
     drain_seconds: float = 10
     redis: RedisSettings = RedisSettings()
-    targets: dict[str, str] = {}
-    lanes: list[str] = []
+    targets: dict[str, str] = Field(default_factory=dict[str, str])
+    lanes: list[str] = Field(default_factory=list[str])
 
 
 def _file(tmp_path: Path, text: str) -> Path:

@@ -1,7 +1,7 @@
 """How long the caller still waits, passed on from call to call."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
@@ -28,7 +28,7 @@ def adopt(seconds: float | None) -> None:
 
 
 @contextmanager
-def limit(seconds: float) -> Iterator[None]:
+def limit(seconds: float) -> Generator[None]:
     """Inside the block at most that many seconds are left; never more than before."""
     now = time.monotonic()
     outer = _deadline.get()

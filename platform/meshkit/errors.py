@@ -44,7 +44,14 @@ from meshkit.error_reasons import (
     UnreadableDocument,
 )
 from meshkit.error_retry import is_retryable
-from meshkit.error_status import concealed, from_rpc_error, from_status, has_status, reasons, to_status
+from meshkit.error_status import (
+    concealed,
+    from_rpc_error,
+    from_status,
+    has_status,
+    reasons,
+    to_status,
+)
 from meshkit.mesh_error import MeshError, QuotaViolation, Violation
 
 __all__ = [

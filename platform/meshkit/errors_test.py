@@ -43,7 +43,7 @@ def test_classes_and_reasons_match_one_to_one() -> None:
     """Every ErrorReason has exactly one class, and every class a reason of the contract."""
     contract = [
         name.removeprefix("ERROR_REASON_")
-        for name in reasons_pb2.ErrorReason.keys()
+        for name in map(str, reasons_pb2.ErrorReason.keys())
         if name != "ERROR_REASON_UNSPECIFIED"
     ]
     assert sorted(each.reason for each in _CLASSES) == sorted(contract)

@@ -1,7 +1,7 @@
 """On whose behalf a call is made, and by whom."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ def adopt(identity: Identity) -> None:
 
 
 @contextmanager
-def use(identity: Identity) -> Iterator[Identity]:
+def use(identity: Identity) -> Generator[Identity]:
     """Acts under this identity inside the block."""
     token = _current.set(identity)
     try:
@@ -65,9 +65,7 @@ def make(tenant: str, caller: str) -> Identity:
             TENANT_KEY, "must be 1 to 63 lower-case letters, digits or hyphens, no hyphen first"
         )
     if not _CALLER_PATTERN.fullmatch(caller):
-        raise InvalidField(
-            CALLER_KEY, "must be 1 to 128 letters, digits or any of . _ : @ / + -"
-        )
+        raise InvalidField(CALLER_KEY, "must be 1 to 128 letters, digits or any of . _ : @ / + -")
     return Identity(tenant, caller)
 
 
@@ -106,7 +104,9 @@ def require_tenant(name: str) -> None:
     """Forbidden unless the resource `name` belongs to the current identity's tenant."""
     identity = current()
     if not name.startswith(f"tenants/{identity.tenant}/") and name != f"tenants/{identity.tenant}":
-        raise Forbidden(f"{identity.caller} acts for tenant {identity.tenant}, which does not own {name!r}.")
+        raise Forbidden(
+            f"{identity.caller} acts for tenant {identity.tenant}, which does not own {name!r}."
+        )
 
 
 def _completed(tenant: str, caller: str, default_tenant: str | None) -> Identity:

@@ -2,8 +2,10 @@
 
 import io
 import json
+from pathlib import Path
 
 from meshkit import log, trace
+from meshtest.eventually import eventually
 
 
 def test_a_line_is_json_with_the_trace_it_belongs_to() -> None:
@@ -49,3 +51,27 @@ def test_lines_below_the_level_are_left_out() -> None:
     stream = io.StringIO()
     log.get("tool", level="warning", stream=stream).info("x")
     assert stream.getvalue() == ""
+
+
+async def test_lines_to_a_file_gather_until_one_must_not_be_lost(tmp_path: Path) -> None:
+    """Harmless lines wait for company for a moment; a warning takes them along at once."""
+    path = tmp_path / "log"
+    with path.open("w") as stream:
+        logger = log.get("tool", stream=stream)
+        logger.info("first")
+        assert path.read_text() == ""
+        logger.warning("second")
+        assert [json.loads(each)["event"] for each in path.read_text().splitlines()] == [
+            "first",
+            "second",
+        ]
+        logger.info("third")
+        await eventually(lambda: "third" in path.read_text())
+
+
+def test_outside_of_a_loop_lines_are_written_at_once(tmp_path: Path) -> None:
+    """Where nothing would write them later, lines do not wait."""
+    path = tmp_path / "log"
+    with path.open("w") as stream:
+        log.get("tool", stream=stream).info("x")
+        assert '"event":"x"' in path.read_text()

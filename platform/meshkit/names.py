@@ -11,7 +11,10 @@ from typing import Final
 from meshkit.error_reasons import InvalidField
 
 _VARIABLE: Final = re.compile(r"\{(\w+)\}")
-_SHORT: Final = (r"[a-z0-9][a-z0-9-]{0,62}", "1 to 63 lower-case letters, digits or hyphens, no hyphen first")
+_SHORT: Final = (
+    r"[a-z0-9][a-z0-9-]{0,62}",
+    "1 to 63 lower-case letters, digits or hyphens, no hyphen first",
+)
 _LONG: Final = (
     r"[A-Za-z0-9][A-Za-z0-9_~:-]{0,127}",
     "1 to 128 letters, digits or any of _ ~ : -, a letter or digit first",
@@ -52,7 +55,9 @@ class Pattern:
         match = self._regex.fullmatch(name)
         if match is None:
             shapes = "; ".join(f"{{{each}}} is {_shape(each)[1]}" for each in self.variables)
-            raise InvalidField(field, f"must look like {self.template!r} ({shapes}), not {_cut(name)!r}")
+            raise InvalidField(
+                field, f"must look like {self.template!r} ({shapes}), not {_cut(name)!r}"
+            )
         return match.groups()
 
     def matches(self, name: str) -> bool:

@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 import uvloop
 
@@ -85,7 +85,7 @@ async def _live(main: Callable[[Program], Awaitable[None]]) -> int:
             for each in signals:
                 loop.add_signal_handler(each, on_signal)
     except BaseExceptionGroup as group:
-        _tell(_first(group))
+        _tell(_first(cast(BaseExceptionGroup[BaseException], group)))
         return 1
     except Exception as error:
         _tell(error)
@@ -94,10 +94,8 @@ async def _live(main: Callable[[Program], Awaitable[None]]) -> int:
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def _tell(error: BaseException) -> None:

@@ -5,8 +5,9 @@ import signal
 import sys
 import textwrap
 from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
@@ -41,7 +42,7 @@ async def wait(name):
 
 
 @asynccontextmanager
-async def _child(code: str) -> AsyncIterator[Process]:
+async def _child(code: str) -> AsyncGenerator[Process]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _PRELUDE + textwrap.dedent(code)),
         stdout=PIPE,
@@ -168,10 +169,8 @@ async def test_a_call_in_flight_finishes_after_sigterm() -> None:
         assert await _line(process) == "open store"
         address = f"127.0.0.1:{await _line(process)}"
         async with Channels({"echo": address}, caller="service:test") as channels:
-            health: object = health_pb2_grpc.HealthStub(channels.get("echo"))
-            watch = health.Watch(  # type: ignore[attr-defined]
-                health_pb2.HealthCheckRequest(service=echo.SERVICE), timeout=20
-            )
+            health: Any = cast(Any, health_pb2_grpc).HealthStub(channels.get("echo"))
+            watch = health.Watch(health_pb2.HealthCheckRequest(service=echo.SERVICE), timeout=20)
             assert (await anext(watch)).status == health_pb2.HealthCheckResponse.SERVING
             stub = echo.EchoStub(channels.get("echo"))
             call = asyncio.ensure_future(stub.Say(StringValue(value="x"), timeout=10))

@@ -25,7 +25,7 @@ def connect(url: str) -> Redis:
     A broken connection is tried again twice; what took too long is not, since
     it may have been done.
     """
-    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
+    pool: BlockingConnectionPool = cast(Any, BlockingConnectionPool).from_url(
         url,
         max_connections=_MAX_CONNECTIONS,
         timeout=_ANSWER_SECONDS,

@@ -43,7 +43,7 @@ async def test_a_script_survives_a_restart_of_the_server(
 async def test_a_missing_server_is_unavailable(redis: Redis, redis_server: RedisServer) -> None:
     """Scripts and the health check say that Redis cannot be reached."""
     redis_server.kill()
-    with pytest.raises(DependencyUnavailable, match="^Failed to reach Redis: ") as caught:
+    with pytest.raises(DependencyUnavailable, match=r"^Failed to reach Redis: ") as caught:
         await redis_store.Script(redis, _ADD).run(["sum"], [2])
     assert caught.value.metadata == {"dependency": "redis"}
     with pytest.raises(DependencyUnavailable):

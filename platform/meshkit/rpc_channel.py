@@ -67,9 +67,7 @@ class RpcChannel(grpc.aio.Channel):
         """A function that sends what an async iterator gives, and returns the answers."""
         call: Any = self._raw.stream_stream(method, *arguments, **options)
 
-        def ask(
-            requests: AsyncIterator[Any], *, timeout: float | None = None
-        ) -> "Answers[Any]":
+        def ask(requests: AsyncIterator[Any], *, timeout: float | None = None) -> "Answers[Any]":
             seconds = self._timeout(method, timeout)
             return Answers(
                 call(requests, timeout=seconds, metadata=self._metadata()),

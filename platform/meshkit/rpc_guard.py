@@ -12,11 +12,15 @@ from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, Final, NoReturn, cast
 
 import grpc
+from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from meshkit import deadline, errors, identity, trace
 from meshkit.constants import CALLER_KEY, TENANT_KEY, TRACEPARENT_KEY
 from meshkit.log import Log
+
+# grpc-status has no types.
+_to_grpc: Final = cast(Callable[[status_pb2.Status], grpc.Status], cast(Any, rpc_status).to_status)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _Answer = Callable[[Any, Context], Awaitable[Any]]
@@ -31,16 +35,14 @@ class RpcGuard:
         self._log: Final = log
         self._default_tenant: Final = default_tenant
 
-    def wrap(
-        self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]
-    ) -> dict[str, grpc.RpcMethodHandler]:
+    def wrap(self, service: str, handlers: Mapping[str, Any]) -> dict[str, Any]:
         """The same handlers, guarded. TypeError for one that is not written with `async def`."""
         return {
-            method: self._wrap_one(f"/{service}/{method}", cast(Any, handler))
+            method: self._wrap_one(f"/{service}/{method}", handler)
             for method, handler in handlers.items()
         }
 
-    def _wrap_one(self, method: str, handler: Any) -> grpc.RpcMethodHandler:
+    def _wrap_one(self, method: str, handler: Any) -> Any:
         behaviour = (
             handler.unary_unary
             or handler.unary_stream
@@ -156,8 +158,7 @@ class _Rpc:
         shown = conceal(error, self._log, method=self._method)
         self._code = shown.code.name
         self._reason = shown.reason
-        status = cast(Any, rpc_status.to_status(errors.to_status(shown)))
-        await self._context.abort_with_status(status)
+        await self._context.abort_with_status(_to_grpc(errors.to_status(shown)))
 
     def write_line(self) -> None:
         """The one line that the log has about this call."""

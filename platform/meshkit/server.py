@@ -46,7 +46,7 @@ class MeshServer:
         drain_seconds: float = 10.0,
         max_message_bytes: int = constants.MAX_MESSAGE_BYTES,
     ) -> None:
-        """`address` may end in `:0` for a free port. Calls in flight get `drain_seconds` at the end."""
+        """`address` may end in `:0` for a free port; at the end calls get `drain_seconds`."""
         self._name: Final = name
         self._address: Final = address
         self._registrations: Final = registrations
@@ -70,7 +70,7 @@ class MeshServer:
         await self._started.wait()
 
     async def serve(self) -> None:
-        """Serves until cancelled; then shows NOT_SERVING, lets calls in flight finish, and stops."""
+        """Serves until cancelled; then shows NOT_SERVING, lets calls finish, and stops."""
         server = grpc.aio.server(options=self._options)
         guarded: Any = _Guarded(server, self._guard)
         for each in self._registrations:
@@ -80,7 +80,7 @@ class MeshServer:
         reflection.enable_server_reflection(
             [*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], cast(Any, server)
         )
-        channelz.add_channelz_servicer(cast(Any, server))
+        cast(Any, channelz).add_channelz_servicer(server)
         try:
             self._port = server.add_insecure_port(self._address)
         except RuntimeError as error:
@@ -110,9 +110,7 @@ class _Guarded:
     def add_generic_rpc_handlers(self, handlers: Sequence[object]) -> None:
         """Generated code adds every method twice; the registered form is enough."""
 
-    def add_registered_method_handlers(
-        self, service: str, handlers: Mapping[str, grpc.RpcMethodHandler]
-    ) -> None:
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Adds the handlers, guarded."""
         self._server.add_registered_method_handlers(service, self._guard.wrap(service, handlers))
 

@@ -13,8 +13,10 @@ from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from meshkit import deadline, errors, identity, log, trace
+from meshkit import constants, deadline, errors, identity, log, trace
+from meshkit.client import Channels
 from meshkit.identity import Identity
+from meshkit.server import MeshServer
 from meshtest import echo
 from meshtest.eventually import eventually
 from meshtest.serving import serving
@@ -82,29 +84,27 @@ async def test_an_error_arrives_as_the_same_class_with_its_details() -> None:
 
 async def test_an_error_amid_a_stream_arrives_after_the_answers() -> None:
     """A stream gives what was answered, and then raises what the handler raised."""
-    answers: list[str] = []
     async with serving([echo.registration(_Failing(_EXHAUSTED))]) as channels:
+        answers = echo.EchoStub(channels.get("echo")).Repeat(_text("a"), timeout=5)
+        assert (await anext(answers)).value == "a"
         with pytest.raises(errors.BudgetExhausted):
-            async for each in echo.EchoStub(channels.get("echo")).Repeat(_text("a"), timeout=5):
-                answers.append(each.value)
-    assert answers == ["a"]
+            await anext(answers)
 
 
 async def test_an_exception_becomes_internal_with_an_id_that_the_log_has() -> None:
     """What is no MeshError says nothing to the caller and everything to the log."""
     stream = io.StringIO()
     failing = _Failing(ValueError("secret detail"))
-    async with serving(
-        [echo.registration(failing)], to=log.get("test", stream=stream)
-    ) as channels:
+    async with serving([echo.registration(failing)], to=log.get("test", stream=stream)) as channels:
         with pytest.raises(errors.Internal) as caught:
             await echo.EchoStub(channels.get("echo")).Say(_text("a"), timeout=5)
     error_id = caught.value.metadata["error_id"]
     assert caught.value.message == (
         f"Agentmesh failed inside. The logs have the cause under error id {error_id}."
     )
-    fault = next(line for line in map(json.loads, stream.getvalue().splitlines())
-                 if line["event"] == "fault")
+    fault = next(
+        line for line in map(json.loads, stream.getvalue().splitlines()) if line["event"] == "fault"
+    )
     assert fault["error_id"] == error_id
     assert "ValueError: secret detail" in fault["exception"]
 
@@ -118,8 +118,9 @@ async def test_every_call_leaves_one_line_in_the_log() -> None:
     ) as channels:
         with identity.use(Identity("ada", "x")), pytest.raises(errors.TaskNotFound):
             await echo.EchoStub(channels.get("echo")).Say(_text("payload"), timeout=5)
-    lines = [each for each in map(json.loads, stream.getvalue().splitlines())
-             if each["event"] == "rpc"]
+    lines = [
+        each for each in map(json.loads, stream.getvalue().splitlines()) if each["event"] == "rpc"
+    ]
     assert len(lines) == 1
     line = lines[0]
     assert line["duration_ms"] > 0
@@ -154,7 +155,8 @@ async def test_identity_deadline_and_trace_travel_with_the_call() -> None:
         with identity.use(Identity("ada", "user:1")), trace.use(span), deadline.limit(2):
             await echo.EchoStub(channels.get("echo")).Say(_text("a"), timeout=60)
     assert witness.identity == Identity("ada", "service:tool")
-    assert witness.remaining is not None and 1 < witness.remaining < 2
+    assert witness.remaining is not None
+    assert 1 < witness.remaining < 2
     assert witness.span is not None
     assert witness.span.trace_id == span.trace_id
     assert witness.span.span_id != span.span_id
@@ -224,11 +226,12 @@ async def test_a_cancelled_stream_cancels_the_handler() -> None:
 
 async def test_nobody_there_is_unavailable_with_the_name() -> None:
     """A server that cannot be reached is named."""
-    from meshkit.client import Channels
-
     async with Channels({"memory": "127.0.0.1:1"}, caller="service:x") as channels:
-        with pytest.raises(errors.DependencyUnavailable, match="^Failed to reach memory: ") as caught:
-            await echo.EchoStub(channels.get("memory")).Say(_text("a"), timeout=5)
+        stub = echo.EchoStub(channels.get("memory"))
+        with pytest.raises(
+            errors.DependencyUnavailable, match=r"^Failed to reach memory: "
+        ) as caught:
+            await stub.Say(_text("a"), timeout=5)
     assert caught.value.metadata == {"dependency": "memory"}
 
 
@@ -260,7 +263,10 @@ async def test_what_a_servicer_leaves_out_is_unimplemented() -> None:
 
 async def test_a_handler_that_would_block_the_loop_is_refused_at_the_start() -> None:
     """A handler that is a plain function is a mistake, told before the server starts."""
-    blocking = type("Blocking", (echo.EchoServicer,), {"Say": lambda *_: None})
+
+    def say(self: object, request: StringValue, context: Any) -> None: ...
+
+    blocking = type("Blocking", (echo.EchoServicer,), {"Say": say})
     with pytest.raises(TypeError, match="Say must be a coroutine function"):
         async with serving([echo.registration(blocking())]):
             pass
@@ -300,9 +306,7 @@ async def test_health_follows_the_dependencies() -> None:
         dependency.works = True
 
         async def up() -> bool:
-            return (
-                await _health(channel, echo.SERVICE) == health_pb2.HealthCheckResponse.SERVING
-            )
+            return await _health(channel, echo.SERVICE) == health_pb2.HealthCheckResponse.SERVING
 
         await eventually(up)
 
@@ -310,7 +314,8 @@ async def test_health_follows_the_dependencies() -> None:
 async def test_reflection_and_channelz_answer() -> None:
     """grpcurl and channelz tools work with nothing at hand."""
     async with serving([echo.registration(echo.EchoServicer())]) as channels:
-        reflection_stub: Any = reflection_pb2_grpc.ServerReflectionStub(channels.get("echo"))
+        channel: Any = channels.get("echo")
+        reflection_stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
 
         async def ask() -> AsyncIterator[Any]:
             yield reflection_pb2.ServerReflectionRequest(list_services="")
@@ -318,7 +323,7 @@ async def test_reflection_and_channelz_answer() -> None:
         answer = await anext(reflection_stub.ServerReflectionInfo(ask(), timeout=5))
         names = {each.name for each in answer.list_services_response.service}
         assert {echo.SERVICE, "grpc.health.v1.Health"} <= names
-        channelz_stub: Any = channelz_pb2_grpc.ChannelzStub(channels.get("echo"))
+        channelz_stub: Any = channelz_pb2_grpc.ChannelzStub(channel)
         servers = await channelz_stub.GetServers(
             channelz_pb2.GetServersRequest(start_server_id=0), timeout=5
         )
@@ -327,8 +332,6 @@ async def test_reflection_and_channelz_answer() -> None:
 
 async def test_two_servers_cannot_share_a_port() -> None:
     """A second server on the same port fails with a clear line."""
-    from meshkit.server import MeshServer
-
     quiet = log.get("test", stream=io.StringIO())
 
     def make(address: str) -> MeshServer:
@@ -339,7 +342,7 @@ async def test_two_servers_cannot_share_a_port() -> None:
     first = make("127.0.0.1:0")
     task = asyncio.create_task(first.serve())
     await first.started()
-    with pytest.raises(errors.DependencyUnavailable, match="^Failed to listen on 127.0.0.1:"):
+    with pytest.raises(errors.DependencyUnavailable, match=r"^Failed to listen on 127\.0\.0\.1:"):
         await make(f"127.0.0.1:{first.port}").serve()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -348,6 +351,4 @@ async def test_two_servers_cannot_share_a_port() -> None:
 
 def test_clients_ping_less_often_than_servers_allow() -> None:
     """A client that pings more often than the server's minimum would be cut off."""
-    from meshkit import constants
-
     assert constants.CLIENT_KEEPALIVE_SECONDS > constants.SERVER_MINIMUM_PING_SECONDS

@@ -93,9 +93,7 @@ async def test_a_service_runs_from_its_settings_until_sigterm(
 
 async def test_a_wrong_setting_ends_the_service_in_one_line(tmp_path: Path) -> None:
     """A misspelt variable is named with its nearest neighbour, and the exit code is 1."""
-    process = await _start(
-        {"AGENTMESH_DATA_DIR": str(tmp_path), "AGENTMESH_ECHO__SUFIX": "?"}
-    )
+    process = await _start({"AGENTMESH_DATA_DIR": str(tmp_path), "AGENTMESH_ECHO__SUFIX": "?"})
     _, err = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 1
     assert err.decode() == (

@@ -5,7 +5,7 @@ A traceparent is `00-<trace id, 32 hex>-<span id, 16 hex>-<flags, 2 hex>`.
 
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def adopt(span: Span) -> None:
 
 
 @contextmanager
-def use(span: Span) -> Iterator[Span]:
+def use(span: Span) -> Generator[Span]:
     """Makes `span` the current one inside the block."""
     token = _current.set(span)
     try:

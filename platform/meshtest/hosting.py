@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -37,7 +37,7 @@ async def hosting(
     beside: Sequence[Registration] = (),
     clock: Clock | None = None,
     ids: Ids | None = None,
-) -> AsyncIterator[Channels]:
+) -> AsyncGenerator[Channels]:
     """Builds and serves services, and runs their background jobs.
 
     Args:

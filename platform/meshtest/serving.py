@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from meshkit import log
@@ -29,7 +29,7 @@ async def serving(
     default_tenant: str | None = "default",
     caller: str = "service:test",
     to: Log | None = None,
-) -> AsyncIterator[Channels]:
+) -> AsyncGenerator[Channels]:
     """Serves the registrations, and gives channels that lead there under every name.
 
     Log lines go to `to`, or nowhere.
