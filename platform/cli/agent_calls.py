@@ -34,14 +34,18 @@ def list_agents(invocation: Invocation) -> None:
     if invocation.terminal.as_json:
         invocation.terminal.document({"agents": [to_plain(each) for each in agents]})
     else:
-        invocation.terminal.table(("AGENT", "PATTERN", "TOOLS", "LANE", "DESCRIPTION"), _rows(agents))
+        invocation.terminal.table(
+            ("AGENT", "PATTERN", "TOOLS", "LANE", "DESCRIPTION"), _rows(agents)
+        )
 
 
 def get(invocation: Invocation, name: str) -> None:
     """Prints one agent."""
 
     async def run(gateway: Gateway) -> Agent:
-        return (await gateway.agents.GetAgent(GetAgentRequest(name=name), timeout=CALL_SECONDS)).agent
+        return (
+            await gateway.agents.GetAgent(GetAgentRequest(name=name), timeout=CALL_SECONDS)
+        ).agent
 
     _show(invocation, call(address_of(invocation), invocation.tenant, run))
 

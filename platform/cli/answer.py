@@ -17,7 +17,8 @@ from cli.wording import dollars, seconds, shorten
 
 OFFLINE: Final = "offline"
 OFFLINE_NOTICE: Final = (
-    "The offline model is no language model: it plans by rules and quotes what tools and documents say."
+    "The offline model is no language model:"
+    " it plans by rules and quotes what tools and documents say."
 )
 _INDENT: Final = " " * 6
 # Characters of a snippet where there is no terminal to fit.
@@ -146,7 +147,9 @@ def failure(task: Task) -> Report:
             retry_after_seconds=report.retry_after_seconds,
             metadata=report.metadata,
         )
-    return Report(f"The task ended in {state_name(task.state)}.", f"See `agentmesh task events {task.name}`.")
+    return Report(
+        f"The task ended in {state_name(task.state)}.", f"See `agentmesh task events {task.name}`."
+    )
 
 
 def _tool_calls(events: Sequence[TaskEvent]) -> Counter[str]:

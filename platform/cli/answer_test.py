@@ -39,7 +39,11 @@ def _task() -> Task:
     task.output.text = "17.5% of 2,480 is 434. See **rate limits** [1]."
     task.citations.append(
         Citation(
-            uri="docs/runbooks/rate-limits.md", title="Rate limits", start_line=3, end_line=9, snippet="Our\nlimits."
+            uri="docs/runbooks/rate-limits.md",
+            title="Rate limits",
+            start_line=3,
+            end_line=9,
+            snippet="Our\nlimits.",
         )
     )
     task.notes.append(TaskNote(code="TOOL_SKIPPED", text="The clock could not be used."))
@@ -52,7 +56,9 @@ def test_the_printed_answer() -> None:
     """The answer comes with its sources, tools, notes and figures."""
     out = io.StringIO()
     answer.show(Terminal(as_json=False, out=out), _task(), _events(), _TIMING)
-    assert out.getvalue() == """
+    assert (
+        out.getvalue()
+        == """
 17.5% of 2,480 is 434. See **rate limits** [1].
 
 Sources
@@ -68,6 +74,7 @@ Notes
 The offline model is no language model: it plans by rules and quotes what tools and documents say.
 1,412 tokens in, 33 out · $0.00 · 12 ms from submitted to done, 20 ms here, 2.2 s in all · offline
 """
+    )
 
 
 def test_the_answer_as_json() -> None:

@@ -53,7 +53,10 @@ def _common_options() -> list[click.Parameter]:
         option("--gateway", metavar="HOST:PORT", help="Address of a gateway that runs elsewhere."),
         option("--tenant", metavar="TENANT", help="Tenant to act for (default: default)."),
         option(
-            "--json", "json", is_flag=True, default=None,
+            "--json",
+            "json",
+            is_flag=True,
+            default=None,
             help="Answer in JSON: one document, or one object a line for streams.",
         ),
     ]
@@ -63,7 +66,9 @@ def _is_common(parameter: click.Parameter) -> bool:
     return parameter.callback is _keep
 
 
-def _write_options(command: click.Command, context: click.Context, formatter: click.HelpFormatter) -> None:
+def _write_options(
+    command: click.Command, context: click.Context, formatter: click.HelpFormatter
+) -> None:
     for title, common in (("Options", False), ("Common options", True)):
         records = [
             record
@@ -91,7 +96,9 @@ def _write_examples(examples: Sequence[Example], formatter: click.HelpFormatter)
 class MeshCommand(click.Command):
     """A command that takes the common options and shows examples."""
 
-    def __init__(self, *arguments: Any, examples: Sequence[Example] = (), **attributes: Any) -> None:
+    def __init__(
+        self, *arguments: Any, examples: Sequence[Example] = (), **attributes: Any
+    ) -> None:
         super().__init__(*arguments, **attributes)
         self.params.extend(_common_options())
         self.examples: Final = tuple(examples)
@@ -156,7 +163,9 @@ class MeshGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Does not load what is not called."""
         records = [(name, summary) for name, (_, summary) in self.lazy.items()]
-        records += [(name, each.get_short_help_str(limit=80)) for name, each in self.commands.items()]
+        records += [
+            (name, each.get_short_help_str(limit=80)) for name, each in self.commands.items()
+        ]
         with formatter.section("Commands"):
             formatter.write_dl(records)
 

@@ -30,9 +30,17 @@ def documents(tmp_path: Path) -> Path:
 _REFUSED = [
     (["ask", ""], 1, "error: The text is empty. Say what to do, as in"),
     (["ask", " \n\t"], 1, "error: The text is empty."),
-    (["ask", _KIBIBYTE * 1025], 1, "error: The text has 1,049,600 bytes, and a task may have 1,048,576 at most."),
+    (
+        ["ask", _KIBIBYTE * 1025],
+        1,
+        "error: The text has 1,049,600 bytes, and a task may have 1,048,576 at most.",
+    ),
     (["task", "submit", ""], 1, "error: The text is empty."),
-    (["ask", "hi", "--docs", "{}/gone"], 1, "error: {}/gone: no such file or folder. Check the path."),
+    (
+        ["ask", "hi", "--docs", "{}/gone"],
+        1,
+        "error: {}/gone: no such file or folder. Check the path.",
+    ),
     (
         ["ask", "hi", "--docs", "{}/latin1.md"],
         1,
@@ -41,28 +49,80 @@ _REFUSED = [
     (
         ["docs", "add", "{}/x.docx"],
         1,
-        "error: {}/x.docx: files ending in .docx cannot be read as documents. Documents end in .md,",
+        "error: {}/x.docx: files ending in .docx cannot be read as documents. Documents",
     ),
     (["docs", "search", " "], 1, "error: The query is empty."),
-    (["task", "list"], 1, "error: No mesh runs with data directory {}/data. Start one with `agentmesh up`,"),
-    (["status"], 1, "error: No mesh runs with data directory {}/data. Start one with `agentmesh up`."),
+    (
+        ["task", "list"],
+        1,
+        "error: No mesh runs with data directory {}/data. Start one with `agentmesh up`,",
+    ),
+    (
+        ["status"],
+        1,
+        "error: No mesh runs with data directory {}/data. Start one with `agentmesh up`.",
+    ),
     (["logs"], 1, "error: There are no logs in {}/data."),
     (["task", "list", "--port", "1"], 1, "error: No mesh answers at 127.0.0.1:1. Start one with"),
     (["spend", "--gateway", "127.0.0.1:1"], 1, "error: No mesh answers at 127.0.0.1:1."),
-    (["spend", "--gateway", "here"], 2, "error: --gateway must be HOST:PORT, such as 127.0.0.1:8080, not 'here'."),
-    (["spend", "--gateway", "a:1", "--port", "1"], 2, "error: --gateway and --port both name the gateway: give one."),
-    (["spend", "--port", "70000"], 2, "error: Invalid value for '--port': 70000 is not in the range 0<=x<=65535."),
-    (["spend", "--port", "1", "--tenant", "A B"], 1, "error: x-agentmesh-tenant: must be 1 to 63 lower-case letters"),
-    (["up", "--tier", "moon"], 2, "error: Invalid value for '--tier': 'moon' is not one of 'prototype', 'staging'."),
-    (["up", "--config", "{}/gone.yaml"], 1, "error: {}/gone.yaml: no such file. Check the path given with --config."),
-    (["task", "submit", "x", "--label", "team"], 2, "error: --label must be KEY=VALUE, such as team=ops, not 'team'."),
-    (["task", "submit", "x", "--time-limit", "soon"], 2, "error: Invalid value for '--time-limit': 'soon' is no duration over zero"),
+    (
+        ["spend", "--gateway", "here"],
+        2,
+        "error: --gateway must be HOST:PORT, such as 127.0.0.1:8080, not 'here'.",
+    ),
+    (
+        ["spend", "--gateway", "a:1", "--port", "1"],
+        2,
+        "error: --gateway and --port both name the gateway: give one.",
+    ),
+    (
+        ["spend", "--port", "70000"],
+        2,
+        "error: Invalid value for '--port': 70000 is not in the range 0<=x<=65535.",
+    ),
+    (
+        ["spend", "--port", "1", "--tenant", "A B"],
+        1,
+        "error: x-agentmesh-tenant: must be 1 to 63 lower-case letters",
+    ),
+    (
+        ["up", "--tier", "moon"],
+        2,
+        "error: Invalid value for '--tier': 'moon' is not one of 'prototype', 'staging'.",
+    ),
+    (
+        ["up", "--config", "{}/gone.yaml"],
+        1,
+        "error: {}/gone.yaml: no such file. Check the path given with --config.",
+    ),
+    (
+        ["task", "submit", "x", "--label", "team"],
+        2,
+        "error: --label must be KEY=VALUE, such as team=ops, not 'team'.",
+    ),
+    (
+        ["task", "submit", "x", "--time-limit", "soon"],
+        2,
+        "error: Invalid value for '--time-limit': 'soon' is no duration over zero",
+    ),
     (["task", "get", ""], 1, "error: The name of the task is empty."),
     (["tool", "call", "calculator", "{"], 2, "error: The arguments are not JSON:"),
-    (["tool", "call", "calculator", "[1]"], 2, "error: The arguments must be a JSON object, not '[1]'."),
-    (["agent", "create", "clerk"], 2, "error: An agent needs --instructions or --instructions-file, one of them."),
+    (
+        ["tool", "call", "calculator", "[1]"],
+        2,
+        "error: The arguments must be a JSON object, not '[1]'.",
+    ),
+    (
+        ["agent", "create", "clerk"],
+        2,
+        "error: An agent needs --instructions or --instructions-file, one of them.",
+    ),
     (["frobnicate"], 2, "error: There is no command 'frobnicate'; there are ask, up, down,"),
-    (["task", "frobnicate"], 2, "error: There is no command 'frobnicate'; there are submit, get, list, watch, events, cancel."),
+    (
+        ["task", "frobnicate"],
+        2,
+        "error: There is no command 'frobnicate'; there are submit, get, list, watch, events,",
+    ),
     (["ask"], 2, "error: Missing argument 'TEXT'. See `agentmesh ask --help`."),
     (["ask", "hi", "--frob"], 2, "error: No such option"),
 ]
@@ -72,7 +132,7 @@ _REFUSED = [
 def test_bad_input_is_one_clear_line(
     documents: Path, arguments: list[str], code: int, line: str
 ) -> None:
-    """What is wrong is said in one line on stderr, with nothing on stdout and nothing left behind."""
+    """What is wrong is one line on stderr; nothing is on stdout, and nothing is left behind."""
     given = [each.replace("{}", str(documents)) for each in arguments]
     result = _run(*given, "--data-dir", str(documents / "data"))
     assert result.stderr.startswith(line.replace("{}", str(documents)))
@@ -100,7 +160,10 @@ def test_every_error_is_json_when_asked(documents: Path) -> None:
     ("content", "line"),
     [
         (b"", "error: The text is empty."),
-        (b"x" * (10 << 20), "error: The text on stdin has over 1,048,576 bytes, the most for a task."),
+        (
+            b"x" * (10 << 20),
+            "error: The text on stdin has over 1,048,576 bytes, the most for a task.",
+        ),
         (b"ab\xff", "error: The text on stdin is not UTF-8: invalid byte 0xff at offset 2."),
     ],
 )
@@ -115,7 +178,9 @@ def test_common_options_may_stand_anywhere(tmp_path: Path) -> None:
     """An option of all commands counts before and after the command's name; the later one wins."""
     before = _run("--data-dir", str(tmp_path / "a"), "status")
     assert f"{tmp_path}/a" in before.stderr
-    both = _run("--data-dir", str(tmp_path / "a"), "task", "list", "--data-dir", str(tmp_path / "b"))
+    both = _run(
+        "--data-dir", str(tmp_path / "a"), "task", "list", "--data-dir", str(tmp_path / "b")
+    )
     assert f"{tmp_path}/b" in both.stderr
 
 
@@ -129,7 +194,10 @@ def test_status_says_in_json_that_nothing_runs(tmp_path: Path) -> None:
 def test_down_without_a_mesh_is_no_error(tmp_path: Path) -> None:
     """Stopping what does not run changes nothing."""
     result = _run("down", "--data-dir", str(tmp_path))
-    assert (result.exit_code, result.stdout) == (0, f"No mesh runs with data directory {tmp_path}.\n")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"No mesh runs with data directory {tmp_path}.\n",
+    )
 
 
 def test_logs_shows_the_last_lines(tmp_path: Path) -> None:
@@ -137,7 +205,9 @@ def test_logs_shows_the_last_lines(tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
     (folder / "nats.log").write_text("one\ntwo\nthree\n")
-    assert _run("logs", "nats", "--lines", "2", "--data-dir", str(tmp_path)).stdout == "two\nthree\n"
+    assert (
+        _run("logs", "nats", "--lines", "2", "--data-dir", str(tmp_path)).stdout == "two\nthree\n"
+    )
     shown = _run("logs", "--lines", "1", "--json", "--data-dir", str(tmp_path)).stdout
     assert json.loads(shown) == {"process": "nats", "line": "three"}
     unknown = _run("logs", "x", "--data-dir", str(tmp_path))
@@ -175,6 +245,11 @@ def test_help_needs_no_heavy_library() -> None:
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     assert done.stdout == "[]\n"

@@ -52,9 +52,7 @@ def add(invocation: Invocation, documents: Sequence[DocumentFile]) -> bool:
 
 def search(invocation: Invocation, query: str, limit: int, min_score: float) -> None:
     """Prints the passages that fit best."""
-    request = SearchRequest(
-        parent=invocation.parent, query=query, limit=limit, min_score=min_score
-    )
+    request = SearchRequest(parent=invocation.parent, query=query, limit=limit, min_score=min_score)
 
     async def run(gateway: Gateway) -> SearchResponse:
         return await gateway.memory.Search(request, timeout=CALL_SECONDS)
@@ -68,7 +66,10 @@ def search(invocation: Invocation, query: str, limit: int, min_score: float) -> 
         terminal.say("Nothing fits. Add documents with `agentmesh docs add PATH`.")
     for number, passage in enumerate(answer.passages, start=1):
         headings = f"  {' › '.join(passage.headings)}" if passage.headings else ""
-        terminal.say(f"[{number}] {place(passage.citation)}  {passage.citation.score:.3f}{headings}", style="bold")
+        terminal.say(
+            f"[{number}] {place(passage.citation)}  {passage.citation.score:.3f}{headings}",
+            style="bold",
+        )
         terminal.say(f"    {shorten(passage.citation.snippet or passage.text, _SNIPPET)}")
 
 
@@ -91,7 +92,11 @@ def remove(invocation: Invocation, given: Sequence[str], *, base: Path) -> None:
         invocation.terminal.document({"deleted_count": deleted, "names": names})
         return
     others = len(names) - deleted
-    unknown = f"; {plural(others, 'other')} {'was' if others == 1 else 'were'} not stored" if others else ""
+    unknown = (
+        f"; {plural(others, 'other')} {'was' if others == 1 else 'were'} not stored"
+        if others
+        else ""
+    )
     invocation.terminal.say(f"{plural(deleted, 'document')} removed{unknown}.")
 
 
@@ -105,5 +110,6 @@ def _names(invocation: Invocation, given: str, base: Path) -> list[str]:
         files = [document_files.uri_of(path, base=base)]
     # The memory service makes a document's id of its tenant and uri in this way.
     return [
-        f"{invocation.parent}/documents/{stable_id('document', invocation.tenant, uri)}" for uri in files
+        f"{invocation.parent}/documents/{stable_id('document', invocation.tenant, uri)}"
+        for uri in files
     ]

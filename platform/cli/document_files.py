@@ -119,14 +119,16 @@ def _check(path: Path, base: Path) -> DocumentFile:
         raise Problem(f"{path}: cannot be read: {error.strerror}.") from error
     if len(content) > MAX_DOCUMENT_BYTES:
         raise Problem(
-            f"{path}: has {len(content):,} bytes, and a document may have {MAX_DOCUMENT_BYTES:,} at most.",
+            f"{path}: has {len(content):,} bytes,"
+            f" and a document may have {MAX_DOCUMENT_BYTES:,} at most.",
             "Split it into smaller ones.",
         )
     if path.suffix.lower() in TEXT_ENDINGS:
         offset = invalid_utf8_offset(content)
         if offset is not None:
             raise Problem(
-                f"{path}: is not UTF-8 text: invalid byte 0x{content[offset]:02x} at offset {offset}.",
+                f"{path}: is not UTF-8 text:"
+                f" invalid byte 0x{content[offset]:02x} at offset {offset}.",
                 "Convert it, as with `iconv -f LATIN1 -t UTF-8`.",
             )
     return DocumentFile(path, uri_of(path, base=base), len(content))

@@ -20,7 +20,14 @@ def _write(folder: Path, name: str, content: bytes = b"text") -> Path:
 
 def test_folders_are_walked(tmp_path: Path) -> None:
     """Documents are found at any depth in order; hidden and other files are left out."""
-    for name in ("docs/b.md", "docs/a/c.TXT", "docs/a/d.html", "docs/.git/e.md", "docs/.f.md", "docs/g.py"):
+    for name in (
+        "docs/b.md",
+        "docs/a/c.TXT",
+        "docs/a/d.html",
+        "docs/.git/e.md",
+        "docs/.f.md",
+        "docs/g.py",
+    ):
         _write(tmp_path, name)
     found = document_files.find([tmp_path / "docs"], base=tmp_path)
     assert [each.uri for each in found.documents] == ["docs/a/c.TXT", "docs/a/d.html", "docs/b.md"]
@@ -30,7 +37,9 @@ def test_folders_are_walked(tmp_path: Path) -> None:
 def test_a_document_is_found_once(tmp_path: Path) -> None:
     """The same file by two paths is one document."""
     path = _write(tmp_path, "docs/a.md")
-    found = document_files.find([tmp_path / "docs", path, tmp_path / "docs/../docs/a.md"], base=tmp_path)
+    found = document_files.find(
+        [tmp_path / "docs", path, tmp_path / "docs/../docs/a.md"], base=tmp_path
+    )
     assert [each.uri for each in found.documents] == ["docs/a.md"]
 
 
@@ -50,7 +59,11 @@ def test_the_uri_is_seen_from_the_base(tmp_path: Path) -> None:
         ("x", b"text", "files without an ending cannot be read as documents."),
         ("x.md", b"caf\xe9 cr\xe8me", "is not UTF-8 text: invalid byte 0xe9 at offset 3."),
         ("x.txt", b"a" * 70_000 + b"\xff", "is not UTF-8 text: invalid byte 0xff at offset 70000."),
-        ("x.pdf", b"0" * (6 << 20) + b"0", "has 6,291,457 bytes, and a document may have 6,291,456 at most."),
+        (
+            "x.pdf",
+            b"0" * (6 << 20) + b"0",
+            "has 6,291,457 bytes, and a document may have 6,291,456 at most.",
+        ),
     ],
 )
 def test_what_cannot_be_a_document_is_named(

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
+from google.rpc import status_pb2
+
 from agentmesh.memory.v1.document_pb2 import DocumentSource, UpsertedDocument, UpsertOutcome
 from agentmesh.memory.v1.memory_service_pb2 import UpsertDocumentsRequest
 from cli.document_files import DocumentFile, batches
@@ -10,7 +12,6 @@ from cli.gateway import Gateway
 from cli.problem import Problem, Report
 from cli.terminal import Terminal
 from cli.wording import plural
-from google.rpc import status_pb2
 
 # A batch may wait for another's embeddings, and a busy machine is slow.
 _BATCH_SECONDS: Final = 60.0
@@ -109,7 +110,11 @@ def require_stored(results: Sequence[UpsertedDocument]) -> None:
     failures = [each for each in results if failed(each)]
     if failures:
         first = failures[0]
-        others = f" ({len(failures)} of {plural(len(results), 'document')} failed)" if len(failures) > 1 else ""
+        others = (
+            f" ({len(failures)} of {plural(len(results), 'document')} failed)"
+            if len(failures) > 1
+            else ""
+        )
         raise Problem(
             f"{first.uri}: could not be stored: {failure_text(first.error)}{others}",
             "Leave it out, or repair it.",

@@ -14,14 +14,18 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         """The seconds."""
         if isinstance(value, float):
             return value
         match = _DURATION.fullmatch(str(value))
         seconds = float(match[1]) * _UNITS[match[2] or "s"] if match else 0.0
         if seconds <= 0:
-            self.fail(f"{value!r} is no duration over zero, such as 30s, 500ms, 5m or 1h.", param, ctx)
+            self.fail(
+                f"{value!r} is no duration over zero, such as 30s, 500ms, 5m or 1h.", param, ctx
+            )
         return seconds
 
 

@@ -131,7 +131,9 @@ def _model(called: ModelCalled, event: TaskEvent) -> str:
 
 def _said(message: Message) -> str:
     if message.tool_calls:
-        return "calls " + ", ".join(call_text(each.tool, each.arguments) for each in message.tool_calls)
+        return "calls " + ", ".join(
+            call_text(each.tool, each.arguments) for each in message.tool_calls
+        )
     return "answers"
 
 

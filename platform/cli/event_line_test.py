@@ -87,7 +87,10 @@ def _completed() -> TaskEvent:
 @pytest.mark.parametrize(
     ("event", "line"),
     [
-        (_submitted(), "  0.000 s  submitted    tenants/default/tasks/t1 to assistant@1, interactive lane"),
+        (
+            _submitted(),
+            "  0.000 s  submitted    tenants/default/tasks/t1 to assistant@1, interactive lane",
+        ),
         (_retaken(), "  4.000 s  started      attempt 2 by executor/e1, after event 5"),
         (
             _model(),
@@ -95,9 +98,15 @@ def _completed() -> TaskEvent:
             " [1 ms, 1,412 + 33 tokens, $0.000012]",
         ),
         (_tool(), "  0.013 s  tool         calculator → 434 [31m [0.4 ms, from the record]"),
-        (_search(), "  0.013 s  tool         search_memory found 3 passages in docs/a.md, docs/b.md [0 ms]"),
+        (
+            _search(),
+            "  0.013 s  tool         search_memory found 3 passages in docs/a.md, docs/b.md [0 ms]",
+        ),
         (_tool_failed(), "  0.013 s  tool         calculator failed: division by zero [0 ms]"),
-        (_waiting(), "  0.000 s  waiting      for approval of pay(amount=5) (the tool requires approval)"),
+        (
+            _waiting(),
+            "  0.000 s  waiting      for approval of pay(amount=5) (the tool requires approval)",
+        ),
         (_completed(), "  0.020 s  completed    offline answers [0 ms] with 1 source"),
         (_event(), "  0.000 s  event        of a kind that this version does not know"),
     ],

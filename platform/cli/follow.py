@@ -42,7 +42,11 @@ def good(task: Task) -> bool:
 
 def state_name(state: int) -> str:
     """`SUCCEEDED`; a number where this version has no name for it."""
-    return TaskState.Name(state).removeprefix("TASK_STATE_") if state in TaskState.values() else str(state)
+    return (
+        TaskState.Name(state).removeprefix("TASK_STATE_")
+        if state in TaskState.values()
+        else str(state)
+    )
 
 
 async def run(gateway: Gateway, request: RunTaskRequest) -> AsyncIterator[Update]:
@@ -78,7 +82,12 @@ async def run(gateway: Gateway, request: RunTaskRequest) -> AsyncIterator[Update
 
 
 async def watch(
-    gateway: Gateway, name: str, *, after_sequence: int = 0, deltas: bool = False, patient: bool = False
+    gateway: Gateway,
+    name: str,
+    *,
+    after_sequence: int = 0,
+    deltas: bool = False,
+    patient: bool = False,
 ) -> AsyncIterator[TaskEvent | TextDelta]:
     """A task's events after a sequence, each once, to its end.
 
@@ -89,7 +98,9 @@ async def watch(
     while True:
         ended = False
         try:
-            request = WatchTaskRequest(name=name, after_sequence=after_sequence, include_deltas=deltas)
+            request = WatchTaskRequest(
+                name=name, after_sequence=after_sequence, include_deltas=deltas
+            )
             async for answer in gateway.coordinator.WatchTask(request, timeout=_STREAM_SECONDS):
                 heard = time.monotonic()
                 if answer.WhichOneof("update") == "event":

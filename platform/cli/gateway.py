@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from agentmesh.coordinator.v1.agent_service_pb2_grpc import AgentServiceStub
 from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
@@ -30,12 +30,12 @@ class Gateway:
     def __init__(self, channels: Channels, address: str) -> None:
         channel = channels.get(_GATEWAY)
         self.address: Final = address
-        self.coordinator: Final[Any] = CoordinatorServiceStub(channel)
-        self.agents: Final[Any] = AgentServiceStub(channel)
-        self.reasoning: Final[Any] = ReasoningServiceStub(channel)
-        self.memory: Final[Any] = MemoryServiceStub(channel)
-        self.tools: Final[Any] = ToolServiceStub(channel)
-        self.governor: Final[Any] = CostGovernorServiceStub(channel)
+        self.coordinator: Final = CoordinatorServiceStub(channel)
+        self.agents: Final = AgentServiceStub(channel)
+        self.reasoning: Final = ReasoningServiceStub(channel)
+        self.memory: Final = MemoryServiceStub(channel)
+        self.tools: Final = ToolServiceStub(channel)
+        self.governor: Final = CostGovernorServiceStub(channel)
 
 
 @asynccontextmanager

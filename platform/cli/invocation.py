@@ -55,7 +55,9 @@ def invocation(context: click.Context) -> Invocation:
     given: Mapping[str, Any] = context.meta
     gateway: str | None = given.get("cli.gateway")
     if gateway is not None and not _HOST_PORT.fullmatch(gateway):
-        raise Problem(f"--gateway must be HOST:PORT, such as 127.0.0.1:8080, not {gateway!r}.", exit_code=2)
+        raise Problem(
+            f"--gateway must be HOST:PORT, such as 127.0.0.1:8080, not {gateway!r}.", exit_code=2
+        )
     if gateway is not None and given.get("cli.port") is not None:
         raise Problem("--gateway and --port both name the gateway: give one.", exit_code=2)
     return Invocation(

@@ -11,6 +11,8 @@ def parse_labels(given: Sequence[str]) -> dict[str, str]:
     for each in given:
         key, separator, value = each.partition("=")
         if not separator or not key:
-            raise Problem(f"--label must be KEY=VALUE, such as team=ops, not {each!r}.", exit_code=2)
+            raise Problem(
+                f"--label must be KEY=VALUE, such as team=ops, not {each!r}.", exit_code=2
+            )
         labels[key] = value
     return labels

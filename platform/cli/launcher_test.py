@@ -41,7 +41,11 @@ class _Checkout:
 
     def run(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [self.launcher, *arguments], cwd=cwd or self.root, capture_output=True, text=True, timeout=30,
+            [self.launcher, *arguments],
+            cwd=cwd or self.root,
+            capture_output=True,
+            text=True,
+            timeout=30,
             check=False,
         )
 
@@ -82,7 +86,9 @@ def test_it_can_be_called_through_a_link(checkout: _Checkout, tmp_path: Path) ->
     """A link in a folder of programs leads to the checkout."""
     link = tmp_path / "agentmesh"
     link.symlink_to(checkout.launcher)
-    done = subprocess.run([link, "down"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        [link, "down"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True
+    )
     assert done.stdout.endswith("down\n")
 
 
@@ -120,7 +126,7 @@ def _clean(root: Path) -> None:
     "change", [_edit, _edit_with_an_old_time, _add, _remove, _rename, _edit_the_root, _clean]
 )
 def test_a_change_is_built_once(checkout: _Checkout, change: Callable[[Path], None]) -> None:
-    """An edited, added, removed or renamed source leads to one build, and so does a lost program."""
+    """An edited, added, removed or renamed source leads to one build, as does a lost program."""
     checkout.run()
     change(checkout.root)
     checkout.run()

@@ -49,11 +49,17 @@ async def running_or_embedded(invocation: Invocation) -> AsyncGenerator[Mesh]:
     invocation.terminal.progress("No mesh runs, so one is started for this question:")
     servers.provide(os.environ)
     options = tier.MeshOptions(data_dir=invocation.data_dir, port=invocation.port or 0)
-    mesh = await tier.start(options, lambda event: show(invocation, event))
+    mesh = await tier.start(options, lambda event: show_start(invocation, event))
     try:
         yield Mesh(mesh.address, embedded=True, ready_seconds=time.monotonic() - started)
     finally:
         await mesh.stop(lambda event: None)  # the user has the answer and waits for nothing
+
+
+def show_start(invocation: Invocation, event: tier.Event) -> None:
+    """A step of starting. What ends because a start failed is left to the error that follows."""
+    if event.phase not in (tier.Phase.STOPPING, tier.Phase.STOPPED):
+        show(invocation, event)
 
 
 def show(invocation: Invocation, event: tier.Event) -> None:

@@ -32,7 +32,16 @@ def list_models(invocation: Invocation) -> None:
         )
         return
     terminal.table(
-        ("MODEL", "PROVIDER", "KIND", "TIER", "STATE", "IN / M TOKENS", "OUT / M TOKENS", "DESCRIPTION"),
+        (
+            "MODEL",
+            "PROVIDER",
+            "KIND",
+            "TIER",
+            "STATE",
+            "IN / M TOKENS",
+            "OUT / M TOKENS",
+            "DESCRIPTION",
+        ),
         [_row(each) for each in models],
         right=("IN / M TOKENS", "OUT / M TOKENS"),
     )

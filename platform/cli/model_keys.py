@@ -37,7 +37,7 @@ class FoundKey:
 
 
 def find(environ: Mapping[str, str]) -> FoundKey | None:
-    """The first provider with a key or an address: Anthropic, then OpenAI and what speaks like it."""
+    """The first provider with a key or an address: Anthropic, then OpenAI and its like."""
     if environ.get("ANTHROPIC_API_KEY"):
         model = environ.get("ANTHROPIC_MODEL") or _ANTHROPIC_MODEL
         return FoundKey("anthropic", "ANTHROPIC_API_KEY", model)

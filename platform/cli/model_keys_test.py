@@ -14,12 +14,19 @@ from cli import model_keys
             " this version does not call it yet and answers with the offline model.",
         ),
         (
-            {"OPENAI_BASE_URL": "http://user:secret@models.local:8000/v1", "OPENAI_API_KEY": "secret"},
+            {
+                "OPENAI_BASE_URL": "http://user:secret@models.local:8000/v1",
+                "OPENAI_API_KEY": "secret",
+            },
             "OPENAI_BASE_URL is set, so the model served at models.local (openai) would be used;"
             " this version does not call it yet and answers with the offline model.",
         ),
         (
-            {"ANTHROPIC_API_KEY": "secret", "ANTHROPIC_MODEL": "claude-x", "OPENAI_API_KEY": "secret"},
+            {
+                "ANTHROPIC_API_KEY": "secret",
+                "ANTHROPIC_MODEL": "claude-x",
+                "OPENAI_API_KEY": "secret",
+            },
             "ANTHROPIC_API_KEY is set, so claude-x (anthropic) would be used;"
             " this version does not call it yet and answers with the offline model.",
         ),

@@ -26,7 +26,16 @@ def show_spend(invocation: Invocation) -> None:
         invocation.terminal.document(to_plain(answer))
         return
     invocation.terminal.table(
-        ("WINDOW", "SPENT", "RESERVED", "LIMIT", "TOKENS IN", "TOKENS OUT", "MODEL CALLS", "RESETS"),
+        (
+            "WINDOW",
+            "SPENT",
+            "RESERVED",
+            "LIMIT",
+            "TOKENS IN",
+            "TOKENS OUT",
+            "MODEL CALLS",
+            "RESETS",
+        ),
         [_row("today", answer.day), _row("this month", answer.month)],
         right=("SPENT", "RESERVED", "LIMIT", "TOKENS IN", "TOKENS OUT", "MODEL CALLS"),
     )
@@ -34,7 +43,9 @@ def show_spend(invocation: Invocation) -> None:
 
 def _row(name: str, window: SpendWindow) -> tuple[str, ...]:
     usage = window.usage
-    resets = moment(window.resets_at.ToDatetime(tzinfo=UTC)) if window.HasField("resets_at") else "-"
+    resets = (
+        moment(window.resets_at.ToDatetime(tzinfo=UTC)) if window.HasField("resets_at") else "-"
+    )
     return (
         name,
         dollars(window.spent_micros),

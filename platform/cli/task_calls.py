@@ -74,7 +74,9 @@ def get(invocation: Invocation, name: str) -> None:
     """Prints a task."""
 
     async def run(gateway: Gateway) -> Task:
-        response = await gateway.coordinator.GetTask(GetTaskRequest(name=name), timeout=CALL_SECONDS)
+        response = await gateway.coordinator.GetTask(
+            GetTaskRequest(name=name), timeout=CALL_SECONDS
+        )
         return response.task
 
     task = _call(invocation, run)
@@ -106,7 +108,9 @@ def watch(invocation: Invocation, name: str, after: int) -> bool:
         async for update in follow.watch(gateway, name, after_sequence=after):
             if isinstance(update, TaskEvent):
                 _print_event(invocation, update)
-        response = await gateway.coordinator.GetTask(GetTaskRequest(name=name), timeout=CALL_SECONDS)
+        response = await gateway.coordinator.GetTask(
+            GetTaskRequest(name=name), timeout=CALL_SECONDS
+        )
         return response.task
 
     return follow.good(_call(invocation, run))
@@ -139,7 +143,9 @@ def cancel(invocation: Invocation, name: str, reason: str) -> None:
     elif task.state in follow.ENDED:
         invocation.terminal.say(f"{task.name} is {follow.state_name(task.state)}.")
     else:
-        invocation.terminal.say(f"{task.name} was asked to stop; it is {follow.state_name(task.state)} still.")
+        invocation.terminal.say(
+            f"{task.name} was asked to stop; it is {follow.state_name(task.state)} still."
+        )
 
 
 def _call(invocation: Invocation, ask: Callable[[Gateway], Awaitable[T]]) -> T:

@@ -24,7 +24,8 @@ def checked_text(text: str) -> str:
         raise Problem(f"The text is not UTF-8: invalid byte at character {error.start}.") from None
     if length > MAX_TEXT_BYTES:
         raise Problem(
-            f"The text has {length:,} bytes, and a task may have {MAX_TEXT_BYTES:,} at most.", _REMEDY
+            f"The text has {length:,} bytes, and a task may have {MAX_TEXT_BYTES:,} at most.",
+            _REMEDY,
         )
     return text
 
@@ -33,7 +34,9 @@ def _stdin() -> str:
     # No more than needed to see that it is too much: a pipe may never end.
     content = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
     if len(content) > MAX_TEXT_BYTES:
-        raise Problem(f"The text on stdin has over {MAX_TEXT_BYTES:,} bytes, the most for a task.", _REMEDY)
+        raise Problem(
+            f"The text on stdin has over {MAX_TEXT_BYTES:,} bytes, the most for a task.", _REMEDY
+        )
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -37,6 +37,7 @@ def show_tasks(terminal: Terminal, tasks: Sequence[Task]) -> None:
             for task in tasks
         ],
         right=("TOOK", "COST"),
+        one_line=True,
     )
 
 

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 class Terminal:
     """The two streams of a command."""
 
-    def __init__(self, *, as_json: bool, out: TextIO | None = None, err: TextIO | None = None) -> None:
-        """With `as_json` stdout carries JSON alone. The streams are those of the process by default."""
+    def __init__(
+        self, *, as_json: bool, out: TextIO | None = None, err: TextIO | None = None
+    ) -> None:
+        """With `as_json` stdout carries JSON alone. By default the process's own streams."""
         self.as_json: Final = as_json
         self._out: Final = out or sys.stdout
         self._err: Final = err or sys.stderr
@@ -53,7 +55,9 @@ class Terminal:
     def say(self, text: str = "", *, style: str = "") -> None:
         """A line of the result. `style` is one of rich's, and shows in a terminal only."""
         if self.fancy and style:
-            self.console.print(clean(text), style=style, markup=False, highlight=False, soft_wrap=True)
+            self.console.print(
+                clean(text), style=style, markup=False, highlight=False, soft_wrap=True
+            )
         else:
             print(clean(text), file=self._out, flush=True)
 
@@ -62,7 +66,9 @@ class Terminal:
         if self.as_json:
             return
         if self.fancy_progress:
-            self.err_console.print(clean(text), style=style, markup=False, highlight=False, soft_wrap=True)
+            self.err_console.print(
+                clean(text), style=style, markup=False, highlight=False, soft_wrap=True
+            )
         else:
             print(clean(text), file=self._err, flush=True)
 
@@ -84,16 +90,30 @@ class Terminal:
             print(f"error: {clean(report.line())}", file=self._err, flush=True)
 
     def table(
-        self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        right: Sequence[str] = (),
+        one_line: bool = False,
     ) -> None:
-        """Rows under headings; the columns named in `right` are set to the right."""
+        """Rows under headings; the columns named in `right` are set to the right.
+
+        In a terminal the last column gives way: it wraps, or is cut with `one_line`.
+        """
         cells = [[" ".join(clean(cell).split()) for cell in row] for row in rows]
         if self.fancy:
             from rich.table import Table
 
             table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
             for column in columns:
-                table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+                last = column == columns[-1]
+                table.add_column(
+                    column,
+                    justify="right" if column in right else "left",
+                    no_wrap=one_line or not last,
+                    overflow="ellipsis" if one_line and last else "fold",
+                )
             for row in cells:
                 table.add_row(*(_text(cell) for cell in row))
             self.console.print(table)
@@ -117,7 +137,9 @@ class Terminal:
             if self.fancy:
                 from rich.text import Text
 
-                self.console.print(Text.assemble((name.ljust(width), "bold"), "  ", lines[0]), soft_wrap=True)
+                self.console.print(
+                    Text.assemble((name.ljust(width), "bold"), "  ", lines[0]), soft_wrap=True
+                )
             else:
                 print(f"{name.ljust(width)}  {lines[0]}", file=self._out)
             for line in lines[1:]:

@@ -12,4 +12,6 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise Problem(f"{path}: cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise Problem(f"{path}: is not UTF-8 text: invalid byte at offset {error.start}.") from error
+        raise Problem(
+            f"{path}: is not UTF-8 text: invalid byte at offset {error.start}."
+        ) from error

@@ -40,7 +40,12 @@ def list_tools(invocation: Invocation) -> None:
     invocation.terminal.table(
         ("TOOL", "ARGUMENTS", "EFFECT", "DESCRIPTION"),
         [
-            (each.tool_id, _parameters(each), _effect(each), shorten(each.description, _DESCRIPTION))
+            (
+                each.tool_id,
+                _parameters(each),
+                _effect(each),
+                shorten(each.description, _DESCRIPTION),
+            )
             for each in tools
         ],
     )
@@ -51,7 +56,9 @@ def call_tool(
 ) -> bool:
     """Calls a tool and prints its result. False where the tool failed."""
     request = ExecuteToolRequest(
-        parent=invocation.parent, idempotency_key=idempotency_key or f"cli-{uuid.uuid4()}", session=session
+        parent=invocation.parent,
+        idempotency_key=idempotency_key or f"cli-{uuid.uuid4()}",
+        session=session,
     )
     request.call.call_id = "cli"
     request.call.tool = name

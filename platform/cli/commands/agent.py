@@ -53,7 +53,7 @@ def get(invocation: Invocation, name: str) -> None:
     cls=MeshCommand,
     examples=[
         Example(
-            'agentmesh agent create clerk --instructions "Answer in one sentence." --tool calculator',
+            'agentmesh agent create clerk --instructions "Be brief." --tool calculator',
             "an agent that has a calculator and nothing else",
         ),
         Example(
@@ -65,19 +65,48 @@ def get(invocation: Invocation, name: str) -> None:
 @click.argument("agent_id", metavar="ID")
 @click.option("--instructions", metavar="TEXT", help="What the agent is told before anything else.")
 @click.option(
-    "--instructions-file", type=click.Path(path_type=Path), metavar="FILE", help="The same, from a file."
+    "--instructions-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The same, from a file.",
 )
-@click.option("--description", default="", metavar="TEXT", help="One sentence for people who choose an agent.")
 @click.option(
-    "--pattern", type=click.Choice(list(PATTERNS)), default="react", show_default=True,
+    "--description", default="", metavar="TEXT", help="One sentence for people who choose an agent."
+)
+@click.option(
+    "--pattern",
+    type=click.Choice(list(PATTERNS)),
+    default="react",
+    show_default=True,
     help="How it goes about its work.",
 )
-@click.option("--tool", "tools", multiple=True, metavar="NAME", help="A tool it may call; all, if none is named. Repeatable.")
-@click.option("--tier", type=click.Choice(list(TIERS)), help="The tier of its model calls (default: each call is classified).")
-@click.option("--lane", type=click.Choice(list(LANES)), help="Its default lane (default: standard).")
-@click.option("--max-steps", type=click.IntRange(1, 1000), metavar="N", help="The most steps of a task (default: 16).")
-@click.option("--session-memory/--no-session-memory", default=True, show_default=True,
-              help="Whether tasks with a session read and write its memory.")
+@click.option(
+    "--tool",
+    "tools",
+    multiple=True,
+    metavar="NAME",
+    help="A tool it may call; all, if none is named. Repeatable.",
+)
+@click.option(
+    "--tier",
+    type=click.Choice(list(TIERS)),
+    help="The tier of its model calls (default: each call is classified).",
+)
+@click.option(
+    "--lane", type=click.Choice(list(LANES)), help="Its default lane (default: standard)."
+)
+@click.option(
+    "--max-steps",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="The most steps of a task (default: 16).",
+)
+@click.option(
+    "--session-memory/--no-session-memory",
+    default=True,
+    show_default=True,
+    help="Whether tasks with a session read and write its memory.",
+)
 @click.option("--request-id", default="", metavar="ID", help="Makes the call repeatable.")
 @pass_invocation
 def create(
@@ -96,7 +125,9 @@ def create(
 ) -> None:
     """Create an agent under ID, as version 1."""
     if (instructions is None) == (instructions_file is None):
-        raise Problem("An agent needs --instructions or --instructions-file, one of them.", exit_code=2)
+        raise Problem(
+            "An agent needs --instructions or --instructions-file, one of them.", exit_code=2
+        )
     text = instructions if instructions_file is None else read_text(instructions_file)
 
     from agentmesh.coordinator.v1.agent_service_pb2 import CreateAgentRequest

@@ -29,29 +29,41 @@ if TYPE_CHECKING:
     cls=MeshCommand,
     examples=[
         Example(
-            'agentmesh ask "What is 17.5% of 2,480, and which of our runbooks mentions rate limits?" '
-            "--docs docs/",
+            'agentmesh ask "What is 17.5% of 2,480, and which of our runbooks mentions'
+            ' rate limits?" --docs docs/',
             "ask about a folder of documents",
         ),
-        Example('agentmesh ask "And half of that?" --session budget', "go on in a session that remembers"),
-        Example('agentmesh ask "What is 12 * 12?" --json | jq -r .answer', "use the answer in a script"),
+        Example(
+            'agentmesh ask "And half of that?" --session budget',
+            "go on in a session that remembers",
+        ),
+        Example(
+            'agentmesh ask "What is 12 * 12?" --json | jq -r .answer', "use the answer in a script"
+        ),
         Example("agentmesh ask - < question.txt", "read the question from stdin"),
     ],
 )
 @click.argument("text")
-@click.option("--agent", default="", metavar="AGENT", help="Who answers, such as assistant or assistant@2.")
+@click.option(
+    "--agent", default="", metavar="AGENT", help="Who answers, such as assistant or assistant@2."
+)
 @click.option(
     "--docs",
     "paths",
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="A document, or a folder of documents (.md .markdown .txt .html .htm .pdf), to answer from. "
+    help="A document, or a folder of them (.md .markdown .txt .html .htm .pdf), to answer from. "
     "May be given several times. They stay in the tenant's knowledge.",
 )
-@click.option("--session", default="", metavar="NAME", help="Remember the conversation under this name.")
 @click.option(
-    "--lane", type=click.Choice(list(LANES)), default="interactive", show_default=True,
+    "--session", default="", metavar="NAME", help="Remember the conversation under this name."
+)
+@click.option(
+    "--lane",
+    type=click.Choice(list(LANES)),
+    default="interactive",
+    show_default=True,
     help="Which queue to wait in.",
 )
 @pass_invocation
@@ -175,4 +187,3 @@ def _print(
     answer.show(invocation.terminal, task, events, timing)
     if key:
         invocation.terminal.say(key.sentence(), style="dim")
-

@@ -29,7 +29,9 @@ def docs() -> None:
         Example("agentmesh docs add docs/ --json", "one object a line for each document"),
     ],
 )
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@click.argument(
+    "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH..."
+)
 @pass_invocation
 def add(invocation: Invocation, paths: Sequence[Path]) -> None:
     """Store documents (.md .markdown .txt .html .htm .pdf); folders are walked.
@@ -52,14 +54,28 @@ def add(invocation: Invocation, paths: Sequence[Path]) -> None:
     cls=MeshCommand,
     examples=[
         Example('agentmesh docs search "what to do about rate limits"', "the best five passages"),
-        Example('agentmesh docs search "budget" --limit 20 --min-score 0.4', "more of them, none too far off"),
+        Example(
+            'agentmesh docs search "budget" --limit 20 --min-score 0.4',
+            "more of them, none too far off",
+        ),
     ],
 )
 @click.argument("query")
-@click.option("--limit", type=click.IntRange(1, 100), default=5, show_default=True, metavar="N",
-              help="How many passages.")
-@click.option("--min-score", type=click.FloatRange(0, 1), default=0.0, metavar="SCORE",
-              help="Leave out what fits less well than this, from 0 to 1.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="How many passages.",
+)
+@click.option(
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="SCORE",
+    help="Leave out what fits less well than this, from 0 to 1.",
+)
 @pass_invocation
 def search(invocation: Invocation, query: str, limit: int, min_score: float) -> None:
     """Find the passages that fit QUERY best, with file, lines and score."""
@@ -74,7 +90,9 @@ def search(invocation: Invocation, query: str, limit: int, min_score: float) -> 
 @docs.command(
     cls=MeshCommand,
     examples=[
-        Example("agentmesh docs remove docs/old.md", "a file, which may be gone from the disk already"),
+        Example(
+            "agentmesh docs remove docs/old.md", "a file, which may be gone from the disk already"
+        ),
         Example("agentmesh docs remove docs/", "every document of a folder"),
     ],
 )

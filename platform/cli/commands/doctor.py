@@ -28,7 +28,10 @@ def doctor(invocation: Invocation) -> None:
     Each check says what to do where it fails. The exit code is 1 if one does.
     """
     servers.provide(os.environ)
-    options = tiers.MeshOptions(data_dir=invocation.data_dir, port=tiers.MeshOptions().port if invocation.port is None else invocation.port)
+    options = tiers.MeshOptions(
+        data_dir=invocation.data_dir,
+        port=tiers.MeshOptions().port if invocation.port is None else invocation.port,
+    )
     checks = [_python(), *asyncio.run(tiers.doctor(options)), _keys()]
     failures = sum(not each.passed for each in checks)
     terminal = invocation.terminal
@@ -41,7 +44,9 @@ def doctor(invocation: Invocation) -> None:
             if each.remedy:
                 terminal.say(f"      {each.remedy}")
         terminal.say()
-        terminal.say(f"{plural(failures, 'check')} failed." if failures else "Everything is in place.")
+        terminal.say(
+            f"{plural(failures, 'check')} failed." if failures else "Everything is in place."
+        )
     if failures:
         raise click.exceptions.Exit(1)
 

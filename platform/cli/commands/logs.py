@@ -18,9 +18,15 @@ from tier import api as tiers
     ],
 )
 @click.argument("process", required=False)
-@click.option("--follow", "-f", "following", is_flag=True, help="Go on with what is written, until Ctrl-C.")
 @click.option(
-    "--lines", type=click.IntRange(0, 1_000_000), default=20, show_default=True, metavar="N",
+    "--follow", "-f", "following", is_flag=True, help="Go on with what is written, until Ctrl-C."
+)
+@click.option(
+    "--lines",
+    type=click.IntRange(0, 1_000_000),
+    default=20,
+    show_default=True,
+    metavar="N",
     help="How many of the last lines of each process.",
 )
 @pass_invocation

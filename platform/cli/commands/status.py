@@ -32,7 +32,8 @@ def status(invocation: Invocation) -> None:
             invocation.terminal.document({"running": False, "data_dir": str(invocation.data_dir)})
             raise click.exceptions.Exit(1)
         raise Problem(
-            f"No mesh runs with data directory {invocation.data_dir}.", "Start one with `agentmesh up`."
+            f"No mesh runs with data directory {invocation.data_dir}.",
+            "Start one with `agentmesh up`.",
         )
     processes = asyncio.run(tiers.status(state))
     if invocation.terminal.as_json:

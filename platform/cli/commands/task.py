@@ -38,14 +38,34 @@ def task() -> None:
     ],
 )
 @click.argument("text")
-@click.option("--agent", default="", metavar="AGENT", help="Who does it, such as assistant or assistant@2.")
-@click.option("--lane", type=click.Choice(list(LANES)), help="Which queue to wait in (default: the agent's).")
-@click.option("--priority", type=click.IntRange(0, 9), default=0, help="Order inside the lane; 9 goes first.")
-@click.option("--session", default="", metavar="NAME", help="Remember the conversation under this name.")
-@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label to filter by; repeatable.")
-@click.option("--time-limit", type=DURATION, metavar="TIME", help="How long it may take, such as 30s or 5m.")
-@click.option("--budget-micros", type=click.IntRange(1), metavar="N",
-              help="The most it may spend, in millionths of a US dollar.")
+@click.option(
+    "--agent", default="", metavar="AGENT", help="Who does it, such as assistant or assistant@2."
+)
+@click.option(
+    "--lane", type=click.Choice(list(LANES)), help="Which queue to wait in (default: the agent's)."
+)
+@click.option(
+    "--priority", type=click.IntRange(0, 9), default=0, help="Order inside the lane; 9 goes first."
+)
+@click.option(
+    "--session", default="", metavar="NAME", help="Remember the conversation under this name."
+)
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A label to filter by; repeatable.",
+)
+@click.option(
+    "--time-limit", type=DURATION, metavar="TIME", help="How long it may take, such as 30s or 5m."
+)
+@click.option(
+    "--budget-micros",
+    type=click.IntRange(1),
+    metavar="N",
+    help="The most it may spend, in millionths of a US dollar.",
+)
 @click.option("--request-id", default="", metavar="ID", help="Makes the submission repeatable.")
 @click.option("--wait", is_flag=True, help="Follow the task to its end and print its result.")
 @pass_invocation
@@ -109,14 +129,31 @@ def get(invocation: Invocation, name: str) -> None:
         Example("agentmesh task list --label team=ops --json", "with a label, for a script"),
     ],
 )
-@click.option("--state", "states", multiple=True, type=click.Choice(list(STATES), case_sensitive=False),
-              help="Only tasks in this state; repeatable.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(list(STATES), case_sensitive=False),
+    help="Only tasks in this state; repeatable.",
+)
 @click.option("--agent", default="", metavar="AGENT", help="Only tasks of this agent.")
 @click.option("--session", default="", metavar="NAME", help="Only tasks of this session.")
 @click.option("--lane", type=click.Choice(list(LANES)), help="Only tasks of this lane.")
-@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only tasks with this label; repeatable.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, metavar="N",
-              help="How many, newest first.")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Only tasks with this label; repeatable.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="How many, newest first.",
+)
 @pass_invocation
 def list_(
     invocation: Invocation,
@@ -148,7 +185,9 @@ def list_(
     ],
 )
 @click.argument("name", metavar="TASK")
-@click.option("--after", type=click.IntRange(0), default=0, metavar="N", help="Only events after this one.")
+@click.option(
+    "--after", type=click.IntRange(0), default=0, metavar="N", help="Only events after this one."
+)
 @pass_invocation
 def watch(invocation: Invocation, name: str, after: int) -> None:
     """Follow a task to its end, an event a line.
@@ -166,7 +205,9 @@ def watch(invocation: Invocation, name: str, after: int) -> None:
     examples=[Example("agentmesh task events 01k9x --json", "the audit log, an event a line")],
 )
 @click.argument("name", metavar="TASK")
-@click.option("--after", type=click.IntRange(0), default=0, metavar="N", help="Only events after this one.")
+@click.option(
+    "--after", type=click.IntRange(0), default=0, metavar="N", help="Only events after this one."
+)
 @pass_invocation
 def events(invocation: Invocation, name: str, after: int) -> None:
     """Print what is recorded about a task so far: its audit log."""

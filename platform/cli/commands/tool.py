@@ -14,7 +14,10 @@ from cli.problem import Problem
     cls=MeshGroup,
     examples=[
         Example("agentmesh tool list", "what agents can do"),
-        Example("""agentmesh tool call calculator '{"expression": "2480 * 0.175"}'""", "call one yourself"),
+        Example(
+            """agentmesh tool call calculator '{"expression": "2480 * 0.175"}'""",
+            "call one yourself",
+        ),
     ],
 )
 def tool() -> None:
@@ -26,7 +29,10 @@ def tool() -> None:
     cls=MeshCommand,
     examples=[
         Example("agentmesh tool list", "their names, and what they are for"),
-        Example("agentmesh tool list --json | jq .tools[].parameters", "the JSON Schema of their arguments"),
+        Example(
+            "agentmesh tool list --json | jq .tools[].parameters",
+            "the JSON Schema of their arguments",
+        ),
     ],
 )
 @pass_invocation
@@ -40,14 +46,20 @@ def list_(invocation: Invocation) -> None:
 @tool.command(
     cls=MeshCommand,
     examples=[
-        Example("""agentmesh tool call calculator '{"expression": "2480 * 0.175"}'""", "exact decimals"),
+        Example(
+            """agentmesh tool call calculator '{"expression": "2480 * 0.175"}'""", "exact decimals"
+        ),
         Example("agentmesh tool call current_time", "a tool without arguments"),
     ],
 )
 @click.argument("name", metavar="TOOL")
 @click.argument("arguments", default="{}", metavar="[ARGUMENTS]")
-@click.option("--idempotency-key", default="", metavar="KEY",
-              help="The same key again is answered from the record of the first call (default: a new one).")
+@click.option(
+    "--idempotency-key",
+    default="",
+    metavar="KEY",
+    help="The same key again is answered from the record of the first call (default: a new one).",
+)
 @click.option("--session", default="", metavar="NAME", help="The session on whose behalf.")
 @pass_invocation
 def call(
@@ -71,7 +83,9 @@ def _arguments(text: str) -> dict[str, Any]:
         value: Any = json.loads(text)
     except ValueError as error:
         raise Problem(
-            f"The arguments are not JSON: {error}.", """Write them as '{"name": "value"}'.""", exit_code=2
+            f"The arguments are not JSON: {error}.",
+            """Write them as '{"name": "value"}'.""",
+            exit_code=2,
         ) from None
     if not isinstance(value, dict):
         raise Problem(

@@ -8,7 +8,7 @@ import click
 from cli import servers
 from cli.command import Example, MeshCommand, pass_invocation
 from cli.invocation import Invocation
-from cli.mesh_access import show
+from cli.mesh_access import show, show_start
 from cli.problem import Problem
 from tier import api as tiers
 
@@ -18,7 +18,9 @@ from tier import api as tiers
     examples=[
         Example("agentmesh up", "run a mesh until Ctrl-C"),
         Example("agentmesh up --detach", "run it in the background; `agentmesh down` stops it"),
-        Example("agentmesh up --data-dir /tmp/try --port 9080 --detach", "run a second one beside it"),
+        Example(
+            "agentmesh up --data-dir /tmp/try --port 9080 --detach", "run a second one beside it"
+        ),
     ],
 )
 @click.option(
@@ -55,7 +57,7 @@ def up(invocation: Invocation, tier: str, detach: bool, config: Path | None) -> 
         config=config.absolute() if config else None,
     )
     if detach:
-        state = tiers.start_detached(options, lambda event: show(invocation, event))
+        state = tiers.start_detached(options, lambda event: show_start(invocation, event))
         _tell(invocation, state, "It runs in the background; `agentmesh down` stops it.")
         return
 
@@ -68,7 +70,7 @@ def up(invocation: Invocation, tier: str, detach: bool, config: Path | None) -> 
 
 
 async def _hold(invocation: Invocation, options: tiers.MeshOptions) -> None:
-    mesh = await tiers.start(options, lambda event: show(invocation, event))
+    mesh = await tiers.start(options, lambda event: show_start(invocation, event))
     try:
         _tell(invocation, mesh.state, "Ctrl-C stops it.")
         await mesh.wait()
