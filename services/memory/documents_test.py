@@ -157,6 +157,33 @@ async def test_each_document_fails_by_itself(memory: Client) -> None:
     assert len(await memory.search("anything", limit=100)) == 2
 
 
+async def test_a_document_that_would_take_too_much_memory_is_refused(memory: Client) -> None:
+    """One with too many lines or headings; a long heading is cut."""
+    results = await memory.upsert(
+        DocumentSource(uri="lines.txt", content=b"a\n" * 300_000),
+        DocumentSource(uri="blocks.html", content=b"<p>a" * 300_001),
+        DocumentSource(uri="headings.md", content=b"# a\nb\n" * 20_001),
+        DocumentSource(uri="title.md", content=b"# " + b"title " * 1_000 + b"\ntext"),
+    )
+    raised = [errors.from_status(each.error) for each in results[:3]]
+    assert [(type(each), str(each)) for each in raised] == [
+        (
+            errors.UnreadableDocument,
+            "Failed to read lines.txt: it has more than 300000 lines. Add it in parts.",
+        ),
+        (
+            errors.UnreadableDocument,
+            "Failed to read blocks.html: it has more than 300000 lines. Add it in parts.",
+        ),
+        (
+            errors.TooLarge,
+            "headings.md gives more than 20000 passages, since it has very many headings. "
+            "Add it in parts.",
+        ),
+    ]
+    assert results[3].document.title == "title " * 33 + "t" + "i"
+
+
 async def test_an_unreadable_version_leaves_the_older_one(memory: Client) -> None:
     """Nothing is half-done."""
     await memory.add("a.md", "about apples")

@@ -12,13 +12,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
+from itertools import islice
 from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from meshkit.clock import Clock
-from meshkit.errors import Conflict, MeshError
+from meshkit.errors import Conflict, MeshError, TooLarge
 from meshkit.ids import Ids
 from services.memory.document import Document, Outcome, Passage, Source, Upserted, Version
 from services.memory.document_reader import DocumentReader
@@ -29,6 +30,8 @@ from services.memory.splitter import Splitter
 # they give other passages, so that documents are split anew.
 _RECIPE: Final = 1
 _PUBLISH_ATTEMPTS: Final = 5
+# Twice what the largest document gives unless it has a heading every few words.
+_MAX_PASSAGES: Final = 20_000
 # Nothing takes this long from the first passage stored to the version published.
 _ABANDONED_AFTER: Final = timedelta(hours=1)
 
@@ -234,11 +237,21 @@ class Ingestion:
             media_type = self._reader.media_type(source)
             if before and self._is_same(before, source, digest, media_type):
                 return Upserted(source.uri, Outcome.UNCHANGED, before)
-            parsed = await asyncio.to_thread(self._reader.read, source)
+            title, passages = await asyncio.to_thread(self._read, source)
         except MeshError as error:
             return Upserted(source.uri, Outcome.FAILED, error=error)
-        passages = await asyncio.to_thread(self._splitter.split, parsed)
-        return _Prepared(source, id_, parsed.title, media_type, digest, passages, before)
+        return _Prepared(source, id_, title, media_type, digest, passages, before)
+
+    def _read(self, source: Source) -> tuple[str, Sequence[Passage]]:
+        """Title and passages. Takes long for large documents."""
+        parsed = self._reader.read(source)
+        passages = list(islice(self._splitter.split(parsed), _MAX_PASSAGES + 1))
+        if len(passages) > _MAX_PASSAGES:
+            raise TooLarge(
+                f"{source.uri} gives more than {_MAX_PASSAGES} passages, since it has very many "
+                "headings. Add it in parts."
+            )
+        return parsed.title, passages
 
     def _is_same(self, before: Document, source: Source, digest: str, media_type: str) -> bool:
         return (

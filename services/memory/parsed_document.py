@@ -7,6 +7,10 @@ from typing import Final
 # Not str.splitlines, which also splits at form feeds and the like, where no
 # editor counts a line.
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
+# A line costs a few hundred bytes of memory while it is read, however short.
+MAX_LINES: Final = 300_000
+# Headings are kept with every passage below them.
+_MAX_HEADING_CHARACTERS: Final = 200
 
 
 class Unreadable(Exception):
@@ -43,6 +47,17 @@ class ParsedDocument:
     sections: tuple[Section, ...]
 
 
+def check_line_count(count: int) -> None:
+    """Unreadable where a document has more than `MAX_LINES` lines."""
+    if count > MAX_LINES:
+        raise Unreadable(f"it has more than {MAX_LINES} lines. Add it in parts.")
+
+
+def heading_text(text: str) -> str:
+    """A heading or title in one line, cut where it is long."""
+    return " ".join(text.split())[:_MAX_HEADING_CHARACTERS].rstrip()
+
+
 def split_lines(text: str) -> list[str]:
     """The lines of `text` as editors count them, without their ends."""
     return _LINE_END.split(text)
@@ -57,6 +72,13 @@ def paragraph_lines(texts: list[str], *, numbered: bool) -> tuple[Line, ...]:
         lines.append(Line(number if numbered else 0, text, blank_before and not blank))
         blank_before = blank
     return tuple(lines)
+
+
+def decode_lines(content: bytes) -> list[str]:
+    """The lines of UTF-8 bytes; Unreadable as `decode`, and where there are too many."""
+    lines = split_lines(decode(content))
+    check_line_count(len(lines))
+    return lines
 
 
 def decode(content: bytes) -> str:

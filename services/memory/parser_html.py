@@ -4,7 +4,14 @@ import html
 from typing import Final
 
 from services.memory.html_tokens import Tag, Text, tokens
-from services.memory.parsed_document import Line, ParsedDocument, Section, decode, split_lines
+from services.memory.parsed_document import (
+    Line,
+    ParsedDocument,
+    Section,
+    check_line_count,
+    decode_lines,
+    heading_text,
+)
 
 _UNSEEN: Final = frozenset(
     {"script", "style", "template", "noscript", "svg", "iframe", "noembed", "title"}
@@ -25,7 +32,7 @@ class HtmlDocumentParser:
     def parse(self, content: bytes) -> ParsedDocument:
         """The visible text by headings; Unreadable where it is not UTF-8."""
         collector = _Collector()
-        for token in tokens("\n".join(split_lines(decode(content)))):
+        for token in tokens("\n".join(decode_lines(content))):
             if isinstance(token, Text):
                 collector.text(token)
             elif token.closes:
@@ -47,6 +54,7 @@ class _Collector:
         # The block being read: line numbers, and what stands in each.
         self._block: list[tuple[int, str]] = []
         self._lines: list[Line] = []
+        self._line_count = 0
         self._sections: list[Section] = []
         self._path: list[tuple[int, str]] = []
         # Where the lines of the open heading begin; None outside of headings.
@@ -102,7 +110,7 @@ class _Collector:
         self._end_block()
         self._end_heading(0)
         self._end_section()
-        title = " ".join("".join(self._title).split())
+        title = heading_text("".join(self._title))
         first = next((text for each in self._sections for text in each.headings), "")
         return ParsedDocument(title or first, tuple(self._sections))
 
@@ -118,13 +126,15 @@ class _Collector:
             if words:
                 self._lines.append(Line(number, words, begins))
                 begins = False
+                self._line_count += 1
                 self._has_body = self._has_body or self._heading_from is None
         self._block.clear()
+        check_line_count(self._line_count)
 
     def _end_heading(self, level: int) -> None:
         if self._heading_from is None:
             return
-        text = " ".join(line.text for line in self._lines[self._heading_from :])
+        text = heading_text(" ".join(line.text for line in self._lines[self._heading_from :]))
         self._heading_from = None
         if text and level:
             self._path = [each for each in self._path if each[0] < level] + [(level, text)]

@@ -9,11 +9,13 @@ from services.memory.parsed_document import (
     Line,
     ParsedDocument,
     Section,
-    decode,
-    split_lines,
+    decode_lines,
+    heading_text,
 )
 
 _FENCE: Final = "---"
+# The library makes several objects of each line: this many lines at a time.
+_SLICE_LINES: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +40,38 @@ class MarkdownParser:
 
     def parse(self, content: bytes) -> ParsedDocument:
         """The sections and their lines; Unreadable where it is not UTF-8."""
-        texts = split_lines(decode(content))
+        texts = decode_lines(content)
         body = _front_matter_length(texts)
         headings: list[_Heading] = []
         starts: set[int] = {0}
-        # Blank lines instead of the front matter keep the numbers right.
-        tokens = self._blocks.parse("\n".join([""] * body + texts[body:]))
-        for index, token in enumerate(tokens):
-            if token.level or token.map is None:
-                continue
-            starts.add(token.map[0])
-            if token.type == "heading_open":
-                text = self._plain(tokens[index + 1].content)
-                first, end = token.map
-                headings.append(_Heading(first, end, int(token.tag[1]), text))
+        for first in range(body, len(texts), _SLICE_LINES):
+            self._scan(texts[first : first + _SLICE_LINES], first, headings, starts)
         lines = [Line(n + 1, text, n in starts) for n, text in enumerate(texts)]
         title = next((each.text for each in headings if each.text), "")
         return ParsedDocument(title, tuple(_sections(lines, headings)))
 
+    def _scan(
+        self, texts: list[str], first: int, headings: list[_Heading], starts: set[int]
+    ) -> None:
+        """Adds the headings and the starts of blocks in `texts`, the lines from `first` on."""
+        tokens = self._blocks.parse("\n".join(texts))
+        for index, token in enumerate(tokens):
+            if token.level or token.map is None:
+                continue
+            start, end = token.map
+            starts.add(first + start)
+            if token.type == "heading_open":
+                text = self._plain(tokens[index + 1].content)
+                headings.append(_Heading(first + start, first + end, int(token.tag[1]), text))
+
     def _plain(self, markup: str) -> str:
-        return "".join(
-            " " if child.type == "softbreak" else child.content
-            for token in self._inline.parseInline(markup)
-            for child in token.children or ()
-        ).strip()
+        return heading_text(
+            "".join(
+                " " if child.type == "softbreak" else child.content
+                for token in self._inline.parseInline(markup)
+                for child in token.children or ()
+            )
+        )
 
 
 def _front_matter_length(texts: list[str]) -> int:

@@ -64,11 +64,12 @@ def test_blocks_begin_at_paragraphs_and_lists() -> None:
         "".join(f"{'  ' * depth}- x\n" for depth in range(500)),
         "> " * 5_000 + "x",
         "# a\n" * 5_000,
+        "- a\n" * 60_000,
         "[a]: <b>\n" * 5_000,
         "`" * 100_000,
         "word " * 200_000,
     ],
-    ids=["lists", "quotes", "headings", "definitions", "ticks", "long line"],
+    ids=["lists", "quotes", "headings", "items", "definitions", "ticks", "long line"],
 )
 def test_strange_documents_are_read_whole(text: str) -> None:
     """Every line is there, once, whatever the nesting."""

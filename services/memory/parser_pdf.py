@@ -6,6 +6,7 @@ from services.memory.parsed_document import (
     ParsedDocument,
     Section,
     Unreadable,
+    heading_text,
     paragraph_lines,
     split_lines,
 )
@@ -41,7 +42,7 @@ class PdfDocumentParser:
             Section((), paragraph_lines(split_lines(_clean(page)), numbered=False), number)
             for number, page in enumerate(pages, start=1)
         )
-        return ParsedDocument(_clean(title).strip(), tuple(sections))
+        return ParsedDocument(heading_text(_clean(title)), tuple(sections))
 
 
 def _clean(text: str) -> str:

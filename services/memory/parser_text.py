@@ -3,9 +3,8 @@
 from services.memory.parsed_document import (
     ParsedDocument,
     Section,
-    decode,
+    decode_lines,
     paragraph_lines,
-    split_lines,
 )
 
 
@@ -14,5 +13,5 @@ class TextParser:
 
     def parse(self, content: bytes) -> ParsedDocument:
         """The text as it is; Unreadable where it is not UTF-8."""
-        lines = paragraph_lines(split_lines(decode(content)), numbered=True)
+        lines = paragraph_lines(decode_lines(content), numbered=True)
         return ParsedDocument("", (Section((), lines),))

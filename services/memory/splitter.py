@@ -26,9 +26,10 @@ class Splitter:
         self._target_bytes: Final = target_tokens * BYTES_PER_TOKEN
         self._overlap_bytes: Final = overlap_tokens * BYTES_PER_TOKEN
 
-    def split(self, document: ParsedDocument) -> list[Passage]:
+    def split(self, document: ParsedDocument) -> Iterator[Passage]:
         """The passages in order, none blank. Only a word longer than a passage is ever cut."""
-        return [passage for each in document.sections for passage in self._split_section(each)]
+        for each in document.sections:
+            yield from self._split_section(each)
 
     def _split_section(self, section: Section) -> Iterator[Passage]:
         text = "\n".join(line.text for line in section.lines)
