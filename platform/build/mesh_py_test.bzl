@@ -14,7 +14,8 @@
 
 The files of `srcs` named *_test.py are the ones that pytest collects. `servers`
 names the real servers that the test starts; it finds each in the environment:
-ENVOY, NATS_SERVER, REDIS_SERVER, TRITON_SERVER. No network but loopback.
+ENVOY, NATS_SERVER, REDIS_SERVER, TRITON_SERVER. A server that the machine cannot
+have is missing there, and the test is to skip. No network but loopback.
 """
 
 load("@rules_python//python:defs.bzl", "py_test")
@@ -57,6 +58,8 @@ def mesh_py_test(
         server.variable: "$(rootpath %s)" % server.binary
         for server in chosen
     }
+    if chosen:
+        environment["MESH_SERVERS"] = " ".join([server.variable for server in chosen])
     environment.update(env)
 
     py_test(

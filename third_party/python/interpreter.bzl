@@ -1,10 +1,11 @@
 """`@python_local`: the Python that builds, tests and runs everything here.
 
-It is the machine's own: AGENTMESH_PYTHON if that is set, otherwise the first of
-python3.11 and python3 on PATH that is new enough.
+It is the machine's own: AGENTMESH_PYTHON if that is set, otherwise the first one
+on PATH that is new enough. Those that Triton's models can run in come first.
 """
 
 _OLDEST = (3, 11)
+_COMMANDS = ["python3.11", "python3.12", "python3.13", "python3"]
 
 _DESCRIBE = """
 import importlib.util, os, sys
@@ -55,7 +56,7 @@ def _describe(rctx, command):
 
 def _find(rctx):
     chosen = rctx.os.environ.get("AGENTMESH_PYTHON")
-    commands = [chosen] if chosen else ["python3.11", "python3"]
+    commands = [chosen] if chosen else _COMMANDS
     for command in commands:
         path = rctx.which(command) if "/" not in command else command
         found = _describe(rctx, path) if path else None

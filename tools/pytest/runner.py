@@ -5,6 +5,7 @@ runner.py TEST-FILE...
 
 import os
 import sys
+from collections.abc import MutableMapping
 from pathlib import Path
 
 import pytest
@@ -47,14 +48,25 @@ def options(environment: dict[str, str]) -> list[str]:
     ]
 
 
+def place_servers(environment: MutableMapping[str, str]) -> None:
+    """Make the paths of servers absolute, and forget those that cannot run here.
+
+    Bazel names them relative to the folder that a test starts in, and a test may
+    start its server in another one. A server that this machine cannot have is a
+    text that says why; tests that need it are skipped.
+    """
+    for variable in environment.get("MESH_SERVERS", "").split():
+        server = Path(environment[variable]).absolute()
+        if os.access(server, os.X_OK):
+            environment[variable] = str(server)
+        else:
+            print(f"{variable}: {server.read_text()}", file=sys.stderr)
+            del environment[variable]
+
+
 def main(files: list[str]) -> int:
     """Run the files and return the exit status."""
-    # Bazel names files relative to the folder that a test starts in, and a test
-    # may start its server in another one.
-    for variable, value in os.environ.items():
-        if value.startswith("external/"):
-            os.environ[variable] = os.path.abspath(value)
-
+    place_servers(os.environ)
     environment = dict(os.environ)
     status = pytest.main([*options(environment), *files], plugins=plugins(environment))
 
