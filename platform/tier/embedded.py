@@ -160,6 +160,16 @@ class EmbeddedServices:
 
     def watches(self, on_restart: Callable[[], None]) -> Sequence[Awaitable[None]]:
         """The server and the services' jobs; nothing of them is started again."""
+        return [self._outcome()]
+
+    async def _outcome(self) -> None:
+        """Ends with the first of the tasks. Cancelling this leaves them alone: they drain."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    @property
+    def _tasks(self) -> list[asyncio.Task[None]]:
         return [*([self._server] if self._server else []), *self._jobs]
 
     async def stop(self) -> None:

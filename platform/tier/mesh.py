@@ -29,8 +29,6 @@ if TYPE_CHECKING:  # at run time these wait until the servers have been started
     from meshkit.log import Log
 
 _SERVING_WITHIN_SECONDS: Final = 20.0
-# A variable of the build, of no service.
-_NOT_SETTINGS: Final = frozenset(("AGENTMESH_PYTHON",))
 
 
 async def start(options: MeshOptions, progress: Progress) -> "RunningMesh":
@@ -91,7 +89,7 @@ class RunningMesh:
         options, data_dir = self._options, self._data_dir
         self._stack.callback(data_dir.unlock)
         self._stack.callback(data_dir.state_file.unlink, missing_ok=True)
-        environ = {k: v for k, v in os.environ.items() if k not in _NOT_SETTINGS}
+        environ = dict(os.environ)
         nats, redis, envoy = (binaries.find(each, environ) for each in binaries.ALL)
         port, admin_port = _gateway_ports(options)
         nats_port, monitor_port, redis_port = ports.free_ports(3)

@@ -20,6 +20,7 @@ from tier.ports import HOST
 from tier.python_child import python_environment
 from tier.serving import who_serves_not
 from tier.state import ProcessRecord
+from tier.triton_child import find_triton, triton_child
 from tier.version import VERSION
 
 _DEFAULT_TENANT: Final = "default"
@@ -29,6 +30,9 @@ _NOTES: Final = (
     "no mutual TLS yet.",
     "The read model is kept in SQLite: PostgreSQL does not come with this version.",
     "There is no authentication: whoever reaches the loopback interface may name any tenant.",
+)
+_NO_TRITON: Final = (
+    "The reasoning process computes embeddings itself: TRITON_SERVER names no Triton to do it."
 )
 
 
@@ -44,6 +48,7 @@ class SeparateServices:
         executors: int,
         report: Reporter,
     ) -> None:
+        """Triton is one of the processes where the environment names it."""
         self._data_dir: Final = data_dir
         self._config: Final = config
         self._environ: Final = environ
@@ -61,6 +66,8 @@ class SeparateServices:
             },
         )
         self._directory_port: Final = directory_port
+        self._triton: Final = find_triton(environ)
+        (self._triton_port,) = ports.free_ports(1)
         self._sections: dict[str, Any] = {}
         self._children: list[Child] = []
 
@@ -73,7 +80,7 @@ class SeparateServices:
     @property
     def notes(self) -> tuple[str, ...]:
         """What this tier plainly does not do yet."""
-        return _NOTES
+        return _NOTES if self._triton else (*_NOTES, _NO_TRITON)
 
     @property
     def records(self) -> tuple[ProcessRecord, ...]:
@@ -89,11 +96,17 @@ class SeparateServices:
 
         settings = load_settings(self._config, self._environ)
         self._sections = settings.model_dump(mode="json", exclude_unset=True)
+        if self._triton:
+            by_triton = {"embedder": "triton", "triton_target": f"{HOST}:{self._triton_port}"}
+            # Who configured an embedder has decided.
+            self._sections["reasoning"] = {**by_triton, **self._sections.get("reasoning", {})}
 
     async def start(self, nats_url: str, redis_url: str) -> None:
         """Starts every service, the executors last. Raises StartFailed."""
         await self._directory.start()
         specs = [self._spec(name, nats_url, redis_url) for name in self._ports]
+        if self._triton:
+            specs.append(triton_child(self._triton, self._data_dir, self._triton_port))
         executors = [each for each in specs if each.name.startswith(_EXECUTOR)]
         # An executor reads streams that the coordinator makes.
         for group in ([each for each in specs if each not in executors], executors):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from pydantic import Field
 
@@ -14,6 +15,19 @@ from services.memory.settings import MemorySettings
 from services.reasoning.settings import ReasoningSettings
 from services.tool.settings import ToolSettings
 from tier.failures import BadConfig
+
+# What the command and the build read, and no service.
+_NOT_SETTINGS: Final = frozenset(
+    (
+        "AGENTMESH_DEBUG",
+        "AGENTMESH_ENVOY",
+        "AGENTMESH_GRPCURL",
+        "AGENTMESH_NATS_SERVER",
+        "AGENTMESH_PYTHON",
+        "AGENTMESH_REDIS_SERVER",
+        "AGENTMESH_TRITON_SERVER",
+    )
+)
 
 
 class Settings(MeshSettings):
@@ -29,7 +43,8 @@ class Settings(MeshSettings):
 
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """The settings of all services; BadConfig names the key that is wrong."""
+    ours = {key: value for key, value in environ.items() if key not in _NOT_SETTINGS}
     try:
-        return config.load(Settings, path=path, environ=environ)
+        return config.load(Settings, path=path, environ=ours)
     except ConfigError as error:
         raise BadConfig(str(error)) from None

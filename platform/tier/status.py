@@ -6,8 +6,9 @@ from typing import Final
 
 import psutil
 
-from tier import embedded, gateway_child, nats_child, redis_child
+from tier import embedded, gateway_child, nats_child, redis_child, triton_child
 from tier.http_get import get
+from tier.options import Tier
 from tier.reports import ProcessStatus
 from tier.serving import who_serves_not
 from tier.state import MeshState, ProcessRecord
@@ -72,11 +73,12 @@ async def _detail(record: ProcessRecord, state: MeshState) -> tuple[str, str]:
         return f"does not answer: {str(error) or type(error).__name__}", ""
 
 
-async def _ask_nats(record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
+async def _ask_nats(record: ProcessRecord, state: MeshState) -> tuple[str, str]:
     code, body = await get(record.ports[1], "/healthz")
-    return (
-        ("", "JetStream on disk") if code == 200 else (body.decode("utf-8", "replace").strip(), "")
-    )
+    if code != 200:
+        return body.decode("utf-8", "replace").strip(), ""
+    flushed = "at every write" if state.tier is Tier.STAGING else "now and then"
+    return "", f"JetStream, flushed to disk {flushed}"
 
 
 async def _ask_redis(record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
@@ -98,6 +100,11 @@ async def _ask_service(record: ProcessRecord, _state: MeshState) -> tuple[str, s
     return _faults(await who_serves_not(f"127.0.0.1:{record.ports[0]}", [""]), 1)
 
 
+async def _ask_triton(record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
+    version = await triton_child.triton_version(record.ports[0])
+    return ("", "models loaded") if version else ("does not answer", "")
+
+
 async def _ask_supervisor(_record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
     return "", "starts, watches and starts again"
 
@@ -112,6 +119,7 @@ _ASK: Final[Mapping[str, _Ask]] = {
     nats_child.NAME: _ask_nats,
     redis_child.NAME: _ask_redis,
     gateway_child.NAME: _ask_gateway,
+    triton_child.NAME: _ask_triton,
     embedded.NAME: _ask_all_services,
     "mesh": _ask_supervisor,
 }

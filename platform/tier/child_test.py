@@ -1,0 +1,96 @@
+"""A child process over its lives."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from meshtest.eventually import eventually
+from tier.backoff import RestartPolicy
+from tier.child import Child, ChildSpec
+from tier.events import Event, Phase, Reporter
+from tier.failures import StartFailed
+
+_QUICK = RestartPolicy(first_delay_seconds=0.01, factor=1, limit=4, well_after_seconds=60)
+# Lives from the first start; what a later start does depends on the folder.
+_SCRIPT = """
+echo run >> runs
+[ "$(wc -l < runs)" = 1 ] || [ -e mended ] || { echo 'no luck' >&2; exit 3; }
+touch ready
+exec sleep 600
+"""
+
+
+def _child(folder: Path, report: Callable[[Event], None], script: str = _SCRIPT) -> Child:
+    async def probe() -> str | None:
+        return "1.0" if (folder / "ready").exists() else None
+
+    spec = ChildSpec(
+        name="part",
+        title="the part",
+        command=("/bin/sh", "-c", script),
+        working_dir=folder,
+        log=folder / "part.log",
+        ports=(),
+        probe=probe,
+        ready_within_seconds=5,
+        stop_within_seconds=0.3,
+    )
+    return Child(spec, Reporter(report), _QUICK)
+
+
+def _runs(folder: Path) -> int:
+    return len((folder / "runs").read_text().splitlines())
+
+
+async def test_it_is_tried_again_until_it_comes_up(tmp_path: Path) -> None:
+    """A child whose restarts fail at first is well again as soon as one succeeds."""
+    told: list[Event] = []
+    restarted: list[int] = []
+    child = _child(tmp_path, told.append)
+    child.spawn()
+    await child.ready()
+    first = child.record.pid
+    watching = asyncio.create_task(child.watch(lambda: restarted.append(child.record.pid)))
+    (tmp_path / "ready").unlink()
+    os.kill(first, signal.SIGKILL)
+    await eventually(lambda: _runs(tmp_path) >= 3)
+    (tmp_path / "mended").touch()
+    await eventually(lambda: told[-1].phase is Phase.READY)
+    assert child.record.pid != first
+    assert told[2].text == "the part died (killed by SIGKILL)"
+    watching.cancel()
+    await child.stop()
+
+
+async def test_it_stays_down_when_nothing_helps(tmp_path: Path) -> None:
+    """A child that dies again and again is given up, with its last words."""
+    told: list[Event] = []
+    child = _child(tmp_path, told.append)
+    child.spawn()
+    await child.ready()
+    (tmp_path / "ready").unlink()
+    os.kill(child.record.pid, signal.SIGKILL)
+    with pytest.raises(StartFailed) as caught:
+        await child.watch(lambda: None)
+    assert str(caught.value) == (
+        "Failed to start the part: it died too often, last exit code 3. "
+        f"See {tmp_path / 'part.log'}."
+    )
+    assert _runs(tmp_path) == 1 + _QUICK.limit
+    assert told[-1].phase is Phase.FAILED
+
+
+async def test_it_is_ended_by_force_where_it_will_not(tmp_path: Path) -> None:
+    """A child that ignores SIGTERM is killed after its time."""
+    script = "trap '' TERM; touch ready; while :; do read -t 9 _ || :; done"
+    child = _child(tmp_path, lambda _: None, script)
+    child.spawn()
+    await child.ready()
+    pid = child.record.pid
+    await child.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
