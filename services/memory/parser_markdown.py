@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Final
 
-from markdown_it import MarkdownIt
-
 from services.memory.parsed_document import (
     Line,
     ParsedDocument,
@@ -30,7 +28,26 @@ class _Heading:
 class MarkdownParser:
     """Reads text/markdown (CommonMark)."""
 
+    def parse(self, content: bytes) -> ParsedDocument:
+        """The sections and their lines; Unreadable where it is not UTF-8."""
+        texts = decode_lines(content)
+        scanner = _Scanner()
+        for first in range(_front_matter_length(texts), len(texts), _SLICE_LINES):
+            scanner.scan(texts[first : first + _SLICE_LINES], first)
+        lines = [Line(n + 1, text, n in scanner.starts) for n, text in enumerate(texts)]
+        title = next((each.text for each in scanner.headings if each.text), "")
+        return ParsedDocument(title, tuple(_sections(lines, scanner.headings)))
+
+
+class _Scanner:
+    """Finds headings, and the lines that blocks begin in."""
+
     def __init__(self) -> None:
+        # Imported when the first document comes: a start takes long enough.
+        from markdown_it import MarkdownIt
+
+        self.headings: Final[list[_Heading]] = []
+        self.starts: Final[set[int]] = {0}
         # Blocks are all that is needed of the body; headings are parsed to the end.
         self._blocks: Final = MarkdownIt("commonmark")
         self._blocks.core.ruler.enableOnly(["normalize", "block"])
@@ -38,31 +55,18 @@ class MarkdownParser:
         self._blocks.disable("reference")
         self._inline: Final = MarkdownIt("commonmark")
 
-    def parse(self, content: bytes) -> ParsedDocument:
-        """The sections and their lines; Unreadable where it is not UTF-8."""
-        texts = decode_lines(content)
-        body = _front_matter_length(texts)
-        headings: list[_Heading] = []
-        starts: set[int] = {0}
-        for first in range(body, len(texts), _SLICE_LINES):
-            self._scan(texts[first : first + _SLICE_LINES], first, headings, starts)
-        lines = [Line(n + 1, text, n in starts) for n, text in enumerate(texts)]
-        title = next((each.text for each in headings if each.text), "")
-        return ParsedDocument(title, tuple(_sections(lines, headings)))
-
-    def _scan(
-        self, texts: list[str], first: int, headings: list[_Heading], starts: set[int]
-    ) -> None:
-        """Adds the headings and the starts of blocks in `texts`, the lines from `first` on."""
+    def scan(self, texts: list[str], first: int) -> None:
+        """Adds what is found in `texts`, the lines from `first` on."""
         tokens = self._blocks.parse("\n".join(texts))
         for index, token in enumerate(tokens):
             if token.level or token.map is None:
                 continue
             start, end = token.map
-            starts.add(first + start)
+            self.starts.add(first + start)
             if token.type == "heading_open":
                 text = self._plain(tokens[index + 1].content)
-                headings.append(_Heading(first + start, first + end, int(token.tag[1]), text))
+                level = int(token.tag[1])
+                self.headings.append(_Heading(first + start, first + end, level, text))
 
     def _plain(self, markup: str) -> str:
         return heading_text(
