@@ -44,17 +44,17 @@ def logs(invocation: Invocation, process: str | None, following: bool, lines: in
         if process not in files:
             raise Problem(f"There is no log of {process!r}; there are {', '.join(files)}.")
         files = {process: files[process]}
-    several = len(files) > 1
+    width = max(map(len, files)) if len(files) > 1 else 0
     for name, path in files.items():
         for line in last_lines(path, lines):
-            _write(invocation, name, line, several)
+            _write(invocation, name, line, width)
     if following:
         for name, line in follow(files):
-            _write(invocation, name, line, several)
+            _write(invocation, name, line, width)
 
 
-def _write(invocation: Invocation, process: str, line: str, several: bool) -> None:
+def _write(invocation: Invocation, process: str, line: str, width: int) -> None:
     if invocation.terminal.as_json:
         invocation.terminal.line({"process": process, "line": line})
     else:
-        invocation.terminal.say(f"{process:<9} {line}" if several else line)
+        invocation.terminal.say(f"{process:<{width}}  {line}" if width else line)
