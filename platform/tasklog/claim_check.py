@@ -1,10 +1,10 @@
 """Large content stands in the object store, and only its digest in the log.
 
 A log that repeats large texts cannot be read quickly and breaks the broker's
-limit on a message; 64 KiB is where content moves out.
+limit on a message; CLAIM_CHECK_BYTES is where content moves out.
 """
 
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from google.protobuf.message import Message as Proto
 
@@ -12,8 +12,8 @@ from agentmesh.common.v1 import conversation_pb2
 from agentmesh.common.v1.conversation_pb2 import BlobRef
 from agentmesh.coordinator.v1 import task_event_pb2, task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from meshkit.constants import CLAIM_CHECK_BYTES
 
-INLINE_LIMIT_BYTES: Final = 64 * 1024
 _T = TypeVar("_T", bound=Proto)
 
 
@@ -34,7 +34,7 @@ async def check_in(event: TaskEvent, blobs: BlobStore) -> TaskEvent:
 
     A small event is answered as it is; `event` itself never changes.
     """
-    if event.ByteSize() <= INLINE_LIMIT_BYTES:
+    if event.ByteSize() <= CLAIM_CHECK_BYTES:
         return event
     small = TaskEvent()
     small.CopyFrom(event)
@@ -46,21 +46,21 @@ async def _move(event: TaskEvent, blobs: BlobStore) -> None:
     match event.WhichOneof("kind"):
         case "submitted":
             submitted = event.submitted
-            if submitted.task.input.ByteSize() > INLINE_LIMIT_BYTES:
+            if submitted.task.input.ByteSize() > CLAIM_CHECK_BYTES:
                 submitted.input_blob.CopyFrom(await _put(submitted.task.input, blobs))
                 submitted.task.ClearField("input")
         case "model_called":
             await _model_in(event.model_called, blobs)
         case "tool_called":
             called = event.tool_called
-            if called.result.ByteSize() > INLINE_LIMIT_BYTES:
+            if called.result.ByteSize() > CLAIM_CHECK_BYTES:
                 called.result_blob.CopyFrom(await _put(called.result, blobs))
                 called.ClearField("result")
         case "completed":
             completed = event.completed
             if completed.HasField("model_called"):
                 await _model_in(completed.model_called, blobs)
-            if completed.output.ByteSize() > INLINE_LIMIT_BYTES:
+            if completed.output.ByteSize() > CLAIM_CHECK_BYTES:
                 completed.output.CopyFrom(
                     task_pb2.TaskOutput(blob=await _put(completed.output, blobs))
                 )
@@ -97,7 +97,7 @@ async def check_out(event: TaskEvent, blobs: BlobStore) -> None:
 
 
 async def _model_in(called: task_event_pb2.ModelCalled, blobs: BlobStore) -> None:
-    if called.message.ByteSize() > INLINE_LIMIT_BYTES:
+    if called.message.ByteSize() > CLAIM_CHECK_BYTES:
         called.message_blob.CopyFrom(await _put(called.message, blobs))
         called.ClearField("message")
 

@@ -8,10 +8,10 @@ from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceServicer
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from meshkit.bus import Bus
-from meshkit.errors import InvalidPageToken
-from services.coordinator import convert, page_token
+from meshkit import page_token
+from services.coordinator import convert
 from services.coordinator.coordinator import Coordinator
-from services.coordinator.read_model import ReadModel, TaskFilter
+from services.coordinator.read_model import POSITION, ReadModel, TaskFilter
 from services.coordinator.settings import CoordinatorSettings
 from services.coordinator.updates import with_deltas
 
@@ -71,7 +71,7 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         query = page_token.query_of(request)
         page = await self._read_model.list(
             wanted,
-            position=page_token.decode(query, request.page_token),
+            position=page_token.decode(query, request.page_token, shape=POSITION),
             limit=page_token.page_size(request.page_size, default=50),
         )
         following = page_token.encode(query, page.next_position) if page.next_position else ""
@@ -107,11 +107,9 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         tenant, task_id = convert.task_name(request.name)
         query = page_token.query_of(request)
         limit = page_token.page_size(request.page_size, default=100)
-        position = page_token.decode(query, request.page_token) or "1"
-        if not position.isdecimal():
-            raise InvalidPageToken("page_token is not one that this method gave.")
+        position = page_token.decode(query, request.page_token, shape=r"[0-9]{1,19}")
         entries = await self._coordinator.events(
-            tenant, task_id, from_stream_sequence=int(position), limit=limit + 1
+            tenant, task_id, from_stream_sequence=int(position or 1), limit=limit + 1
         )
         following = (
             page_token.encode(query, str(entries[limit].stream_sequence))

@@ -6,14 +6,11 @@ from typing import Final
 
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc as pb_grpc
-from meshkit import batch
-from meshkit.errors import InvalidField, NotImplementedYet
-from services.reasoning import convert, page_token
+from meshkit import batch, page_token
+from meshkit.errors import NotImplementedYet
+from services.reasoning import convert
 from services.reasoning.price_list import Price
 from services.reasoning.reasoner import Reasoner
-
-_PAGE: Final = 50
-_LARGEST_PAGE: Final = 1000
 
 
 class ReasoningService(pb_grpc.ReasoningServiceServicer):
@@ -54,14 +51,13 @@ class ReasoningService(pb_grpc.ReasoningServiceServicer):
         self, request: pb.ListModelsRequest, context: object
     ) -> pb.ListModelsResponse:
         """Answers the configured models."""
-        if not 0 <= request.page_size <= _LARGEST_PAGE:
-            raise InvalidField("page_size", f"must be from 0 to {_LARGEST_PAGE}")
         models = self._reasoner.models(convert.tier(request.tier, field="tier"))
-        start = page_token.decode(request.page_token, request.tier)
-        end = start + (request.page_size or _PAGE)
+        query = page_token.query_of(request)
+        start = int(page_token.decode(query, request.page_token, shape=r"[0-9]{1,6}") or 0)
+        end = start + page_token.page_size(request.page_size, default=50)
         return pb.ListModelsResponse(
             models=[convert.model(*each, self._prices) for each in models[start:end]],
-            next_page_token=page_token.encode(end, request.tier) if end < len(models) else "",
+            next_page_token=page_token.encode(query, str(end)) if end < len(models) else "",
         )
 
     async def Classify(self, request: pb.ClassifyRequest, context: object) -> pb.ClassifyResponse:

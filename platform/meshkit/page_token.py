@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+import re
 from typing import Final
 
 from google.protobuf.message import Message as Proto
@@ -10,6 +11,7 @@ from google.protobuf.message import Message as Proto
 from meshkit.errors import InvalidField, InvalidPageToken
 
 _DIGEST_BYTES: Final = 8
+_FOREIGN: Final = "page_token is not one that this method gave."
 
 
 def query_of(request: Proto) -> bytes:
@@ -27,8 +29,13 @@ def encode(query: bytes, position: str) -> str:
     return base64.urlsafe_b64encode(query + position.encode()).decode().rstrip("=")
 
 
-def decode(query: bytes, token: str) -> str | None:
+def decode(query: bytes, token: str, *, shape: str = ".+") -> str | None:
     """The position in `token`; None for the first page.
+
+    Args:
+        query: What `query_of` gives for the request that has the token.
+        token: The request's `page_token`.
+        shape: A regular expression that every position of this method fits.
 
     Raises:
         InvalidPageToken: It was not made by `encode` with this query.
@@ -41,11 +48,13 @@ def decode(query: bytes, token: str) -> str | None:
         )
         position = content[_DIGEST_BYTES:].decode()
     except (binascii.Error, UnicodeError) as error:
-        raise InvalidPageToken("page_token is not one that this method gave.") from error
+        raise InvalidPageToken(_FOREIGN) from error
     if content[:_DIGEST_BYTES] != query:
         raise InvalidPageToken(
             "page_token was given for another request: keep all other fields as they were."
         )
+    if not re.fullmatch(shape, position, re.DOTALL):
+        raise InvalidPageToken(_FOREIGN)
     return position
 
 
