@@ -18,6 +18,7 @@ _REMEDIES: Final = {
     "REQUEST_ID_REUSED": "Choose another --request-id, or repeat the first request unchanged.",
     "BUDGET_EXHAUSTED": "See `agentmesh spend` for where the budget stands.",
     "DEPENDENCY_UNAVAILABLE": "See `agentmesh status` for what is down.",
+    "DEADLINE_EXCEEDED": "See `agentmesh status` for what is slow or down.",
     "INTERNAL": "See `agentmesh logs` for the cause.",
 }
 
