@@ -82,9 +82,7 @@ async def answer_all(
     return answers
 
 
-def _identity(
-    context: batch_pb2.ItemContext, envelope: identity.Identity
-) -> identity.Identity:
+def _identity(context: batch_pb2.ItemContext, envelope: identity.Identity) -> identity.Identity:
     # Only services make calls for many tenants, and those say so.
     if envelope.tenant not in (BATCH_TENANT, context.tenant):
         raise errors.Forbidden(

@@ -1,5 +1,8 @@
 """The governor as it is put together."""
 
+# Tables of cases have one case a line.
+# ruff: noqa: E501
+
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path

@@ -1,5 +1,8 @@
 """The price book."""
 
+# Tables of cases have one case a line.
+# ruff: noqa: E501
+
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -114,7 +117,9 @@ def test_cost_is_the_exact_sum_rounded_up_once(
     cached = data.draw(st.integers(0, sent))
     price = ModelPrice(per_input, per_output, per_cached, 0, 0)
     exact = (
-        Fraction(sent - cached) * per_input + Fraction(cached) * per_cached + Fraction(received) * per_output
+        Fraction(sent - cached) * per_input
+        + Fraction(cached) * per_cached
+        + Fraction(received) * per_output
     ) / 1_000_000
     cost = price.cost_micros(input_tokens=sent, output_tokens=received, cached_input_tokens=cached)
     assert cost == math.ceil(exact)

@@ -68,6 +68,4 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
     async def GetSpend(self, request: pb.GetSpendRequest, context: object) -> pb.GetSpendResponse:
         """What a tenant spent today and this month."""
         day, month = await self._governor.spend(convert.tenant(request.parent))
-        return pb.GetSpendResponse(
-            day=convert.spend_window(day), month=convert.spend_window(month)
-        )
+        return pb.GetSpendResponse(day=convert.spend_window(day), month=convert.spend_window(month))

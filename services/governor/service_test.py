@@ -1,5 +1,8 @@
 """The governor behind a real gRPC server, on a real Redis."""
 
+# Tables of cases have one case a line.
+# ruff: noqa: E501
+
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -83,7 +86,9 @@ async def test_call_is_admitted_settled_and_shown(stubs: list[Any]) -> None:
     assert (admitted.reservation.key, admitted.reservation.reserved_micros) == ("t/1/1", 18_000)
     expires = admitted.reservation.expire_time.ToDatetime(UTC)
     assert expires == datetime(2026, 1, 1, 0, 10, tzinfo=UTC)
-    settle = _settle("t/1/1", input_tokens=1000, output_tokens=10, cached_input_tokens=500, cost_micros=7)
+    settle = _settle(
+        "t/1/1", input_tokens=1000, output_tokens=10, cached_input_tokens=500, cost_micros=7
+    )
     assert await stubs[1].Settle(settle, timeout=5) == pb.SettleResponse(cost_micros=1800)
     assert await stubs[0].Settle(settle, timeout=5) == pb.SettleResponse(
         cost_micros=1800, repeated_settlement=True

@@ -17,7 +17,11 @@ class Window:
     @property
     def id(self) -> str:
         """Tells windows of all times apart: `day:2026-11-20`, `month:2026-11`."""
-        return f"{self.kind}:{self.start:%Y-%m-%d}" if self.kind == "day" else f"month:{self.start:%Y-%m}"
+        return (
+            f"{self.kind}:{self.start:%Y-%m-%d}"
+            if self.kind == "day"
+            else f"month:{self.start:%Y-%m}"
+        )
 
 
 def day_of(now: datetime) -> Window:

@@ -45,7 +45,8 @@ def tool_request(request: pb.ExecuteToolRequest) -> ToolRequest:
     if len(request.idempotency_key) > _MAX_KEY_CHARACTERS:
         raise errors.InvalidField(
             "idempotency_key",
-            f"must have at most {_MAX_KEY_CHARACTERS} characters, not {len(request.idempotency_key)}",
+            f"must have at most {_MAX_KEY_CHARACTERS} characters,"
+            f" not {len(request.idempotency_key)}",
         )
     return ToolRequest(
         tenant=found,
@@ -113,7 +114,9 @@ def last_tool(tenant: str, token: str) -> str:
     if not token:
         return ""
     try:
-        owner, _, last = base64.b64decode(token, altchars=b"-_", validate=True).decode().partition("/")
+        owner, _, last = (
+            base64.b64decode(token, altchars=b"-_", validate=True).decode().partition("/")
+        )
     except ValueError as error:
         raise errors.InvalidPageToken("page_token is not one that ListTools gave.") from error
     if owner != tenant or not last:

@@ -1,4 +1,4 @@
-"""Understands an expression and computes it. The grammar is expression.lark; nothing is executed."""
+"""Understands an expression and computes it, by the grammar in expression.lark."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -85,19 +85,17 @@ def _call(name: str, *arguments: Number | None) -> Number:
 # What each rule of the grammar computes. The parser does so while it reads, so
 # that no chain of operators is too deep.
 _RULES: Final = SimpleNamespace(
-    **{
-        "add": _spread(number.add),
-        "subtract": _spread(number.subtract),
-        "multiply": _spread(number.multiply),
-        "divide": _spread(number.divide),
-        "modulo": _spread(number.modulo),
-        "negate": _spread(number.negate),
-        "power": _spread(number.power),
-        "percent": _spread(_percent),
-        "number": _spread(number.literal),
-        "constant": _spread(_constant),
-        "call": _spread(_call),
-    }
+    add=_spread(number.add),
+    subtract=_spread(number.subtract),
+    multiply=_spread(number.multiply),
+    divide=_spread(number.divide),
+    modulo=_spread(number.modulo),
+    negate=_spread(number.negate),
+    power=_spread(number.power),
+    percent=_spread(_percent),
+    number=_spread(number.literal),
+    constant=_spread(_constant),
+    call=_spread(_call),
 )
 
 
@@ -117,7 +115,8 @@ class Calculator:
         """
         if len(expression) > MAX_CHARACTERS:
             raise ExpressionFault(
-                f"The expression has {len(expression):,} characters; {MAX_CHARACTERS:,} are the limit."
+                f"The expression has {len(expression):,} characters;"
+                f" {MAX_CHARACTERS:,} are the limit."
             )
         if not expression.strip():
             raise ExpressionFault("The expression is empty.")

@@ -1,5 +1,8 @@
 """What the calculator understands, and what it refuses."""
 
+# Tables of cases have one case a line.
+# ruff: noqa: E501
+
 import time
 from decimal import ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
@@ -170,7 +173,12 @@ _cases = st.recursive(
         st.builds(_power, inner, st.integers(-3, 3)),
         inner.map(lambda case: (f"-({case[0]})", None if case[1] is None else -case[1])),
         inner.map(lambda case: (f"({case[0]})%", None if case[1] is None else case[1] / 100)),
-        inner.map(lambda case: (f"abs({case[0]})".replace(",", ""), None if case[1] is None else abs(case[1]))),
+        inner.map(
+            lambda case: (
+                f"abs({case[0]})".replace(",", ""),
+                None if case[1] is None else abs(case[1]),
+            )
+        ),
     ),
     max_leaves=8,
 )
@@ -186,10 +194,9 @@ def test_arithmetic_agrees_with_fractions(case: _Case) -> None:
     try:
         got = _CALCULATOR.evaluate(expression)
     except ExpressionFault as fault:
-        if "zero" in str(fault):
-            assert expected is None
-        else:
-            assert str(fault) == "A result has more than 1,000 digits."
+        told = str(fault)
+        by_zero = "zero" in told and expected is None
+        assert by_zero or told == "A result has more than 1,000 digits."
         return
     assert expected is not None
     if got.exact:
@@ -247,9 +254,8 @@ def test_arbitrary_text_gives_a_number_or_a_sentence(text: str) -> None:
     """Whatever is asked, the answer comes quickly, and is a value or an ExpressionFault."""
     started = time.process_time()
     try:
-        written = _CALCULATOR.evaluate(text).written()
-        assert len(written.text) <= 2100
+        told = _CALCULATOR.evaluate(text).written().text
     except ExpressionFault as fault:
-        assert str(fault)
-        assert len(str(fault)) < 400
+        told = str(fault)
+    assert 1 <= len(told) <= 2100
     assert time.process_time() - started < _SLOW_SECONDS

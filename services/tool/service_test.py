@@ -187,7 +187,9 @@ async def test_unknown_time_zone_is_a_result(tools: pb_grpc.ToolServiceStub, zon
     """A zone that is none is told to the model; nothing is opened by that name."""
     result = await _execute(tools, "current_time", time_zone=zone)
     assert result.is_error
-    assert result.text.startswith(f"There is no time zone {zone!r}; IANA names look like Europe/Berlin.")
+    assert result.text.startswith(
+        f"There is no time zone {zone!r}; IANA names look like Europe/Berlin."
+    )
 
 
 async def test_found_passages_are_numbered_and_cited(
