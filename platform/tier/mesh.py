@@ -93,8 +93,8 @@ class RunningMesh:
         nats, redis, envoy = (binaries.find(each, environ) for each in binaries.ALL)
         port, admin_port = _gateway_ports(options)
         nats_port, monitor_port, redis_port = ports.free_ports(3)
+        # Never closed: loggers gather lines, and write the last ones when the process ends.
         self._log_file = data_dir.rotate("mesh").open("a", encoding="utf-8", buffering=1)
-        self._stack.callback(self._close_log)
         self._report("mesh", Phase.STARTING, f"Starting the {options.tier} mesh on {data_dir.path}")
         stored = [
             self._spawn(nats_child(nats, data_dir, nats_port, monitor_port, options.tier)),
@@ -238,11 +238,6 @@ class RunningMesh:
             unusual = event.phase in (Phase.DIED, Phase.RESTARTING, Phase.FAILED)
             tell = self._log.warning if unusual else self._log.info
             tell(f"{event.part}.{event.phase}", text=event.text, seconds=event.seconds)
-
-    def _close_log(self) -> None:
-        self._log = None
-        if self._log_file:
-            self._log_file.close()
 
 
 def _load_prototype(path: Path | None, environ: Mapping[str, str]) -> Build:

@@ -7,6 +7,7 @@ from typing import Final
 
 from tier.child import ChildSpec
 from tier.data_dir import DataDir
+from tier.failures import StartFailed
 from tier.http_get import get
 from tier.options import Tier
 from tier.ports import HOST
@@ -26,7 +27,10 @@ def nats_child(
     )
 
     async def probe() -> str | None:
-        return await _ready_version(port, monitor_port)
+        version = await _ready_version(port, monitor_port)
+        if version and tier is Tier.STAGING:
+            await _require_flushing(monitor_port)
+        return version
 
     return ChildSpec(
         name=NAME,
@@ -56,6 +60,13 @@ jetstream {{
   {sync}
 }}
 """
+
+
+async def _require_flushing(monitor_port: int) -> None:
+    """StartFailed unless the server flushes every write: an old one may not know the setting."""
+    _, body = await get(monitor_port, "/varz")
+    if not json.loads(body)["jetstream"]["config"].get("sync_always"):
+        raise StartFailed("NATS", "it does not flush every write to disk; 2.10 or newer can", None)
 
 
 async def _ready_version(port: int, monitor_port: int) -> str | None:

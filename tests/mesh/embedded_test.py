@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from meshtest.eventually import eventually
 from tests.mesh.small_mesh import alive, children, pid_of, stand_ins
+from tier import binaries
 from tier.embedded import Build
 from tier.events import Event, Phase
 from tier.failures import (
@@ -24,7 +25,7 @@ from tier.failures import (
     StartFailed,
 )
 from tier.mesh import RunningMesh, start_composed
-from tier.options import ADMIN_OFFSET, MeshOptions
+from tier.options import ADMIN_OFFSET, MeshOptions, Tier
 from tier.parts import SERVICES
 from tier.ports import HOST, free_ports
 from tier.serving import who_serves_not
@@ -210,6 +211,21 @@ async def test_a_server_that_ends_at_once_is_told_with_its_words(
     assert str(error) == (
         "Failed to start Redis: it ended (exit code 3) after saying: wrong kind of machine. "
         f"See {tmp_path / 'data/logs/redis.log'}."
+    )
+
+
+async def test_staging_wants_every_write_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A NATS that does not flush each write is not good enough for staging."""
+    careless = tmp_path / "nats-server"
+    real = binaries.find(binaries.NATS, os.environ)
+    careless.write_text(f'#!/bin/sh\nsed -i /sync_interval/d "$2"\nexec {real} "$@"\n')
+    careless.chmod(0o755)
+    monkeypatch.setenv("NATS_SERVER", str(careless))
+    error = await _refused(MeshOptions(data_dir=tmp_path / "data", port=0, tier=Tier.STAGING))
+    assert str(error) == (
+        "Failed to start NATS: it does not flush every write to disk; 2.10 or newer can."
     )
 
 
