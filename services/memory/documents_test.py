@@ -213,7 +213,7 @@ async def test_without_embeddings_nothing_is_stored(
 async def test_embeddings_are_asked_for_in_batches(
     memory: Client, reasoning: HashingReasoning
 ) -> None:
-    """Of at most 64, across documents, each text with the headings above it."""
+    """Of at most 32, across documents, each text with the headings above it."""
     long = "# Long\n\n" + "A sentence about something that takes a little room.\n\n" * 2_000
     results = await memory.upsert(
         DocumentSource(uri="long.md", content=long.encode()),
@@ -221,7 +221,7 @@ async def test_embeddings_are_asked_for_in_batches(
     )
     count = sum(each.document.passage_count for each in results)
     assert count > 128
-    assert [len(each) for each in reasoning.batches] == [64] * (count // 64) + [count % 64]
+    assert [len(each) for each in reasoning.batches] == [32] * (count // 32) + [count % 32]
     assert all(text.startswith("Long\n") for text in reasoning.texts[:-1])
     assert reasoning.texts[-1] == "Short\ntext"
 

@@ -16,8 +16,9 @@ class MemorySettings(Section):
     overlap_tokens: int = Field(default=40, ge=0)
     # The embedding model; empty for the default of the reasoning service.
     embedding_model: str = ""
-    # Texts in one call for embeddings.
-    embedding_batch: int = Field(default=64, ge=1, le=256)
+    # Texts in one call for embeddings. The embedder makes batches of its own; a
+    # call of few texts stays far from its time limit on a busy machine, too.
+    embedding_batch: int = Field(default=32, ge=1, le=256)
     # Calls for embeddings at a time.
     embedding_calls: int = Field(default=2, ge=1, le=64)
     # Time limit of one such call, in seconds.
