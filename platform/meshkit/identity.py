@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from meshkit.constants import BATCH_TENANT, CALLER_KEY, TENANT_KEY
@@ -58,6 +59,7 @@ def use(identity: Identity) -> Generator[Identity]:
         _current.reset(token)
 
 
+@lru_cache(maxsize=4096)
 def make(tenant: str, caller: str) -> Identity:
     """A checked identity; InvalidField where an identifier is malformed."""
     if not TENANT_PATTERN.fullmatch(tenant):

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentmesh.coordinator.v1.coordinator_service_pb2 import ListTasksRequest
-from meshkit.errors import InvalidField, InvalidPageToken
 from meshkit import page_token
+from meshkit.errors import InvalidField, InvalidPageToken
 
 
 @given(st.binary(min_size=8, max_size=8), st.text(min_size=1, max_size=60))

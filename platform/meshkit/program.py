@@ -85,7 +85,7 @@ async def _live(main: Callable[[Program], Awaitable[None]]) -> int:
             for each in signals:
                 loop.add_signal_handler(each, on_signal)
     except BaseExceptionGroup as group:
-        _tell(_first(cast(BaseExceptionGroup[BaseException], group)))
+        _tell(_first(group))
         return 1
     except Exception as error:
         _tell(error)
@@ -93,9 +93,11 @@ async def _live(main: Callable[[Program], Awaitable[None]]) -> int:
     return 0
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        group = cast(BaseExceptionGroup[BaseException], error)
+        error = group.exceptions[0]
+    return error
 
 
 def _tell(error: BaseException) -> None:

@@ -3,8 +3,8 @@
 A traceparent is `00-<trace id, 32 hex>-<span id, 16 hex>-<flags, 2 hex>`.
 """
 
+import random
 import re
-import secrets
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -32,6 +32,15 @@ class Span:
         return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
 
 
+def random_digits(count: int) -> str:
+    """Digits for identifiers that must differ but are no secret.
+
+    The operating system's randomness would give up the interpreter's lock, and
+    a span is made for every call.
+    """
+    return f"{random.getrandbits(count * 8):0{count * 2}x}"
+
+
 _current: ContextVar[Span | None] = ContextVar("meshkit_trace", default=None)
 
 
@@ -48,7 +57,7 @@ def parse(traceparent: str) -> Span | None:
     return Span(match[1], match[2], bool(int(match[3], 16) & 1))
 
 
-def child(parent: Span | None = None, *, random_hex: RandomHex = secrets.token_hex) -> Span:
+def child(parent: Span | None = None, *, random_hex: RandomHex = random_digits) -> Span:
     """A span under `parent`, or under the current one; a new trace where there is neither."""
     above = parent or _current.get()
     if above is None:
