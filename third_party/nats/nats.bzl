@@ -14,14 +14,22 @@ _PACKAGE = "github.com/nats-io/nats-server/v2"
 # The first with all of: expected last sequence by another subject, direct get
 # of many messages at once, and `sync_interval: always`.
 _OLDEST = (2, 12)
+_VERSION_PREFIX = "nats-server: v"
+
+def _is_new_enough(version):
+    """Tells whether this, as the server prints it, has all that is needed."""
+    if not version.startswith(_VERSION_PREFIX):
+        return False
+    numbers = version[len(_VERSION_PREFIX):].split(".")
+    return (int(numbers[0]), int(numbers[1])) >= _OLDEST
 
 def _check_version(rctx):
-    result = rctx.execute([rctx.path("nats-server"), "--version"])
-    words = result.stdout.strip().split("v")
-    version = words[-1].split(".")
-    if result.return_code != 0 or (int(version[0]), int(version[1])) < _OLDEST:
-        fail("NATS 2.12 or newer is needed, and this is %s. Set %s to another one." % (
-            result.stdout.strip() or result.stderr.strip(),
+    version = rctx.execute([rctx.path("nats-server"), "--version"]).stdout.strip()
+    if not _is_new_enough(version):
+        fail("NATS %d.%d or newer is needed, and this is %s. Set %s to another one." % (
+            _OLDEST[0],
+            _OLDEST[1],
+            version or "none",
             _OVERRIDE,
         ))
 
