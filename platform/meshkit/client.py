@@ -56,7 +56,8 @@ _OPTIONS: Final = [
     ("grpc.keepalive_permit_without_calls", 0),
     # A peer that restarts is back within a second, not after a minute of back-off.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # Not a back-off but the time that one attempt to connect may take: a busy machine needs it.
+    ("grpc.min_reconnect_backoff_ms", 2000),
     ("grpc.max_reconnect_backoff_ms", 2000),
     # Two services of one process must not share a connection, and with it its fate.
     ("grpc.use_local_subchannel_pool", 1),

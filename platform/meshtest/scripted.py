@@ -85,13 +85,13 @@ class ScriptedTools(tool_grpc.ToolServiceServicer):
 
     def __init__(self, execute: Execution, effect: tool_pb2.Effect) -> None:
         self.execute = execute
-        self._tool = tool_pb2.Tool(tool_id="effect", effect=effect, description="Does something.")
+        self.tool = tool_pb2.Tool(tool_id="effect", effect=effect, description="Does something.")
         self.requests: list[tool.ExecuteToolRequest] = []
 
     async def ListTools(
         self, request: tool.ListToolsRequest, context: _Context
     ) -> tool.ListToolsResponse:
-        return tool.ListToolsResponse(tools=[self._tool])
+        return tool.ListToolsResponse(tools=[self.tool])
 
     async def BatchExecuteTools(
         self, request: tool.BatchExecuteToolsRequest, context: _Context

@@ -24,7 +24,7 @@ class BlobStore(Protocol):
         """Stores `content`; the same content again is stored once."""
         ...
 
-    async def get_blob(self, ref: BlobRef) -> bytes:
+    async def get_blob(self, reference: BlobRef) -> bytes:
         """What was stored; CorruptData if it is gone or does not match its digest."""
         ...
 
@@ -104,9 +104,7 @@ async def _model_in(called: task_event_pb2.ModelCalled, blobs: BlobStore) -> Non
 
 async def _model_out(called: task_event_pb2.ModelCalled, blobs: BlobStore) -> None:
     if called.HasField("message_blob"):
-        called.message.CopyFrom(
-            await _get(called.message_blob, conversation_pb2.Message(), blobs)
-        )
+        called.message.CopyFrom(await _get(called.message_blob, conversation_pb2.Message(), blobs))
 
 
 async def _put(content: Proto, blobs: BlobStore) -> BlobRef:

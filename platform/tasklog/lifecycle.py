@@ -40,9 +40,7 @@ class Transition:
     after: frozenset[task_pb2.TaskState]
 
 
-def _transition(
-    before: set[task_pb2.TaskState], after: set[task_pb2.TaskState]
-) -> Transition:
+def _transition(before: set[task_pb2.TaskState], after: set[task_pb2.TaskState]) -> Transition:
     return Transition(frozenset(before), frozenset(after))
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final
 
@@ -69,7 +69,7 @@ class TaskLog:
 
     async def read(
         self, tenant: str, task_id: str, *, from_stream_sequence: int = 1
-    ) -> AsyncIterator[Entry]:
+    ) -> AsyncGenerator[Entry]:
         """The task's events as they stand now, oldest first."""
         async for message in self._bus.read(
             subjects.STREAM,
@@ -103,7 +103,7 @@ class TaskLog:
 
     async def follow(
         self, tenant: str, task_id: str, *, after_sequence: int
-    ) -> AsyncIterator[TaskEvent]:
+    ) -> AsyncGenerator[TaskEvent]:
         """Every event after `after_sequence`, without gap or repeat, until the task has ended.
 
         Raises:
@@ -123,9 +123,7 @@ class TaskLog:
                         seen = entry.event.sequence
                         yield entry.event
                 if not exists:
-                    raise TaskNotFound(
-                        f"There is no task {subjects.task_name(tenant, task_id)!r}."
-                    )
+                    raise TaskNotFound(f"There is no task {subjects.task_name(tenant, task_id)!r}.")
                 if state in lifecycle.TERMINAL:
                     return
                 async for entry in self._new_entries(live, seen):
@@ -136,7 +134,7 @@ class TaskLog:
         finally:
             await live.close()
 
-    async def _new_entries(self, live: Subscription, seen: int) -> AsyncIterator[Entry]:
+    async def _new_entries(self, live: Subscription, seen: int) -> AsyncGenerator[Entry]:
         """New events in order; ends at a gap or a silence, when the log has to be read."""
         while True:
             try:

@@ -20,7 +20,7 @@ class GovernorAdmission:
     """An Admission that remembers each tenant's answer for a second."""
 
     def __init__(
-        self, governor: "cost_governor_service_pb2_grpc.CostGovernorServiceAsyncStub", clock: Clock
+        self, governor: cost_governor_service_pb2_grpc.CostGovernorServiceStub, clock: Clock
     ) -> None:
         self._governor = governor
         self._clock = clock

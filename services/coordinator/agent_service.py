@@ -4,8 +4,7 @@ from typing import Any
 
 from agentmesh.coordinator.v1 import agent_service_pb2 as pb
 from agentmesh.coordinator.v1.agent_service_pb2_grpc import AgentServiceServicer
-from meshkit import identity, names
-from meshkit import page_token
+from meshkit import identity, names, page_token
 from services.coordinator import convert
 from services.coordinator.agents import Agents
 

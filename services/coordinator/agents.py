@@ -59,9 +59,7 @@ class Agents:
         self._store = store
         self._clock = clock
 
-    async def create(
-        self, tenant: str, agent_id: str, spec: AgentSpec, request_id: str
-    ) -> Agent:
+    async def create(self, tenant: str, agent_id: str, spec: AgentSpec, request_id: str) -> Agent:
         """Creates version 1 of an agent.
 
         Raises:
@@ -117,8 +115,7 @@ class Agents:
     async def list(self, tenant: str) -> Sequence[Agent]:
         """All agents of a tenant in order of their ids."""
         agents = [_built_in(tenant, agent_id) for agent_id in BUILT_IN]
-        async for agent in self._store.list(tenant):
-            agents.append(agent)
+        agents.extend([agent async for agent in self._store.list(tenant)])
         return sorted(agents, key=lambda agent: agent.name)
 
     async def resolve(self, tenant: str, wanted: str) -> AgentSpec:

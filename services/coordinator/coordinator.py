@@ -92,10 +92,7 @@ class Coordinator:
             RequestIdReused: `request_id` submitted another task.
         """
         digest = _digest(requested)
-        if request_id:
-            task_id = self._ids.stable(tenant, request_id)
-        else:
-            task_id = self._ids.new()
+        task_id = self._ids.stable(tenant, request_id) if request_id else self._ids.new()
         agent = await self._agents.resolve(tenant, requested.agent)
         await self._admission.check(tenant)
         event = self._submission(tenant, task_id, requested, agent, digest)
@@ -146,16 +143,14 @@ class Coordinator:
         """The task as its log stands; TaskNotFound where there is none."""
         return await self._log.task(tenant, task_id)
 
-    def follow(
-        self, tenant: str, task_id: str, *, after_sequence: int
-    ) -> AsyncIterator[TaskEvent]:
+    def follow(self, tenant: str, task_id: str, *, after_sequence: int) -> AsyncIterator[TaskEvent]:
         """Every event after `after_sequence`, until the task has ended."""
         return self._log.follow(tenant, task_id, after_sequence=after_sequence)
 
     async def events(
         self, tenant: str, task_id: str, *, from_stream_sequence: int, limit: int
     ) -> list[Entry]:
-        """At most `limit` events as they stand, oldest first; TaskNotFound where there is no task."""
+        """At most `limit` events as they stand, oldest first; TaskNotFound without a task."""
         found: list[Entry] = []
         async for entry in self._log.read(
             tenant, task_id, from_stream_sequence=from_stream_sequence

@@ -68,13 +68,15 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
             Registration(
                 service_name="agentmesh.coordinator.v1.CoordinatorService",
                 add=coordinator_service_pb2_grpc.add_CoordinatorServiceServicer_to_server,
-                servicer=CoordinatorServicer(coordinator, read_model, bus, settings),
+                servicer=CoordinatorServicer(  # pyright: ignore[reportAbstractUsage]
+                    coordinator, read_model, bus, settings
+                ),
                 dependencies=(bus,),
             ),
             Registration(
                 service_name="agentmesh.coordinator.v1.AgentService",
                 add=agent_service_pb2_grpc.add_AgentServiceServicer_to_server,
-                servicer=AgentServicer(agents),
+                servicer=AgentServicer(agents),  # pyright: ignore[reportAbstractUsage]
                 dependencies=(bus,),
             ),
         ),

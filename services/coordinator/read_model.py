@@ -26,7 +26,7 @@ class TaskFilter:
     agent: str = ""
     session: str = ""
     lane: tier_pb2.Lane = tier_pb2.LANE_UNSPECIFIED
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
     created_after: datetime | None = None
     created_before: datetime | None = None
 

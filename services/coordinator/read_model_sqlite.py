@@ -106,8 +106,7 @@ class SqliteReadModel:
         found = list(rows)
         page = found[:limit]
         tasks = [
-            fold.task_of(TaskEvent.FromString(row[2]), TaskEvent.FromString(row[3]))
-            for row in page
+            fold.task_of(TaskEvent.FromString(row[2]), TaskEvent.FromString(row[3])) for row in page
         ]
         more = len(found) > limit
         return Page(tasks, f"{page[-1][0]}/{page[-1][1]}" if more else "")

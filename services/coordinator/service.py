@@ -7,8 +7,8 @@ from typing import Any
 from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceServicer
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
-from meshkit.bus import Bus
 from meshkit import page_token
+from meshkit.bus import Bus
 from services.coordinator import convert
 from services.coordinator.coordinator import Coordinator
 from services.coordinator.read_model import POSITION, ReadModel, TaskFilter

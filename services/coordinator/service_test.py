@@ -83,7 +83,7 @@ class Mesh:
 
 @pytest.fixture
 async def mesh(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Mesh]:
-    governor = ScriptedGovernor()
+    governor = ScriptedGovernor()  # pyright: ignore[reportAbstractUsage]
     async with (
         hosting(
             [lambda resources: build(resources, CoordinatorSettings())],
@@ -121,9 +121,7 @@ async def test_the_same_request_id_is_the_same_task(mesh: Mesh) -> None:
     again = await mesh.submit("once", request_id="r1")
     assert again.name == first.name
     assert again.state == task_pb2.TASK_STATE_RUNNING
-    events = await mesh.tasks.ListTaskEvents(
-        pb.ListTaskEventsRequest(name=first.name), timeout=5
-    )
+    events = await mesh.tasks.ListTaskEvents(pb.ListTaskEventsRequest(name=first.name), timeout=5)
     assert [event.WhichOneof("kind") for event in events.events] == ["submitted", "started"]
 
 
@@ -285,7 +283,7 @@ async def test_running_a_task_streams_it_to_its_end(mesh: Mesh) -> None:
     async def run() -> None:
         request = pb.RunTaskRequest(parent=_PARENT, task=Task(input=TaskInput(text="x")))
         async for update in mesh.tasks.RunTask(request, timeout=20):
-            updates.append(update)
+            updates.append(update)  # noqa: PERF401 - read while it grows
 
     running = asyncio.create_task(run())
     task = (await eventually(lambda: updates[0])).task
@@ -343,7 +341,8 @@ async def test_large_output_is_kept_outside_the_log_and_answered_whole(mesh: Mes
     )
     await mesh.log.append("acme", task_id, event, after=last.stream_sequence)
     stored = await mesh.bus.last(subjects.STREAM, subjects.scope("acme", task_id))
-    assert stored is not None and len(stored.payload) < 2000
+    assert stored is not None
+    assert len(stored.payload) < 2000
     answer = await mesh.tasks.GetTask(pb.GetTaskRequest(name=task.name), timeout=5)
     assert answer.task.output.text == "y" * 100_000
 
@@ -369,7 +368,8 @@ async def test_a_running_task_is_asked_to_stop(mesh: Mesh) -> None:
     assert subjects.parse(message.subject) == ("acme", task.name.rpartition("/")[2])
     await heard.close()
     last = await mesh.log.last("acme", task.name.rpartition("/")[2])
-    assert last is not None and last.event.status.cancel_requested
+    assert last is not None
+    assert last.event.status.cancel_requested
 
 
 async def test_tasks_are_listed_newest_first_in_stable_pages(mesh: Mesh) -> None:
@@ -378,7 +378,10 @@ async def test_tasks_are_listed_newest_first_in_stable_pages(mesh: Mesh) -> None
 
     async def page(token: str = "", **filters: object) -> pb.ListTasksResponse:
         request = pb.ListTasksRequest(
-            parent=_PARENT, page_size=3, page_token=token, **filters  # type: ignore[arg-type]
+            parent=_PARENT,
+            page_size=3,
+            page_token=token,
+            **filters,  # type: ignore[arg-type]
         )
         return await mesh.tasks.ListTasks(request, timeout=5)
 

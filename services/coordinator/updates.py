@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
 from agentmesh.coordinator.v1.coordinator_service_pb2 import TextDelta
@@ -15,7 +15,7 @@ _BUFFER: Final = 256
 
 async def with_deltas(
     bus: Bus, tenant: str, task_id: str, events: AsyncIterator[TaskEvent]
-) -> AsyncIterator[TaskEvent | TextDelta]:
+) -> AsyncGenerator[TaskEvent | TextDelta]:
     """`events`, with the model's text between them, until `events` end.
 
     Words are not stored: a reader who is too slow for them misses some, and

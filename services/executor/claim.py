@@ -28,9 +28,7 @@ class NotYet:
 class Claims:
     """Takes tasks over for one executor."""
 
-    def __init__(
-        self, *, log: Log, clock: Clock, writer: str, settings: ExecutorSettings
-    ) -> None:
+    def __init__(self, *, log: Log, clock: Clock, writer: str, settings: ExecutorSettings) -> None:
         self._log = log
         self._clock = clock
         self._writer = writer

@@ -41,9 +41,7 @@ def steps(events: Iterable[TaskEvent]) -> list[Message]:
                 messages.append(event.model_called.message)
             case "tool_called":
                 messages.append(
-                    Message(
-                        role=conversation_pb2.ROLE_TOOL, tool_result=event.tool_called.result
-                    )
+                    Message(role=conversation_pb2.ROLE_TOOL, tool_result=event.tool_called.result)
                 )
             case _:
                 pass
@@ -72,7 +70,7 @@ def text_of(message: Message) -> str:
 
 
 def best_so_far(events: Sequence[TaskEvent]) -> tuple[str, list[Citation]]:
-    """What can be answered when a limit ends the task: the model's last words, else what tools found."""
+    """The best answer when a limit ends the task: the model's words, else what tools found."""
     found: list[str] = []
     citations: list[Citation] = []
     for event in events:

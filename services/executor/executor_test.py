@@ -1,7 +1,7 @@
 """The executor on a real broker, with models and tools that follow a script."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -98,7 +98,7 @@ class Bench:
         return task_id
 
     @asynccontextmanager
-    async def executor(self, settings: ExecutorSettings = _SETTINGS) -> AsyncIterator[None]:
+    async def executor(self, settings: ExecutorSettings = _SETTINGS) -> AsyncGenerator[None]:
         """An executor, for as long as the block lasts."""
         async with hosting(
             [lambda resources: build(resources, settings)],
@@ -144,9 +144,11 @@ async def bench(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Bench]
             tmp_path,
             log,
             bus,
-            ScriptedReasoning(answer),
-            ScriptedTools(execute, tool_pb2.EFFECT_IDEMPOTENT),
-            ScriptedMemory(),
+            ScriptedReasoning(answer),  # pyright: ignore[reportAbstractUsage]
+            ScriptedTools(  # pyright: ignore[reportAbstractUsage]
+                execute, tool_pb2.EFFECT_IDEMPOTENT
+            ),
+            ScriptedMemory(),  # pyright: ignore[reportAbstractUsage]
         )
 
 
@@ -179,7 +181,7 @@ async def test_a_task_runs_step_by_step_to_its_answer(bench: Bench, lane: tier_p
 
 async def test_an_effect_that_must_not_repeat_is_announced_first(bench: Bench) -> None:
     """The intent stands in the log before the call."""
-    bench.tools._tool.effect = tool_pb2.EFFECT_UNSAFE
+    bench.tools.tool.effect = tool_pb2.EFFECT_UNSAFE
     async with bench.executor():
         task_id = await bench.submit()
         await bench.ended(task_id)

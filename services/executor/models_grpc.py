@@ -16,7 +16,12 @@ class GrpcModels:
     whose words are wanted while they are spoken travels alone.
     """
 
-    def __init__(self, stub: "reasoning_service_pb2_grpc.ReasoningServiceAsyncStub", *, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        stub: reasoning_service_pb2_grpc.ReasoningServiceStub,
+        *,
+        timeout_seconds: float,
+    ) -> None:
         self._stub = stub
         self._timeout_seconds = timeout_seconds
         self._calls = Coalescer[pb.BatchGenerateItem, pb.GenerateResponse](self._send)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from agentmesh.common.v1 import conversation_pb2, tier_pb2, usage_pb2
+from agentmesh.common.v1 import tier_pb2, usage_pb2
 from agentmesh.common.v1.conversation_pb2 import Message, ToolCall, ToolResult
 from agentmesh.coordinator.v1 import task_event_pb2, task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import ModelCalled, TaskEvent
@@ -188,10 +188,7 @@ class React:
                 event.tool_intended.idempotency_key = key
                 await journal.append(event)
         outcomes = await asyncio.gather(
-            *(
-                self._use_tool(journal, call, key)
-                for call, key in zip(calls, keys, strict=True)
-            ),
+            *(self._use_tool(journal, call, key) for call, key in zip(calls, keys, strict=True)),
             return_exceptions=True,
         )
         # What was done is recorded even if another call of the same message failed.
@@ -294,5 +291,3 @@ async def _degrade(journal: Journal, code: str, text: str) -> None:
     event = journal.event()
     event.degraded.note.CopyFrom(TaskNote(code=code, text=text))
     await journal.append(event, notes=[event.degraded.note])
-
-

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -83,12 +84,11 @@ class Runner:
         try:
             await self._run_pattern(journal)
         except TimeoutError:
-            seconds = (
-                journal.status.deadline.ToMicroseconds() - journal.status.create_time.ToMicroseconds()
-            ) / 1e6
+            status = journal.status
+            allowed = status.deadline.ToMicroseconds() - status.create_time.ToMicroseconds()
             note = TaskNote(
                 code="TIME_LIMIT",
-                text=f"Stopped at the time limit of {seconds:g} s, after {journal.status.steps}"
+                text=f"Stopped at the time limit of {allowed / 1e6:g} s, after {status.steps}"
                 " steps; what follows from them is missing.",
             )
             await self._unless_cancelled(journal, finish_partial(journal, note))
@@ -139,7 +139,7 @@ class Runner:
         finally:
             del self._running[key]
 
-    async def _unless_cancelled(self, journal: Journal, record: "asyncio._CoroutineLike[None]") -> None:
+    async def _unless_cancelled(self, journal: Journal, record: Awaitable[None]) -> None:
         try:
             await record
         except CancelRequestedError:

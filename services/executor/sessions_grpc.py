@@ -12,7 +12,11 @@ class GrpcSessions:
     """Sessions over MemoryService."""
 
     def __init__(
-        self, stub: "memory_service_pb2_grpc.MemoryServiceAsyncStub", *, timeout_seconds: float, context_tokens: int
+        self,
+        stub: memory_service_pb2_grpc.MemoryServiceStub,
+        *,
+        timeout_seconds: float,
+        context_tokens: int,
     ) -> None:
         self._stub = stub
         self._timeout_seconds = timeout_seconds

@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 from agentmesh.common.v1.conversation_pb2 import ToolCall
-from agentmesh.tool.v1 import tool_pb2
+from agentmesh.tool.v1 import tool_pb2, tool_service_pb2_grpc
 from agentmesh.tool.v1 import tool_service_pb2 as pb
-from agentmesh.tool.v1 import tool_service_pb2_grpc
 from meshkit import batch, names
 from meshkit.clock import Clock
 from meshkit.coalesce import Coalescer
@@ -24,7 +23,11 @@ class GrpcTools:
     """Tools over ToolService. Calls that happen at the same time travel together."""
 
     def __init__(
-        self, stub: "tool_service_pb2_grpc.ToolServiceAsyncStub", clock: Clock, *, timeout_seconds: float
+        self,
+        stub: tool_service_pb2_grpc.ToolServiceStub,
+        clock: Clock,
+        *,
+        timeout_seconds: float,
     ) -> None:
         self._stub = stub
         self._clock = clock

@@ -1,7 +1,6 @@
 """Pulls runnable tasks from the lanes and keeps the claims on them alive."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
 from agentmesh.common.v1 import tier_pb2

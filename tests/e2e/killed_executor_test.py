@@ -18,9 +18,7 @@ _TASKS_A_ROUND = 30
 
 
 def _executor_pids(client: Client) -> list[int]:
-    return [
-        each.pid for each in client.mesh.state.processes if each.name.startswith("executor")
-    ]
+    return [each.pid for each in client.mesh.state.processes if each.name.startswith("executor")]
 
 
 async def _end(client: Client, name: str) -> task_pb2.Task:

@@ -1,8 +1,12 @@
 """A whole mesh for a test: real NATS, Redis and Envoy, and the real services."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, cast
+
+from grpc_reflection.v1alpha import reflection_pb2 as reflection
+from grpc_reflection.v1alpha import reflection_pb2_grpc as reflection_grpc
 
 from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
@@ -48,6 +52,17 @@ class Client:
         """The task, as it stands."""
         return (await self.tasks.GetTask(pb.GetTaskRequest(name=name), timeout=20)).task
 
+    async def reflected_services(self) -> set[str]:
+        """Every service that the gateway's reflection lists."""
+
+        async def ask() -> AsyncIterator[Any]:
+            yield reflection.ServerReflectionRequest(list_services="")
+
+        stub: Any = reflection_grpc.ServerReflectionStub(cast(Any, self.channels.get("gateway")))
+        async for answer in stub.ServerReflectionInfo(ask(), timeout=10):
+            return {each.name for each in answer.list_services_response.service}
+        return set()
+
     async def log(self, name: str) -> list[TaskEvent]:
         """The whole log of a task, which must replay without a fault."""
         answer = await self.tasks.ListTaskEvents(
@@ -63,10 +78,12 @@ def _tell(event: Event) -> None:
 
 
 @asynccontextmanager
-async def running(folder: Path, tier: Tier, *, executors: int = 1) -> AsyncIterator[Client]:
+async def running(folder: Path, tier: Tier, *, executors: int = 1) -> AsyncGenerator[Client]:
     """A mesh on a free port with its state in `folder`, and a client of it."""
     options = MeshOptions(tier=tier, data_dir=folder, port=0, executors=executors)
-    async with await start(options, _tell) as mesh:
-        async with Channels(_Gateway(mesh.address), caller="user:test") as channels:
-            with identity.use(Identity("default", "user:test")):
-                yield Client(mesh, channels)
+    async with (
+        await start(options, _tell) as mesh,
+        Channels(_Gateway(mesh.address), caller="user:test") as channels,
+    ):
+        with identity.use(Identity("default", "user:test")):
+            yield Client(mesh, channels)
