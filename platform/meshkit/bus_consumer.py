@@ -95,7 +95,7 @@ class Consumption:
                 await subscription.drain()  # what is on its way arrives first
             while self._ready:
                 await self._ready.popleft().not_now(0)
-        except (NatsError, OSError, TimeoutError):
+        except (MeshError, NatsError, OSError, TimeoutError):
             pass  # the connection is gone: they are delivered again after the wait
 
     async def _pull(self) -> None:
@@ -178,7 +178,7 @@ class Consumption:
         if status is None:
             self._asked_for = max(0, self._asked_for - 1)
             delivery = Delivery(
-                self._link.client, message, self._spec.acknowledge_wait_seconds, self._release
+                self._link, message, self._spec.acknowledge_wait_seconds, self._release
             )
             known = self._out.get(delivery.sequence)
             self._out[delivery.sequence] = delivery

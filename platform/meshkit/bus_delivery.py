@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from meshkit.bus_link import Link
 from meshkit.bus_messages import own_headers
 
 _ACKNOWLEDGE: Final = b"+ACK"
@@ -21,10 +21,11 @@ class Delivery:
 
     Settle it with `acknowledge`, `not_now` or `reject`. Left alone, it is
     delivered again after the consumer's wait; `in_progress` starts that anew.
+    All of these raise DependencyUnavailable where NATS has been away for long.
     """
 
     __slots__ = (
-        "_client",
+        "_link",
         "_reply",
         "_settled",
         "_wait_seconds",
@@ -38,7 +39,7 @@ class Delivery:
     )
 
     def __init__(
-        self, client: Client, message: Msg, wait_seconds: float, settled: Callable[[int], None]
+        self, link: Link, message: Msg, wait_seconds: float, settled: Callable[[int], None]
     ) -> None:
         """`settled` is called with the sequence when the slot is free again."""
         # $JS.ACK.[domain.account.]stream.consumer.count.sequence.consumer_sequence.time.pending
@@ -55,7 +56,7 @@ class Delivery:
         self.timestamp_ns: int = int(fields[base + 5])
         # When the server gives up waiting, in seconds of time.monotonic.
         self.expires_at: float = time.monotonic() + wait_seconds
-        self._client = client
+        self._link = link
         self._reply = message.reply
         self._wait_seconds = wait_seconds
         self._settled = settled
@@ -76,10 +77,10 @@ class Delivery:
     async def in_progress(self) -> None:
         """Still at work: the wait starts anew."""
         self.expires_at = time.monotonic() + self._wait_seconds
-        await self._client.publish(self._reply, _IN_PROGRESS)
+        await self._link.tell(self._reply, _IN_PROGRESS)
 
     async def _settle(self, verdict: bytes) -> None:
         try:
-            await self._client.publish(self._reply, verdict)
+            await self._link.tell(self._reply, verdict)
         finally:
             self._settled(self.sequence)

@@ -69,7 +69,7 @@ class Link:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await connecting
         except (OSError, NatsError, TimeoutError) as error:
-            raise _unreachable(f"Failed to connect to NATS at {url}") from error
+            raise unreachable(f"Failed to connect to NATS at {url}") from error
         link._prefix = client.new_inbox() + "."
         await subscribe(client, link._prefix + "*", link.take_answer)
         link._connected.set()
@@ -83,7 +83,8 @@ class Link:
         if self.client.is_connected:
             with suppress(NatsError, OSError, TimeoutError):  # nothing acknowledged is lost
                 await self.client.flush(timeout=2)
-        await self.client.close()
+        with suppress(OSError):  # what could not be sent any more while NATS was away
+            await self.client.close()
 
     @property
     def is_up(self) -> bool:
@@ -132,7 +133,7 @@ class Link:
         try:
             await self.client.publish(subject, payload, "", cast(dict[str, str] | None, headers))
         except NatsError as error:
-            raise _unreachable(f"Failed to signal {subject}: {error}") from error
+            raise unreachable(f"Failed to signal {subject}: {error}") from error
 
     def tries(self, what: str) -> "Tries":
         """Counts the tries of one request, until it is answered or time is up."""
@@ -223,7 +224,7 @@ class Tries:
         """Returns when it is time for another try; DependencyUnavailable when time is up."""
         left = self._give_up - time.monotonic()
         if left <= 0 or self._link.client.is_closed:
-            raise _unreachable(
+            raise unreachable(
                 f"Failed to {self._what} after {self.count} tries: {error}"
             ) from error
         self.count += 1
@@ -247,5 +248,6 @@ def _expire(waiter: "asyncio.Future[Msg]", seconds: float) -> None:
         waiter.set_exception(NotAnswered(f"no answer within {seconds:.3g} seconds"))
 
 
-def _unreachable(text: str) -> DependencyUnavailable:
+def unreachable(text: str) -> DependencyUnavailable:
+    """The error for `text`, which lacks only its full stop."""
     return DependencyUnavailable(f"{text}.", metadata={"dependency": "nats"})

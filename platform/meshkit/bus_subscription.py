@@ -5,10 +5,14 @@ from collections import deque
 from typing import Any, Final
 
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 
-from meshkit.bus_link import Link, subscribe
+from meshkit.bus_link import Link, subscribe, unreachable
 from meshkit.bus_messages import StoredMessage, stored_message
 from meshkit.errors import DependencyUnavailable, QueueFull
+
+# How long the server may take to confirm that it knows of a subscription.
+_FLUSH_SECONDS: Final = 5
 
 
 class Subscription:
@@ -35,8 +39,14 @@ class Subscription:
 
     async def open(self) -> None:
         """Begins to listen; the server knows of it when this returns."""
-        self._subscription = await subscribe(self._link.client, self._subject, self._take)
-        await self._link.client.flush()
+        try:
+            if not self._link.is_up:
+                raise ConnectionError
+            self._subscription = await subscribe(self._link.client, self._subject, self._take)
+            await self._link.client.flush(timeout=_FLUSH_SECONDS)
+        except (NatsError, OSError, TimeoutError) as error:
+            await self.close()
+            raise unreachable(f"Failed to listen to {self._subject}") from error
 
     def __aiter__(self) -> "Subscription":
         return self
@@ -59,7 +69,7 @@ class Subscription:
         self._messages.clear()
         self._forget()
         self._wake.set()
-        if not self._link.client.is_closed:
+        if self._subscription is not None and not self._link.client.is_closed:
             await self._subscription.unsubscribe()
 
     def _check(self) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from meshkit import deadline
+from meshkit import bus_link, bus_subscription, deadline
 from meshkit.bus import Bus, StreamSpec
 from meshkit.errors import Conflict, CorruptData, DependencyUnavailable, QueueFull, TooLarge
 from meshtest.eventually import eventually
@@ -275,11 +275,21 @@ async def test_a_subscriber_can_be_told_of_gaps(nats_server: NatsServer) -> None
 
 async def test_nobody_there_is_told_at_the_start() -> None:
     """Connecting to a server that is not there fails with its address."""
-    from meshkit import bus_link
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bus_link, "_CONNECT_SECONDS", 0.3)
         with pytest.raises(
             DependencyUnavailable, match=r"^Failed to connect to NATS at nats://127.0.0.1:1"
         ):
             await Bus.connect("nats://127.0.0.1:1", name="test")
+
+
+async def test_listening_while_the_server_is_away_is_unavailable(
+    bus: Bus, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A subscription that the server does not confirm fails, and leaves nothing behind."""
+    monkeypatch.setattr(bus_subscription, "_FLUSH_SECONDS", 0.1)
+    nats_server.kill()
+    with pytest.raises(DependencyUnavailable):
+        await _checked(bus)
+    with pytest.raises(DependencyUnavailable, match=r"^Failed to listen to signal\.>\.$"):
+        await bus.subscribe("signal.>")

@@ -84,9 +84,11 @@ TASK: Final = Pattern("tenants/{tenant}/tasks/{task}")
 AGENT: Final = Pattern("tenants/{tenant}/agents/{agent}")
 AGENT_VERSION: Final = Pattern("tenants/{tenant}/agents/{agent}@{version}")
 DOCUMENT: Final = Pattern("tenants/{tenant}/documents/{document}")
+FACT: Final = Pattern("tenants/{tenant}/facts/{fact}")
 SESSION: Final = Pattern("tenants/{tenant}/sessions/{session}")
 TOOL: Final = Pattern("tenants/{tenant}/tools/{tool}")
 BUDGET: Final = Pattern("tenants/{tenant}/budgets/{budget}")
+COLLECTION: Final = Pattern("tenants/{tenant}/collections/{collection}")
 RECORD: Final = Pattern("tenants/{tenant}/collections/{collection}/records/{record}")
 
 
