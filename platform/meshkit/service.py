@@ -48,7 +48,8 @@ class Service:
     """A service, ready to be served."""
 
     registrations: Sequence[Registration]
-    # Jobs that run beside the server for as long as the process lives.
+    # Jobs that run beside the server. One may end when its work is done; one that
+    # fails ends the process.
     background: Sequence[Callable[[], Awaitable[None]]] = ()
 
 

@@ -163,10 +163,15 @@ class EmbeddedServices:
         return [self._outcome()]
 
     async def _outcome(self) -> None:
-        """Ends with the first of the tasks. Cancelling this leaves them alone: they drain."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        """Ends with the server, or with the first failure; a job may end when it is done.
+
+        Cancelling this leaves the tasks alone: they drain.
+        """
+        running = set(self._tasks)
+        while self._server in running:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
 
     @property
     def _tasks(self) -> list[asyncio.Task[None]]:

@@ -1,5 +1,6 @@
 """A mesh inside a process: it starts, heals, refuses and ends."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from meshtest.eventually import eventually
-from tests.mesh.small_mesh import alive, children, pid_of, stand_ins
+from tests.mesh.small_mesh import alive, children, pid_of, stand_ins, with_jobs
 from tier import binaries
 from tier.embedded import Build
 from tier.events import Event, Phase
@@ -50,6 +51,29 @@ async def test_it_is_ready_when_it_says_so(mesh: RunningMesh, tmp_path: Path) ->
     assert await who_serves_not(mesh.address, SERVICES) == {}
     assert read_state(tmp_path / "data") == mesh.state
     assert [each.name for each in mesh.state.processes] == ["services", "nats", "redis", "gateway"]
+
+
+async def test_a_job_may_end_when_its_work_is_done(tmp_path: Path) -> None:
+    """The mesh goes on without it, and ends with a job that fails."""
+    ended, fail = asyncio.Event(), asyncio.Event()
+
+    async def short() -> None:
+        ended.set()
+
+    async def failing() -> None:
+        await fail.wait()
+        raise RuntimeError("no more")
+
+    options = MeshOptions(data_dir=tmp_path, port=0)
+    load = with_jobs(short, failing)
+    async with await start_composed(options, _ignore, load=load) as mesh:
+        waiting = asyncio.create_task(mesh.wait())
+        await ended.wait()
+        assert await who_serves_not(mesh.address, SERVICES) == {}
+        assert not waiting.done()
+        fail.set()
+        with pytest.raises(StartFailed, match="no more"):
+            await asyncio.wait_for(waiting, 5)
 
 
 async def test_each_step_of_a_start_and_a_stop_is_told(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A mesh with real servers and gateway, and stand-ins for the services."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -19,6 +19,19 @@ def stand_ins(_config: Path | None, _environ: Mapping[str, str]) -> Build:
         return [Service(registrations(StandInCoordinator("prototype")))]
 
     return build
+
+
+def with_jobs(*jobs: Callable[[], Awaitable[None]]) -> Callable[..., Build]:
+    """Stand-ins that also have background jobs."""
+
+    def load(_config: Path | None, _environ: Mapping[str, str]) -> Build:
+        async def build(resources_of: ResourcesOf) -> Sequence[Service]:
+            resources_of("coordinator")
+            return [Service(registrations(StandInCoordinator("prototype")), jobs)]
+
+        return build
+
+    return load
 
 
 def alive(pids: Sequence[int]) -> list[int]:
