@@ -33,7 +33,8 @@ def stream_spec() -> StreamSpec:
         subjects=("task.*.*.*",),
         max_age_seconds=None,
         max_bytes=None,
-        duplicate_window_seconds=120,
+        # Appends recognise their own repeats in the log itself: see Bus.append.
+        duplicate_window_seconds=10,
         republish=("task.>", f"{LIVE_PREFIX}.task.>"),
         description="One log per task: the truth about it. Append with compare-and-set only.",
     )

@@ -24,7 +24,7 @@ class JetStreamAgentStore:
                 subjects=("agent.*.*",),
                 max_age_seconds=None,
                 max_bytes=None,
-                duplicate_window_seconds=120,
+                duplicate_window_seconds=10,
                 republish=None,
                 description="Every version of every agent. Append with compare-and-set only.",
             )
