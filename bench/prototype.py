@@ -35,9 +35,7 @@ async def _one_task(stub: CoordinatorServiceStub, number: int) -> float:
     """Milliseconds from submitted to done, by the task's own times."""
     request = pb.RunTaskRequest(
         parent="tenants/default",
-        task=Task(
-            input=TaskInput(text=f"What is {number} * 3?"), lane=tier_pb2.LANE_INTERACTIVE
-        ),
+        task=Task(input=TaskInput(text=f"What is {number} * 3?"), lane=tier_pb2.LANE_INTERACTIVE),
     )
     task = Task()
     async for update in stub.RunTask(request, timeout=30):
