@@ -1,16 +1,30 @@
 """Batch calls: many items in one call, each with its own identity, deadline and outcome."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Sequence,
+)
 from contextvars import copy_context
-from typing import Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from google.protobuf import duration_pb2
 
 from agentmesh.common.v1 import batch_pb2
 from meshkit import deadline, identity, log, trace
 from meshkit.constants import BATCH_TENANT
-from meshkit.errors import DeadlineExceeded, Forbidden, InvalidField, MeshError, TooLarge
+from meshkit.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    InvalidField,
+    MeshError,
+    TooLarge,
+    from_status,
+)
 from meshkit.log import Log
 from meshkit.rpc_guard import conceal
 
@@ -38,6 +52,49 @@ def item_context(
         traceparent=span.traceparent if span else "",
         idempotency_key=idempotency_key,
     )
+
+
+class Item(Protocol):
+    """An item of a batch request."""
+
+    @property
+    def context(self) -> batch_pb2.ItemContext:
+        """Whose it is; changes to it change the item."""
+        ...
+
+
+ItemType = TypeVar("ItemType", bound=Item)
+
+
+async def exchange(
+    items: Sequence[tuple[int, ItemType]], send: Callable[[Sequence[ItemType]], AsyncIterable[Any]]
+) -> AsyncGenerator[tuple[int, Any]]:
+    """Sends a coalescer's numbered items with one batch call, and gives each answer or error.
+
+    `send` makes the call; its answers have `results`, and those `index`, `response`
+    and `error`, as all batch forms of the contracts do.
+    """
+    for number, item in items:
+        item.context.index = number
+    async for some in send([item for _, item in items]):
+        for result in some.results:
+            failed = result.HasField("error")
+            yield result.index, from_status(result.error) if failed else result.response
+
+
+def item_identity(context: batch_pb2.ItemContext, envelope: identity.Identity) -> identity.Identity:
+    """For whom an item acts, in a batch that came for `envelope`.
+
+    Raises Forbidden for another tenant's item, and InvalidField for one without a timeout.
+    """
+    # Only services make calls for many tenants, and those say so.
+    if envelope.tenant not in (BATCH_TENANT, context.tenant):
+        raise Forbidden(
+            f"A call of tenant {envelope.tenant} cannot carry an item of {context.tenant!r}."
+        )
+    if context.timeout.seconds <= 0 and context.timeout.nanos <= 0:
+        raise InvalidField("context.timeout", "must be over zero")
+    return identity.make(context.tenant, context.caller or envelope.caller)
 
 
 async def serve_items(
@@ -96,15 +153,8 @@ async def _run(
     call: Callable[[Q], Awaitable[A]],
     envelope: identity.Identity,
 ) -> A:
-    # Only services make calls for many tenants, and those say so.
-    if envelope.tenant not in (BATCH_TENANT, context.tenant):
-        raise Forbidden(
-            f"A call of tenant {envelope.tenant} cannot carry an item of {context.tenant!r}."
-        )
+    identity.adopt(item_identity(context, envelope))
     seconds = context.timeout.seconds + context.timeout.nanos / 1e9
-    if seconds <= 0:
-        raise InvalidField("context.timeout", "must be over zero")
-    identity.adopt(identity.make(context.tenant, context.caller or envelope.caller))
     trace.adopt(trace.child(trace.parse(context.traceparent)))
     deadline.adopt(seconds)
     limit = asyncio.timeout(seconds)

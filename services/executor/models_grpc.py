@@ -6,7 +6,7 @@ from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc
 from meshkit import batch
 from meshkit.coalesce import Coalescer
-from meshkit.errors import CorruptData, MeshError, from_status
+from meshkit.errors import CorruptData, MeshError
 
 
 class GrpcModels:
@@ -31,19 +31,15 @@ class GrpcModels:
         context = batch.item_context(self._timeout_seconds)
         return await self._calls.call(pb.BatchGenerateItem(context=context, request=request))
 
-    async def _send(
+    def _send(
         self, items: Sequence[tuple[int, pb.BatchGenerateItem]]
     ) -> AsyncIterator[tuple[int, pb.GenerateResponse | MeshError]]:
-        for index, item in items:
-            item.context.index = index
-        answers = self._stub.BatchGenerate(
-            pb.BatchGenerateRequest(items=[item for _, item in items]),
-            timeout=self._timeout_seconds,
+        return batch.exchange(
+            items,
+            lambda those: self._stub.BatchGenerate(
+                pb.BatchGenerateRequest(items=those), timeout=self._timeout_seconds
+            ),
         )
-        async for some in answers:
-            for result in some.results:
-                failed = result.HasField("error")
-                yield result.index, from_status(result.error) if failed else result.response
 
     async def generate_stream(
         self, request: pb.GenerateRequest, on_text: Callable[[str], Awaitable[None]]

@@ -10,7 +10,7 @@ from agentmesh.tool.v1 import tool_service_pb2 as pb
 from meshkit import batch, names
 from meshkit.clock import Clock
 from meshkit.coalesce import Coalescer
-from meshkit.errors import MeshError, from_status
+from meshkit.errors import MeshError
 
 # A tool that was just registered is offered to models after this long at most.
 _KEPT_SECONDS: Final = 5.0
@@ -73,16 +73,12 @@ class GrpcTools:
         context = batch.item_context(self._timeout_seconds, idempotency_key=idempotency_key)
         return await self._calls.call(pb.BatchExecuteToolsItem(context=context, request=request))
 
-    async def _send(
+    def _send(
         self, items: Sequence[tuple[int, pb.BatchExecuteToolsItem]]
     ) -> AsyncIterator[tuple[int, pb.ExecuteToolResponse | MeshError]]:
-        for index, item in items:
-            item.context.index = index
-        answers = self._stub.BatchExecuteTools(
-            pb.BatchExecuteToolsRequest(items=[item for _, item in items]),
-            timeout=self._timeout_seconds,
+        return batch.exchange(
+            items,
+            lambda those: self._stub.BatchExecuteTools(
+                pb.BatchExecuteToolsRequest(items=those), timeout=self._timeout_seconds
+            ),
         )
-        async for some in answers:
-            for result in some.results:
-                failed = result.HasField("error")
-                yield result.index, from_status(result.error) if failed else result.response

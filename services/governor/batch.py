@@ -7,7 +7,7 @@ from google.rpc import status_pb2
 
 from agentmesh.common.v1 import batch_pb2
 from meshkit import errors, identity
-from meshkit.constants import BATCH_TENANT
+from meshkit.batch import item_identity
 
 MAX_ITEMS: Final = 256
 
@@ -68,7 +68,7 @@ async def answer_all(
     calls: list[tuple[int, Call]] = []
     for item in items:
         try:
-            with identity.use(_identity(item.context, envelope)):
+            with identity.use(item_identity(item.context, envelope)):
                 calls.append((item.context.index, decode(item.request)))
         except errors.MeshError as error:
             answers.append((item.context.index, errors.to_status(error)))
@@ -80,14 +80,3 @@ async def answer_all(
             else:
                 answers.append((index, encode(call, outcome)))
     return answers
-
-
-def _identity(context: batch_pb2.ItemContext, envelope: identity.Identity) -> identity.Identity:
-    # Only services make calls for many tenants, and those say so.
-    if envelope.tenant not in (BATCH_TENANT, context.tenant):
-        raise errors.Forbidden(
-            f"A call of tenant {envelope.tenant} cannot carry an item of {context.tenant!r}."
-        )
-    if context.timeout.seconds <= 0 and context.timeout.nanos <= 0:
-        raise errors.InvalidField("context.timeout", "must be over zero")
-    return identity.make(context.tenant, context.caller or envelope.caller)

@@ -10,9 +10,9 @@ from agentmesh.common.v1 import batch_pb2, usage_pb2
 from agentmesh.governor.v1 import budget_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceStub
-from meshkit import deadline, identity, trace
+from meshkit import batch, deadline, identity, trace
 from meshkit.coalesce import Coalescer
-from meshkit.errors import CorruptData, MeshError, from_status
+from meshkit.errors import CorruptData, MeshError
 from meshkit.identity import Identity
 from services.reasoning.generation import Spending
 from services.reasoning.governor import Admission, Decision, Settlement, Verdict
@@ -107,27 +107,25 @@ class GrpcGovernor:
             traceparent=span.traceparent if span else "",
         )
 
-    async def _send_admissions(
+    def _send_admissions(
         self, items: Sequence[tuple[int, pb.BatchAdmitItem]]
     ) -> AsyncIterator[tuple[int, pb.AdmitResponse | MeshError]]:
-        for number, item in items:
-            item.context.index = number
-        batch = pb.BatchAdmitRequest(items=[item for _, item in items])
-        async for some in self._stub.BatchAdmit(batch, timeout=self._timeout_seconds):
-            for result in some.results:
-                failed = result.HasField("error")
-                yield result.index, from_status(result.error) if failed else result.response
+        return batch.exchange(
+            items,
+            lambda those: self._stub.BatchAdmit(
+                pb.BatchAdmitRequest(items=those), timeout=self._timeout_seconds
+            ),
+        )
 
-    async def _send_settlements(
+    def _send_settlements(
         self, items: Sequence[tuple[int, pb.BatchSettleItem]]
     ) -> AsyncIterator[tuple[int, pb.SettleResponse | MeshError]]:
-        for number, item in items:
-            item.context.index = number
-        batch = pb.BatchSettleRequest(items=[item for _, item in items])
-        async for some in self._stub.BatchSettle(batch, timeout=self._timeout_seconds):
-            for result in some.results:
-                failed = result.HasField("error")
-                yield result.index, from_status(result.error) if failed else result.response
+        return batch.exchange(
+            items,
+            lambda those: self._stub.BatchSettle(
+                pb.BatchSettleRequest(items=those), timeout=self._timeout_seconds
+            ),
+        )
 
 
 def _verdict(response: pb.AdmitResponse) -> Verdict:

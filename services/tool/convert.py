@@ -1,6 +1,5 @@
 """The tool service's contract to its domain and back."""
 
-import base64
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -102,33 +101,6 @@ def tool(tenant: str, spec: ToolSpec) -> tool_pb2.Tool:
         built_in=True,
         result_schema=to_struct(spec.result_schema) if spec.result_schema is not None else None,
     )
-
-
-def page_token(tenant: str, last_tool: str) -> str:
-    """The token of the page of a tenant's tools that begins after `last_tool`."""
-    return base64.urlsafe_b64encode(f"{tenant}/{last_tool}".encode()).decode()
-
-
-def last_tool(tenant: str, token: str) -> str:
-    """The tool after which the page begins; empty for the first. Raises InvalidPageToken."""
-    if not token:
-        return ""
-    try:
-        owner, _, last = (
-            base64.b64decode(token, altchars=b"-_", validate=True).decode().partition("/")
-        )
-    except ValueError as error:
-        raise errors.InvalidPageToken("page_token is not one that ListTools gave.") from error
-    if owner != tenant or not last:
-        raise errors.InvalidPageToken("page_token was not given for this parent.")
-    return last
-
-
-def page_size(given: int) -> int:
-    """Tools per page: 50 if not given, at most 1,000; InvalidField where negative."""
-    if given < 0:
-        raise errors.InvalidField("page_size", "must not be negative")
-    return min(given or 50, 1000)
 
 
 def _duration(seconds: float) -> Duration:

@@ -5,7 +5,7 @@ from typing import Final
 
 from agentmesh.tool.v1 import tool_service_pb2 as pb
 from agentmesh.tool.v1 import tool_service_pb2_grpc as pb_grpc
-from meshkit import errors
+from meshkit import errors, page_token
 from meshkit.batch import serve_items
 from services.tool import convert
 from services.tool.executor import ToolExecutor
@@ -26,10 +26,12 @@ class ToolService(pb_grpc.ToolServiceServicer):
         self, request: pb.ListToolsRequest, context: object
     ) -> pb.ListToolsResponse:
         """The tools of a tenant, a page at a time."""
-        tenant, size = convert.tenant(request.parent), convert.page_size(request.page_size)
-        last = convert.last_tool(tenant, request.page_token)
+        tenant = convert.tenant(request.parent)
+        query = page_token.query_of(request)
+        size = page_token.page_size(request.page_size, default=50)
+        last = page_token.decode(query, request.page_token) or ""
         left = [each for each in self._executor.list() if each.id > last]
-        token = convert.page_token(tenant, left[size - 1].id) if len(left) > size else ""
+        token = page_token.encode(query, left[size - 1].id) if len(left) > size else ""
         tools = [convert.tool(tenant, each) for each in left[:size]]
         return pb.ListToolsResponse(tools=tools, next_page_token=token)
 
