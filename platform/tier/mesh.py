@@ -37,6 +37,7 @@ async def start(options: MeshOptions, progress: Progress) -> "RunningMesh":
     Returns when every service serves through the gateway. Where that does not
     come about, raises a MeshStartError and leaves nothing running.
     """
+    _check_settings(options.config, os.environ)
     return await start_composed(options, progress, load=_load_prototype)
 
 
@@ -244,6 +245,15 @@ def _load_prototype(path: Path | None, environ: Mapping[str, str]) -> Build:
     from tier import prototype
 
     return prototype.load(path, environ)
+
+
+def _check_settings(path: Path | None, environ: Mapping[str, str]) -> None:
+    """BadConfig where a setting is wrong, before anything is made or started."""
+    # The defaults are right, and looking at them costs a start a part of a second.
+    if path or any(name.startswith("AGENTMESH_") for name in environ):
+        from tier.settings import load_settings
+
+        load_settings(path, environ)
 
 
 def _check(options: MeshOptions) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from tier.failures import (
     PortTaken,
     StartFailed,
 )
-from tier.mesh import RunningMesh, start_composed
+from tier.mesh import RunningMesh, start, start_composed
 from tier.options import ADMIN_OFFSET, MeshOptions, Tier
 from tier.parts import SERVICES
 from tier.ports import HOST, free_ports
@@ -194,6 +195,23 @@ async def test_a_missing_binary_is_told(
         f"The {title} binary is missing ({variable} says /nowhere/at/all): start with ./agentmesh, "
         f"which brings it, or set {variable} to its path."
     )
+
+
+async def test_a_wrong_setting_is_told_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A setting that is none, in the file or the environment, is named; nothing was begun."""
+    told: list[Event] = []
+    config = tmp_path / "mesh.yaml"
+    config.write_text("tool:\n  colour: red\n")
+    options = MeshOptions(data_dir=tmp_path / "data", port=0)
+    with pytest.raises(BadConfig, match=r"mesh\.yaml: tool\.colour is no setting"):
+        await start(replace(options, config=config), told.append)
+    monkeypatch.setenv("AGENTMESH_TOOL__COLOUR", "red")
+    with pytest.raises(BadConfig, match="environment: AGENTMESH_TOOL__COLOUR is no setting"):
+        await start(options, told.append)
+    assert told == []
+    assert not options.data_dir.exists()
 
 
 async def test_one_folder_holds_one_mesh(mesh: RunningMesh) -> None:
