@@ -52,6 +52,8 @@ class Child:
         self._backoff: Final = Backoff(policy)
         self._process: subprocess.Popen[bytes] | None = None
         self._spawned = 0.0
+        # Where the log of the present life begins.
+        self._log_start = 0
         self._version = ""
 
     @property
@@ -71,6 +73,7 @@ class Child:
         """
         spec = self._spec
         with spec.log.open("ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-I", "-S", child_exec.__file__, str(os.getpid())),
@@ -164,15 +167,15 @@ class Child:
             return None
 
     def _last_words(self) -> str:
-        """What the process said last, in a line."""
+        """What the process said last in this life, in a line."""
         code = self._require().returncode
         with self._spec.log.open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - _TOLD_BYTES))
+            log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _TOLD_BYTES))
             lines = [
                 line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()
             ]
         return f"it ended ({_told(code)})" + (
-            f" after saying: {lines[-1].strip()}" if lines else ""
+            f" after saying: {lines[-1].strip()}" if lines else " and said nothing"
         )
 
 

@@ -84,6 +84,27 @@ async def test_it_stays_down_when_nothing_helps(tmp_path: Path) -> None:
     assert told[-1].phase is Phase.FAILED
 
 
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (
+            "echo 'wrong kind of machine'; exit 3",
+            "(exit code 3) after saying: wrong kind of machine",
+        ),
+        ("exit 0", "(exit code 0) and said nothing"),
+    ],
+)
+async def test_its_last_words_are_of_this_life(tmp_path: Path, script: str, words: str) -> None:
+    """A child that does not come up is told with its words, not with those of one before it."""
+    log = tmp_path / "part.log"
+    log.write_text("the part has ended\n")
+    child = _child(tmp_path, lambda _: None, script)
+    child.spawn()
+    with pytest.raises(StartFailed) as caught:
+        await child.ready()
+    assert str(caught.value) == f"Failed to start the part: it ended {words}. See {log}."
+
+
 async def test_it_is_ended_by_force_where_it_will_not(tmp_path: Path) -> None:
     """A child that ignores SIGTERM is killed after its time."""
     script = "trap '' TERM; touch ready; while :; do read -t 9 _ || :; done"
