@@ -57,9 +57,12 @@ class DataDir:
             self._lock = None
 
     def folder(self, name: str) -> Path:
-        """A folder of that name inside, made if need be."""
+        """A folder of that name inside, made if need be; DataDirNotWritable where it cannot be."""
         path = self.path / name
-        path.mkdir(exist_ok=True, mode=0o700)
+        try:
+            path.mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise DataDirNotWritable(self.path, f"{name}: {error.strerror or error}") from None
         return path
 
     def log_file(self, part: str) -> Path:

@@ -37,6 +37,17 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_a_part_whose_folder_cannot_be_is_named(tmp_path: Path) -> None:
+    """A file in the place of a part's folder is named, with what to do."""
+    (tmp_path / "nats").touch()
+    with pytest.raises(DataDirNotWritable) as caught:
+        DataDir(tmp_path).folder("nats")
+    assert str(caught.value) == (
+        f"The data directory {tmp_path} is not writable (nats: File exists): "
+        "make it writable, or choose another with --data-dir."
+    )
+
+
 def test_large_logs_are_begun_anew(tmp_path: Path) -> None:
     """A log that has grown large is kept once and not appended to."""
     folder = DataDir(tmp_path)
