@@ -15,6 +15,11 @@ from cli.wording import clean
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Between columns.
+_GAP: Final = "  "
+# Where less is left for a table's last column it shows nothing.
+_LAST_COLUMN_LEAST: Final = 12
+
 
 class Terminal:
     """The two streams of a command."""
@@ -99,10 +104,14 @@ class Terminal:
     ) -> None:
         """Rows under headings; the columns named in `right` are set to the right.
 
-        In a terminal the last column gives way: it wraps, or is cut with `one_line`.
+        In a terminal the last column gives way: it wraps, or is cut with `one_line`. Where
+        the others alone are wider than the terminal, lines run on as in a pipe.
         """
         cells = [[" ".join(clean(cell).split()) for cell in row] for row in rows]
-        if self.fancy:
+        lines = [list(columns), *cells]
+        widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+        fixed = sum(widths[:-1]) + len(_GAP) * len(widths[:-1])
+        if self.fancy and fixed + min(widths[-1], _LAST_COLUMN_LEAST) <= self.width:
             from rich.table import Table
 
             table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
@@ -111,21 +120,21 @@ class Terminal:
                 table.add_column(
                     column,
                     justify="right" if column in right else "left",
-                    no_wrap=one_line or not last,
+                    # A column that does not wrap keeps its width: this one must not be one,
+                    # its cells see to it that they stay in one line.
+                    no_wrap=not last,
                     overflow="ellipsis" if one_line and last else "fold",
                 )
             for row in cells:
-                table.add_row(*(_text(cell) for cell in row))
+                table.add_row(*(_text(cell, one_line=one_line) for cell in row))
             self.console.print(table)
             return
-        lines = [list(columns), *cells]
-        widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
         for line in lines:
             padded = [
                 cell.rjust(width) if column in right else cell.ljust(width)
                 for column, cell, width in zip(columns, line, widths, strict=True)
             ]
-            print("  ".join(padded).rstrip(), file=self._out)
+            print(_GAP.join(padded).rstrip(), file=self._out)
         self._out.flush()
 
     def fields(self, pairs: Sequence[tuple[str, str]]) -> None:
@@ -174,7 +183,7 @@ class Terminal:
         return console
 
 
-def _text(cell: str) -> Any:
+def _text(cell: str, *, one_line: bool) -> Any:
     from rich.text import Text
 
-    return Text(cell)
+    return Text(cell, no_wrap=one_line or None)
