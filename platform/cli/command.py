@@ -179,6 +179,10 @@ class RootGroup(MeshGroup):
         extra["standalone_mode"] = False
         try:
             code: Any = super().main(arguments, *rest, **extra)
+        except click.exceptions.NoArgsIsHelpError as error:
+            # Not an error's one line: who names no command wants to see which there are.
+            click.echo(error.format_message(), err=True)
+            code = error.exit_code
         except BrokenPipeError:
             # The reader went away, as `head` does. Python would complain once more at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -164,13 +166,44 @@ def test_every_error_is_json_when_asked(documents: Path) -> None:
             b"x" * (10 << 20),
             "error: The text on stdin has over 1,048,576 bytes, the most for a task.",
         ),
-        (b"ab\xff", "error: The text on stdin is not UTF-8: invalid byte 0xff at offset 2."),
+        (
+            b"ab\xff",
+            "error: The text on stdin is not UTF-8: invalid byte 0xff at offset 2. Convert it,",
+        ),
     ],
 )
 def test_text_on_stdin_is_checked(content: bytes, line: str) -> None:
     """A text on stdin has the same limits as one in the command line."""
     result = _run("ask", "-", stdin=content)
     assert result.stderr.startswith(line)
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["task"]])
+def test_no_command_shows_which_there_are(arguments: list[str]) -> None:
+    """A group without a command shows its help, as help and not as an error."""
+    result = _run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == _run(*arguments, "--help").stdout
+
+
+def test_a_server_that_is_no_gateway_is_told() -> None:
+    """A port on which something else than a mesh listens is named, with what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+
+        def answer() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+
+        server = threading.Thread(target=answer, daemon=True)
+        server.start()
+        result = _run("spend", "--port", str(port))
+    assert result.stderr == (
+        f"error: What listens at 127.0.0.1:{port} is no gateway of a mesh. "
+        "Name another with --port or --gateway.\n"
+    )
     assert result.exit_code == 1
 
 

@@ -72,6 +72,11 @@ def _unreachable(address: str, cause: str) -> Problem:
             f"No mesh answers at {address}.",
             "Start one with `agentmesh up`, or check --port and --gateway.",
         )
+    if "Failed parsing HTTP/2" in cause:
+        return Problem(
+            f"What listens at {address} is no gateway of a mesh.",
+            "Name another with --port or --gateway.",
+        )
     return Problem(
         f"The mesh at {address} cannot serve the call now: {cause.split(': ', 1)[-1]}.",
         "See `agentmesh status` for what is down, and try again.",

@@ -42,5 +42,6 @@ def _stdin() -> str:
     except UnicodeDecodeError as error:
         byte = content[error.start]
         raise Problem(
-            f"The text on stdin is not UTF-8: invalid byte 0x{byte:02x} at offset {error.start}."
+            f"The text on stdin is not UTF-8: invalid byte 0x{byte:02x} at offset {error.start}.",
+            "Convert it, as with `iconv -f LATIN1 -t UTF-8`.",
         ) from None
