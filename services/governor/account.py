@@ -64,7 +64,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class SettledBefore:
-    """The key is settled, so there is nothing left to reserve or to release."""
+    """The key is settled, so there is nothing left to release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +119,11 @@ class Counters(Protocol):
 
     async def reserve(
         self, wishes: Sequence[Wish], *, windows: Windows, expires_at: datetime
-    ) -> Sequence[Held | Refused | SettledBefore]:
+    ) -> Sequence[Held | Refused]:
         """Reserves each wish in its task and its tenant's windows; answers in order.
 
         One that would pass a limit is refused, by the first scope that has no room.
+        A key without a reservation is a new one, even if it was settled before.
         """
         ...
 
@@ -131,7 +132,8 @@ class Counters(Protocol):
     ) -> Sequence[Charged | ChargedOtherwise]:
         """Replaces reservations by what was used; answers in order.
 
-        What has no reservation (any more) is counted in the tenant's windows.
+        What has no reservation (any more) is counted in the tenant's windows, unless
+        the key was settled before.
         """
         ...
 

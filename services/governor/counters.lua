@@ -118,7 +118,6 @@ local function reserve()
   local function reserve_item(item)
     local amount, task, limit, elsewhere, keep, key =
       string.match(item, '^(%d+) (%S+) (%d+) (%d+) (%d+) (.*)$')
-    if redis.call('EXISTS', prefix .. 'settled:' .. key) == 1 then return {'settled'} end
     local held = live_reservation(key)
     if held then return {'held', held.micros, held.expires} end
     local micros, scopes = tonumber(amount), {}
@@ -176,12 +175,13 @@ local function settle()
     local digest, cost, usage, task, key =
       string.match(item, '^(%S+) (%d+) (%d+ %d+ %d+ %d+ %d+ %d+) (%S+) (.*)$')
     local settlement = prefix .. 'settled:' .. key
-    local earlier = redis.call('GET', settlement)
-    if earlier then
-      local before, charged = string.match(earlier, '(%S+) (%S+)')
-      return {before == digest and 'repeated' or 'conflict', tonumber(charged)}
-    end
     local held, charged = live_reservation(key), {}
+    -- A settled key with a reservation was admitted again: this is another spending.
+    local earlier = not held and redis.call('GET', settlement)
+    if earlier then
+      local before, cost_before = string.match(earlier, '(%S+) (%S+)')
+      return {before == digest and 'repeated' or 'conflict', tonumber(cost_before)}
+    end
     if held then
       -- Counted where it was reserved, though the window may have ended since.
       drop(key, held.stored)
@@ -212,11 +212,11 @@ local function release()
   for i = 4, #ARGV do
     local key = ARGV[i]
     local held = live_reservation(key)
-    if redis.call('EXISTS', prefix .. 'settled:' .. key) == 1 then
-      answers[#answers + 1] = {'settled'}
-    elseif held then
+    if held then
       drop(key, held.stored)
       answers[#answers + 1] = {'released', held.micros}
+    elseif redis.call('EXISTS', prefix .. 'settled:' .. key) == 1 then
+      answers[#answers + 1] = {'settled'}
     else
       answers[#answers + 1] = {'released', 0}
     end

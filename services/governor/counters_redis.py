@@ -53,7 +53,7 @@ class RedisCounters:
 
     async def reserve(
         self, wishes: Sequence[Wish], *, windows: Windows, expires_at: datetime
-    ) -> Sequence[Held | Refused | SettledBefore]:
+    ) -> Sequence[Held | Refused]:
         """Reserves each wish in its task and its tenant's windows; answers in order."""
         now, expires = _milliseconds(self._clock.now()), _milliseconds(expires_at)
         heads: dict[str, list[_Arg]] = {}
@@ -154,19 +154,13 @@ def _task_part(task: Scope | None, now: int) -> str:
     return f"{task.counter} {task.limit_micros} {task.spent_elsewhere_micros} {keep}"
 
 
-def _reserve_answer(
-    answer: Sequence[Any], wish: Wish, windows: Sequence[Scope]
-) -> Held | Refused | SettledBefore:
-    match answer[0]:
-        case b"held":
-            return Held(answer[1], datetime.fromtimestamp(answer[2] / 1000, UTC))
-        case b"refused":
-            counter = answer[1].decode()
-            scopes = [wish.task, *windows] if wish.task else windows
-            scope = next(each for each in scopes if each.counter == counter)
-            return Refused(scope, answer[2], answer[3])
-        case _:
-            return SettledBefore()
+def _reserve_answer(answer: Sequence[Any], wish: Wish, windows: Sequence[Scope]) -> Held | Refused:
+    if answer[0] == b"held":
+        return Held(answer[1], datetime.fromtimestamp(answer[2] / 1000, UTC))
+    counter = answer[1].decode()
+    scopes = [wish.task, *windows] if wish.task else windows
+    scope = next(each for each in scopes if each.counter == counter)
+    return Refused(scope, answer[2], answer[3])
 
 
 def _settle_item(charge: Charge) -> str:

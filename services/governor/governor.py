@@ -122,8 +122,9 @@ class CostGovernor:
     async def admit(self, calls: Sequence[PlannedCall]) -> list[Allowed | Denied | MeshError]:
         """Reserves the estimated cost of each call in all its scopes; answers in order.
 
-        The same key again finds its reservation and reserves nothing more; a
-        key that is settled reserves nothing. A model without any price to pay
+        The same key again finds its reservation and reserves nothing more. A
+        key that is settled has none: it is admitted like a new one, for a call
+        that is charged in addition. A model without any price to pay
         needs no counter, and is allowed however much is spent. An item's error
         is NoPrice. Raises DependencyUnavailable.
         """
@@ -147,14 +148,15 @@ class CostGovernor:
                 expires_at=expires_at,
             )
             for (index, wish), outcome in zip(wishes.items(), outcomes, strict=True):
-                answers[index] = _verdict(wish, outcome, expires_at)
+                answers[index] = _verdict(wish, outcome)
         return answers
 
     async def settle(self, calls: Sequence[MadeCall]) -> list[Settlement | MeshError]:
         """Charges what each call used in place of its reservation; answers in order.
 
-        With the same figures again nothing changes. Without a reservation, or
-        after it expired, it is counted all the same. An item's error is
+        With the same figures again nothing changes, unless the key was admitted
+        again in between. Without a reservation, or after it expired, it is
+        counted all the same. An item's error is
         NoPrice or AlreadySettled. Raises DependencyUnavailable.
         """
         now = self._clock.now()
@@ -269,14 +271,10 @@ def _digest(call: MadeCall) -> str:
     return hashlib.blake2b(figures.encode(), digest_size=8).hexdigest()
 
 
-def _verdict(
-    wish: Wish, outcome: Held | Refused | SettledBefore, expires_at: datetime
-) -> Allowed | Denied:
+def _verdict(wish: Wish, outcome: Held | Refused) -> Allowed | Denied:
     match outcome:
         case Held(amount_micros, held_until):
             return Allowed(amount_micros, held_until)
-        case SettledBefore():
-            return Allowed(0, expires_at)
         case Refused(scope, spent, reserved):
             again = "It does not start again."
             if scope.resets_at:

@@ -124,11 +124,32 @@ async def test_same_key_finds_its_reservation(governor: CostGovernor, clock: Fak
     assert await _day(governor) == (0, 700)
 
 
-async def test_settled_key_is_admitted_without_reserving(governor: CostGovernor) -> None:
-    """A redelivered step whose call is settled already is not charged again."""
+async def test_settled_key_is_no_way_past_the_limits(governor: CostGovernor) -> None:
+    """Another call with it needs room in the budget like any other."""
     await _settle(governor, "a", 1000)
-    assert await _admit(governor, "a", 700) == Allowed(0, _START + timedelta(seconds=600))
+    verdict = await _admit(governor, "a", 1)
+    assert isinstance(verdict, Denied)
+    assert verdict.budget == "tenants/acme/budgets/tenant-day"
     assert await _day(governor) == (1000, 0)
+
+
+async def test_settled_key_that_is_admitted_again_is_charged_again(governor: CostGovernor) -> None:
+    """Each call is charged, even with the same figures; each settlement may be repeated."""
+    for spent in (250, 500):
+        await _admit(governor, "a", 400)
+        assert await _day(governor) == (spent - 250, 400)
+        assert await _settle(governor, "a", 250) == Settlement(250, repeated=False)
+        assert await _settle(governor, "a", 250) == Settlement(250, repeated=True)
+        assert await _day(governor) == (spent, 0)
+
+
+async def test_settled_key_that_is_admitted_again_can_be_released(governor: CostGovernor) -> None:
+    """What was charged before stays, and a repeat of that settlement is still recognised."""
+    await _settle(governor, "a", 250)
+    await _admit(governor, "a", 400)
+    assert await governor.release("acme", "a") == 400
+    assert await _day(governor) == (250, 0)
+    assert await _settle(governor, "a", 250) == Settlement(250, repeated=True)
 
 
 async def test_repeated_settlement_changes_nothing(governor: CostGovernor) -> None:

@@ -67,8 +67,6 @@ class _Model:
         self.held = {key: held for key, held in self.held.items() if held[1] > self.now}
 
     def admit(self, key: str, amount: int) -> int | None:
-        if key in self.settled:
-            return 0
         if key in self.held:
             return self.held[key][0]
         for window, limit in zip(self.windows, (_MONTH_LIMIT, _DAY_LIMIT), strict=True):
@@ -78,7 +76,7 @@ class _Model:
         return amount
 
     def settle(self, key: str, amount: int) -> str:
-        if key in self.settled:
+        if key in self.settled and key not in self.held:
             return "repeated" if self.settled[key] == amount else "conflict"
         _, _, windows = self.held.pop(key, (0, self.now, self.windows))
         self.settled[key] = amount
@@ -87,7 +85,7 @@ class _Model:
         return "settled"
 
     def release(self, key: str) -> int | None:
-        if key in self.settled:
+        if key in self.settled and key not in self.held:
             return None
         return self.held.pop(key, (0,))[0]
 
