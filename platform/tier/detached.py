@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,7 +84,10 @@ def stop_detached(data_dir: Path, progress: Progress) -> bool:
 def _heard(message: dict[str, Any], progress: Progress) -> MeshState | None:
     """The state that the daemon tells at the end; raises the failure that it tells."""
     if "event" in message:
-        progress(Event.from_json(message["event"]))
+        # Who reads the progress may go at any time, as `head` does, and a terminal that is
+        # closed: that is no reason to end the mesh.
+        with suppress(OSError):
+            progress(Event.from_json(message["event"]))
     elif "failure" in message:
         raise from_kind(message["failure"]["kind"], message["failure"]["text"])
     else:

@@ -66,6 +66,17 @@ async def test_it_outlives_its_starter_and_ends_when_told(options: MeshOptions) 
     assert not api.stop_detached(options.data_dir, _ignore)
 
 
+async def test_it_comes_up_where_nobody_reads_its_progress(options: MeshOptions) -> None:
+    """A mesh does not end because what shows its progress is gone."""
+
+    def gone(_event: Event) -> None:
+        raise BrokenPipeError
+
+    state = api.start_detached(options, gone)
+    assert api.read_state(options.data_dir) == state
+    assert await _serves(state)
+
+
 async def test_killing_it_leaves_nothing_running(options: MeshOptions) -> None:
     """Kill -9 of the supervisor takes its children along, and the next start is not hindered."""
     state = api.start_detached(options, _ignore)
