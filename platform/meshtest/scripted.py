@@ -15,7 +15,7 @@ from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc as reasoning_grpc
 from agentmesh.tool.v1 import tool_pb2
 from agentmesh.tool.v1 import tool_service_pb2 as tool
 from agentmesh.tool.v1 import tool_service_pb2_grpc as tool_grpc
-from meshkit.errors import MeshError, to_status
+from meshkit.errors import MeshError, RequestIdReused, to_status
 from meshkit.server import Registration
 
 Answer = Callable[[reasoning.GenerateRequest], Awaitable[reasoning.GenerateResponse]]
@@ -87,10 +87,14 @@ class ScriptedTools(tool_grpc.ToolServiceServicer):
         self.execute = execute
         self.tool = tool_pb2.Tool(tool_id="effect", effect=effect, description="Does something.")
         self.requests: list[tool.ExecuteToolRequest] = []
+        # What ListTools fails with; None while it answers.
+        self.listing: MeshError | None = None
 
     async def ListTools(
         self, request: tool.ListToolsRequest, context: _Context
     ) -> tool.ListToolsResponse:
+        if self.listing is not None:
+            raise self.listing
         return tool.ListToolsResponse(tools=[self.tool])
 
     async def BatchExecuteTools(
@@ -113,21 +117,25 @@ class ScriptedMemory(memory_grpc.MemoryServiceServicer):
     """Sessions in a dictionary."""
 
     def __init__(self) -> None:
-        self.sessions: dict[str, list[Message]] = {}
-        self._seen: set[str] = set()
+        # By session and request id.
+        self.sessions: dict[str, dict[str, list[Message]]] = {}
+        # What came under each request id.
+        self.seen: dict[str, bytes] = {}
 
     async def AppendMessages(
         self, request: memory.AppendMessagesRequest, context: _Context
     ) -> memory.AppendMessagesResponse:
-        if request.request_id not in self._seen:
-            self._seen.add(request.request_id)
-            self.sessions.setdefault(request.session, []).extend(request.messages)
+        content = request.SerializeToString(deterministic=True)
+        if self.seen.setdefault(request.request_id, content) != content:
+            raise RequestIdReused(f"request_id {request.request_id!r} was used for other messages.")
+        self.sessions.setdefault(request.session, {})[request.request_id] = [*request.messages]
         return memory.AppendMessagesResponse()
 
     async def GetContext(
         self, request: memory.GetContextRequest, context: _Context
     ) -> memory.GetContextResponse:
-        return memory.GetContextResponse(messages=self.sessions.get(request.session, []))
+        said = self.sessions.get(request.session, {}).values()
+        return memory.GetContextResponse(messages=[message for some in said for message in some])
 
 
 class ScriptedGovernor(governor_grpc.CostGovernorServiceServicer):

@@ -119,7 +119,7 @@ def _task_violations(requested: Task) -> list[Violation]:
     if requested.budget_micros < 0:
         wrong("budget_micros", "must not be negative")
     if requested.HasField("time_limit"):
-        limit = requested.time_limit.ToTimedelta().total_seconds()
+        limit = requested.time_limit.seconds + requested.time_limit.nanos / 1e9
         if not 0 < limit <= _MAX_TIME_LIMIT_SECONDS:
             wrong("time_limit", f"must be over 0 s and at most {_MAX_TIME_LIMIT_SECONDS} s")
     return found
@@ -171,7 +171,10 @@ def time(message: Proto, field: str) -> datetime | None:
     """A Timestamp field of `message`, where it is set."""
     if not message.HasField(field):
         return None
-    return getattr(message, field).ToDatetime(tzinfo=UTC)
+    try:
+        return getattr(message, field).ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidField(field, "must be a time between the years 1 and 9999") from error
 
 
 def agent_filter(parent: str, wanted: str) -> str:

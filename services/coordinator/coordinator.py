@@ -12,7 +12,7 @@ from agentmesh.coordinator.v1 import task_event_pb2, task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec, TaskEvent, TaskStatus
 from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit.clock import Clock
-from meshkit.errors import Conflict, RequestIdReused, TaskNotFound
+from meshkit.errors import Conflict, MeshError, RequestIdReused, TaskNotFound
 from meshkit.ids import Ids
 from services.coordinator.settings import CoordinatorSettings
 from tasklog import fold, lifecycle, subjects
@@ -93,8 +93,14 @@ class Coordinator:
         """
         digest = _digest(requested)
         task_id = self._ids.stable(tenant, request_id) if request_id else self._ids.new()
-        agent = await self._agents.resolve(tenant, requested.agent)
-        await self._admission.check(tenant)
+        try:
+            agent = await self._agents.resolve(tenant, requested.agent)
+            await self._admission.check(tenant)
+        except MeshError:
+            # What was accepted once stays accepted, whatever holds now.
+            if request_id and await self._log.last(tenant, task_id) is not None:
+                return await self._repeat(tenant, task_id, request_id, digest)
+            raise
         event = self._submission(tenant, task_id, requested, agent, digest)
         try:
             entry = await self._log.append(tenant, task_id, event, after=0)
@@ -174,7 +180,10 @@ class Coordinator:
             if last is None:
                 raise _not_found(tenant, task_id)
             status = last.event.status
-            if status.state in lifecycle.TERMINAL or status.cancel_requested:
+            if status.state in lifecycle.TERMINAL:
+                break
+            if status.cancel_requested:
+                await self._cancel_signal.send(tenant, task_id)
                 break
             event = lifecycle.new_event(last.event.task, self._writer)
             if status.state == task_pb2.TASK_STATE_RUNNING:

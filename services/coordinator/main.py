@@ -80,7 +80,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
                 dependencies=(bus,),
             ),
         ),
-        background=(functools.partial(project, deliveries, read_model),),
+        background=(functools.partial(project, deliveries, read_model, resources.log),),
     )
 
 

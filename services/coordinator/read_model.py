@@ -11,7 +11,7 @@ from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task
 
 # What the position of a page looks like: creation time in microseconds, and task id.
-POSITION: Final = r"[0-9]{1,19}/[a-z0-9-]{1,63}"
+POSITION: Final = r"[0-9]{1,18}/[a-z0-9-]{1,63}"
 # Lists show the beginning of an input; GetTask answers the whole.
 _INPUT_CHARACTERS: Final = 200
 

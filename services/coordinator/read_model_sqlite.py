@@ -37,6 +37,22 @@ CREATE TABLE IF NOT EXISTS task_label (
     PRIMARY KEY (tenant, key, value, task_id)
 ) WITHOUT ROWID;
 """
+# A crash may bring a task's first event after its later ones: each event adds
+# what it knows, and the newest one decides how the task stands.
+_UPSERT: Final = """
+INSERT INTO task VALUES (
+    :tenant, :task_id, :created, :state, :lane, :agent, :session, :sequence, :first, :last
+)
+ON CONFLICT (tenant, task_id) DO UPDATE SET
+    agent = CASE WHEN excluded.sequence = 1 THEN excluded.agent ELSE agent END,
+    session = CASE WHEN excluded.sequence = 1 THEN excluded.session ELSE session END,
+    first_event = CASE WHEN excluded.sequence = 1 THEN excluded.first_event ELSE first_event END,
+    state = CASE WHEN excluded.sequence > sequence THEN excluded.state ELSE state END,
+    last_event = CASE
+        WHEN excluded.sequence > sequence THEN excluded.last_event ELSE last_event
+    END,
+    sequence = max(excluded.sequence, sequence)
+"""
 
 
 class SqliteReadModel:
@@ -49,47 +65,25 @@ class SqliteReadModel:
 
     async def apply(self, events: Sequence[TaskEvent]) -> None:
         """Takes over events in one transaction. Repeats change nothing."""
-        for event in events:
-            tenant, task_id = names.TASK.parse(event.task, field="task")
-            short = shortened(event)
-            if event.sequence == 1:
-                await self._insert(tenant, task_id, short)
-            else:
-                await self._database.execute(
-                    "UPDATE task SET state = ?, sequence = ?, last_event = ?"
-                    " WHERE tenant = ? AND task_id = ? AND sequence < ?",
-                    (
-                        event.status.state,
-                        event.sequence,
-                        short.SerializeToString(),
-                        tenant,
-                        task_id,
-                        event.sequence,
-                    ),
-                )
-        await self._database.commit()
+        try:
+            for event in events:
+                await self._take(event)
+            await self._database.commit()
+        except BaseException:
+            await self._database.rollback()
+            raise
 
-    async def _insert(self, tenant: str, task_id: str, event: TaskEvent) -> None:
-        task = event.submitted.task
-        content = event.SerializeToString()
-        await self._database.execute(
-            "INSERT OR IGNORE INTO task VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?)",
-            (
-                tenant,
-                task_id,
-                task.create_time.ToMicroseconds(),
-                event.status.state,
-                task.lane,
-                task.agent,
-                task.session,
-                content,
-                content,
-            ),
-        )
-        await self._database.executemany(
-            "INSERT OR IGNORE INTO task_label VALUES (?, ?, ?, ?)",
-            [(tenant, task_id, key, value) for key, value in task.labels.items()],
-        )
+    async def _take(self, event: TaskEvent) -> None:
+        tenant, task_id = names.TASK.parse(event.task, field="task")
+        await self._database.execute(_UPSERT, _row(tenant, task_id, event))
+        if event.sequence == 1:
+            await self._database.executemany(
+                "INSERT OR IGNORE INTO task_label VALUES (?, ?, ?, ?)",
+                [
+                    (tenant, task_id, key, value)
+                    for key, value in event.submitted.task.labels.items()
+                ],
+            )
 
     async def list(self, wanted: TaskFilter, *, position: str | None, limit: int) -> Page:
         """One page, newest first."""
@@ -112,8 +106,26 @@ class SqliteReadModel:
         return Page(tasks, f"{page[-1][0]}/{page[-1][1]}" if more else "")
 
 
+def _row(tenant: str, task_id: str, event: TaskEvent) -> dict[str, Any]:
+    content = shortened(event).SerializeToString()
+    first = event.sequence == 1
+    return {
+        "tenant": tenant,
+        "task_id": task_id,
+        "created": event.status.create_time.ToMicroseconds(),
+        "state": event.status.state,
+        "lane": event.status.lane,
+        "agent": event.submitted.task.agent if first else "",
+        "session": event.submitted.task.session if first else "",
+        "sequence": event.sequence,
+        "first": content if first else b"",
+        "last": content,
+    }
+
+
 def _conditions(wanted: TaskFilter) -> tuple[list[str], list[Any]]:
-    where: list[str] = ["tenant = ?"]
+    # A task whose first event is still to come is not shown.
+    where: list[str] = ["tenant = ?", "length(first_event) > 0"]
     values: list[Any] = [wanted.tenant]
     if wanted.states:
         where.append(f"state IN ({', '.join('?' * len(wanted.states))})")

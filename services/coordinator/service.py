@@ -107,7 +107,7 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         tenant, task_id = convert.task_name(request.name)
         query = page_token.query_of(request)
         limit = page_token.page_size(request.page_size, default=100)
-        position = page_token.decode(query, request.page_token, shape=r"[0-9]{1,19}")
+        position = page_token.decode(query, request.page_token, shape=r"[0-9]{1,18}")
         entries = await self._coordinator.events(
             tenant, task_id, from_stream_sequence=int(position or 1), limit=limit + 1
         )

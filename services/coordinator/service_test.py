@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from google.protobuf import struct_pb2
+from google.protobuf import duration_pb2, struct_pb2
 
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import agent_service_pb2, task_event_pb2, task_pb2
@@ -168,6 +168,10 @@ async def test_a_reused_request_id_is_refused(mesh: Mesh) -> None:
         (Task(input=TaskInput(text="x"), budget_micros=-1), "task.budget_micros"),
         (Task(input=TaskInput(text="x"), parent_task="t"), "task.parent_task"),
         (Task(input=TaskInput(text="x"), agent="a/b"), "task.agent"),
+        (
+            Task(input=TaskInput(text="x"), time_limit=duration_pb2.Duration(seconds=1 << 60)),
+            "task.time_limit",
+        ),
         (Task(input=TaskInput(text="x"), agent="tenants/other/agents/a"), "task.agent"),
         (Task(input=TaskInput(text="x"), labels={"": "v"}), "task.labels['']"),
         (
@@ -250,6 +254,23 @@ async def test_a_spent_budget_refuses_new_tasks(mesh: Mesh) -> None:
         "The budget tenants/acme/budgets/tenant-day of 5.00 USD is spent."
         " It starts again at 2026-01-02T00:00:00Z."
     )
+
+
+async def test_what_was_accepted_stays_accepted_when_the_budget_is_spent(mesh: Mesh) -> None:
+    """A repeat answers the task; only new ones are refused."""
+    first = await mesh.submit("once", request_id="r1")
+    mesh.governor.spend.day.limit_micros = 1
+    mesh.governor.spend.day.spent_micros = 1
+
+    async def refused() -> bool:
+        try:
+            await mesh.submit("another")
+        except BudgetExhausted:
+            return True
+        return False
+
+    await eventually(refused)
+    assert (await mesh.submit("once", request_id="r1")).name == first.name
 
 
 async def test_a_watcher_sees_every_event_once_and_in_order(mesh: Mesh) -> None:
@@ -370,6 +391,17 @@ async def test_a_running_task_is_asked_to_stop(mesh: Mesh) -> None:
     last = await mesh.log.last("acme", task.name.rpartition("/")[2])
     assert last is not None
     assert last.event.status.cancel_requested
+
+
+async def test_a_second_cancel_is_heard_again(mesh: Mesh) -> None:
+    """An executor that came later than the first signal hears the second one."""
+    task = await mesh.submit()
+    await mesh.execute(task, "started", "cancel_requested")
+    heard = await mesh.bus.subscribe(subjects.ALL_CANCELS)
+    await mesh.tasks.CancelTask(pb.CancelTaskRequest(name=task.name), timeout=5)
+    message = await asyncio.wait_for(anext(heard), 5)
+    assert subjects.parse(message.subject)[1] == task.name.rpartition("/")[2]
+    await heard.close()
 
 
 async def test_tasks_are_listed_newest_first_in_stable_pages(mesh: Mesh) -> None:

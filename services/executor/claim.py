@@ -1,7 +1,8 @@
 """How an executor comes to own a task: from a delivered message to a journal."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from agentmesh.coordinator.v1 import task_pb2
@@ -9,6 +10,7 @@ from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from meshkit.bus import Delivery
 from meshkit.clock import Clock
 from meshkit.errors import Conflict, Internal, to_status
+from services.executor import attempts
 from services.executor.journal import Journal, Log
 from services.executor.settings import ExecutorSettings
 from tasklog import lifecycle, subjects
@@ -16,6 +18,8 @@ from tasklog.task_log import Entry
 
 # A step during which its executor died is tried once more, and no third time.
 _MAX_DEATHS_IN_A_STEP: Final = 2
+# In these states a task needs an executor.
+_OPEN: Final = frozenset({task_pb2.TASK_STATE_QUEUED, task_pb2.TASK_STATE_RUNNING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +52,35 @@ class Claims:
             not_before = event.retried.not_before.ToDatetime(tzinfo=self._clock.now().tzinfo)
             if not_before > self._clock.now():
                 return NotYet(not_before)
-        if event.sequence == 1 and delivery.delivery_count == 1:
-            # The usual case: nobody has had the task, and the message is its whole log.
+        if _is_whole_log(event, delivery):
+            # The usual case: nobody has had the task, and the message is all there is.
             event.status.submitted_stream_sequence = delivery.sequence
             try:
                 return await self._start(tenant, task_id, [Entry(event, delivery.sequence)])
             except Conflict:
                 pass
         history = [entry async for entry in self._log.read(tenant, task_id)]
-        if not history or _runnable_sequence(history) != delivery.sequence:
-            return None
+        if not history or history[-1].stream_sequence < delivery.sequence:
+            # A replica answered that has not heard of the message yet.
+            return self._look_again()
         status = history[-1].event.status
-        if status.state not in (task_pb2.TASK_STATE_QUEUED, task_pb2.TASK_STATE_RUNNING):
-            return None
-        if self._is_hopeless(history):
-            await self._give_up(tenant, task_id, history)
+        if status.state not in _OPEN or _runnable_sequence(history) > delivery.sequence:
             return None
         try:
+            if status.cancel_requested:
+                await self._end_cancelled(tenant, task_id, history)
+                return None
+            if self._is_hopeless(history):
+                await self._give_up(tenant, task_id, history)
+                return None
             return await self._start(tenant, task_id, history)
         except Conflict:
-            # Somebody was quicker; they own the message too.
-            return None
+            # Somebody wrote in between, perhaps only to ask for a cancel: the
+            # message is done with when the log says so, and not before.
+            return self._look_again()
+
+    def _look_again(self) -> NotYet:
+        return NotYet(self._clock.now() + timedelta(seconds=self._settings.claim_seconds))
 
     async def _start(self, tenant: str, task_id: str, history: list[Entry]) -> Journal:
         last = history[-1]
@@ -83,18 +95,22 @@ class Claims:
             tenant=tenant,
             task_id=task_id,
             history=history,
+            is_last_attempt=self._attempts_left(history) == 0,
         )
 
     def _is_hopeless(self, history: list[Entry]) -> bool:
-        status = history[-1].event.status
-        if status.attempt >= self._settings.lane(status.lane).max_attempts:
-            return True
-        deaths = 0
-        for entry in reversed(history):
-            if entry.event.WhichOneof("kind") != "started":
-                break
-            deaths += 1
-        return deaths >= _MAX_DEATHS_IN_A_STEP
+        deaths = attempts.deaths_in_this_step([entry.event for entry in history])
+        return deaths >= _MAX_DEATHS_IN_A_STEP or self._attempts_left(history) <= 0
+
+    def _attempts_left(self, history: list[Entry]) -> int:
+        lane = self._settings.lane(history[-1].event.status.lane)
+        return lane.max_attempts - attempts.counted([entry.event for entry in history])
+
+    async def _end_cancelled(self, tenant: str, task_id: str, history: list[Entry]) -> None:
+        event = lifecycle.new_event(history[-1].event.task, self._writer)
+        event.cancelled.reason = cancel_reason([entry.event for entry in history])
+        event.cancelled.SetInParent()
+        await self._append(tenant, task_id, history, event)
 
     async def _give_up(self, tenant: str, task_id: str, history: list[Entry]) -> None:
         status = history[-1].event.status
@@ -114,6 +130,23 @@ class Claims:
         )
         entry = await self._log.append(tenant, task_id, event, after=last.stream_sequence)
         history.append(entry)
+
+
+def cancel_reason(events: Sequence[TaskEvent]) -> str:
+    """Why the task should stop, in the words of whoever asked."""
+    for event in reversed(events):
+        if event.WhichOneof("kind") == "cancel_requested":
+            return event.cancel_requested.reason
+    return ""
+
+
+def _is_whole_log(event: TaskEvent, delivery: Delivery) -> bool:
+    """Whether a message that nobody had before holds everything: large input stands elsewhere."""
+    return (
+        event.sequence == 1
+        and delivery.delivery_count == 1
+        and not event.submitted.HasField("input_blob")
+    )
 
 
 def _runnable_sequence(history: list[Entry]) -> int:

@@ -17,7 +17,8 @@ from agentmesh.coordinator.v1.task_pb2 import Task
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
 from agentmesh.tool.v1 import tool_pb2
 from agentmesh.tool.v1 import tool_service_pb2 as tool
-from meshkit.bus import Bus
+from meshkit.bus import Bus, ConsumerSpec
+from meshkit.clock import SystemClock
 from meshkit.errors import (
     BudgetExhausted,
     DependencyUnavailable,
@@ -27,6 +28,7 @@ from meshkit.errors import (
 from meshtest.eventually import eventually
 from meshtest.hosting import hosting
 from meshtest.nats_server import NatsServer
+from meshtest.proxy import FaultProxy
 from meshtest.scripted import (
     ScriptedMemory,
     ScriptedReasoning,
@@ -35,10 +37,11 @@ from meshtest.scripted import (
     registrations,
     says,
 )
+from services.executor.claim import Claims, NotYet
 from services.executor.main import build
 from services.executor.settings import ExecutorSettings
 from tasklog import fold, lifecycle, subjects
-from tasklog.task_log import TaskLog
+from tasklog.task_log import Entry, TaskLog
 
 pytest_plugins = ["meshtest.fixtures"]
 _CALL = ToolCall(call_id="c1", tool="effect")
@@ -65,6 +68,7 @@ class Bench:
         session: str = "",
         agent: task_event_pb2.AgentSpec | None = None,
         budget_micros: int = 0,
+        text: str = "do it",
     ) -> str:
         """Writes what the coordinator would; the task's id."""
         self._count = getattr(self, "_count", 0) + 1
@@ -77,7 +81,7 @@ class Bench:
             session=session,
             budget_micros=budget_micros,
         )
-        task.input.text = "do it"
+        task.input.text = text
         task.create_time.FromDatetime(now)
         status = TaskStatus(lane=lane)
         status.create_time.FromDatetime(now)
@@ -107,6 +111,33 @@ class Bench:
             beside=registrations(self.models, self.tools, self.memory),
         ):
             yield
+
+    @asynccontextmanager
+    async def dying_executor(self) -> AsyncGenerator[None]:
+        """An executor that is cut off from everything at the end of the block, as if killed."""
+        async with (
+            FaultProxy(self.nats.port) as proxy,
+            hosting(
+                [lambda resources: build(resources, _SETTINGS)],
+                data_dir=self.folder,
+                nats_url=f"nats://127.0.0.1:{proxy.port}",
+                beside=registrations(self.models, self.tools, self.memory),
+            ),
+        ):
+            yield
+            proxy.refuse = True
+            proxy.cut()
+
+    async def request_cancel(self, task_id: str, reason: str) -> None:
+        """Writes what the coordinator would."""
+        last = await self.log.last("acme", task_id)
+        assert last is not None
+        event = lifecycle.new_event(last.event.task, "coordinator/test")
+        event.cancel_requested.reason = reason
+        lifecycle.advance(
+            last.event.status, event, sequence=last.event.sequence + 1, time=datetime.now(UTC)
+        )
+        await self.log.append("acme", task_id, event, after=last.stream_sequence)
 
     async def events(self, task_id: str) -> list[TaskEvent]:
         """The task's log."""
@@ -174,8 +205,8 @@ async def test_a_task_runs_step_by_step_to_its_answer(bench: Bench, lane: tier_p
     assert (task.steps, task.attempt) == (3, 1)
     assert (task.usage.model_calls, task.usage.tool_calls, task.usage.cost_micros) == (2, 1, 14)
     assert [request.spend_key for request in bench.models.requests] == [
-        f"{task_id}/1/1",
-        f"{task_id}/3/1",
+        f"{task_id}/1/2",
+        f"{task_id}/3/2",
     ]
 
 
@@ -203,7 +234,7 @@ async def test_another_executor_goes_on_after_the_last_recorded_step(bench: Benc
         return await usual(request)
 
     bench.tools.execute = hang
-    async with bench.executor():
+    async with bench.dying_executor():
         task_id = await bench.submit()
         await asyncio.wait_for(reached.wait(), 10)
     async with bench.executor():
@@ -274,7 +305,7 @@ async def test_a_step_that_kills_its_executor_is_tried_twice_and_no_third_time(
     task_id = await bench.submit()
     for _ in range(2):
         reached.clear()
-        async with bench.executor():
+        async with bench.dying_executor():
             await asyncio.wait_for(reached.wait(), 10)
     async with bench.executor():
         task = await bench.ended(task_id)
@@ -408,18 +439,162 @@ async def test_a_cancel_reaches_a_running_step(bench: Bench) -> None:
     async with bench.executor():
         task_id = await bench.submit()
         await asyncio.wait_for(reached.wait(), 10)
-        last = await bench.log.last("acme", task_id)
-        assert last is not None
-        event = lifecycle.new_event(last.event.task, "coordinator/test")
-        event.cancel_requested.reason = "enough"
-        lifecycle.advance(last.event.status, event, sequence=4, time=datetime.now(UTC))
-        await bench.log.append("acme", task_id, event, after=last.stream_sequence)
+        await bench.request_cancel(task_id, "enough")
         await bench.bus.signal(subjects.cancels("acme", task_id), b"")
         task = await bench.ended(task_id)
     assert task.state == task_pb2.TASK_STATE_CANCELLED
     events = await bench.events(task_id)
     assert events[-1].cancelled.reason == "enough"
     assert task.usage.cost_micros == 7
+
+
+async def test_a_cancel_outlives_the_executor_that_should_have_heard_it(bench: Bench) -> None:
+    """The next executor ends the task instead of running it."""
+    reached = asyncio.Event()
+
+    async def hang(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
+        reached.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    bench.models.answer = hang
+    async with bench.dying_executor():
+        task_id = await bench.submit()
+        await asyncio.wait_for(reached.wait(), 10)
+    await bench.request_cancel(task_id, "enough")
+    async with bench.executor():
+        task = await bench.ended(task_id)
+    assert task.state == task_pb2.TASK_STATE_CANCELLED
+    assert (await bench.events(task_id))[-1].cancelled.reason == "enough"
+    assert len(bench.models.requests) == 1
+
+
+async def test_executors_that_are_told_to_stop_cost_no_attempt(bench: Bench) -> None:
+    """A task that met five restarts in one step is still run, though its lane allows two."""
+    reached, usual = asyncio.Event(), bench.models.answer
+
+    async def hang(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
+        reached.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    bench.models.answer = hang
+    task_id = await bench.submit(lane=tier_pb2.LANE_INTERACTIVE)
+    for _ in range(5):
+        reached.clear()
+        async with bench.executor():
+            await asyncio.wait_for(reached.wait(), 10)
+    bench.models.answer = usual
+    async with bench.executor():
+        task = await bench.ended(task_id)
+    assert (task.state, task.attempt) == (task_pb2.TASK_STATE_SUCCEEDED, 6)
+
+
+async def test_a_message_is_not_settled_by_whoever_lost_the_start(bench: Bench) -> None:
+    """A cancel that comes between reading and starting leaves the message for another look."""
+    reached = asyncio.Event()
+
+    async def hang(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
+        reached.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    bench.models.answer = hang
+    async with bench.dying_executor():
+        task_id = await bench.submit()
+        await asyncio.wait_for(reached.wait(), 10)
+
+    class Interrupted(TaskLog):
+        async def append(self, tenant: str, task_id: str, event: TaskEvent, *, after: int) -> Entry:
+            if event.WhichOneof("kind") == "started":
+                await bench.request_cancel(task_id, "now")
+            return await super().append(tenant, task_id, event, after=after)
+
+    claims = Claims(
+        log=Interrupted(bench.bus), clock=SystemClock(), writer="executor/x", settings=_SETTINGS
+    )
+    deliveries = bench.bus.consume(
+        ConsumerSpec(
+            stream=subjects.STREAM,
+            durable="lane-standard",
+            subject_filter=subjects.runnable(tier_pb2.LANE_STANDARD),
+            acknowledge_wait_seconds=1.0,
+            max_acknowledge_pending=100,
+            description="",
+        ),
+        max_in_flight=1,
+    )
+    delivery = await asyncio.wait_for(anext(deliveries), 10)
+    assert isinstance(await claims.claim(delivery), NotYet)
+    await delivery.not_now(0.0)
+    async with bench.executor():
+        task = await bench.ended(task_id)
+    assert task.state == task_pb2.TASK_STATE_CANCELLED
+
+
+async def test_without_a_list_of_tools_the_last_attempt_goes_on_and_says_so(bench: Bench) -> None:
+    """Earlier attempts wait for the tool service; the last one does without."""
+
+    async def answer(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
+        return says(f"{len(request.tools)} tools")
+
+    bench.models.answer = answer
+    bench.tools.listing = DependencyUnavailable("The tool service is away.")
+    async with bench.executor():
+        task = await bench.ended(await bench.submit(lane=tier_pb2.LANE_INTERACTIVE))
+    assert (task.output.text, task.attempt) == ("0 tools", 2)
+    assert [note.code for note in task.notes] == ["TOOLS_SKIPPED"]
+
+
+async def test_a_large_input_reaches_the_model_whole(bench: Bench) -> None:
+    """What stands in the object store is brought back before the first step."""
+
+    async def answer(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
+        return says(str(len(request.messages[-1].parts[0].text)))
+
+    bench.models.answer = answer
+    async with bench.executor():
+        task = await bench.ended(await bench.submit(text="x" * 100_000))
+    assert task.output.text == "100000"
+
+
+async def test_an_agent_cannot_use_a_tool_that_it_was_not_given(bench: Bench) -> None:
+    """The model reads that there is no such tool; nothing is executed."""
+    agent = task_event_pb2.AgentSpec(
+        name="tenants/acme/agents/a@1", instructions="x", max_steps=8, tools=["other"]
+    )
+    async with bench.executor():
+        task = await bench.ended(await bench.submit(agent=agent))
+    assert task.output.text == "done: This agent has no tool 'effect'."
+    assert bench.tools.requests == []
+
+
+async def test_an_effect_of_unknown_outcome_is_asked_for_under_the_same_key(bench: Bench) -> None:
+    """A tool that must not repeat is not skipped: the next attempt asks what became of it."""
+    bench.tools.tool.effect = tool_pb2.EFFECT_UNSAFE
+    usual, faults = bench.tools.execute, [DependencyUnavailable("The connection broke.")]
+
+    async def flaky(request: tool.ExecuteToolRequest) -> ToolResult:
+        if faults:
+            raise faults.pop()
+        return await usual(request)
+
+    bench.tools.execute = flaky
+    async with bench.executor():
+        task = await bench.ended(await bench.submit())
+    assert (task.state, task.attempt) == (task_pb2.TASK_STATE_SUCCEEDED, 2)
+    assert len({request.idempotency_key for request in bench.tools.requests}) == 1
+
+
+async def test_a_session_that_an_earlier_attempt_wrote_does_not_fail_the_task(
+    bench: Bench,
+) -> None:
+    """Its words may differ from those of this attempt; the task has its answer all the same."""
+    task_id = await bench.submit(session="s1")
+    bench.memory.seen[task_id] = b"what an earlier attempt appended"
+    async with bench.executor():
+        task = await bench.ended(task_id)
+    assert task.state == task_pb2.TASK_STATE_SUCCEEDED
 
 
 async def test_a_session_is_read_and_remembered(bench: Bench) -> None:
@@ -434,7 +609,8 @@ async def test_a_session_is_read_and_remembered(bench: Bench) -> None:
         second = await bench.ended(await bench.submit(session="s1"))
     assert first.output.text == "2 messages"
     assert second.output.text == "4 messages"
-    assert len(bench.memory.sessions["tenants/acme/sessions/s1"]) == 4
+    said = bench.memory.sessions["tenants/acme/sessions/s1"].values()
+    assert [len(messages) for messages in said] == [2, 2]
 
 
 async def test_single_shot_offers_no_tools(bench: Bench) -> None:

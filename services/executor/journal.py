@@ -42,14 +42,18 @@ class Journal:
         tenant: str,
         task_id: str,
         history: Sequence[Entry],
+        is_last_attempt: bool,
     ) -> None:
         self._log = log
         self._clock = clock
         self._writer = writer
         self.tenant: Final = tenant
         self.task_id: Final = task_id
+        # Where a fault would end the task, a poorer answer is better than none.
+        self.is_last_attempt: Final = is_last_attempt
         self._events = [entry.event for entry in history]
         self._last = history[-1]
+        self._start_sequence = self._last.event.sequence
 
     @property
     def task(self) -> Task:
@@ -65,6 +69,11 @@ class Journal:
     def events(self) -> Sequence[TaskEvent]:
         """The log so far."""
         return self._events
+
+    @property
+    def start_sequence(self) -> int:
+        """The sequence of this executor's `started`: no other start of the task ever has it."""
+        return self._start_sequence
 
     @property
     def status(self) -> TaskStatus:

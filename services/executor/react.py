@@ -23,6 +23,7 @@ from meshkit.errors import (
     DependencyUnavailable,
     InvalidToolArguments,
     MeshError,
+    RequestIdReused,
     ToolNotFound,
 )
 from services.executor import conversation
@@ -110,6 +111,8 @@ class React:
         try:
             tools = await self.tools.list(journal.tenant)
         except _SKIPPED as error:
+            if not journal.is_last_attempt:
+                raise
             await _degrade(journal, "TOOLS_SKIPPED", f"No tools were available: {error}")
             return {}
         wanted = set(agent.tools)
@@ -121,7 +124,7 @@ class React:
             return ()
         try:
             return await self.sessions.context(journal.tenant, task.session)
-        except _SKIPPED as error:
+        except MeshError as error:
             await _degrade(
                 journal, "SESSION_SKIPPED", f"Earlier messages of the session are missing: {error}"
             )
@@ -180,15 +183,17 @@ class React:
         # The same in every attempt: it follows from the log alone.
         keys = [f"{journal.task_id}/{model_step}/{call.call_id}" for call in calls]
         for call, key in zip(calls, keys, strict=True):
-            tool = tools.get(call.tool)
-            if tool is not None and tool.effect in _MUST_NOT_REPEAT:
+            if _must_not_repeat(tools.get(call.tool)):
                 event = journal.event()
                 event.tool_intended.step = journal.status.steps + 1
                 event.tool_intended.call_id = call.call_id
                 event.tool_intended.idempotency_key = key
                 await journal.append(event)
         outcomes = await asyncio.gather(
-            *(self._use_tool(journal, call, key) for call, key in zip(calls, keys, strict=True)),
+            *(
+                self._use_tool(journal, tools.get(call.tool), call, key)
+                for call, key in zip(calls, keys, strict=True)
+            ),
             return_exceptions=True,
         )
         # What was done is recorded even if another call of the same message failed.
@@ -202,17 +207,22 @@ class React:
                 raise outcome
 
     async def _use_tool(
-        self, journal: Journal, call: ToolCall, key: str
+        self, journal: Journal, tool: tool_pb2.Tool | None, call: ToolCall, key: str
     ) -> tuple[TaskEvent, usage_pb2.Usage, list[TaskNote]]:
         notes: list[TaskNote] = []
         begun = self.clock.monotonic_seconds()
         try:
+            if tool is None:
+                raise ToolNotFound(f"This agent has no tool {call.tool!r}.")
             answer = await self.tools.execute(
                 journal.tenant, call, idempotency_key=key, session=journal.task.session
             )
         except _MODEL_CAN_CORRECT as error:
             answer = _failed(call, error)
         except _SKIPPED as error:
+            if _must_not_repeat(tool):
+                # It may have happened. The next attempt asks under the same key.
+                raise
             answer = _failed(call, error)
             notes.append(
                 TaskNote(code="TOOL_SKIPPED", text=f"{call.tool} could not be used: {error}")
@@ -235,7 +245,10 @@ class React:
             await self.sessions.remember(
                 journal.tenant, task.session, [conversation.request(task), answer], journal.task_id
             )
-        except _SKIPPED as error:
+        except RequestIdReused:
+            # An earlier attempt got as far as this with other words: the session has an answer.
+            return
+        except MeshError as error:
             await _degrade(
                 journal, "SESSION_SKIPPED", f"The session does not remember this answer: {error}"
             )
@@ -263,7 +276,7 @@ def _request(
             for tool in tools.values()
         ],
         tier=agent.tier,
-        spend_key=f"{journal.task_id}/{status.steps + 1}/{status.attempt}",
+        spend_key=f"{journal.task_id}/{status.steps + 1}/{journal.start_sequence}",
         task_type=task.task_type or agent_id(agent.name),
         agent=agent_id(agent.name),
         session=task.session,
@@ -279,6 +292,10 @@ def _request(
 def agent_id(name: str) -> str:
     """`assistant` of `tenants/acme/agents/assistant@1`."""
     return name.rpartition("/")[2].partition("@")[0]
+
+
+def _must_not_repeat(tool: tool_pb2.Tool | None) -> bool:
+    return tool is not None and tool.effect in _MUST_NOT_REPEAT
 
 
 def _failed(call: ToolCall, error: MeshError) -> tool_service_pb2.ExecuteToolResponse:

@@ -8,18 +8,29 @@ from typing import Final, Protocol
 
 from agentmesh.coordinator.v1.task_pb2 import TaskNote
 from meshkit import deadline, identity
-from meshkit.bus import Delivery
 from meshkit.clock import Clock
-from meshkit.errors import Conflict, Fenced, Internal, MeshError, is_retryable, to_status
+from meshkit.errors import (
+    Conflict,
+    Fenced,
+    Internal,
+    MeshError,
+    ShuttingDown,
+    is_retryable,
+    to_status,
+)
 from meshkit.identity import Identity
 from meshkit.log import Log
-from services.executor.claim import Claims, NotYet
+from services.executor import attempts
+from services.executor.claim import Claims, NotYet, cancel_reason
+from services.executor.held import Held
 from services.executor.journal import CancelRequestedError, Journal
 from services.executor.react import finish_partial
 from services.executor.settings import ExecutorSettings
 
 # Kept back from the time limit for recording the result.
 _RECORDING_SECONDS: Final = 0.25
+# How long a stopping executor tries to give a task back in good order.
+_HAND_BACK_SECONDS: Final = 1.0
 
 
 class Pattern(Protocol):
@@ -58,19 +69,19 @@ class Runner:
         if running is not None:
             running.cancel()
 
-    async def run(self, delivery: Delivery) -> None:
-        """Runs the task of `delivery` until it ends, waits, or is to be tried again later.
+    async def run(self, held: Held) -> None:
+        """Runs the task of a delivery until it ends, waits, or is to be tried again later.
 
         The delivery is acknowledged after that is recorded. Where this
         executor lost the task, the delivery is its new owner's business.
         """
-        claimed = await self._claims.claim(delivery)
+        claimed = await self._claims.claim(held.latest)
         if claimed is None:
-            await delivery.acknowledge()
+            await held.acknowledge()
             return
         if isinstance(claimed, NotYet):
             pause = (claimed.not_before - self._clock.now()).total_seconds()
-            await delivery.not_now(max(pause, 0.0))
+            await held.not_now(max(pause, 0.0))
             return
         try:
             with identity.use(Identity(claimed.tenant, "service:executor")):
@@ -78,7 +89,22 @@ class Runner:
         except (Fenced, Conflict) as error:
             self._log.info("task.lost", task=claimed.task.name, why=str(error))
             return
-        await delivery.acknowledge()
+        except asyncio.CancelledError:
+            await self._hand_back(claimed, held)
+            raise
+        await held.acknowledge()
+
+    async def _hand_back(self, journal: Journal, held: Held) -> None:
+        """Puts the task back into its lane: this executor is told to stop."""
+        event = journal.event()
+        event.retried.error.CopyFrom(to_status(ShuttingDown("The executor was told to stop.")))
+        try:
+            async with asyncio.timeout(_HAND_BACK_SECONDS):
+                await journal.append(event)
+                await held.acknowledge()
+        except (MeshError, CancelRequestedError, TimeoutError):
+            # The claim runs out by itself, and its next owner finds the log as it is.
+            return
 
     async def _attempt(self, journal: Journal) -> None:
         try:
@@ -137,7 +163,8 @@ class Runner:
                 raise TimeoutError from error
             raise
         finally:
-            del self._running[key]
+            if self._running.get(key) is running:
+                del self._running[key]
 
     async def _unless_cancelled(self, journal: Journal, record: Awaitable[None]) -> None:
         try:
@@ -147,20 +174,12 @@ class Runner:
 
     async def _record_cancelled(self, journal: Journal) -> None:
         event = journal.event()
-        reason = next(
-            (
-                past.cancel_requested.reason
-                for past in journal.events
-                if past.WhichOneof("kind") == "cancel_requested"
-            ),
-            "",
-        )
-        event.cancelled.reason = reason
+        event.cancelled.reason = cancel_reason(journal.events)
         event.cancelled.SetInParent()
         await journal.append(event)
 
     async def _record_failure(self, journal: Journal, error: MeshError) -> None:
-        attempt = journal.status.attempt
+        attempt = attempts.counted(journal.events)
         event = journal.event()
         if not is_retryable(error) and not isinstance(error, Internal):
             event.failed.error.CopyFrom(to_status(error))

@@ -1,7 +1,10 @@
 """Passes a model's words on over NATS while it is still speaking."""
 
+import contextlib
+
 from agentmesh.coordinator.v1.coordinator_service_pb2 import TextDelta
 from meshkit.bus import Bus
+from meshkit.errors import MeshError
 from services.executor.journal import Journal
 from tasklog import subjects
 
@@ -15,6 +18,8 @@ class NatsWords:
     async def say(self, journal: Journal, step: int, text: str) -> None:
         """Publishes `text` as the next piece of `step`."""
         delta = TextDelta(step=step, attempt=journal.status.attempt, text=text)
-        await self._bus.signal(
-            subjects.deltas(journal.tenant, journal.task_id), delta.SerializeToString()
-        )
+        # Words are a courtesy: the step goes on without a listener.
+        with contextlib.suppress(MeshError):
+            await self._bus.signal(
+                subjects.deltas(journal.tenant, journal.task_id), delta.SerializeToString()
+            )

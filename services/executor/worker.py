@@ -1,12 +1,14 @@
 """Pulls runnable tasks from the lanes and keeps the claims on them alive."""
 
 import asyncio
+import contextlib
 from typing import Final, Protocol
 
 from agentmesh.common.v1 import tier_pb2
 from meshkit.bus import Bus, ConsumerSpec, Delivery
 from meshkit.errors import MeshError
 from meshkit.log import Log
+from services.executor.held import Held
 from services.executor.settings import ExecutorSettings
 from tasklog import subjects
 
@@ -15,12 +17,13 @@ _BEATS_PER_CLAIM: Final = 3
 # Unacknowledged messages of one lane over all executors.
 _MAX_OUT: Final = 10_000
 _FAULT_PAUSE_SECONDS: Final = 30.0
+_LISTEN_AGAIN_SECONDS: Final = 1.0
 
 
 class TaskRunner(Protocol):
     """Runs delivered tasks."""
 
-    async def run(self, delivery: Delivery) -> None: ...
+    async def run(self, held: Held) -> None: ...
     def cancel(self, tenant: str, task_id: str) -> None: ...
 
 
@@ -34,7 +37,8 @@ class Worker:
         self._runner = runner
         self._log = log
         self._settings = settings
-        self._held: set[Delivery] = set()
+        # By the message's sequence in the stream.
+        self._held: dict[int, Held] = {}
 
     async def run(self) -> None:
         """Works until cancelled; then gives its tasks back to the lanes."""
@@ -58,37 +62,49 @@ class Worker:
         )
         async with asyncio.TaskGroup() as tasks:
             async for delivery in self._bus.consume(spec, max_in_flight=workers):
-                tasks.create_task(self._handle(delivery))
+                held = self._held.get(delivery.sequence)
+                if held is None:
+                    tasks.create_task(self._handle(delivery))
+                else:
+                    held.latest = delivery
 
     async def _handle(self, delivery: Delivery) -> None:
-        self._held.add(delivery)
+        held = self._held[delivery.sequence] = Held(delivery)
         try:
-            await self._runner.run(delivery)
-        except asyncio.CancelledError:
-            # Another executor need not wait for the claim to run out.
-            await delivery.not_now(0.0)
-            raise
+            await self._runner.run(held)
         except MeshError as error:
             # The log could not be read or written: whoever gets it next tries again.
             self._log.warning("task.postponed", subject=delivery.subject, error=str(error))
-            await delivery.not_now(self._settings.claim_seconds)
+            await self._postpone(held, self._settings.claim_seconds)
         except Exception:
             # A fault of ours with this one task must not take the others down.
             self._log.exception("task.postponed", subject=delivery.subject)
-            await delivery.not_now(_FAULT_PAUSE_SECONDS)
+            await self._postpone(held, _FAULT_PAUSE_SECONDS)
         finally:
-            self._held.discard(delivery)
+            del self._held[delivery.sequence]
+
+    async def _postpone(self, held: Held, seconds: float) -> None:
+        # Without a connection the claim runs out by itself.
+        with contextlib.suppress(MeshError):
+            await held.not_now(seconds)
 
     async def _keep_claims(self) -> None:
         while True:
             await asyncio.sleep(self._settings.claim_seconds / _BEATS_PER_CLAIM)
-            for delivery in tuple(self._held):
-                await delivery.in_progress()
+            with contextlib.suppress(MeshError):
+                # While NATS is away beats would only fill its buffer.
+                await self._bus.check()
+                for held in tuple(self._held.values()):
+                    await held.in_progress()
 
     async def _hear_cancels(self) -> None:
-        cancels = await self._bus.subscribe(subjects.ALL_CANCELS)
-        try:
-            async for message in cancels:
-                self._runner.cancel(*subjects.parse(message.subject))
-        finally:
-            await cancels.close()
+        while True:
+            with contextlib.suppress(MeshError):
+                cancels = await self._bus.subscribe(subjects.ALL_CANCELS)
+                try:
+                    async for message in cancels:
+                        self._runner.cancel(*subjects.parse(message.subject))
+                finally:
+                    await cancels.close()
+            # What was missed stands in the logs, and is met there.
+            await asyncio.sleep(_LISTEN_AGAIN_SECONDS)

@@ -1,0 +1,35 @@
+"""How many attempts of a task count against its lane's limit."""
+
+from collections.abc import Sequence
+
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from meshkit.errors import ShuttingDown, from_status
+
+
+def counted(events: Sequence[TaskEvent]) -> int:
+    """Attempts since the task was submitted or redriven.
+
+    One that ended because its executor was told to stop is nobody's failure.
+    """
+    attempts = 0
+    for event in events:
+        match event.WhichOneof("kind"):
+            case "started":
+                attempts += 1
+            case "redriven":
+                attempts = 0
+            case "retried" if isinstance(from_status(event.retried.error), ShuttingDown):
+                attempts -= 1
+            case _:
+                pass
+    return attempts
+
+
+def deaths_in_this_step(events: Sequence[TaskEvent]) -> int:
+    """How often in a row an executor took the task and was not heard of again."""
+    deaths = 0
+    for event in reversed(events):
+        if event.WhichOneof("kind") != "started":
+            break
+        deaths += 1
+    return deaths
