@@ -20,12 +20,19 @@ _MOST_TOOLS: Final = 256
 _MOST_STOPS: Final = 8
 _MOST_KEY_CHARACTERS: Final = 200
 _HOTTEST: Final = 2.0
+# How the callers begin that are services; the gateway gives nobody such a name.
+_SERVICE: Final = "service:"
 _MAX_MICROS: Final = 9_000_000_000_000_000
 _NO_BUDGET: Final = pb.TaskBudget()
 
 
-def generation_request(request: pb.GenerateRequest, *, within: str = "") -> GenerationRequest:
+def generation_request(
+    request: pb.GenerateRequest, *, by: str, within: str = ""
+) -> GenerationRequest:
     """What Generate asks for. `within` is the path of `request`, as in `request.`.
+
+    `by` is who made the call, or the batch that it came in: only services know
+    which calls are the same, so that anybody else's `spend_key` is left out.
 
     Raises InvalidField with the exact path, TooLarge, and NotImplementedYet for
     structured output.
@@ -36,7 +43,7 @@ def generation_request(request: pb.GenerateRequest, *, within: str = "") -> Gene
         prompt=_prompt(request, within),
         model=request.model,
         tier=tier(request.tier, field=f"{within}tier"),
-        spending=_spending(request, within),
+        spending=_spending(request, by, within),
     )
 
 
@@ -211,7 +218,7 @@ def _prompt(request: pb.GenerateRequest, within: str) -> Prompt:
     )
 
 
-def _spending(request: pb.GenerateRequest, within: str) -> Spending:
+def _spending(request: pb.GenerateRequest, by: str, within: str) -> Spending:
     who = identity.current()
     if len(request.spend_key) > _MOST_KEY_CHARACTERS:
         raise InvalidField(
@@ -228,7 +235,7 @@ def _spending(request: pb.GenerateRequest, within: str) -> Spending:
     return Spending(
         tenant=who.tenant,
         caller=who.caller,
-        key=request.spend_key,
+        key=request.spend_key if by.startswith(_SERVICE) else "",
         task_type=request.task_type,
         agent=request.agent,
         session=request.session,

@@ -59,6 +59,8 @@ class Bench:
     """A reasoning service, what it depends on, and a client."""
 
     reasoning: pb_grpc.ReasoningServiceStub
+    # What it serves.
+    reasoner: Reasoner
     governor: ScriptedGovernor
     provider: ScriptedProvider
     clock: FakeClock
@@ -66,8 +68,11 @@ class Bench:
 
 
 @asynccontextmanager
-async def reasoning_bench() -> AsyncGenerator[Bench]:
-    """The service with `offline` as fast, `paid` as balanced, and no powerful model."""
+async def reasoning_bench(*, caller: str = "service:test") -> AsyncGenerator[Bench]:
+    """The service with `offline` as fast, `paid` as balanced, and no powerful model.
+
+    `caller`: who its client is.
+    """
     # What it lacks, reasoning does not call.
     scripted = ScriptedGovernor()  # pyright: ignore[reportAbstractUsage]
     registration = Registration(
@@ -84,9 +89,9 @@ async def reasoning_bench() -> AsyncGenerator[Bench]:
             pb_grpc.add_ReasoningServiceServicer_to_server,
             ReasoningService(reasoner, PRICES),
         )
-        async with serving([served]) as channels:
+        async with serving([served], caller=caller) as channels:
             stub = pb_grpc.ReasoningServiceStub(channels.get("reasoning"))
-            yield Bench(stub, scripted, provider, clock, settlements)
+            yield Bench(stub, reasoner, scripted, provider, clock, settlements)
         working.cancel()
         with suppress(asyncio.CancelledError):
             await working

@@ -6,7 +6,7 @@ from typing import Final
 
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc as pb_grpc
-from meshkit import batch, page_token
+from meshkit import batch, identity, page_token
 from meshkit.errors import NotImplementedYet
 from services.reasoning import convert
 from services.reasoning.price_list import Price
@@ -22,13 +22,19 @@ class ReasoningService(pb_grpc.ReasoningServiceServicer):
 
     async def Generate(self, request: pb.GenerateRequest, context: object) -> pb.GenerateResponse:
         """Answers a conversation with the model's next message."""
-        return await self._generate(request)
+        return await self._generate(request, identity.current().caller)
 
     async def BatchGenerate(
         self, request: pb.BatchGenerateRequest, context: object
     ) -> AsyncIterator[pb.BatchGenerateResponse]:
         """Generate for many; each is answered as it is done."""
-        answers = batch.serve_items(request.items, lambda item: item.context, self._item)
+        # Not the callers that its items name: whoever makes a batch names these.
+        by = identity.current().caller
+
+        async def generate(item: pb.BatchGenerateItem) -> pb.GenerateResponse:
+            return await self._generate(item.request, by)
+
+        answers = batch.serve_items(request.items, lambda item: item.context, generate)
         async for some in answers:
             yield pb.BatchGenerateResponse(results=[convert.batch_result(*each) for each in some])
 
@@ -36,7 +42,9 @@ class ReasoningService(pb_grpc.ReasoningServiceServicer):
         self, request: pb.GenerateStreamRequest, context: object
     ) -> AsyncGenerator[pb.GenerateStreamResponse]:
         """Generate with the text as it appears."""
-        asked = convert.generation_request(request.request, within="request.")
+        asked = convert.generation_request(
+            request.request, by=identity.current().caller, within="request."
+        )
         async with aclosing(self._reasoner.stream(asked)) as updates:
             async for update in updates:
                 yield convert.stream_response(update)
@@ -66,9 +74,6 @@ class ReasoningService(pb_grpc.ReasoningServiceServicer):
             "Classify is part of the contract, but this version does not serve it."
         )
 
-    async def _item(self, item: pb.BatchGenerateItem) -> pb.GenerateResponse:
-        return await self._generate(item.request)
-
-    async def _generate(self, request: pb.GenerateRequest) -> pb.GenerateResponse:
-        generation = await self._reasoner.generate(convert.generation_request(request))
+    async def _generate(self, request: pb.GenerateRequest, by: str) -> pb.GenerateResponse:
+        generation = await self._reasoner.generate(convert.generation_request(request, by=by))
         return convert.generation_response(generation)

@@ -291,6 +291,43 @@ async def test_a_batch_answers_each_item_under_its_own_tenant(bench: Bench) -> N
     ]
 
 
+async def test_only_a_service_says_which_calls_are_the_same() -> None:
+    """Each call of anybody else is a spending of its own, whatever key and caller it names."""
+    asked = _request(model="paid", spend_key="k")
+    async with reasoning_bench(caller="user:anonymous") as bench:
+        await bench.reasoning.Generate(asked, timeout=_TIMEOUT)
+        streamed = bench.reasoning.GenerateStream(
+            pb.GenerateStreamRequest(request=asked), timeout=_TIMEOUT
+        )
+        assert [each async for each in streamed]
+        with use(Identity("default", "service:executor")):
+            context = batch.item_context(_TIMEOUT)
+            batched = bench.reasoning.BatchGenerate(
+                pb.BatchGenerateRequest(
+                    items=[pb.BatchGenerateItem(context=context, request=asked)]
+                ),
+                timeout=_TIMEOUT,
+            )
+            (answer,) = [each async for each in batched]
+        assert answer.results[0].response.model == "paid"
+        keys = {each.key for each in bench.governor.admitted}
+    assert len(keys) == 3
+    assert "k" not in keys
+
+
+async def test_a_services_key_reaches_the_governor_from_a_batch(bench: Bench) -> None:
+    """Also for an item that is for a user."""
+    with use(Identity("acme", "user:ada")):
+        context = batch.item_context(_TIMEOUT)
+    item = pb.BatchGenerateItem(context=context, request=_request(model="paid", spend_key="k"))
+    with use(Identity(BATCH_TENANT, "service:executor")):
+        stream = bench.reasoning.BatchGenerate(
+            pb.BatchGenerateRequest(items=[item]), timeout=_TIMEOUT
+        )
+        assert [each async for each in stream]
+    assert [each.key for each in bench.governor.admitted] == ["k"]
+
+
 async def test_embed_answers_in_the_order_of_the_texts(bench: Bench) -> None:
     """Vectors, the model that made them, and what it used."""
     response = await bench.reasoning.Embed(
