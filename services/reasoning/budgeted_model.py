@@ -8,6 +8,7 @@ from typing import Final
 
 import grpc
 
+from meshkit import deadline
 from meshkit.clock import Clock
 from meshkit.errors import AlreadySettled, DependencyUnavailable, MeshError, NoPrice
 from meshkit.ids import Ids
@@ -25,10 +26,13 @@ UNGOVERNED: Final = (
     " and is settled later."
 )
 SETTLED_LATER: Final = (
-    "The cost governor could not be reached after the call: its cost is by the price list"
+    "The cost governor did not answer after the call: its cost is by the price list"
     " and is settled later."
 )
 _UNREACHABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+# A call that failed with no more than this left was given too little time to tell anything
+# about the governor: as much is kept back from it, for answering.
+_NO_TIME_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +141,15 @@ class BudgetedModel:
         if verdict.decision is Decision.DEGRADE and verdict.degrade_to is not None:
             call, degradations = self._degraded(call, verdict.degrade_to, verdict.explanation)
         price = self._prices.get(call.model.name)
-        # Both: a reservation of nothing may also be one that was settled before.
+        # Both: the governor charges, and by a price book that may be a newer one.
         free = verdict.reserved_micros == 0 and price is not None and price.free
         return _Grant(call, input_tokens, True, free, 0, degradations)
 
     async def _ask(self, admission: Admission) -> Verdict | None:
-        """The governor's verdict; None where it cannot be reached."""
+        """The governor's verdict; None where it cannot be reached.
+
+        Raises DeadlineExceeded where it was the caller's own time that ran out.
+        """
         if self._clock.monotonic_seconds() < self._leave_alone_until:
             return None
         try:
@@ -153,6 +160,14 @@ class BudgetedModel:
             raise
         except MeshError as error:
             if error.code not in _UNREACHABLE:
+                raise
+            left = deadline.remaining_seconds()
+            if (
+                error.code is grpc.StatusCode.DEADLINE_EXCEEDED
+                and left is not None
+                and left <= _NO_TIME_SECONDS
+            ):
+                self._settlements.put(admission.spending)
                 raise
             self._leave_alone_until = self._clock.monotonic_seconds() + self._ask_again_seconds
             return None
@@ -201,15 +216,14 @@ class BudgetedModel:
             try:
                 cost = await self._governor.settle(settlement)
             except AlreadySettled:
-                # A repeat whose first answer was lost and another than this: that one is charged.
+                # Another call with the same key was made at the same time: that one is charged.
                 cost = self._cost_by_list(settlement)
-            except MeshError as error:
-                if error.code not in _UNREACHABLE:
-                    raise
+            except MeshError:
+                # Whatever it is: the model is paid, and its answer is not to be paid twice.
                 cost = self._cost_by_list(settlement)
                 self._settlements.put(settlement)
                 degradations = (*degradations, SETTLED_LATER)
-            except asyncio.CancelledError:
+            except BaseException:
                 self._settlements.put(settlement)
                 raise
         return Generation(completion, generation.model, generation.tier, cost, degradations)

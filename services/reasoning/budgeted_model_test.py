@@ -1,6 +1,6 @@
 """Nothing is spent that a budget forbids, and a governor that is away stops nothing."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -11,16 +11,25 @@ from agentmesh.common.v1.conversation_pb2 import ROLE_USER, Message, Part
 from agentmesh.governor.v1 import budget_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as governor_pb
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
-from meshkit import errors
+from meshkit import deadline, errors
 from meshtest.eventually import eventually
 from services.reasoning.budgeted_model import SETTLED_LATER, UNGOVERNED
 from services.reasoning.fixture_reasoning import Bench, reasoning_bench
+from services.reasoning.generation import GenerationRequest, Prompt, Spending
 from services.reasoning.scripted_governor import allow
 from services.reasoning.token_estimate import prompt_tokens
 
 _TIMEOUT = 5.0
 _BUDGET = "tenants/default/budgets/tenant-day"
 _DOWN = errors.DependencyUnavailable("Redis is down.")
+_LATE = errors.DeadlineExceeded("The item was not done in time.", metadata={"limit": "call"})
+_UNSETTLED = [
+    _DOWN,
+    _LATE,
+    errors.QueueFull("4096 calls wait for an answer already.", retry_after_seconds=0.1),
+    errors.RateLimited("Too many settlements.", retry_after_seconds=1.0),
+    errors.Internal("The batch ended without this answer."),
+]
 
 
 @pytest.fixture
@@ -221,22 +230,75 @@ async def test_calls_that_cannot_be_settled_are_bounded(bench: Bench) -> None:
         await bench.reasoning.Generate(_request("offline"), timeout=_TIMEOUT)
 
 
-async def test_a_governor_that_goes_away_after_the_call_loses_no_charge(bench: Bench) -> None:
-    """The answer is given, says so, and is settled later."""
-
+def _fall_after_admission(bench: Bench, failure: errors.MeshError) -> None:
     def admit_and_fall(request: governor_pb.AdmitRequest) -> governor_pb.AdmitResponse:
-        bench.governor.failure = _DOWN
+        bench.governor.failure = failure
         return allow(request)
 
     bench.governor.decide = admit_and_fall
-    response = await bench.reasoning.Generate(_request(spend_key="k"), timeout=_TIMEOUT)
+
+
+async def _generate(bench: Bench) -> pb.GenerateResponse:
+    return await bench.reasoning.Generate(_request(spend_key="k"), timeout=_TIMEOUT)
+
+
+async def _stream(bench: Bench) -> pb.GenerateResponse:
+    request = pb.GenerateStreamRequest(request=_request(spend_key="k"))
+    stream = bench.reasoning.GenerateStream(request, timeout=_TIMEOUT)
+    return [each async for each in stream][-1].response
+
+
+@pytest.mark.parametrize("ask", [_generate, _stream])
+@pytest.mark.parametrize("failure", _UNSETTLED, ids=lambda failure: failure.reason)
+async def test_a_governor_that_fails_after_the_call_loses_no_charge(
+    bench: Bench,
+    failure: errors.MeshError,
+    ask: Callable[[Bench], Awaitable[pb.GenerateResponse]],
+) -> None:
+    """However it fails, the answer is given, says so, and is settled later."""
+    _fall_after_admission(bench, failure)
+    response = await ask(bench)
     assert list(response.degradations) == [SETTLED_LATER]
     assert response.usage.cost_micros == _COST_MICROS
     await eventually(lambda: bench.clock.sleeping == 1)
     bench.governor.failure = None
     await bench.clock.advance(0.1)
     settled = await eventually(lambda: bench.governor.settled)
-    assert [each.key for each in settled] == ["k"]
+    assert [(each.key, each.usage.output_tokens) for each in settled] == [("k", _OUTPUT_TOKENS)]
+    assert bench.governor.released == []
+
+
+async def test_a_charge_that_the_governor_refuses_does_not_take_the_answer(bench: Bench) -> None:
+    """The model was paid for it: the caller gets it at the price of the list."""
+    _fall_after_admission(bench, errors.NoPrice("The model 'paid' has no price."))
+    response = await _generate(bench)
+    assert list(response.degradations) == [SETTLED_LATER]
+    assert response.usage.cost_micros == _COST_MICROS
+
+
+@pytest.mark.parametrize("left_seconds", [0.0, 0.04])
+async def test_a_caller_without_time_tells_nothing_about_the_governor(
+    bench: Bench, left_seconds: float
+) -> None:
+    """Its call fails, and gives back what it may have reserved; the governor rules the others."""
+    bench.governor.failure = _LATE
+    asked = GenerationRequest(
+        Prompt(_request().messages, ()), "paid", None, Spending("default", "service:test", "k")
+    )
+    with deadline.limit(left_seconds), pytest.raises(errors.DeadlineExceeded):
+        await bench.reasoner.generate(asked)
+    released = await eventually(lambda: bench.governor.released)
+    assert [each.key for each in released] == ["k"]
+    bench.governor.failure = None
+    response = await _generate(bench)
+    assert list(response.degradations) == []
+
+
+async def test_a_governor_that_takes_too_long_is_away(bench: Bench) -> None:
+    """A caller with time left gets its answer all the same."""
+    bench.governor.failure = _LATE
+    response = await _generate(bench)
+    assert list(response.degradations) == [UNGOVERNED]
 
 
 async def test_what_the_governor_refuses_is_told_to_the_caller(bench: Bench) -> None:
@@ -257,8 +319,8 @@ async def test_a_failed_call_gives_its_reservation_back(bench: Bench) -> None:
     assert bench.governor.settled == []
 
 
-async def test_a_repeat_with_another_answer_is_not_charged_again(bench: Bench) -> None:
-    """The first settlement of a key stands."""
+async def test_a_call_beside_another_with_its_key_is_not_charged(bench: Bench) -> None:
+    """They share a reservation; the settlement that comes first stands."""
 
     def admit_and_refuse(request: governor_pb.AdmitRequest) -> governor_pb.AdmitResponse:
         bench.governor.failure = errors.AlreadySettled("Settled with other figures.")

@@ -5,7 +5,7 @@ from collections import deque
 from typing import Final
 
 from meshkit.clock import Clock
-from meshkit.errors import MeshError, is_retryable
+from meshkit.errors import Internal, MeshError, is_retryable
 from meshkit.log import Log
 from services.reasoning.generation import Spending
 from services.reasoning.governor import Governor, Settlement
@@ -72,7 +72,8 @@ class SettlementQueue:
             again = [each for each in await asyncio.gather(*map(self._settle, batch)) if each]
             for _ in batch:
                 self._items.popleft()
-            self._items.extendleft(reversed(again))
+            # Last, so that those which fail every time keep none from their turn.
+            self._items.extend(again)
             if again:
                 await self._clock.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
@@ -88,7 +89,8 @@ class SettlementQueue:
             else:
                 await self._governor.release(item)
         except MeshError as error:
-            if is_retryable(error):
+            # A fault of the governor, or of the way to it, says nothing against the item.
+            if is_retryable(error) or isinstance(error, Internal):
                 return item
             self._log.error("settlement.refused", reason=error.reason, message=error.message)
         return None

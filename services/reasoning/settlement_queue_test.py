@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from meshkit import log
-from meshkit.errors import DependencyUnavailable, InvalidField, MeshError
+from meshkit.errors import DependencyUnavailable, Internal, InvalidField, MeshError
 from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
 from services.reasoning.generation import Spending
@@ -61,10 +61,11 @@ async def _stop(working: asyncio.Task[None]) -> None:
         await working
 
 
-async def test_it_tries_again_until_it_succeeds(clock: FakeClock) -> None:
-    """Waits grow while the governor is away; nothing is lost or sent twice."""
+@pytest.mark.parametrize("failure", [DependencyUnavailable("Away."), Internal("A fault.")])
+async def test_it_tries_again_until_it_succeeds(clock: FakeClock, failure: MeshError) -> None:
+    """Waits grow while the governor is away or broken; nothing is lost or sent twice."""
     governor = _Governor()
-    governor.failures = [DependencyUnavailable("Away.")] * 2
+    governor.failures = [failure] * 2
     queue = _queue(governor, clock, io.StringIO())
     working = asyncio.create_task(queue.run())
     queue.put(_settlement("a"))
