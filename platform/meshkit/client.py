@@ -32,6 +32,10 @@ class Channels:
             channel = self._open[name] = RpcChannel(raw, target=name, caller=self._caller)
         return channel
 
+    def address(self, name: str) -> str:
+        """Where the service `name` is; KeyError where it has no target."""
+        return self._targets[name]
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -30,9 +30,14 @@ _Answers = Callable[[Any, Context], AsyncIterator[Any]]
 class RpcGuard:
     """Wraps the handlers of one server."""
 
-    def __init__(self, *, log: Log, default_tenant: str | None) -> None:
-        """`default_tenant` stands in for a missing tenant; None refuses such calls."""
+    def __init__(self, *, log: Log, default_tenant: str | None, max_message_bytes: int) -> None:
+        """`default_tenant` stands in for a missing tenant; None refuses such calls.
+
+        A request over `max_message_bytes` is refused in words, where gRPC lets it
+        through so far.
+        """
         self._log: Final = log
+        self._max_message_bytes: Final = max_message_bytes
         self._default_tenant: Final = default_tenant
 
     def wrap(self, service: str, handlers: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,15 +71,35 @@ class RpcGuard:
         }[handler.request_streaming, handler.response_streaming]
         return make(
             wrapped,
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=self._limited(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
+
+    def _limited(self, deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+        limit = self._max_message_bytes
+
+        def read(content: bytes) -> Any:
+            return deserialize(content) if len(content) <= limit else _Oversized(len(content))
+
+        return read
+
+    def _check(self, request: Any) -> None:
+        if type(request) is _Oversized:
+            raise errors.TooLarge(
+                f"The request is {request.size_bytes:,} bytes; the limit is"
+                f" {self._max_message_bytes:,}. Send it in parts, or large texts as documents.",
+                metadata={
+                    "limit_bytes": str(self._max_message_bytes),
+                    "size_bytes": str(request.size_bytes),
+                },
+            )
 
     def _answer(self, method: str, behaviour: _Answer) -> _Answer:
         async def serve(request: Any, context: Context) -> Any:
             rpc = _Rpc(method, context, self._log)
             try:
                 rpc.enter(self._default_tenant)
+                self._check(request)
                 return await behaviour(request, context)
             except BaseException as error:
                 await rpc.fail(error)
@@ -88,6 +113,7 @@ class RpcGuard:
             rpc = _Rpc(method, context, self._log)
             try:
                 rpc.enter(self._default_tenant)
+                self._check(request)
                 async with aclosing(cast(Any, behaviour(request, context))) as answers:
                     async for answer in answers:
                         yield answer
@@ -112,6 +138,15 @@ class RpcGuard:
             yield
 
         return self._answers(method, answers) if streams else self._answer(method, answer)
+
+
+class _Oversized:
+    """In place of a request that is too large to be read."""
+
+    __slots__ = ("size_bytes",)
+
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
 
 
 class _Rpc:

@@ -17,6 +17,9 @@ from meshkit.rpc_guard import RpcGuard
 
 __all__ = ["Dependency", "MeshServer", "Registration"]
 
+# gRPC cuts off what is this many times over the limit; up to it, the caller is told why.
+_REFUSED_IN_WORDS: Final = 4
+
 
 @dataclass(frozen=True)
 class Registration:
@@ -24,8 +27,8 @@ class Registration:
 
     # The full name in the contract, such as `agentmesh.tool.v1.ToolService`.
     service_name: str
-    # The generated `add_..._to_server`.
-    add: Callable[[Any, Any], None]
+    # The generated `add_..._to_server`; None for a name that only its health is asked by.
+    add: Callable[[Any, Any], None] | None
     # The object that has the methods.
     servicer: object
     # What the service cannot do without; its health follows these.
@@ -51,9 +54,11 @@ class MeshServer:
         self._address: Final = address
         self._registrations: Final = registrations
         self._log: Final = log
-        self._guard: Final = RpcGuard(log=log, default_tenant=default_tenant)
+        self._guard: Final = RpcGuard(
+            log=log, default_tenant=default_tenant, max_message_bytes=max_message_bytes
+        )
         self._drain_seconds: Final = drain_seconds
-        self._options: Final = _options(max_message_bytes)
+        self._options: Final = _options(max_message_bytes * _REFUSED_IN_WORDS)
         self._health: Final = Health(
             {each.service_name: each.dependencies for each in registrations}, log=log
         )
@@ -74,11 +79,14 @@ class MeshServer:
         server = grpc.aio.server(options=self._options)
         guarded: Any = _Guarded(server, self._guard)
         for each in self._registrations:
-            each.add(each.servicer, guarded)
+            if each.add is not None:
+                each.add(each.servicer, guarded)
         await self._health.register(server)
         names = [each.service_name for each in self._registrations]
+        called = [each.service_name for each in self._registrations if each.add is not None]
         reflection.enable_server_reflection(
-            [*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], cast(Any, server)
+            [*called, "grpc.health.v1.Health", reflection.SERVICE_NAME],
+            cast(Any, server),
         )
         cast(Any, channelz).add_channelz_servicer(server)
         try:

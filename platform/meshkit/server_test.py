@@ -243,6 +243,21 @@ async def test_a_message_over_the_limit_is_too_large() -> None:
     assert not errors.is_retryable(caught.value)
 
 
+async def test_a_foreign_client_is_told_how_much_is_too_much() -> None:
+    """Whatever client it is, a request of 10 MB gets a reason, the limit and what to do."""
+    async with serving([echo.registration(echo.EchoServicer())]) as channels:
+        address = channels.address("echo")
+        async with grpc.aio.insecure_channel(address) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await echo.EchoStub(channel).Say(_text("x" * 10_000_000), timeout=5)
+    error = errors.from_rpc_error(caught.value)
+    assert isinstance(error, errors.TooLarge)
+    assert str(error) == (
+        "The request is 10,000,005 bytes; the limit is 8,388,608."
+        " Send it in parts, or large texts as documents."
+    )
+
+
 async def test_what_a_servicer_leaves_out_is_unimplemented() -> None:
     """A method that only the generated base has answers UNIMPLEMENTED with a sentence."""
 

@@ -5,11 +5,12 @@ processes of their own, each of which knows only itself.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Final, cast
 
 import grpc
+from google.protobuf import descriptor_pool
 from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -46,7 +47,7 @@ class Directory:
         health_pb2_grpc.add_HealthServicer_to_server(_Health(stubs), server)
         # Reflection finds what the generated modules put into the common pool.
         descriptor_set()
-        names = [*self._targets, "grpc.health.v1.Health", reflection.SERVICE_NAME]
+        names = [*described(self._targets), "grpc.health.v1.Health", reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, cast(Any, server))
         cast(Any, channelz).add_channelz_servicer(server)
         server.add_insecure_port(f"{HOST}:{self._port}")
@@ -56,6 +57,17 @@ class Directory:
     async def stop(self) -> None:
         """Ends it."""
         await self._stack.aclose()
+
+
+def described(services: Iterable[str]) -> list[str]:
+    """Those that have a contract: the executor has a name for its health alone."""
+    pool = descriptor_pool.Default()
+    found: list[str] = []
+    for service in services:
+        with suppress(KeyError):
+            pool.FindServiceByName(service)
+            found.append(service)
+    return found
 
 
 class _Health(health_pb2_grpc.HealthServicer):

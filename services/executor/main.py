@@ -59,7 +59,7 @@ async def build(resources: Resources, settings: ExecutorSettings) -> Service:
         registrations=(
             Registration(
                 service_name="agentmesh.executor.v1.Executor",
-                add=lambda servicer, server: None,
+                add=None,
                 servicer=worker,
                 dependencies=(bus,),
             ),
