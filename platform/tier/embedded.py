@@ -1,4 +1,8 @@
-"""All services in this process, behind one server on one port."""
+"""All services in this process, behind one server on one port.
+
+The governor has another one besides, which ends last: calls that finish and
+jobs that end still settle there what they spent.
+"""
 
 import asyncio
 import dataclasses
@@ -18,11 +22,14 @@ from tier.version import VERSION
 
 if TYPE_CHECKING:  # at run time these wait until the servers have been started
     from meshkit.log import Log
+    from meshkit.server import MeshServer, Registration
     from meshkit.service import Resources, Service
 
 NAME: Final = "services"
 _DEFAULT_TENANT: Final = "default"
 _DRAIN_SECONDS: Final = 10.0
+# The part whose other server ends last.
+_LAST: Final = "governor"
 _NOTES: Final = (
     "All services run in one process: if one fails, all stop.",
     "NATS hands every write to the system but flushes it to disk only now and then: a power cut "
@@ -45,14 +52,19 @@ class EmbeddedServices:
         *,
         data_dir: DataDir,
         port: int,
+        last_port: int,
         config: Path | None,
         environ: Mapping[str, str],
         load: Load,
         log: Callable[[str], "Log"],
     ) -> None:
-        """`load` reads the settings and gives what builds the services."""
+        """`load` reads the settings and gives what builds the services.
+
+        `port`: where all are served, `last_port`: where services reach the governor.
+        """
         self._data_dir: Final = data_dir
         self._port: Final = port
+        self._last_port: Final = last_port
         self._config: Final = config
         self._environ: Final = environ
         self._load: Final = load
@@ -60,6 +72,7 @@ class EmbeddedServices:
         self._stack: Final = AsyncExitStack()
         self._build: Build | None = None
         self._server: asyncio.Task[None] | None = None
+        self._last_server: asyncio.Task[None] | None = None
         self._jobs: list[asyncio.Task[None]] = []
 
     @property
@@ -77,7 +90,7 @@ class EmbeddedServices:
     def records(self) -> tuple[ProcessRecord, ...]:
         """This process."""
         log = self._data_dir.log_file("mesh")
-        return (ProcessRecord(NAME, os.getpid(), VERSION, (self._port,), log),)
+        return (ProcessRecord(NAME, os.getpid(), VERSION, (self._port, self._last_port), log),)
 
     def configure(self) -> None:
         """Imports the services and reads their settings. Raises BadConfig."""
@@ -98,29 +111,39 @@ class EmbeddedServices:
             ) from error
 
     async def _start(self, nats_url: str, redis_url: str) -> None:
-        from meshkit.server import MeshServer
-
         if self._build is None:
             raise RuntimeError("configure comes before start")
         shared = await self._connect(nats_url, redis_url)
         services = await self._build(lambda name: self._resources_of(name, shared))
-        server = MeshServer(
-            name="prototype",
-            address=f"{HOST}:{self._port}",
-            registrations=[each for service in services for each in service.registrations],
-            log=shared.log,
-            default_tenant=_DEFAULT_TENANT,
-            drain_seconds=_DRAIN_SECONDS,
+        registrations = [each for service in services for each in service.registrations]
+        (part,) = (each for each in parts.PARTS if each.name == _LAST)
+        last = self._server_of(
+            [each for each in registrations if each.service_name in part.services],
+            self._last_port,
+            shared.log,
         )
+        self._last_server = asyncio.create_task(last.serve(), name="last server")
+        await _started(last, self._last_server)
+        server = self._server_of(registrations, self._port, shared.log)
         self._server = asyncio.create_task(server.serve(), name="server")
-        started = asyncio.create_task(server.started())
-        await asyncio.wait([self._server, started], return_when=asyncio.FIRST_COMPLETED)
-        if self._server.done():
-            started.cancel()
-            await self._server
+        await _started(server, self._server)
         for job in (job for service in services for job in service.background):
             name = getattr(job, "__name__", "job")
             self._jobs.append(asyncio.create_task(_run(job), name=name))
+
+    def _server_of(
+        self, registrations: Sequence["Registration"], port: int, log: "Log"
+    ) -> "MeshServer":
+        from meshkit.server import MeshServer
+
+        return MeshServer(
+            name="prototype",
+            address=f"{HOST}:{port}",
+            registrations=registrations,
+            log=log,
+            default_tenant=_DEFAULT_TENANT,
+            drain_seconds=_DRAIN_SECONDS,
+        )
 
     async def _connect(self, nats_url: str, redis_url: str) -> "Resources":
         from meshkit import redis_store
@@ -152,40 +175,56 @@ class EmbeddedServices:
         from meshkit.client import Channels
 
         (part,) = (each for each in parts.PARTS if each.name == name)
-        channels = Channels(
-            dict.fromkeys(part.calls, f"{HOST}:{self._port}"), caller=f"service:{name}"
-        )
+        targets = {
+            each: f"{HOST}:{self._last_port if each == _LAST else self._port}"
+            for each in part.calls
+        }
+        channels = Channels(targets, caller=f"service:{name}")
         self._stack.push_async_exit(channels)
         return dataclasses.replace(shared, channels=channels, log=self._log(name))
 
     def watches(self, on_restart: Callable[[], None]) -> Sequence[Awaitable[None]]:
-        """The server and the services' jobs; nothing of them is started again."""
+        """The servers and the services' jobs; nothing of them is started again."""
         return [self._outcome()]
 
     async def _outcome(self) -> None:
-        """Ends with the server, or with the first failure; a job may end when it is done.
+        """Ends with a server, or with the first failure; a job may end when it is done.
 
         Cancelling this leaves the tasks alone: they drain.
         """
-        running = set(self._tasks)
-        while self._server in running:
+        running = {task for tasks in self._tasks for task in tasks}
+        while self._server in running and self._last_server in running:
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
 
     @property
-    def _tasks(self) -> list[asyncio.Task[None]]:
-        return [*([self._server] if self._server else []), *self._jobs]
+    def _tasks(self) -> Sequence[Sequence[asyncio.Task[None]]]:
+        """In the order in which they end."""
+        server, last = self._server, self._last_server
+        return [server] if server else [], self._jobs, [last] if last else []
 
     async def stop(self) -> None:
-        """Lets calls in flight finish while the jobs go on, then ends those, then disconnects."""
-        for tasks in ([self._server] if self._server else [], self._jobs):
+        """Lets calls in flight finish while the jobs go on, then ends those, then disconnects.
+
+        All the while what they spent can be settled.
+        """
+        for tasks in self._tasks:
             for task in tasks:
                 task.cancel()
             for task in tasks:
                 with suppress(asyncio.CancelledError, Exception):
                     await task
         await self._stack.aclose()
+
+
+async def _started(server: "MeshServer", serving: asyncio.Task[None]) -> None:
+    """Returns when it takes calls; raises what `serving` failed with."""
+    started = asyncio.create_task(server.started())
+    await asyncio.wait([serving, started], return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        started.cancel()
+        await serving
 
 
 async def _run(job: Callable[[], Awaitable[None]]) -> None:

@@ -171,10 +171,11 @@ class RunningMesh:
                 executors=self._options.executors,
                 report=self._report,
             )
-        (port,) = ports.free_ports(1)
+        port, last_port = ports.free_ports(2)
         return EmbeddedServices(
             data_dir=self._data_dir,
             port=port,
+            last_port=last_port,
             config=self._options.config,
             environ=environ,
             load=load,

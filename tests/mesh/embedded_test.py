@@ -4,17 +4,21 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from meshkit.service import Service
 from meshtest.eventually import eventually
+from tests.gateway.stand_in import StandInCoordinator, registrations
 from tests.mesh.small_mesh import alive, children, pid_of, stand_ins, with_jobs
 from tier import binaries
-from tier.embedded import Build
+from tier.embedded import Build, ResourcesOf
 from tier.events import Event, Phase
 from tier.failures import (
     AlreadyRunning,
@@ -75,6 +79,30 @@ async def test_a_job_may_end_when_its_work_is_done(tmp_path: Path) -> None:
         fail.set()
         with pytest.raises(StartFailed, match="no more"):
             await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_job_that_ends_still_reaches_the_governor(tmp_path: Path) -> None:
+    """What was spent until then can be settled, though the mesh takes no calls any more."""
+    answers: list[HealthCheckResponse] = []
+
+    def load(_config: Path | None, _environ: Mapping[str, str]) -> Build:
+        async def build(resources_of: ResourcesOf) -> Sequence[Service]:
+            governor = resources_of("reasoning").channels.get("governor")
+
+            async def settle_at_the_end() -> None:
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    asked = HealthCheckRequest(service="agentmesh.governor.v1.CostGovernorService")
+                    answers.append(await HealthStub(governor).Check(asked, timeout=5))
+
+            return [Service(registrations(StandInCoordinator("prototype")), [settle_at_the_end])]
+
+        return build
+
+    mesh = await start_composed(MeshOptions(data_dir=tmp_path, port=0), _ignore, load=load)
+    await mesh.stop()
+    assert answers == [HealthCheckResponse(status=HealthCheckResponse.SERVING)]
 
 
 async def test_each_step_of_a_start_and_a_stop_is_told(tmp_path: Path) -> None:
