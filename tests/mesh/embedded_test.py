@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -87,14 +88,14 @@ async def test_a_job_that_ends_still_reaches_the_governor(tmp_path: Path) -> Non
 
     def load(_config: Path | None, _environ: Mapping[str, str]) -> Build:
         async def build(resources_of: ResourcesOf) -> Sequence[Service]:
-            governor = resources_of("reasoning").channels.get("governor")
+            governor: Any = HealthStub(resources_of("reasoning").channels.get("governor"))
 
             async def settle_at_the_end() -> None:
                 try:
                     await asyncio.Event().wait()
                 finally:
                     asked = HealthCheckRequest(service="agentmesh.governor.v1.CostGovernorService")
-                    answers.append(await HealthStub(governor).Check(asked, timeout=5))
+                    answers.append(await governor.Check(asked, timeout=5))
 
             return [Service(registrations(StandInCoordinator("prototype")), [settle_at_the_end])]
 
