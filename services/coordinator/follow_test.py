@@ -1,0 +1,143 @@
+"""How a task is followed and stopped."""
+
+import asyncio
+
+from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
+from agentmesh.coordinator.v1 import task_pb2
+from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
+from meshtest.eventually import eventually
+from services.coordinator.coordinator_mesh import PARENT, Mesh
+from tasklog import lifecycle, subjects
+
+pytest_plugins = ["meshtest.fixtures", "services.coordinator.coordinator_mesh"]
+
+
+async def test_a_watcher_sees_every_event_once_and_in_order(mesh: Mesh) -> None:
+    """From the past and from the present, with no gap between the two."""
+    task = await mesh.submit()
+    await mesh.execute(task, "started")
+    seen: list[int] = []
+
+    async def watch(after: int) -> list[int]:
+        updates = mesh.tasks.WatchTask(
+            pb.WatchTaskRequest(name=task.name, after_sequence=after), timeout=20
+        )
+        found: list[int] = []
+        async for update in updates:
+            found.append(update.event.sequence)
+            seen.append(update.event.sequence)
+        return found
+
+    watching = [asyncio.create_task(watch(after)) for after in (0, 1)]
+    await eventually(lambda: len(seen) == 3)
+    await mesh.execute(task, "model_called", "tool_called", "completed")
+    assert await asyncio.gather(*watching) == [[1, 2, 3, 4, 5], [2, 3, 4, 5]]
+    assert await watch(4) == [5]
+    assert await watch(5) == []
+
+
+async def test_running_a_task_streams_it_to_its_end(mesh: Mesh) -> None:
+    """First the task, then its events and the model's words, last the task again."""
+    updates: list[pb.RunTaskResponse] = []
+
+    async def run() -> None:
+        request = pb.RunTaskRequest(parent=PARENT, task=Task(input=TaskInput(text="x")))
+        async for update in mesh.tasks.RunTask(request, timeout=20):
+            updates.append(update)  # noqa: PERF401 - read while it grows
+
+    running = asyncio.create_task(run())
+    task = (await eventually(lambda: updates[0])).task
+    await mesh.execute(task, "started")
+    words = pb.TextDelta(step=1, attempt=1, text="Hel")
+
+    async def words_arrive() -> bool:
+        await mesh.bus.signal(
+            subjects.deltas("acme", task.name.rpartition("/")[2]), words.SerializeToString()
+        )
+        return any(update.HasField("delta") for update in updates)
+
+    await eventually(words_arrive)
+    await mesh.execute(task, "completed")
+    await running
+    events = [update.event for update in updates if update.HasField("event")]
+    assert [event.sequence for event in events] == [1, 2, 3]
+    assert next(update.delta for update in updates if update.HasField("delta")) == words
+    assert updates[-1].task.state == task_pb2.TASK_STATE_SUCCEEDED
+    assert updates[-1].task.output.text == "done"
+
+
+async def test_events_come_in_pages(mesh: Mesh) -> None:
+    """Each page goes on where the last one ended."""
+    task = await mesh.submit()
+    await mesh.execute(task, "started", "model_called", "tool_called", "completed")
+    found: list[int] = []
+    token = ""
+    while True:
+        page = await mesh.tasks.ListTaskEvents(
+            pb.ListTaskEventsRequest(name=task.name, page_size=2, page_token=token), timeout=5
+        )
+        found.extend(event.sequence for event in page.events)
+        token = page.next_page_token
+        if not token:
+            break
+    assert found == [1, 2, 3, 4, 5]
+
+
+async def test_large_output_is_kept_outside_the_log_and_answered_whole(mesh: Mesh) -> None:
+    """A result over 64 KiB is a reference in the log and a text to the reader."""
+    task = await mesh.submit()
+    await mesh.execute(task, "started")
+    task_id = task.name.rpartition("/")[2]
+    last = await mesh.log.last("acme", task_id)
+    assert last is not None
+    event = lifecycle.new_event(task.name, "executor/test")
+    event.completed.output.text = "y" * 100_000
+    lifecycle.advance(
+        last.event.status,
+        event,
+        sequence=3,
+        time=last.event.time.ToDatetime(),
+        state=task_pb2.TASK_STATE_SUCCEEDED,
+    )
+    await mesh.log.append("acme", task_id, event, after=last.stream_sequence)
+    stored = await mesh.bus.last(subjects.STREAM, subjects.scope("acme", task_id))
+    assert stored is not None
+    assert len(stored.payload) < 2000
+    answer = await mesh.tasks.GetTask(pb.GetTaskRequest(name=task.name), timeout=5)
+    assert answer.task.output.text == "y" * 100_000
+
+
+async def test_a_queued_task_is_cancelled_at_once(mesh: Mesh) -> None:
+    """And a second cancel answers the same."""
+    task = await mesh.submit()
+    for _ in range(2):
+        answer = await mesh.tasks.CancelTask(
+            pb.CancelTaskRequest(name=task.name, reason="changed my mind"), timeout=5
+        )
+        assert answer.task.state == task_pb2.TASK_STATE_CANCELLED
+
+
+async def test_a_running_task_is_asked_to_stop(mesh: Mesh) -> None:
+    """The request stands in the log, and executors hear of it."""
+    task = await mesh.submit()
+    await mesh.execute(task, "started")
+    heard = await mesh.bus.subscribe(subjects.ALL_CANCELS)
+    answer = await mesh.tasks.CancelTask(pb.CancelTaskRequest(name=task.name), timeout=5)
+    assert answer.task.state == task_pb2.TASK_STATE_RUNNING
+    message = await asyncio.wait_for(anext(heard), 5)
+    assert subjects.parse(message.subject) == ("acme", task.name.rpartition("/")[2])
+    await heard.close()
+    last = await mesh.log.last("acme", task.name.rpartition("/")[2])
+    assert last is not None
+    assert last.event.status.cancel_requested
+
+
+async def test_a_second_cancel_is_heard_again(mesh: Mesh) -> None:
+    """An executor that came later than the first signal hears the second one."""
+    task = await mesh.submit()
+    await mesh.execute(task, "started", "cancel_requested")
+    heard = await mesh.bus.subscribe(subjects.ALL_CANCELS)
+    await mesh.tasks.CancelTask(pb.CancelTaskRequest(name=task.name), timeout=5)
+    message = await asyncio.wait_for(anext(heard), 5)
+    assert subjects.parse(message.subject)[1] == task.name.rpartition("/")[2]
+    await heard.close()

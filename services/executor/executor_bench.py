@@ -1,0 +1,180 @@
+"""Executors on a real broker, with models and tools that follow a script; only for tests."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agentmesh.common.v1 import conversation_pb2, tier_pb2
+from agentmesh.common.v1.conversation_pb2 import ToolCall, ToolResult
+from agentmesh.coordinator.v1 import task_event_pb2
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent, TaskStatus
+from agentmesh.coordinator.v1.task_pb2 import Task
+from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
+from agentmesh.tool.v1 import tool_pb2
+from agentmesh.tool.v1 import tool_service_pb2 as tool
+from meshkit.bus import Bus
+from meshtest.eventually import eventually
+from meshtest.hosting import hosting
+from meshtest.nats_server import NatsServer
+from meshtest.proxy import FaultProxy
+from meshtest.scripted import (
+    ScriptedMemory,
+    ScriptedReasoning,
+    ScriptedTools,
+    calls,
+    registrations,
+    says,
+)
+from services.executor.main import build
+from services.executor.settings import ExecutorSettings
+from tasklog import fold, lifecycle, subjects
+from tasklog.task_log import TaskLog
+
+CALL = ToolCall(call_id="c1", tool="effect")
+SETTINGS = ExecutorSettings(claim_seconds=1.0, retry_base_seconds=0.01)
+
+
+@dataclass
+class Bench:
+    """One broker, scripted services, and executors that come and go."""
+
+    nats: NatsServer
+    folder: Path
+    log: TaskLog
+    bus: Bus
+    models: ScriptedReasoning
+    tools: ScriptedTools
+    memory: ScriptedMemory
+
+    async def submit(
+        self,
+        *,
+        lane: tier_pb2.Lane = tier_pb2.LANE_STANDARD,
+        seconds: float = 60,
+        session: str = "",
+        agent: task_event_pb2.AgentSpec | None = None,
+        budget_micros: int = 0,
+        text: str = "do it",
+    ) -> str:
+        """Writes what the coordinator would; the task's id."""
+        self._count = getattr(self, "_count", 0) + 1
+        task_id = f"t{self._count}"
+        now = datetime.now(UTC)
+        task = Task(
+            name=subjects.task_name("acme", task_id),
+            tenant="acme",
+            lane=lane,
+            session=session,
+            budget_micros=budget_micros,
+        )
+        task.input.text = text
+        task.create_time.FromDatetime(now)
+        status = TaskStatus(lane=lane)
+        status.create_time.FromDatetime(now)
+        status.deadline.FromDatetime(now + timedelta(seconds=seconds))
+        event = lifecycle.new_event(task.name, "coordinator/test")
+        event.submitted.task.CopyFrom(task)
+        event.submitted.agent.CopyFrom(
+            agent
+            or task_event_pb2.AgentSpec(
+                name="tenants/acme/agents/a@1",
+                instructions="Be brief.",
+                max_steps=8,
+                use_session_memory=True,
+            )
+        )
+        lifecycle.advance(status, event, sequence=1, time=now)
+        await self.log.append("acme", task_id, event, after=0)
+        return task_id
+
+    @asynccontextmanager
+    async def executor(self, settings: ExecutorSettings = SETTINGS) -> AsyncGenerator[None]:
+        """An executor, for as long as the block lasts."""
+        async with hosting(
+            [lambda resources: build(resources, settings)],
+            data_dir=self.folder,
+            nats_url=self.nats.url,
+            beside=registrations(self.models, self.tools, self.memory),
+        ):
+            yield
+
+    @asynccontextmanager
+    async def dying_executor(self) -> AsyncGenerator[None]:
+        """An executor that is cut off from everything at the end of the block, as if killed."""
+        async with (
+            FaultProxy(self.nats.port) as proxy,
+            hosting(
+                [lambda resources: build(resources, SETTINGS)],
+                data_dir=self.folder,
+                nats_url=f"nats://127.0.0.1:{proxy.port}",
+                beside=registrations(self.models, self.tools, self.memory),
+            ),
+        ):
+            yield
+            proxy.refuse = True
+            proxy.cut()
+
+    async def request_cancel(self, task_id: str, reason: str) -> None:
+        """Writes what the coordinator would."""
+        last = await self.log.last("acme", task_id)
+        assert last is not None
+        event = lifecycle.new_event(last.event.task, "coordinator/test")
+        event.cancel_requested.reason = reason
+        lifecycle.advance(
+            last.event.status, event, sequence=last.event.sequence + 1, time=datetime.now(UTC)
+        )
+        await self.log.append("acme", task_id, event, after=last.stream_sequence)
+
+    async def events(self, task_id: str) -> list[TaskEvent]:
+        """The task's log."""
+        return [entry.event async for entry in self.log.read("acme", task_id)]
+
+    async def ended(self, task_id: str, timeout_seconds: float = 15) -> Task:
+        """The task, once it has ended; its log replays without a fault."""
+
+        async def terminal() -> bool:
+            last = await self.log.last("acme", task_id)
+            return last is not None and last.event.status.state in lifecycle.TERMINAL
+
+        await eventually(terminal, timeout_seconds)
+        fold.replay(await self.events(task_id))
+        return await self.log.task("acme", task_id)
+
+
+@pytest.fixture
+async def bench(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Bench]:
+    """A model that asks for the tool once and then answers, and a tool that works."""
+
+    async def answer(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
+        """Asks for the tool once, then answers."""
+        if request.messages[-1].role == conversation_pb2.ROLE_TOOL:
+            return says("done: " + request.messages[-1].tool_result.text)
+        return calls(CALL)
+
+    async def execute(request: tool.ExecuteToolRequest) -> ToolResult:
+        return ToolResult(call_id=request.call.call_id, tool="effect", text="effect happened")
+
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(await Bus.connect(nats_server.url, name="bench"))
+        log = TaskLog(bus)
+        await log.prepare()
+        yield Bench(
+            nats_server,
+            tmp_path,
+            log,
+            bus,
+            ScriptedReasoning(answer),  # pyright: ignore[reportAbstractUsage]
+            ScriptedTools(  # pyright: ignore[reportAbstractUsage]
+                execute, tool_pb2.EFFECT_IDEMPOTENT
+            ),
+            ScriptedMemory(),  # pyright: ignore[reportAbstractUsage]
+        )
+
+
+def kinds(events: list[TaskEvent]) -> list[str]:
+    """What happened, in order."""
+    return [event.WhichOneof("kind") or "" for event in events]
