@@ -36,11 +36,14 @@ def with_jobs(*jobs: Callable[[], Awaitable[None]]) -> Callable[..., Build]:
 
 def alive(pids: Sequence[int]) -> list[int]:
     """Those of the processes that run."""
-    return [
-        pid
-        for pid in pids
-        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    ]
+    return [pid for pid in pids if _runs(pid)]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def pid_of(state: MeshState, name: str) -> int:
