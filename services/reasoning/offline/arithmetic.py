@@ -49,6 +49,15 @@ _BEGINS: Final = frozenset(
         Sign.WHAT_PERCENT, *_VERBS, *_LISTS,
     ]
 )  # fmt: skip
+# What stands beside an expression and was not read as a part of it, though it may be one.
+_OPERANDS: Final = frozenset(
+    [Sign.NUMBER, Sign.UNREAD, Sign.FACTOR, Sign.PERCENT, Sign.SQUARED, Sign.CUBED]
+)
+_OPERATORS: Final = frozenset([*_INFIX, Sign.POWER])
+_BRACKETS: Final = frozenset([Sign.OPEN, Sign.CLOSE])
+_JOINTS: Final = frozenset(
+    [Sign.COMMA, Sign.AND, Sign.OF, Sign.OFF, Sign.TO, Sign.FROM, Sign.BY, Sign.IS]
+)
 _ONE_HUNDRED: Final = Decimal(100)
 
 
@@ -67,6 +76,9 @@ def find_calculations(clause: str, *, asked: bool) -> list[Calculation]:
 
     `asked` says that the clause is a question or a command. Without that a
     calculation is taken only where nothing else is said, as in "2 + 2".
+
+    None are taken where a number or an operator is left over beside one of
+    them, as in "1,5 + 2": the rest is not what was meant.
     """
     if not _may_calculate(clause):
         return []
@@ -74,18 +86,22 @@ def find_calculations(clause: str, *, asked: bool) -> list[Calculation]:
     leftover: list[str] = []
     plain = True
     read = tokens(clause)
-    position = rest = 0
+    position = rest = unused = 0
     while position < len(read):
         parsed = _longest(read, position)
         if parsed is None:
             position += 1
             continue
+        if _is_cut(read[unused:position], first=not found):
+            return []
         start, end = read[position].start, read[parsed.position - 1].end
         found.append(Calculation(clause[start:end], parsed.value.text))
         plain = plain and parsed.plain
         leftover.append(clause[rest:start])
         rest = end
-        position = parsed.position
+        position = unused = parsed.position
+    if found and _touches(read[unused:], Sign.IS):
+        return []
     leftover.append(clause[rest:])
     alone = _FILLER.issuperset(words(" ".join(leftover)))
     return found if alone or (asked and plain) else []
@@ -124,6 +140,32 @@ def _may_calculate(clause: str) -> bool:
     return any(map(str.isdigit, clause)) or not NUMBER_WORDS.isdisjoint(
         clause.lower().replace("-", " ").split()
     )
+
+
+def _is_cut(between: list[Token], *, first: bool) -> bool:
+    """Whether what stands before an expression, after the last one, belongs to one of them."""
+    if _touches(between[::-1]):
+        return True
+    if first:
+        return False
+    # Two expressions side by side are a product to some, and two questions to others.
+    return _touches(between, Sign.IS) or all(token.sign in _BRACKETS for token in between)
+
+
+def _touches(beside: list[Token], *apart: Sign) -> bool:
+    """Whether an operand or an operator is left over at the near end of `beside`.
+
+    The signs `apart` end an expression: "3 times 4 is 12" is complete.
+    """
+    joined = False
+    for token in beside:
+        if token.sign in _BRACKETS:
+            continue
+        if token.sign in _JOINTS and token.sign not in apart:
+            joined = True
+            continue
+        return token.sign in _OPERANDS or (not joined and token.sign in _OPERATORS)
+    return False
 
 
 def _longest(read: list[Token], position: int) -> _Parsed | None:

@@ -77,6 +77,22 @@ def _value(expression: str) -> Fraction:
         ("1.5 million divided by 3", "1.5 million divided by 3", "1500000.0 / 3"),
         ("how much is 3 times 4 apples", "3 times 4", "3 * 4"),
         ("Calculate (1+2", "1+2", "1 + 2"),
+        (
+            "seventeen point five percent of two thousand",
+            "seventeen point five percent of two thousand",
+            "0.175 * 2000",
+        ),
+        ("twelve point oh five plus one", "twelve point oh five plus one", "12.05 + 1"),
+        ("17 point 5 percent of 2000", "17 point 5 percent of 2000", "0.175 * 2000"),
+        ("one point five million / 3", "one point five million / 3", "1500000.0 / 3"),
+        ("zero point oh-five times 4", "zero point oh-five times 4", "0.05 * 4"),
+        ("two thousand and five plus one", "two thousand and five plus one", "2005 + 1"),
+        ("sum of one hundred and two hundred", "sum of one hundred and two hundred", "100 + 200"),
+        ("a hundred plus 2", "hundred plus 2", "100 + 2"),
+        ("average of 1,2,3", "average of 1,2,3", "(1 + 2 + 3) / 3"),
+        ("1,234.5 + 2,000", "1,234.5 + 2,000", "1234.5 + 2000"),
+        ("Is it true that 3 times 4 is 12?", "3 times 4", "3 * 4"),
+        ("Oh 2+2 please", "2+2", "2 + 2"),
     ],
 )
 def test_a_calculation_is_written_for_a_calculator(text: str, phrase: str, expression: str) -> None:
@@ -114,6 +130,47 @@ def test_other_numbers_are_no_calculation(text: str) -> None:
     assert find_calculations(text, asked=True) == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1,5 + 2",
+        "2 + 1,5",
+        "12,50 + 2",
+        "2.480,50 * 2",
+        "17,5 % of 2000",
+        "average of 1,5 and 6",
+        "add 1,5 to 2 + 3",
+        "1 500 + 2",
+        "1'500 + 2",
+        "1_500 - 2 + 3",
+        "5kg + 2 + 3",
+        "one comma five plus two",
+        "twelve point fourteen plus one",
+        "twelve oh five plus one",
+        "point five plus 2",
+        "negative five plus two",
+        "a third of 9 + 3",
+        "two times three and a half",
+        "2 * 3 1/2",
+        "½ of 2 + 3",
+        "1/2 + 1/4 of 12",
+        "square of 5 + 2",
+        "10 + 3 mod 2",
+        "x + 2 + 3",
+        "2 + 3 + x",
+        "2(3+4)",
+        "(1+2)(3+4)",
+        "2*(1+2",
+        "1+2) * 3",
+        "+".join("1" * 300),
+    ],
+)
+def test_what_is_not_read_whole_is_not_calculated_in_part(text: str) -> None:
+    """Beside a number or an operator that was not read, the rest has another value."""
+    assert find_calculations(text, asked=True) == []
+    assert find_calculations(text, asked=False) == []
+
+
 def test_a_statement_is_not_calculated_unless_it_is_nothing_else() -> None:
     """Who tells a story with numbers did not ask for a calculation."""
     assert find_calculations("I bought 3 times 4 apples", asked=False) == []
@@ -127,6 +184,11 @@ _SPOKEN: Final = {
     "*": ["*", " × ", " times ", " multiplied by "],
     "/": [" / ", " ÷ ", " divided by "],
 }
+
+
+_DIGIT_WORDS: Final = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
+)  # fmt: skip
 
 
 @st.composite
@@ -173,6 +235,45 @@ def test_percentages_are_exact(part: str, whole: str) -> None:
     """x% of y is x times y over a hundred, without rounding."""
     (found,) = find_calculations(f"What is {part}% of {whole}?", asked=True)
     assert _value(found.expression) == Fraction(part) * Fraction(whole) / 100
+
+
+_STRAY: Final = st.one_of(
+    _PLAIN,
+    st.integers(0, 10**6).map(lambda number: format(number, ",d")),
+    st.integers(0, 99).map(lambda number: f"{number},5"),
+    st.sampled_from(
+        [
+            "twelve", "two thousand", "twelve point", "one point fourteen", "ninety-nine",
+            "a hundred", "two thirds", "a dozen", "5kg", "3rd", "1.2.3", "1'500", "10%", "½",
+            "three and a half",
+        ]
+    ),
+)  # fmt: skip
+_NEXT_TO: Final = st.sampled_from([" ", ", ", " and ", " of ", " and the ", " $", " (", ") "])
+
+
+@given(_STRAY, _NEXT_TO, _PLAIN, _PLAIN, st.sampled_from(["*", " times ", " divided by "]))
+def test_a_number_beside_a_calculation_is_never_left_out(
+    stray: str, between: str, left: str, right: str, spoken: str
+) -> None:
+    """What has a number beside it is not calculated without that number, on either side."""
+    calculation = f"{left}{spoken}{right}"
+    for text in (f"{stray}{between}{calculation}", f"{calculation}{between}{stray}"):
+        found = find_calculations(f"What is {text}?", asked=True)
+        assert calculation not in [each.phrase for each in found]
+
+
+@given(st.integers(0, 999), st.lists(st.integers(0, 9), min_size=1, max_size=6), st.data())
+def test_decimals_are_read_digit_by_digit(
+    whole: int, digits: list[int], data: st.DataObject
+) -> None:
+    """The words after "point" are its digits."""
+    spelled = " ".join(
+        data.draw(st.sampled_from(["zero", "oh"])) if digit == 0 else _DIGIT_WORDS[digit]
+        for digit in digits
+    )
+    (found,) = find_calculations(f"What is {whole} point {spelled} plus 1?", asked=True)
+    assert _value(found.expression) == Fraction(f"{whole}.{''.join(map(str, digits))}") + 1
 
 
 @given(st.text(max_size=300), st.booleans())

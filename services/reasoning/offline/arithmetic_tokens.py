@@ -1,6 +1,7 @@
 """Reads numbers, operators and the words for both out of a sentence."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
@@ -13,10 +14,11 @@ _MOST_DIGITS: Final = 40
 
 _LEXEME: Final = re.compile(
     r"""
-    (?P<noise>\d{4}-\d{1,2}-\d{1,2}|\d{1,2}:\d{2}(?::\d{2})?|\d+(?:\.\d+){2,}   # dates, versions
+    (?P<unread>\d{4}-\d{1,2}-\d{1,2}|\d{1,2}:\d{2}(?::\d{2})?|\d+(?:\.\d+){2,}   # dates, versions
       |\d{1,2}/\d{1,2}/\d{2,4}
       |\d[\d.,]*(?![xX]\s*\d)[^\W\d]\w*)                                        # 3rd, 5kg
-    |(?P<number>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)
+    |(?P<number>(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?![.,'’]?\d))
+    |(?P<run>\d[\d.,'’]*\d)                                                    # 1,5 or 1'500
     |(?P<symbol>\*\*|[-+*/×÷·−√^()%,])
     |(?P<letter>[xX](?=\s*[\d(]))
     |(?P<word>[^\W\d_][\w'’]*(?:-\w+)*)
@@ -25,6 +27,10 @@ _LEXEME: Final = re.compile(
     """,
     re.VERBOSE,
 )
+
+
+# Written without spaces, a list is told from a decimal comma and from thousands by its length.
+_TIGHT_LIST: Final = re.compile(r"(?!.*\b\d{3}\b)\d+(?:,\d+){2,}")
 
 
 class Sign(Enum):
@@ -68,6 +74,8 @@ class Sign(Enum):
     FROM = "from"
     BY = "by"
     IS = "is"
+    # A number, or a part of one, whose value is not known: "1,5", "5kg", "two thirds".
+    UNREAD = "unread"
     # Anything else.
     NOISE = "noise"
 
@@ -162,6 +170,19 @@ _UNITS: Final = {word: number for number, word in enumerate(_UNITS_TEXT.split())
 _TENS: Final = {word: 10 * number for number, word in enumerate(_TENS_TEXT.split(), start=2)}
 _SCALES: Final = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 NUMBER_WORDS: Final = frozenset([*_UNITS, *_TENS, *_SCALES, "half", "twice", "double", "triple"])
+_DIGITS: Final = {
+    **{word: str(number) for word, number in _UNITS.items() if number < 10},
+    "oh": "0",
+    "o": "0",
+}
+# Words that say something about the number beside them that is not understood here.
+_UNREAD_TEXT: Final = """
+    point dot comma negative nought naught nil dozen dozens hundreds thousands millions billions
+    trillion trillions k bn mn mio lakh crore quarter quarters third thirds fourth fourths fifth
+    fifths sixth sixths seventh sevenths eighth eighths ninth ninths tenth tenths hundredth
+    hundredths thousandth thousandths square cube factorial log logarithm mod modulo
+"""
+_UNREAD: Final = frozenset(_UNREAD_TEXT.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,18 +195,33 @@ class _Lexeme:
 
 def tokens(text: str) -> list[Token]:
     """The tokens of `text`. Articles are left out, so that they part nothing."""
-    lexemes = [
-        _Lexeme(match.lastgroup or "", match[0].lower(), match.start(), match.end())
-        for match in islice(_LEXEME.finditer(text), _MOST_TOKENS)
-        if match.lastgroup != "currency" and match[0].lower() not in _ARTICLES
-    ]
+    lexemes = list(islice(_lexemes(text), _MOST_TOKENS + 1))
     found: list[Token] = []
     position = 0
-    while position < len(lexemes):
+    while position < min(len(lexemes), _MOST_TOKENS):
         token, taken = _read(lexemes, position)
+        if found and found[-1].sign is Sign.NUMBER and lexemes[position].text in ("oh", "o"):
+            # "Twelve oh five" is one number; elsewhere "oh" is only an exclamation.
+            token = Token(Sign.UNREAD, token.start, token.end)
         found.append(token)
         position += taken
+    if len(lexemes) > _MOST_TOKENS:
+        # What was cut off may be the rest of a calculation.
+        found.append(Token(Sign.UNREAD, lexemes[-1].start, lexemes[-1].end))
     return found
+
+
+def _lexemes(text: str) -> Iterator[_Lexeme]:
+    for match in _LEXEME.finditer(text):
+        kind, written, start = match.lastgroup or "", match[0].lower(), match.start()
+        if kind == "currency" or written in _ARTICLES:
+            continue
+        if kind == "run" and _TIGHT_LIST.fullmatch(written):
+            for part in re.finditer(r"\d+|,", written):
+                part_kind = "symbol" if part[0] == "," else "number"
+                yield _Lexeme(part_kind, part[0], start + part.start(), start + part.end())
+        else:
+            yield _Lexeme(kind, written, start, match.end())
 
 
 def _read(lexemes: list[_Lexeme], position: int) -> tuple[Token, int]:
@@ -200,18 +236,34 @@ def _read(lexemes: list[_Lexeme], position: int) -> tuple[Token, int]:
         return Token(Sign.MULTIPLY, first.start, first.end), 1
     if first.kind == "word":
         return _word(lexemes, position)
-    return Token(Sign.NOISE, first.start, first.end), 1
+    sign = Sign.UNREAD if first.kind in ("unread", "run") else Sign.NOISE
+    return Token(sign, first.start, first.end), 1
 
 
 def _number(lexemes: list[_Lexeme], position: int) -> tuple[Token, int]:
     first = lexemes[position]
     if len(first.text) > _MOST_DIGITS:
-        return Token(Sign.NOISE, first.start, first.end), 1
-    value = Decimal(first.text.replace(",", ""))
-    following = lexemes[position + 1] if position + 1 < len(lexemes) else None
-    if following is not None and following.text in _SCALES:
-        return Token(Sign.NUMBER, first.start, following.end, value * _SCALES[following.text]), 2
-    return Token(Sign.NUMBER, first.start, first.end, value), 1
+        return Token(Sign.UNREAD, first.start, first.end), 1
+    return _with_point(lexemes, position, 1, first.text.replace(",", ""))
+
+
+def _with_point(
+    lexemes: list[_Lexeme], position: int, taken: int, number: str
+) -> tuple[Token, int]:
+    """`number`, which `taken` lexemes write, with the decimals and the scale after it.
+
+    "Twelve point oh five", "1.5 million", "one point five million".
+    """
+    if "." not in number:
+        decimals, more = _decimals(lexemes, position + taken)
+        number, taken = number + decimals, taken + more
+    value = Decimal(number)
+    following = position + taken
+    if following < len(lexemes) and lexemes[following].text in _SCALES:
+        value *= _SCALES[lexemes[following].text]
+        taken += 1
+    last = lexemes[position + taken - 1]
+    return Token(Sign.NUMBER, lexemes[position].start, last.end, value), taken
 
 
 def _word(lexemes: list[_Lexeme], position: int) -> tuple[Token, int]:
@@ -225,34 +277,68 @@ def _word(lexemes: list[_Lexeme], position: int) -> tuple[Token, int]:
         if phrase in _PHRASES:
             plain = phrase[0] not in _AMBIGUOUS
             return Token(_PHRASES[phrase], first.start, last.end, plain=plain), length
-    return _number_in_words(lexemes, position) or (Token(Sign.NOISE, first.start, first.end), 1)
+    number = _number_in_words(lexemes, position)
+    if number is not None:
+        return number
+    sign = Sign.UNREAD if _says_a_number(first.text) else Sign.NOISE
+    return Token(sign, first.start, first.end), 1
+
+
+def _says_a_number(word: str) -> bool:
+    """Whether an unread word is part of a number: "point", "two-thirds", "½"."""
+    return word[0].isnumeric() or not (_UNREAD | NUMBER_WORDS).isdisjoint(word.split("-"))
+
+
+def _decimals(lexemes: list[_Lexeme], position: int) -> tuple[str, int]:
+    """The decimals that "point oh five" writes, with their point, and how many lexemes do."""
+    if position + 1 >= len(lexemes) or lexemes[position].text != "point":
+        return "", 0
+    first = lexemes[position + 1]
+    if first.kind == "number" and first.text.isdecimal():
+        return f".{first.text}", 2
+    digits: list[str] = []
+    taken = 1
+    for lexeme in islice(lexemes, position + 1, position + 1 + _MOST_DIGITS):
+        spelled = lexeme.text.split("-")
+        if not all(word in _DIGITS for word in spelled):
+            break
+        digits.extend(_DIGITS[word] for word in spelled)
+        taken += 1
+    return ("." + "".join(digits), taken) if digits else ("", 0)
 
 
 def _number_in_words(lexemes: list[_Lexeme], position: int) -> tuple[Token, int] | None:
     """The number that "two thousand five hundred and twenty-one" writes."""
-    total = group = 0
-    taken = 0
-    joined = False
-    for offset, lexeme in enumerate(lexemes[position:]):
-        if lexeme.text == "and" and group >= 100 and not joined:
-            joined = True
+    total = group = taken = 0
+    smallest = max(_SCALES.values()) + 1
+    before_and: tuple[int, int] | None = None
+    for offset, lexeme in enumerate(islice(lexemes, position, None)):
+        goes_on = taken == offset
+        if lexeme.text == "and" and goes_on and total + group > 0 and group % 100 == 0:
+            before_and = (total + group, taken)
             continue
         value = _value(lexeme.text)
-        if lexeme.text in _SCALES and taken:
-            scale = _SCALES[lexeme.text]
+        scale = _SCALES.get(lexeme.text)
+        if scale is not None and not taken:
+            # "A thousand".
+            group = 1
+        if scale is not None and goes_on and 0 < group < scale < smallest:
             if scale == 100:
-                group = max(group, 1) * scale
+                group *= scale
             else:
-                total, group = total + max(group, 1) * scale, 0
+                total, group, smallest = total + group * scale, 0, scale
         elif value is not None and _fits(group, value):
             group += value
         else:
+            if scale is not None and before_and is not None:
+                # "One hundred and two hundred" are two numbers.
+                total, taken = before_and
+                group = 0
             break
-        taken, joined = offset + 1, False
+        taken = offset + 1
     if not taken:
         return None
-    start, end = lexemes[position].start, lexemes[position + taken - 1].end
-    return Token(Sign.NUMBER, start, end, Decimal(total + group)), taken
+    return _with_point(lexemes, position, taken, str(total + group))
 
 
 def _value(word: str) -> int | None:
