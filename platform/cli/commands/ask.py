@@ -34,8 +34,12 @@ if TYPE_CHECKING:
             "ask about a folder of documents",
         ),
         Example(
-            'agentmesh ask "And half of that?" --session budget',
-            "go on in a session that remembers",
+            'agentmesh ask "Our travel budget is 4,000 euros." --session budget',
+            "say something that a session remembers",
+        ),
+        Example(
+            'agentmesh ask "What is our travel budget?" --session budget',
+            "ask for it later in the same session",
         ),
         Example(
             'agentmesh ask "What is 12 * 12?" --json | jq -r .answer', "use the answer in a script"
