@@ -16,7 +16,7 @@ from google.protobuf import duration_pb2
 
 from agentmesh.common.v1 import batch_pb2
 from meshkit import deadline, identity, log, trace
-from meshkit.constants import BATCH_TENANT
+from meshkit.constants import BATCH_TENANT, SERVICE_CALLER
 from meshkit.errors import (
     DeadlineExceeded,
     Forbidden,
@@ -87,14 +87,16 @@ def item_identity(context: batch_pb2.ItemContext, envelope: identity.Identity) -
 
     Raises Forbidden for another tenant's item, and InvalidField for one without a timeout.
     """
-    # Only services make calls for many tenants, and those say so.
-    if envelope.tenant not in (BATCH_TENANT, context.tenant):
+    # Only services make calls for many tenants and callers, and those say so.
+    is_service = envelope.caller.startswith(SERVICE_CALLER)
+    if envelope.tenant != context.tenant and not (is_service and envelope.tenant == BATCH_TENANT):
         raise Forbidden(
             f"A call of tenant {envelope.tenant} cannot carry an item of {context.tenant!r}."
         )
     if context.timeout.seconds <= 0 and context.timeout.nanos <= 0:
         raise InvalidField("context.timeout", "must be over zero")
-    return identity.make(context.tenant, context.caller or envelope.caller)
+    caller = context.caller if is_service and context.caller else envelope.caller
+    return identity.make(context.tenant, caller)
 
 
 async def serve_items(

@@ -5,6 +5,7 @@ import io
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from agentmesh.common.v1.batch_pb2 import ItemContext
 from meshkit import batch, deadline, identity, log, trace
@@ -119,6 +120,32 @@ async def test_a_tenant_cannot_carry_anothers_items() -> None:
         outcomes = await _collect([_item(0, "ada"), _item(1, "bob")], call)
     assert outcomes[0] == 0
     assert isinstance(outcomes[1], Forbidden)
+
+
+@pytest.mark.parametrize(
+    ("envelope", "item_tenant", "becomes"),
+    [
+        (identity.BATCH, "acme", "service:executor"),
+        (Identity("acme", "service:executor"), "acme", "service:executor"),
+        # A user's item cannot say that a service calls, nor travel for everybody.
+        (Identity("acme", "user:ada"), "acme", "user:ada"),
+        (Identity(identity.BATCH.tenant, "user:ada"), "acme", None),
+    ],
+)
+def test_only_services_speak_for_others(
+    envelope: Identity, item_tenant: str, becomes: str | None
+) -> None:
+    """What an item says of its caller counts if a service sends it."""
+    context = ItemContext(
+        tenant=item_tenant,
+        caller="service:executor",
+        timeout=Duration(seconds=1),
+    )
+    if becomes is None:
+        with pytest.raises(Forbidden):
+            batch.item_identity(context, envelope)
+        return
+    assert batch.item_identity(context, envelope) == Identity(item_tenant, becomes)
 
 
 async def test_a_batch_over_the_limit_is_refused() -> None:

@@ -7,6 +7,7 @@ from agentmesh.common.v1 import conversation_pb2, tier_pb2, usage_pb2
 from agentmesh.reasoning.v1 import model_pb2
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from meshkit import identity, names
+from meshkit.constants import SERVICE_CALLER
 from meshkit.errors import InvalidField, MeshError, NotImplementedYet, TooLarge, to_status
 from services.reasoning.embedding import Embeddings
 from services.reasoning.generation import Generation, GenerationRequest, Prompt, Spending
@@ -20,8 +21,6 @@ _MOST_TOOLS: Final = 256
 _MOST_STOPS: Final = 8
 _MOST_KEY_CHARACTERS: Final = 200
 _HOTTEST: Final = 2.0
-# How the callers begin that are services; the gateway gives nobody such a name.
-_SERVICE: Final = "service:"
 _MAX_MICROS: Final = 9_000_000_000_000_000
 _NO_BUDGET: Final = pb.TaskBudget()
 
@@ -235,7 +234,7 @@ def _spending(request: pb.GenerateRequest, by: str, within: str) -> Spending:
     return Spending(
         tenant=who.tenant,
         caller=who.caller,
-        key=request.spend_key if by.startswith(_SERVICE) else "",
+        key=request.spend_key if by.startswith(SERVICE_CALLER) else "",
         task_type=request.task_type,
         agent=request.agent,
         session=request.session,
