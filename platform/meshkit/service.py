@@ -51,6 +51,9 @@ class Service:
     # Jobs that run beside the server. One may end when its work is done; one that
     # fails ends the process.
     background: Sequence[Callable[[], Awaitable[None]]] = ()
+    # Jobs that call services of their own accord, such as an executor's. They end
+    # first, while what they call still answers.
+    callers: Sequence[Callable[[], Awaitable[None]]] = ()
 
 
 class Section(BaseModel):
@@ -138,6 +141,8 @@ def serve_program(
             drain_seconds=settings.drain_seconds,
         )
         program.serve(server.serve(), "server")
+        for number, job in enumerate(service.callers):
+            program.serve(_run(job), f"caller-{number}")
         for number, job in enumerate(service.background):
             program.start(_run(job), f"background-{number}")
 

@@ -82,7 +82,11 @@ async def hosting(
         )
         serving = asyncio.create_task(server.serve())
         await server.started()
-        jobs = [asyncio.ensure_future(job()) for one in services for job in one.background]
+        jobs = [
+            asyncio.ensure_future(job())
+            for one in services
+            for job in (*one.callers, *one.background)
+        ]
         try:
             yield channels
         finally:

@@ -73,6 +73,7 @@ class EmbeddedServices:
         self._build: Build | None = None
         self._server: asyncio.Task[None] | None = None
         self._last_server: asyncio.Task[None] | None = None
+        self._callers: list[asyncio.Task[None]] = []
         self._jobs: list[asyncio.Task[None]] = []
 
     @property
@@ -127,9 +128,9 @@ class EmbeddedServices:
         server = self._server_of(registrations, self._port, shared.log)
         self._server = asyncio.create_task(server.serve(), name="server")
         await _started(server, self._server)
-        for job in (job for service in services for job in service.background):
-            name = getattr(job, "__name__", "job")
-            self._jobs.append(asyncio.create_task(_run(job), name=name))
+        for service in services:
+            self._callers += [asyncio.create_task(_run(job)) for job in service.callers]
+            self._jobs += [asyncio.create_task(_run(job)) for job in service.background]
 
     def _server_of(
         self, registrations: Sequence["Registration"], port: int, log: "Log"
@@ -202,10 +203,10 @@ class EmbeddedServices:
     def _tasks(self) -> Sequence[Sequence[asyncio.Task[None]]]:
         """In the order in which they end."""
         server, last = self._server, self._last_server
-        return [server] if server else [], self._jobs, [last] if last else []
+        return self._callers, [server] if server else [], self._jobs, [last] if last else []
 
     async def stop(self) -> None:
-        """Lets calls in flight finish while the jobs go on, then ends those, then disconnects.
+        """Ends who makes calls, lets calls in flight finish, ends the jobs, then disconnects.
 
         All the while what they spent can be settled.
         """

@@ -64,7 +64,7 @@ async def build(resources: Resources, settings: ExecutorSettings) -> Service:
                 dependencies=(bus,),
             ),
         ),
-        background=(worker.run,),
+        callers=(worker.run,),
     )
 
 

@@ -106,6 +106,24 @@ async def test_a_job_that_ends_still_reaches_the_governor(tmp_path: Path) -> Non
     assert answers == [HealthCheckResponse(status=HealthCheckResponse.SERVING)]
 
 
+async def test_who_makes_calls_ends_before_what_it_calls(tmp_path: Path) -> None:
+    """At the end of an executor every service still answers it."""
+    at_the_end: list[object] = []
+    addresses: list[str] = []
+
+    async def caller() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            at_the_end.append(await who_serves_not(addresses[0], SERVICES))
+
+    options = MeshOptions(data_dir=tmp_path, port=0)
+    load = with_jobs(callers=[caller])
+    async with await start_composed(options, _ignore, load=load) as mesh:
+        addresses.append(mesh.address)
+    assert at_the_end == [{}]
+
+
 async def test_each_step_of_a_start_and_a_stop_is_told(tmp_path: Path) -> None:
     """Whoever waits sees what happens, the whole mesh first and last."""
     started: list[Event] = []

@@ -21,13 +21,15 @@ def stand_ins(_config: Path | None, _environ: Mapping[str, str]) -> Build:
     return build
 
 
-def with_jobs(*jobs: Callable[[], Awaitable[None]]) -> Callable[..., Build]:
+def with_jobs(
+    *jobs: Callable[[], Awaitable[None]], callers: Sequence[Callable[[], Awaitable[None]]] = ()
+) -> Callable[..., Build]:
     """Stand-ins that also have background jobs."""
 
     def load(_config: Path | None, _environ: Mapping[str, str]) -> Build:
         async def build(resources_of: ResourcesOf) -> Sequence[Service]:
             resources_of("coordinator")
-            return [Service(registrations(StandInCoordinator("prototype")), jobs)]
+            return [Service(registrations(StandInCoordinator("prototype")), jobs, callers)]
 
         return build
 
