@@ -14,17 +14,9 @@ from meshkit.ids import Ids, RandomIds
 from meshkit.server import MeshServer, Registration
 from meshkit.service import Resources, Service
 from meshtest.child_server import free_port
+from meshtest.everywhere import Everywhere
 
 Build = Callable[[Resources], Awaitable[Service]]
-
-
-class _Everywhere(dict[str, str]):
-    def __init__(self, address: str) -> None:
-        super().__init__()
-        self._address = address
-
-    def __missing__(self, key: str) -> str:
-        return self._address
 
 
 @asynccontextmanager
@@ -59,7 +51,7 @@ async def hosting(
         redis = redis_store.connect(redis_url)
         stack.push_async_callback(redis.aclose)
         channels = await stack.enter_async_context(
-            Channels(_Everywhere(address), caller="service:test")
+            Channels(Everywhere(address), caller="service:test")
         )
         resources = Resources(
             stack=stack,

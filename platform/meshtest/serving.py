@@ -9,17 +9,7 @@ from meshkit import log
 from meshkit.client import Channels
 from meshkit.log import Log
 from meshkit.server import MeshServer, Registration
-
-
-class _Everywhere(dict[str, str]):
-    """Gives the same address for every name."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__()
-        self._address = address
-
-    def __missing__(self, key: str) -> str:
-        return self._address
+from meshtest.everywhere import Everywhere
 
 
 @asynccontextmanager
@@ -48,7 +38,7 @@ async def serving(
     try:
         if task.done():
             await task
-        async with Channels(_Everywhere(f"127.0.0.1:{server.port}"), caller=caller) as channels:
+        async with Channels(Everywhere(f"127.0.0.1:{server.port}"), caller=caller) as channels:
             yield channels
     finally:
         started.cancel()

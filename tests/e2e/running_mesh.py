@@ -15,21 +15,11 @@ from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
 from meshkit import identity
 from meshkit.client import Channels
 from meshkit.identity import Identity
+from meshtest.everywhere import Everywhere
 from tasklog import fold
 from tier.api import Event, MeshOptions, RunningMesh, Tier, start
 
 PARENT = "tenants/default"
-
-
-class _Gateway(dict[str, str]):
-    """Everything is at the gateway."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__()
-        self._address = address
-
-    def __missing__(self, key: str) -> str:
-        return self._address
 
 
 class Client:
@@ -83,7 +73,7 @@ async def running(folder: Path, tier: Tier, *, executors: int = 1) -> AsyncGener
     options = MeshOptions(tier=tier, data_dir=folder, port=0, executors=executors)
     async with (
         await start(options, _tell) as mesh,
-        Channels(_Gateway(mesh.address), caller="user:test") as channels,
+        Channels(Everywhere(mesh.address), caller="user:test") as channels,
     ):
         with identity.use(Identity("default", "user:test")):
             yield Client(mesh, channels)
