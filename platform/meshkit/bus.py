@@ -147,6 +147,21 @@ class Bus:
             raise api_error(answer["error"], f"look at consumer {durable}")
         return answer
 
+    async def consumers(self, stream: str) -> AsyncGenerator[dict[str, Any]]:
+        """What the server says of each of the stream's consumers, in the order of their names."""
+        offset = 0
+        while True:
+            answer = await self._link.ask_json(
+                f"$JS.API.CONSUMER.LIST.{stream}", {"offset": offset}
+            )
+            if "error" in answer:
+                raise api_error(answer["error"], f"list the consumers of {stream}")
+            for info in answer["consumers"] or ():
+                yield info
+            offset += len(answer["consumers"] or ())
+            if offset >= answer["total"] or not answer["consumers"]:
+                return
+
     async def ensure_consumer(self, spec: ConsumerSpec) -> None:
         """Creates the consumer, or updates it to the spec. `consume` does so by itself."""
         answer = await self._link.ask_json(

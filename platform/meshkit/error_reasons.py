@@ -147,6 +147,13 @@ class RecordNotFound(MeshError):
     reason = "RECORD_NOT_FOUND"
 
 
+class ScheduleNotFound(MeshError):
+    """No schedule of this name."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "SCHEDULE_NOT_FOUND"
+
+
 class AlreadyExists(MeshError):
     """The name is taken."""
 

@@ -24,6 +24,7 @@ _SHAPES: Final[Mapping[str, tuple[str, str]]] = {
     "task": _SHORT,
     "agent": _SHORT,
     "version": (r"[1-9][0-9]{0,8}", "a number from 1"),
+    "schedule": _SHORT,
     "tool": (r"[a-z0-9][a-z0-9_-]{0,62}", "1 to 63 lower-case letters, digits, _ or -"),
 }
 
@@ -85,6 +86,7 @@ AGENT: Final = Pattern("tenants/{tenant}/agents/{agent}")
 AGENT_VERSION: Final = Pattern("tenants/{tenant}/agents/{agent}@{version}")
 DOCUMENT: Final = Pattern("tenants/{tenant}/documents/{document}")
 FACT: Final = Pattern("tenants/{tenant}/facts/{fact}")
+SCHEDULE: Final = Pattern("tenants/{tenant}/schedules/{schedule}")
 SESSION: Final = Pattern("tenants/{tenant}/sessions/{session}")
 TOOL: Final = Pattern("tenants/{tenant}/tools/{tool}")
 BUDGET: Final = Pattern("tenants/{tenant}/budgets/{budget}")

@@ -64,6 +64,12 @@ async def _move(event: TaskEvent, blobs: BlobStore) -> None:
                 completed.output.CopyFrom(
                     task_pb2.TaskOutput(blob=await _put(completed.output, blobs))
                 )
+        case "resumed":
+            resumed = event.resumed
+            children = task_event_pb2.ChildResults(children=resumed.children)
+            if children.ByteSize() > CLAIM_CHECK_BYTES:
+                resumed.children_blob.CopyFrom(await _put(children, blobs))
+                resumed.ClearField("children")
         case _:
             pass
 
@@ -92,6 +98,11 @@ async def check_out(event: TaskEvent, blobs: BlobStore) -> None:
             if completed.output.HasField("blob"):
                 output = await _get(completed.output.blob, task_pb2.TaskOutput(), blobs)
                 completed.output.CopyFrom(output)
+        case "resumed":
+            resumed = event.resumed
+            if resumed.HasField("children_blob"):
+                results = await _get(resumed.children_blob, task_event_pb2.ChildResults(), blobs)
+                resumed.children.extend(results.children)
         case _:
             pass
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task
+from meshkit import names
 from meshkit.errors import CorruptData
 from tasklog import lifecycle
 
@@ -12,15 +13,20 @@ def task_of(first: TaskEvent, last: TaskEvent) -> Task:
     """The task after `last`.
 
     Two events are enough: `first` holds what was asked for, and every event
-    holds the task's status after it, so no other event has to be read.
+    holds the task's status after it, so no other event has to be read. Where
+    retention removed the content, the event that says so is both.
 
     Raises:
         CorruptData: `first` is not a submission.
     """
-    if first.WhichOneof("kind") != "submitted":
-        raise CorruptData(f"The log of {first.task} does not begin with its submission.")
     task = Task()
-    task.CopyFrom(first.submitted.task)
+    match first.WhichOneof("kind"):
+        case "submitted":
+            task.CopyFrom(first.submitted.task)
+        case "expired":
+            task.CopyFrom(_remainder(first))
+        case _:
+            raise CorruptData(f"The log of {first.task} does not begin with its submission.")
     status = last.status
     task.state = status.state
     task.attempt = status.attempt
@@ -29,6 +35,8 @@ def task_of(first: TaskEvent, last: TaskEvent) -> Task:
     task.last_sequence = last.sequence
     del task.notes[:]
     task.notes.extend(status.notes)
+    if status.HasField("deadline"):
+        task.deadline.CopyFrom(status.deadline)
     for field in ("start_time", "end_time"):
         if status.HasField(field):
             getattr(task, field).CopyFrom(getattr(status, field))
@@ -47,6 +55,21 @@ def task_of(first: TaskEvent, last: TaskEvent) -> Task:
     return task
 
 
+def _remainder(expired: TaskEvent) -> Task:
+    """What is known of a task whose content retention removed."""
+    status = expired.status
+    return Task(
+        name=expired.task,
+        tenant=names.TASK.parse(expired.task, field="task")[0],
+        agent=expired.expired.agent,
+        lane=status.lane,
+        priority=status.priority,
+        parent_task=status.parent_task,
+        create_time=status.create_time,
+        deadline=status.deadline,
+    )
+
+
 def replay(events: Iterable[TaskEvent]) -> TaskEvent:
     """Checks that `events` are a whole log and answers the last one.
 
@@ -56,10 +79,14 @@ def replay(events: Iterable[TaskEvent]) -> TaskEvent:
     last: TaskEvent | None = None
     for event in events:
         expected = 1 if last is None else last.sequence + 1
-        if event.sequence != expected:
+        # Retention leaves a log that begins, and ends, with the event that says so.
+        if event.sequence != expected and not (last is None and event.HasField("expired")):
             raise CorruptData(
                 f"The log of {event.task} has event {event.sequence} where {expected} belongs."
             )
+        if last is None and event.HasField("expired"):
+            last = event
+            continue
         before = TaskEvent().status.state if last is None else last.status.state
         lifecycle.check(event.WhichOneof("kind") or "", before, event.status.state)
         last = event

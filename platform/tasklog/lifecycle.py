@@ -7,7 +7,7 @@ comes to the same state from the same events.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from agentmesh.common.v1 import usage_pb2
@@ -63,6 +63,8 @@ TRANSITIONS: Final[Mapping[str, Transition]] = {
     "dead_lettered": _transition({_QUEUED, _RUNNING}, {_DEAD}),
     "redriven": _transition({_DEAD}, {_QUEUED}),
     "discarded": _transition({_DEAD}, {_DEAD}),
+    # It keeps the state it finds.
+    "expired": Transition(TERMINAL, TERMINAL),
 }
 
 # These are steps: each is one piece of work done for the task.
@@ -101,7 +103,8 @@ def advance(
         event: Filled in and returned: sequence, time, usage and the status after it.
         sequence: The event's number within the task, from 1.
         time: When it happened.
-        state: The state after it, where the kind allows more than one.
+        state: The state after it, where the kind allows more than one; an expired
+            task keeps its own.
         usage: What it consumed.
         notes: What the reader of the result should know of it.
 
@@ -110,11 +113,18 @@ def advance(
     """
     kind = event.WhichOneof("kind")
     assert kind is not None, "an event says what happened"
-    if state is None:
-        (after,) = TRANSITIONS[kind].after
-    else:
+    if state is not None:
         after = state
+    elif kind == "expired":
+        after = status.state
+    else:
+        (after,) = TRANSITIONS[kind].after
     check(kind, status.state, after)
+    if status.discarded and kind in ("redriven", "discarded"):
+        raise TaskStateError(
+            f"A dead letter that was discarded cannot be {kind}.",
+            metadata={"state": state_name(status.state)},
+        )
 
     event.sequence = sequence
     event.time.FromDatetime(time)
@@ -129,10 +139,20 @@ def advance(
         new.steps += 1
     if kind == "cancel_requested":
         new.cancel_requested = True
+    if kind == "waiting":
+        new.wait_start_time.CopyFrom(event.time)
+    if kind == "resumed":
+        # The time limit does not count what others took.
+        waited = event.time.ToDatetime() - status.wait_start_time.ToDatetime()
+        new.deadline.FromDatetime(status.deadline.ToDatetime() + max(waited, timedelta()))
+        new.ClearField("wait_start_time")
     if kind == "redriven":
         new.ClearField("end_time")
         new.cancel_requested = False
         new.attempt = 0
+        new.deadline.FromDatetime(time + status.time_limit.ToTimedelta())
+    if kind == "discarded":
+        new.discarded = True
     if usage is not None:
         event.usage.CopyFrom(usage)
         add_usage(new.usage, usage)

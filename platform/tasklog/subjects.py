@@ -2,28 +2,82 @@
 
 All events of a task lie under one prefix, `task.<tenant>.<task>`, and are
 appended by compare-and-set over that prefix. The last token says who must
-notice: an event that makes the task runnable carries its lane, and so is
-itself the message that an executor pulls; every other event carries `log`.
+notice. An event that makes the task runnable carries its queue (lane and
+priority), and so is itself the message that an executor pulls. An event on
+which a coordinator must act carries `control`. Every other carries `log`.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import task_event_pb2
 from meshkit import names
 from meshkit.bus import StreamSpec
+from tasklog.lifecycle import TERMINAL
 
 STREAM: Final = "TASKS"
 # Stored events are published again here, so that watchers need no consumer each.
 LIVE_PREFIX: Final = "live"
 # Runnable at once, or at the time the event names.
 RUNNABLE_KINDS: Final = frozenset({"submitted", "resumed", "retried", "redriven"})
+# A coordinator sets timers and submits children; it stops children too.
+_CONTROL_KINDS: Final = frozenset({"waiting", "cancel_requested", "cancelled"})
 LANES: Final = {
     tier_pb2.LANE_INTERACTIVE: "interactive",
     tier_pb2.LANE_STANDARD: "standard",
     tier_pb2.LANE_BATCH: "batch",
 }
+_LANES_BY_NAME: Final = {name: lane for lane, name in LANES.items()}
+# What is written about a task that has ended tells its parent nothing new.
+_AFTER_THE_END: Final = frozenset({"discarded", "expired"})
 _LOG: Final = "log"
+_CONTROL: Final = "control"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Queue:
+    """Where the runnable tasks of one tenant, lane and priority stand in line."""
+
+    tenant: str
+    lane: tier_pb2.Lane
+    priority: int
+
+    @property
+    def token(self) -> str:
+        """The last token of its events, such as `standard-0`."""
+        return f"{LANES[self.lane]}-{self.priority}"
+
+    @property
+    def filter(self) -> str:
+        """A filter for its events."""
+        return f"task.{self.tenant}.*.{self.token}"
+
+    @property
+    def durable(self) -> str:
+        """The name of its consumer."""
+        return f"queue-{self.token}-{self.tenant}"
+
+    @property
+    def wake(self) -> str:
+        """Where executors hear that it may have a task."""
+        return f"wake.{self.token}.{self.tenant}"
+
+
+def queue_of_durable(durable: str) -> Queue | None:
+    """The queue whose consumer is called `durable`; None if it is no queue's."""
+    kind, lane_name, priority, tenant = [*durable.split("-", 3), "", "", ""][:4]
+    lane = _LANES_BY_NAME.get(lane_name)
+    if kind != "queue" or lane is None or not priority.isdecimal():
+        return None
+    return Queue(tenant, lane, int(priority))
+
+
+def queue_of_wake(subject: str) -> Queue:
+    """The queue that a wake is about."""
+    _, token, tenant = subject.split(".")
+    lane_name, _, priority = token.partition("-")
+    return Queue(tenant, _LANES_BY_NAME[lane_name], int(priority))
 
 
 def stream_spec() -> StreamSpec:
@@ -42,8 +96,16 @@ def stream_spec() -> StreamSpec:
 
 def of_event(tenant: str, task_id: str, event: task_event_pb2.TaskEvent) -> str:
     """The subject that `event` is stored under."""
-    runnable = event.WhichOneof("kind") in RUNNABLE_KINDS
-    return f"task.{tenant}.{task_id}.{LANES[event.status.lane] if runnable else _LOG}"
+    kind, status = event.WhichOneof("kind"), event.status
+    if kind in RUNNABLE_KINDS:
+        token = Queue(tenant, status.lane, status.priority).token
+    elif kind in _CONTROL_KINDS or (
+        status.parent_task and status.state in TERMINAL and kind not in _AFTER_THE_END
+    ):
+        token = _CONTROL
+    else:
+        token = _LOG
+    return f"task.{tenant}.{task_id}.{token}"
 
 
 def scope(tenant: str, task_id: str) -> str:
@@ -54,11 +116,6 @@ def scope(tenant: str, task_id: str) -> str:
 def live(tenant: str, task_id: str) -> str:
     """Where the events of one task are published again once they are stored."""
     return f"{LIVE_PREFIX}.task.{tenant}.{task_id}.*"
-
-
-def runnable(lane: tier_pb2.Lane) -> str:
-    """A filter for the events that make a task of `lane` runnable."""
-    return f"task.*.*.{LANES[lane]}"
 
 
 def deltas(tenant: str, task_id: str) -> str:
@@ -72,7 +129,9 @@ def cancels(tenant: str, task_id: str) -> str:
 
 
 ALL_EVENTS: Final = "task.>"
+ALL_CONTROL: Final = f"task.*.*.{_CONTROL}"
 ALL_CANCELS: Final = "cancel.>"
+ALL_WAKES: Final = "wake.>"
 
 
 def parse(subject: str) -> tuple[str, str]:

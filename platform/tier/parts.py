@@ -23,7 +23,12 @@ PARTS: Final = (
     Part("tool", ("agentmesh.tool.v1.ToolService",), ("memory",)),
     Part(
         "coordinator",
-        ("agentmesh.coordinator.v1.CoordinatorService", "agentmesh.coordinator.v1.AgentService"),
+        (
+            "agentmesh.coordinator.v1.CoordinatorService",
+            "agentmesh.coordinator.v1.AgentService",
+            "agentmesh.coordinator.v1.QueueService",
+            "agentmesh.coordinator.v1.ScheduleService",
+        ),
         ("governor",),
     ),
     Part("executor", (), ("reasoning", "tool", "memory")),

@@ -126,7 +126,9 @@ class Coordinator:
             else self._settings.time_limit_seconds(task.lane)
         )
         task.deadline.FromDatetime(now + timedelta(seconds=limit_seconds))
-        status = TaskStatus(lane=task.lane)
+        task.depth = 0
+        status = TaskStatus(lane=task.lane, priority=task.priority, parent_task=task.parent_task)
+        status.time_limit.FromTimedelta(timedelta(seconds=limit_seconds))
         status.create_time.CopyFrom(task.create_time)
         status.deadline.CopyFrom(task.deadline)
         event = lifecycle.new_event(task.name, self._writer)

@@ -206,7 +206,7 @@ async def test_a_message_is_not_settled_by_whoever_lost_the_start(bench: Bench) 
         ConsumerSpec(
             stream=subjects.STREAM,
             durable="lane-standard",
-            subject_filter=subjects.runnable(tier_pb2.LANE_STANDARD),
+            subject_filter="task.*.*.standard-0",
             acknowledge_wait_seconds=1.0,
             max_acknowledge_pending=100,
             description="",

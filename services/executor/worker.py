@@ -55,7 +55,7 @@ class Worker:
         spec = ConsumerSpec(
             stream=subjects.STREAM,
             durable=f"lane-{name}",
-            subject_filter=subjects.runnable(lane),
+            subject_filter=f"task.*.*.{name}-0",
             acknowledge_wait_seconds=self._settings.claim_seconds,
             max_acknowledge_pending=_MAX_OUT,
             description=f"Runnable tasks of the {name} lane.",
