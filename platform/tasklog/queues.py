@@ -1,4 +1,4 @@
-"""The queues of runnable tasks: a consumer each, and a word to executors when one fills."""
+"""The queues of runnable tasks: a consumer each."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -55,10 +55,6 @@ class Queues:
         if self._made.get(queue) != spec.max_acknowledge_pending:
             await self._bus.ensure_consumer(spec)
             self._made[queue] = spec.max_acknowledge_pending
-
-    async def wake(self, queue: Queue) -> None:
-        """Tells executors that the queue has a task. A word that is lost costs a second."""
-        await self._bus.signal(queue.wake, b"")
 
     async def all(self) -> AsyncIterator[tuple[Queue, Depth]]:
         """Every queue there is, and how it stands."""

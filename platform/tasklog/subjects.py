@@ -97,8 +97,9 @@ def stream_spec() -> StreamSpec:
 def of_event(tenant: str, task_id: str, event: task_event_pb2.TaskEvent) -> str:
     """The subject that `event` is stored under."""
     kind, status = event.WhichOneof("kind"), event.status
-    if kind in RUNNABLE_KINDS:
-        token = Queue(tenant, status.lane, status.priority).token
+    queue = queue_of(tenant, event)
+    if queue is not None:
+        token = queue.token
     elif kind in _CONTROL_KINDS or (
         status.parent_task and status.state in TERMINAL and kind not in _AFTER_THE_END
     ):
@@ -106,6 +107,13 @@ def of_event(tenant: str, task_id: str, event: task_event_pb2.TaskEvent) -> str:
     else:
         token = _LOG
     return f"task.{tenant}.{task_id}.{token}"
+
+
+def queue_of(tenant: str, event: task_event_pb2.TaskEvent) -> Queue | None:
+    """The queue in which `event` puts its task; None for an event that does not."""
+    if event.WhichOneof("kind") not in RUNNABLE_KINDS:
+        return None
+    return Queue(tenant, event.status.lane, event.status.priority)
 
 
 def scope(tenant: str, task_id: str) -> str:

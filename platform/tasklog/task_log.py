@@ -10,7 +10,7 @@ from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit.bus import Bus, StoredMessage, Subscription
-from meshkit.errors import CorruptData, TaskNotFound
+from meshkit.errors import CorruptData, MeshError, TaskNotFound
 from tasklog import claim_check, fold, lifecycle, subjects
 
 # After this long without an event a watcher looks for itself: what is
@@ -39,7 +39,7 @@ class TaskLog:
     async def append(self, tenant: str, task_id: str, event: TaskEvent, *, after: int) -> Entry:
         """Stores `event` if `after` is still the last stream sequence of the task.
 
-        The answer means that the server has stored it.
+        Executors are told where it makes the task runnable. The answer means that the server has stored it.
 
         Args:
             tenant: Whose task it is.
@@ -60,6 +60,11 @@ class TaskLog:
         )
         if event.sequence == 1:
             event.status.submitted_stream_sequence = sequence
+        queue = subjects.queue_of(tenant, event)
+        if queue is not None:
+            # Executors look for themselves every second; this is quicker.
+            with contextlib.suppress(MeshError):
+                await self._bus.signal(queue.wake, b"")
         return Entry(event, sequence)
 
     async def last(self, tenant: str, task_id: str) -> Entry | None:
