@@ -39,7 +39,8 @@ class TaskLog:
     async def append(self, tenant: str, task_id: str, event: TaskEvent, *, after: int) -> Entry:
         """Stores `event` if `after` is still the last stream sequence of the task.
 
-        Executors are told where it makes the task runnable. The answer means that the server has stored it.
+        Executors are told where it makes the task runnable. The answer means
+        that the server has stored it.
 
         Args:
             tenant: Whose task it is.
