@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from typing import Final
 
+from agentmesh.coordinator.v1.task_pb2 import Task
 from agentmesh.governor.v1 import cost_governor_service_pb2, cost_governor_service_pb2_grpc
 from meshkit import deadline
 from meshkit.clock import Clock
@@ -17,7 +18,7 @@ _KEPT_TENANTS: Final = 10_000
 
 
 class GovernorAdmission:
-    """An Admission that remembers each tenant's answer for a second."""
+    """A Gate that remembers each tenant's answer for a second."""
 
     def __init__(
         self, governor: cost_governor_service_pb2_grpc.CostGovernorServiceStub, clock: Clock
@@ -26,12 +27,13 @@ class GovernorAdmission:
         self._clock = clock
         self._kept: OrderedDict[str, tuple[float, BudgetExhausted | None]] = OrderedDict()
 
-    async def check(self, tenant: str) -> None:
-        """Returns if the tenant may spend; BudgetExhausted otherwise.
+    async def check(self, task: Task) -> None:
+        """Returns if the task's tenant may spend; BudgetExhausted otherwise.
 
         A governor that cannot be reached stops nobody here: model calls have
         their own admission.
         """
+        tenant = task.tenant
         kept = self._kept.get(tenant)
         if kept is None or kept[0] < self._clock.monotonic_seconds():
             kept = (self._clock.monotonic_seconds() + _KEPT_SECONDS, await self._ask(tenant))

@@ -7,6 +7,7 @@ from agentmesh.governor.v1 import cost_governor_service_pb2_grpc
 from meshkit.bus import ConsumerSpec
 from meshkit.server import Registration
 from meshkit.service import Resources, Service, serve_program
+from services.coordinator.acceptance import Acceptance
 from services.coordinator.admission_governor import GovernorAdmission
 from services.coordinator.agent_service import AgentServicer
 from services.coordinator.agent_store_jetstream import JetStreamAgentStore
@@ -18,6 +19,8 @@ from services.coordinator.read_model_sqlite import open_sqlite
 from services.coordinator.service import CoordinatorServicer
 from services.coordinator.settings import CoordinatorSettings, Settings
 from tasklog import subjects
+from tasklog.policy_store import PolicyStore
+from tasklog.queues import Queues
 from tasklog.task_log import TaskLog
 
 # Repeats are harmless to the projector, and redelivery is only after a crash.
@@ -30,26 +33,36 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
     bus = resources.bus
     log = TaskLog(bus)
     await log.prepare()
+    policies = PolicyStore(bus)
+    await policies.prepare()
+    queues = Queues(bus, policies)
+    writer = f"coordinator/{resources.ids.new()}"
     store = JetStreamAgentStore(bus)
     await store.prepare()
     agents = Agents(store, resources.clock)
     read_model = await open_sqlite(
         resources.data_dir / "coordinator" / "tasks.sqlite", resources.ids, resources.stack
     )
+    acceptance = Acceptance(
+        log=log,
+        queues=queues,
+        policies=policies,
+        agents=agents,
+        clock=resources.clock,
+        writer=writer,
+    )
+    budget = GovernorAdmission(
+        cost_governor_service_pb2_grpc.CostGovernorServiceStub(resources.channels.get("governor")),
+        resources.clock,
+    )
     coordinator = Coordinator(
         log=log,
-        agents=agents,
-        admission=GovernorAdmission(
-            cost_governor_service_pb2_grpc.CostGovernorServiceStub(
-                resources.channels.get("governor")
-            ),
-            resources.clock,
-        ),
+        acceptance=acceptance,
+        gates=(budget,),
         cancel_signal=NatsCancelSignal(bus),
         clock=resources.clock,
         ids=resources.ids,
-        writer=f"coordinator/{resources.ids.new()}",
-        settings=settings,
+        writer=writer,
     )
     deliveries = bus.consume(
         ConsumerSpec(
@@ -80,7 +93,10 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
                 dependencies=(bus,),
             ),
         ),
-        background=(functools.partial(project, deliveries, read_model, resources.log),),
+        background=(
+            functools.partial(project, deliveries, read_model, resources.log),
+            policies.follow,
+        ),
     )
 
 

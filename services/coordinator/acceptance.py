@@ -1,0 +1,174 @@
+"""How a task is accepted: once, under one agent version, and durably."""
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from google.protobuf.message import Message as Proto
+
+from agentmesh.common.v1 import tier_pb2
+from agentmesh.coordinator.v1 import task_pb2
+from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec, TaskEvent, TaskStatus
+from agentmesh.coordinator.v1.task_pb2 import Task
+from meshkit.clock import Clock
+from meshkit.errors import Conflict, MeshError, RequestIdReused
+from tasklog import fold, lifecycle, subjects
+from tasklog.policy import Policy
+from tasklog.subjects import Queue
+from tasklog.task_log import Entry
+
+
+class Log(Protocol):
+    """The event log of every task."""
+
+    async def append(self, tenant: str, task_id: str, event: TaskEvent, *, after: int) -> Entry: ...
+    async def last(self, tenant: str, task_id: str) -> Entry | None: ...
+    async def task(self, tenant: str, task_id: str) -> Task: ...
+    def read(self, tenant: str, task_id: str) -> AsyncIterator[Entry]: ...
+
+
+class Queues(Protocol):
+    """Where runnable tasks stand in line."""
+
+    async def ensure(self, queue: Queue) -> None:
+        """Makes the queue if nobody has yet."""
+        ...
+
+
+class Policies(Protocol):
+    """Knows the policy in force."""
+
+    @property
+    def current(self) -> Policy: ...
+
+
+class AgentResolver(Protocol):
+    """Knows which version of an agent a task runs."""
+
+    async def resolve(self, tenant: str, wanted: str) -> AgentSpec: ...
+
+
+class Gate(Protocol):
+    """One condition that a new task must meet."""
+
+    async def check(self, task: Task) -> None:
+        """Returns if `task` may be accepted; raises what its submitter shall read otherwise.
+
+        `task` has its name, tenant, agent version and lane. A gate may fill in
+        what only it knows: that of the parent sets `depth`.
+        """
+        ...
+
+
+class Acceptance:
+    """Accepts the tasks of clients, parents and schedules alike."""
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        queues: Queues,
+        policies: Policies,
+        agents: AgentResolver,
+        clock: Clock,
+        writer: str,
+    ) -> None:
+        self._log = log
+        self._queues = queues
+        self._policies = policies
+        self._agents = agents
+        self._clock = clock
+        self._writer = writer
+
+    async def accept(
+        self,
+        tenant: str,
+        requested: Task,
+        *,
+        task_id: str,
+        gates: Sequence[Gate],
+        request_id: str = "",
+    ) -> Task:
+        """Accepts a task durably, once for each `task_id`.
+
+        A task's log can begin only once: a repeat finds it begun, however late
+        it comes, and answers the task as it stands. No gate keeps a repeat out.
+
+        Args:
+            tenant: Whose task it is.
+            requested: What to do, as `convert.task` leaves it; `schedule`, and
+                `depth` of a child, as the task shall have them.
+            task_id: The task's id; the same for every repeat.
+            gates: Asked in this order; the first one that refuses decides.
+            request_id: What the caller knows the repeat by, for errors.
+
+        Raises:
+            AgentNotFound: There is no such agent.
+            RequestIdReused: `task_id` was accepted with other content.
+            MeshError: What a gate raises.
+        """
+        digest = _digest(requested)
+        try:
+            agent = await self._agents.resolve(tenant, requested.agent)
+            task = self._task(tenant, task_id, requested, agent)
+            for gate in gates:
+                await gate.check(task)
+        except MeshError:
+            # What was accepted once stays accepted, whatever holds now.
+            if await self._log.last(tenant, task_id) is not None:
+                return await self._repeat(tenant, task_id, request_id, digest)
+            raise
+        # No runnable event is ever without a consumer that knows of it.
+        await self._queues.ensure(Queue(tenant, task.lane, task.priority))
+        event = self._submission(task, agent, digest)
+        try:
+            entry = await self._log.append(tenant, task_id, event, after=0)
+        except Conflict:
+            return await self._repeat(tenant, task_id, request_id, digest)
+        return fold.task_of(entry.event, entry.event)
+
+    def _task(self, tenant: str, task_id: str, requested: Task, agent: AgentSpec) -> Task:
+        now = self._clock.now()
+        task = Task()
+        task.CopyFrom(requested)
+        task.name = subjects.task_name(tenant, task_id)
+        task.tenant = tenant
+        task.agent = agent.name
+        task.lane = requested.lane or agent.lane or tier_pb2.LANE_STANDARD
+        task.state = task_pb2.TASK_STATE_QUEUED
+        task.create_time.FromDatetime(now)
+        task.deadline.FromDatetime(now + self._time_limit(task))
+        return task
+
+    def _time_limit(self, task: Task) -> timedelta:
+        if task.HasField("time_limit"):
+            return task.time_limit.ToTimedelta()
+        return self._policies.current.lane(task.lane).time_limit.ToTimedelta()
+
+    def _submission(self, task: Task, agent: AgentSpec, digest: str) -> TaskEvent:
+        status = TaskStatus(lane=task.lane, priority=task.priority, parent_task=task.parent_task)
+        status.time_limit.FromTimedelta(self._time_limit(task))
+        status.create_time.CopyFrom(task.create_time)
+        status.deadline.CopyFrom(task.deadline)
+        event = lifecycle.new_event(task.name, self._writer)
+        event.submitted.task.CopyFrom(task)
+        event.submitted.agent.CopyFrom(agent)
+        event.submitted.request_digest = digest
+        return lifecycle.advance(status, event, sequence=1, time=task.create_time.ToDatetime())
+
+    async def _repeat(self, tenant: str, task_id: str, request_id: str, digest: str) -> Task:
+        async for first in self._log.read(tenant, task_id):
+            event = first.event
+            kept = event.expired if event.HasField("expired") else event.submitted
+            if kept.request_digest != digest:
+                raise RequestIdReused(
+                    f"request_id {request_id!r} submitted {event.task!r} with other content."
+                    " Use a new request_id for a new task."
+                )
+            break
+        return await self._log.task(tenant, task_id)
+
+
+def _digest(request: Proto) -> str:
+    return hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
