@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
@@ -12,14 +12,22 @@ from meshkit.clock import Clock
 from meshkit.errors import Conflict, Internal, to_status
 from services.executor import attempts
 from services.executor.journal import Journal, Log
-from services.executor.settings import ExecutorSettings
 from tasklog import lifecycle, subjects
+from tasklog.policy import Policy
+from tasklog.queues import CLAIM_SECONDS
 from tasklog.task_log import Entry
 
 # A step during which its executor died is tried once more, and no third time.
 _MAX_DEATHS_IN_A_STEP: Final = 2
 # In these states a task needs an executor.
 _OPEN: Final = frozenset({task_pb2.TASK_STATE_QUEUED, task_pb2.TASK_STATE_RUNNING})
+
+
+class Policies(Protocol):
+    """The limits in force, which change at run time."""
+
+    @property
+    def current(self) -> Policy: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +40,11 @@ class NotYet:
 class Claims:
     """Takes tasks over for one executor."""
 
-    def __init__(self, *, log: Log, clock: Clock, writer: str, settings: ExecutorSettings) -> None:
+    def __init__(self, *, log: Log, clock: Clock, writer: str, policies: Policies) -> None:
         self._log = log
         self._clock = clock
         self._writer = writer
-        self._settings = settings
+        self._policies = policies
 
     async def claim(self, delivery: Delivery) -> Journal | NotYet | None:
         """Takes the task of a delivered message over by recording that it is started.
@@ -80,7 +88,7 @@ class Claims:
             return self._look_again()
 
     def _look_again(self) -> NotYet:
-        return NotYet(self._clock.now() + timedelta(seconds=self._settings.claim_seconds))
+        return NotYet(self._clock.now() + timedelta(seconds=CLAIM_SECONDS))
 
     async def _start(self, tenant: str, task_id: str, history: list[Entry]) -> Journal:
         last = history[-1]
@@ -103,7 +111,7 @@ class Claims:
         return deaths >= _MAX_DEATHS_IN_A_STEP or self._attempts_left(history) <= 0
 
     def _attempts_left(self, history: list[Entry]) -> int:
-        lane = self._settings.lane(history[-1].event.status.lane)
+        lane = self._policies.current.lane(history[-1].event.status.lane)
         return lane.max_attempts - attempts.counted([entry.event for entry in history])
 
     async def _end_cancelled(self, tenant: str, task_id: str, history: list[Entry]) -> None:

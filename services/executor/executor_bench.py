@@ -11,6 +11,7 @@ import pytest
 from agentmesh.common.v1 import conversation_pb2, tier_pb2
 from agentmesh.common.v1.conversation_pb2 import ToolCall, ToolResult
 from agentmesh.coordinator.v1 import task_event_pb2
+from agentmesh.coordinator.v1.queue_service_pb2 import QueuePolicy
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent, TaskStatus
 from agentmesh.coordinator.v1.task_pb2 import Task
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
@@ -32,10 +33,11 @@ from meshtest.scripted import (
 from services.executor.main import build
 from services.executor.settings import ExecutorSettings
 from tasklog import fold, lifecycle, subjects
+from tasklog.policy import built_in
+from tasklog.policy_store import PolicyStore
 from tasklog.task_log import TaskLog
 
 CALL = ToolCall(call_id="c1", tool="effect")
-SETTINGS = ExecutorSettings(claim_seconds=1.0, retry_base_seconds=0.01)
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Bench:
     folder: Path
     log: TaskLog
     bus: Bus
+    policies: PolicyStore
     models: ScriptedReasoning
     tools: ScriptedTools
     memory: ScriptedMemory
@@ -92,10 +95,10 @@ class Bench:
         return task_id
 
     @asynccontextmanager
-    async def executor(self, settings: ExecutorSettings = SETTINGS) -> AsyncGenerator[None]:
+    async def executor(self) -> AsyncGenerator[None]:
         """An executor, for as long as the block lasts."""
         async with hosting(
-            [lambda resources: build(resources, settings)],
+            [lambda resources: build(resources, ExecutorSettings())],
             data_dir=self.folder,
             nats_url=self.nats.url,
             beside=registrations(self.models, self.tools, self.memory),
@@ -108,7 +111,7 @@ class Bench:
         async with (
             FaultProxy(self.nats.port) as proxy,
             hosting(
-                [lambda resources: build(resources, SETTINGS)],
+                [lambda resources: build(resources, ExecutorSettings())],
                 data_dir=self.folder,
                 nats_url=f"nats://127.0.0.1:{proxy.port}",
                 beside=registrations(self.models, self.tools, self.memory),
@@ -162,17 +165,29 @@ async def bench(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Bench]
         bus = await stack.enter_async_context(await Bus.connect(nats_server.url, name="bench"))
         log = TaskLog(bus)
         await log.prepare()
+        policies = PolicyStore(bus)
+        await policies.prepare()
+        await policies.set(impatient())
         yield Bench(
             nats_server,
             tmp_path,
             log,
             bus,
+            policies,
             ScriptedReasoning(answer),  # pyright: ignore[reportAbstractUsage]
             ScriptedTools(  # pyright: ignore[reportAbstractUsage]
                 execute, tool_pb2.EFFECT_IDEMPOTENT
             ),
             ScriptedMemory(),  # pyright: ignore[reportAbstractUsage]
         )
+
+
+def impatient() -> QueuePolicy:
+    """The built-in policy, with hardly a pause between attempts."""
+    policy = built_in()
+    for lane in policy.lanes:
+        lane.retry_base.FromMilliseconds(10)
+    return policy
 
 
 def kinds(events: list[TaskEvent]) -> list[str]:

@@ -16,6 +16,7 @@ from services.executor.settings import ExecutorSettings, Settings
 from services.executor.tools_grpc import GrpcTools
 from services.executor.words_nats import NatsWords
 from services.executor.worker import Worker
+from tasklog.policy_store import PolicyStore
 from tasklog.task_log import TaskLog
 
 
@@ -24,6 +25,8 @@ async def build(resources: Resources, settings: ExecutorSettings) -> Service:
     bus, clock, channels = resources.bus, resources.clock, resources.channels
     log = TaskLog(bus)
     await log.prepare()
+    policies = PolicyStore(bus)
+    await policies.prepare()
     pattern = React(
         models=GrpcModels(
             reasoning_service_pb2_grpc.ReasoningServiceStub(channels.get("reasoning")),
@@ -43,7 +46,7 @@ async def build(resources: Resources, settings: ExecutorSettings) -> Service:
         clock=clock,
     )
     claims = Claims(
-        log=log, clock=clock, writer=f"executor/{resources.ids.new()}", settings=settings
+        log=log, clock=clock, writer=f"executor/{resources.ids.new()}", policies=policies
     )
     runner = Runner(
         claims=claims,
@@ -51,9 +54,9 @@ async def build(resources: Resources, settings: ExecutorSettings) -> Service:
         clock=clock,
         jitter=random.Random(resources.ids.new()),
         log=resources.log,
-        settings=settings,
+        policies=policies,
     )
-    worker = Worker(bus=bus, runner=runner, log=resources.log, settings=settings)
+    worker = Worker(bus=bus, runner=runner, log=resources.log, policies=policies)
     return Service(
         # It serves no calls of its own; its health is asked for by this name.
         registrations=(
@@ -65,6 +68,7 @@ async def build(resources: Resources, settings: ExecutorSettings) -> Service:
             ),
         ),
         callers=(worker.run,),
+        background=(policies.follow,),
     )
 
 

@@ -21,11 +21,11 @@ from meshkit.errors import (
 from meshkit.identity import Identity
 from meshkit.log import Log
 from services.executor import attempts
-from services.executor.claim import Claims, NotYet, cancel_reason
+from services.executor.claim import Claims, NotYet, Policies, cancel_reason
 from services.executor.held import Held
 from services.executor.journal import CancelRequestedError, Journal
 from services.executor.react import finish_partial
-from services.executor.settings import ExecutorSettings
+from tasklog.policy import LanePolicy
 
 # Kept back from the time limit for recording the result.
 _RECORDING_SECONDS: Final = 0.25
@@ -52,14 +52,14 @@ class Runner:
         clock: Clock,
         jitter: random.Random,
         log: Log,
-        settings: ExecutorSettings,
+        policies: Policies,
     ) -> None:
         self._claims = claims
         self._pattern = pattern
         self._clock = clock
         self._jitter = jitter
         self._log = log
-        self._settings = settings
+        self._policies = policies
         # Tasks whose pattern is running now, to be stopped when a cancel arrives.
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
 
@@ -179,19 +179,20 @@ class Runner:
         await journal.append(event)
 
     async def _record_failure(self, journal: Journal, error: MeshError) -> None:
+        lane = self._policies.current.lane(journal.status.lane)
         attempt = attempts.counted(journal.events)
         event = journal.event()
         if not is_retryable(error) and not isinstance(error, Internal):
             event.failed.error.CopyFrom(to_status(error))
-        elif attempt >= self._settings.lane(journal.status.lane).max_attempts:
+        elif attempt >= lane.max_attempts:
             event.dead_lettered.error.CopyFrom(to_status(error))
         else:
             event.retried.error.CopyFrom(to_status(error))
-            pause = timedelta(seconds=self._backoff_seconds(attempt))
+            pause = timedelta(seconds=self._backoff_seconds(attempt, lane))
             event.retried.not_before.FromDatetime(self._clock.now() + pause)
         await journal.append(event)
 
-    def _backoff_seconds(self, attempt: int) -> float:
+    def _backoff_seconds(self, attempt: int, lane: LanePolicy) -> float:
         """Exponential with full jitter (Brooker, "Exponential Backoff and Jitter", AWS, 2015)."""
-        ceiling = self._settings.retry_base_seconds * 2 ** (attempt - 1)
-        return self._jitter.uniform(0, min(ceiling, self._settings.retry_max_seconds))
+        ceiling = lane.retry_base.ToMicroseconds() / 1e6 * 2 ** (attempt - 1)
+        return self._jitter.uniform(0, min(ceiling, lane.retry_max.ToMicroseconds() / 1e6))

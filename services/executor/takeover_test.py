@@ -16,7 +16,7 @@ from meshtest.scripted import (
     says,
 )
 from services.executor.claim import Claims, NotYet
-from services.executor.executor_bench import SETTINGS, Bench, kinds
+from services.executor.executor_bench import Bench, kinds
 from tasklog import lifecycle, subjects
 from tasklog.task_log import Entry, TaskLog
 
@@ -200,7 +200,10 @@ async def test_a_message_is_not_settled_by_whoever_lost_the_start(bench: Bench) 
             return await super().append(tenant, task_id, event, after=after)
 
     claims = Claims(
-        log=Interrupted(bench.bus), clock=SystemClock(), writer="executor/x", settings=SETTINGS
+        log=Interrupted(bench.bus),
+        clock=SystemClock(),
+        writer="executor/x",
+        policies=bench.policies,
     )
     deliveries = bench.bus.consume(
         ConsumerSpec(

@@ -8,9 +8,10 @@ from agentmesh.common.v1 import tier_pb2
 from meshkit.bus import Bus, ConsumerSpec, Delivery
 from meshkit.errors import MeshError
 from meshkit.log import Log
+from services.executor.claim import Policies
 from services.executor.held import Held
-from services.executor.settings import ExecutorSettings
 from tasklog import subjects
+from tasklog.queues import CLAIM_SECONDS
 
 # The broker hears three times within a claim that its owner is alive.
 _BEATS_PER_CLAIM: Final = 3
@@ -30,13 +31,11 @@ class TaskRunner(Protocol):
 class Worker:
     """The loops of one executor."""
 
-    def __init__(
-        self, *, bus: Bus, runner: TaskRunner, log: Log, settings: ExecutorSettings
-    ) -> None:
+    def __init__(self, *, bus: Bus, runner: TaskRunner, log: Log, policies: Policies) -> None:
         self._bus = bus
         self._runner = runner
         self._log = log
-        self._settings = settings
+        self._policies = policies
         # By the message's sequence in the stream.
         self._held: dict[int, Held] = {}
 
@@ -46,17 +45,17 @@ class Worker:
             group.create_task(self._keep_claims())
             group.create_task(self._hear_cancels())
             for lane in subjects.LANES:
-                if self._settings.lane(lane).workers:
+                if self._policies.current.lane(lane).workers:
                     group.create_task(self._work(lane))
 
     async def _work(self, lane: tier_pb2.Lane) -> None:
         name = subjects.LANES[lane]
-        workers = self._settings.lane(lane).workers
+        workers = self._policies.current.lane(lane).workers
         spec = ConsumerSpec(
             stream=subjects.STREAM,
             durable=f"lane-{name}",
             subject_filter=f"task.*.*.{name}-0",
-            acknowledge_wait_seconds=self._settings.claim_seconds,
+            acknowledge_wait_seconds=CLAIM_SECONDS,
             max_acknowledge_pending=_MAX_OUT,
             description=f"Runnable tasks of the {name} lane.",
         )
@@ -75,7 +74,7 @@ class Worker:
         except MeshError as error:
             # The log could not be read or written: whoever gets it next tries again.
             self._log.warning("task.postponed", subject=delivery.subject, error=str(error))
-            await self._postpone(held, self._settings.claim_seconds)
+            await self._postpone(held, CLAIM_SECONDS)
         except Exception:
             # A fault of ours with this one task must not take the others down.
             self._log.exception("task.postponed", subject=delivery.subject)
@@ -90,7 +89,7 @@ class Worker:
 
     async def _keep_claims(self) -> None:
         while True:
-            await asyncio.sleep(self._settings.claim_seconds / _BEATS_PER_CLAIM)
+            await asyncio.sleep(CLAIM_SECONDS / _BEATS_PER_CLAIM)
             with contextlib.suppress(MeshError):
                 # While NATS is away beats would only fill its buffer.
                 await self._bus.check()
