@@ -1,6 +1,6 @@
 """Streams, queues and signals on NATS JetStream, with the rules that keep them safe."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Self
@@ -122,14 +122,35 @@ class Bus:
             async for message in messages:
                 yield message
 
-    async def purge(self, stream: str, subject_filter: str) -> int:
-        """Removes the messages that the filter matches; how many they were."""
-        answer = await self._link.ask_json(
-            f"$JS.API.STREAM.PURGE.{stream}", {"filter": subject_filter}
-        )
+    async def purge(
+        self, stream: str, subject_filter: str, *, before_sequence: int | None = None
+    ) -> int:
+        """Removes the messages that the filter matches; how many they were.
+
+        With `before_sequence` only those that the stream has before that sequence.
+        """
+        request: dict[str, Any] = {"filter": subject_filter}
+        if before_sequence is not None:
+            request["seq"] = before_sequence
+        answer = await self._link.ask_json(f"$JS.API.STREAM.PURGE.{stream}", request)
         if "error" in answer:
             raise api_error(answer["error"], f"purge {subject_filter}")
         return int(answer.get("purged", 0))
+
+    async def subjects(self, stream: str, subject_filter: str) -> Collection[str]:
+        """The subjects that the filter matches and that have messages.
+
+        At most 100,000 of them; none where the stream is missing.
+        """
+        answer = await self._link.ask_json(
+            f"$JS.API.STREAM.INFO.{stream}", {"subjects_filter": subject_filter}
+        )
+        if answer.get("error", {}).get("err_code") == _STREAM_NOT_FOUND:
+            return ()
+        if "error" in answer:
+            raise api_error(answer["error"], f"look at stream {stream}")
+        counts: dict[str, int] = answer["state"].get("subjects") or {}
+        return counts.keys()
 
     async def stream_info(self, stream: str) -> dict[str, Any] | None:
         """The server's word on the stream: its `config` and `state`; None where it is missing."""
@@ -232,17 +253,26 @@ class Bus:
         """Creates or updates the bucket of blobs. The first `put_blob` does, without limits."""
         await self._blobs.ensure(max_age_seconds=max_age_seconds, max_bytes=max_bytes)
 
-    async def put_blob(self, content: bytes, media_type: str) -> conversation_pb2.BlobRef:
-        """Stores content under its SHA-256; what is there already is not stored again."""
-        return await self._blobs.put(content, media_type)
+    async def put_blob(
+        self, owner: str, content: bytes, media_type: str
+    ) -> conversation_pb2.BlobRef:
+        """Stores content under its SHA-256; what `owner` has already is not stored again.
 
-    async def get_blob(self, reference: conversation_pb2.BlobRef) -> bytes:
-        """The content; CorruptData where it is missing or damaged."""
-        return await self._blobs.get(reference)
+        `owner` is one or more tokens of a subject, such as `acme.t1`.
+        """
+        return await self._blobs.put(owner, content, media_type)
 
-    async def delete_blob(self, digest: str) -> None:
-        """Removes content, if it is there."""
-        await self._blobs.delete(digest)
+    async def get_blob(self, owner: str, reference: conversation_pb2.BlobRef) -> bytes:
+        """The content; CorruptData where `owner` does not have it, or it is damaged."""
+        return await self._blobs.get(owner, reference)
+
+    async def delete_blob(self, owner: str, digest: str) -> None:
+        """Removes one content of `owner`, if it is there."""
+        await self._blobs.delete(owner, digest)
+
+    async def delete_blobs(self, owner: str) -> None:
+        """Removes all content of `owner`. What breaks off is finished by calling it again."""
+        await self._blobs.delete_all(owner)
 
 
 def _stream_config(spec: StreamSpec, replicas: int) -> dict[str, Any]:
@@ -268,18 +298,18 @@ def _stream_config(spec: StreamSpec, replicas: int) -> dict[str, Any]:
 
 
 def _consumer_config(spec: ConsumerSpec) -> dict[str, Any]:
-    return {
-        "stream_name": spec.stream,
-        "config": {
-            "durable_name": spec.durable,
-            "name": spec.durable,
-            "description": spec.description,
-            "deliver_policy": "all",
-            "ack_policy": "explicit",
-            "replay_policy": "instant",
-            "filter_subject": spec.subject_filter,
-            "ack_wait": round(spec.acknowledge_wait_seconds * _NANOSECONDS),
-            "max_deliver": spec.max_deliver,
-            "max_ack_pending": spec.max_acknowledge_pending,
-        },
+    config: dict[str, Any] = {
+        "durable_name": spec.durable,
+        "name": spec.durable,
+        "description": spec.description,
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "replay_policy": "instant",
+        "filter_subject": spec.subject_filter,
+        "ack_wait": round(spec.acknowledge_wait_seconds * _NANOSECONDS),
+        "max_deliver": spec.max_deliver,
+        "max_ack_pending": spec.max_acknowledge_pending,
     }
+    if spec.inactive_seconds is not None:
+        config["inactive_threshold"] = round(spec.inactive_seconds * _NANOSECONDS)
+    return {"stream_name": spec.stream, "config": config}

@@ -1,13 +1,16 @@
-"""Content outside of messages: a JetStream object store, keyed by digest.
+"""Content outside of messages: a JetStream object store, keyed by owner and digest.
 
 The layout is that of any NATS object store, so that the `nats` command reads
-it: chunks on one subject, and a message about the whole on another.
+it: chunks on one subject, and a message about the whole on another. The chunks
+of one owner share a prefix, so that all its content can be found and removed.
 """
 
 import asyncio
 import base64
 import hashlib
 import json
+import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -19,6 +22,8 @@ from meshkit.ids import Ids
 BUCKET: Final = "blobs"
 STREAM: Final = f"OBJ_{BUCKET}"
 _CHUNK_BYTES: Final = 128 * 1024
+_OWNER: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Store(Protocol):
@@ -30,10 +35,11 @@ class Store(Protocol):
     async def last(self, stream: str, subject_filter: str) -> StoredMessage | None: ...
     def read(self, stream: str, subject_filter: str) -> Any: ...
     async def purge(self, stream: str, subject_filter: str) -> int: ...
+    async def subjects(self, stream: str, subject_filter: str) -> Collection[str]: ...
 
 
 class Blobs:
-    """The bucket `blobs`. Equal content is kept once."""
+    """The bucket `blobs`. Equal content of one owner is kept once; owners share nothing."""
 
     def __init__(self, store: Store, ids: Ids) -> None:
         self._store: Final = store
@@ -57,8 +63,9 @@ class Blobs:
         )
         self._ensured = True
 
-    async def put(self, content: bytes, media_type: str) -> conversation_pb2.BlobRef:
-        """Stores the content, if it is not there yet."""
+    async def put(self, owner: str, content: bytes, media_type: str) -> conversation_pb2.BlobRef:
+        """Stores the content, if the owner does not have it yet."""
+        assert _OWNER.fullmatch(owner), "an owner is made of tokens of a subject"
         if not self._ensured:
             await self.ensure()
         digest = hashlib.sha256(content).digest()
@@ -66,16 +73,19 @@ class Blobs:
         reference = conversation_pb2.BlobRef(
             digest=key, size_bytes=len(content), media_type=media_type
         )
-        before = await self._store.last(STREAM, _about(key))
+        before = await self._store.last(STREAM, _about(owner, key))
         if before is not None and not json.loads(before.payload).get("deleted"):
             return reference
-        unique = self._ids.new()
-        chunks = [content[at : at + _CHUNK_BYTES] for at in range(0, len(content), _CHUNK_BYTES)]
+        unique = f"{owner}.{key}.{self._ids.new()}"
+        # Even content of no bytes has a chunk, or its owner's could not be listed.
+        chunks = [
+            content[at : at + _CHUNK_BYTES] for at in range(0, max(1, len(content)), _CHUNK_BYTES)
+        ]
         # One after another: their order on the subject is the content's.
         for number, chunk in enumerate(chunks):
             await self._store.publish(_chunks(unique), chunk, message_id=f"{unique}.{number}")
         about = {
-            "name": key,
+            "name": _name(owner, key),
             "description": media_type,
             "options": {"max_chunk_size": _CHUNK_BYTES},
             "bucket": BUCKET,
@@ -87,7 +97,7 @@ class Blobs:
         }
         try:
             await self._store.append(
-                _about(key),
+                _about(owner, key),
                 json.dumps(about).encode(),
                 expected_last=before.sequence if before else 0,
             )
@@ -95,34 +105,50 @@ class Blobs:
             await self._store.purge(STREAM, _chunks(unique))  # somebody else was quicker
         return reference
 
-    async def get(self, reference: conversation_pb2.BlobRef) -> bytes:
+    async def get(self, owner: str, reference: conversation_pb2.BlobRef) -> bytes:
         """The content; CorruptData where it is missing or not what it should be."""
+        if not self._ensured:
+            await self.ensure()
         key = reference.digest
-        about = await self._store.last(STREAM, _about(key)) if _is_digest(key) else None
-        if about is None:
-            raise CorruptData(f"There is no content with digest {key}.")
-        facts: dict[str, Any] = json.loads(about.payload)
-        content = (
-            b"".join(
-                [each.payload async for each in self._store.read(STREAM, _chunks(facts["nuid"]))]
-            )
-            if facts["size"]
-            else b""
+        about = (
+            await self._store.last(STREAM, _about(owner, key)) if _DIGEST.fullmatch(key) else None
         )
+        if about is None:
+            raise CorruptData(f"There is no content of {owner} with digest {key}.")
+        chunks = _chunks(json.loads(about.payload)["nuid"])
+        content = b"".join([each.payload async for each in self._store.read(STREAM, chunks)])
         if await asyncio.to_thread(_digest, content) != key:
-            raise CorruptData(f"The content with digest {key} is damaged.")
+            raise CorruptData(f"The content of {owner} with digest {key} is damaged.")
         return content
 
-    async def delete(self, key: str) -> None:
+    async def delete(self, owner: str, key: str) -> None:
         """Removes content, if it is there."""
-        about = await self._store.last(STREAM, _about(key))
+        about = await self._store.last(STREAM, _about(owner, key))
         if about is not None:
-            await self._store.purge(STREAM, _about(key))
+            await self._store.purge(STREAM, _about(owner, key))
             await self._store.purge(STREAM, _chunks(json.loads(about.payload)["nuid"]))
 
+    async def delete_all(self, owner: str) -> None:
+        """Removes everything that the owner has.
 
-def _about(key: str) -> str:
-    return f"$O.{BUCKET}.M.{base64.urlsafe_b64encode(key.encode()).decode()}"
+        The chunks tell what there is, so they go last: a call that broke off
+        is finished by the next one.
+        """
+        assert _OWNER.fullmatch(owner), "an owner is made of tokens of a subject"
+        everything = _chunks(f"{owner}.>")
+        while chunks := await self._store.subjects(STREAM, everything):
+            for key in {subject.split(".")[-2] for subject in chunks}:
+                await self._store.purge(STREAM, _about(owner, key))
+            for subject in chunks:
+                await self._store.purge(STREAM, subject)
+
+
+def _name(owner: str, key: str) -> str:
+    return f"{owner}.{key}"
+
+
+def _about(owner: str, key: str) -> str:
+    return f"$O.{BUCKET}.M.{base64.urlsafe_b64encode(_name(owner, key).encode()).decode()}"
 
 
 def _chunks(unique: str) -> str:
@@ -131,7 +157,3 @@ def _chunks(unique: str) -> str:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _is_digest(key: str) -> bool:
-    return len(key) == 64 and not set(key) - set("0123456789abcdef")

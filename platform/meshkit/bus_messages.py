@@ -75,6 +75,8 @@ class ConsumerSpec:
     description: str
     # How often a message is delivered at most; -1 for no end.
     max_deliver: int = -1
+    # The server forgets the consumer after nobody pulled for this long; never where None.
+    inactive_seconds: float | None = None
 
 
 def stored_message(message: Msg) -> StoredMessage:

@@ -181,30 +181,58 @@ async def test_a_slow_subscriber_is_told(bus: Bus) -> None:
 
 
 async def test_blobs_are_kept_once_by_their_digest(bus: Bus) -> None:
-    """Equal content gives the equal reference, and is read back whole."""
+    """Equal content of one owner gives the equal reference, and is read back whole."""
     content = bytes(range(256)) * 2000
     one, two = await asyncio.gather(
-        bus.put_blob(content, "application/x"), bus.put_blob(content, "application/x")
+        bus.put_blob("a.t1", content, "application/x"),
+        bus.put_blob("a.t1", content, "application/x"),
     )
     assert one == two
     assert (one.size_bytes, one.media_type) == (512_000, "application/x")
-    assert await bus.get_blob(one) == content
+    assert await bus.get_blob("a.t1", one) == content
     info = await bus.stream_info("OBJ_blobs")
     assert info is not None
     assert info["state"]["messages"] == 4 + 1
-    empty = await bus.put_blob(b"", "text/plain")
-    assert await bus.get_blob(empty) == b""
+    empty = await bus.put_blob("a.t1", b"", "text/plain")
+    assert await bus.get_blob("a.t1", empty) == b""
 
 
 async def test_a_missing_blob_is_data_loss(bus: Bus) -> None:
     """Content that is not there is CorruptData, as is a reference that is no digest."""
-    reference = await bus.put_blob(b"x", "text/plain")
-    await bus.delete_blob(reference.digest)
+    reference = await bus.put_blob("a.t1", b"x", "text/plain")
+    await bus.delete_blob("a.t1", reference.digest)
     with pytest.raises(CorruptData, match="There is no content"):
-        await bus.get_blob(reference)
+        await bus.get_blob("a.t1", reference)
     reference.digest = "*"
     with pytest.raises(CorruptData, match="There is no content"):
-        await bus.get_blob(reference)
+        await bus.get_blob("a.t1", reference)
+
+
+async def test_owners_of_blobs_share_nothing(bus: Bus) -> None:
+    """Equal content of two owners is kept twice: one's end takes nothing from the other."""
+    shared = await bus.put_blob("a.t1", b"x", "text/plain")
+    own = await bus.put_blob("a.t1", b"", "text/plain")
+    assert await bus.put_blob("a.t2", b"x", "text/plain") == shared
+    with pytest.raises(CorruptData, match=r"There is no content of b\.t1"):
+        await bus.get_blob("b.t1", shared)
+    for _ in range(2):  # the second time there is nothing left to do
+        await bus.delete_blobs("a.t1")
+    for gone in (shared, own):
+        with pytest.raises(CorruptData, match=r"There is no content of a\.t1"):
+            await bus.get_blob("a.t1", gone)
+    assert await bus.get_blob("a.t2", shared) == b"x"
+    assert len(await bus.subjects("OBJ_blobs", "$O.blobs.>")) == 2
+    await bus.delete_blobs("a.t2")
+    assert not await bus.subjects("OBJ_blobs", "$O.blobs.>")
+
+
+async def test_messages_are_removed_up_to_a_sequence(bus: Bus) -> None:
+    """What the filter matches goes; that sequence itself and what follows stays, as do others."""
+    await bus.ensure_stream(StreamSpec(name="T", subjects=("item.>",), description="test"))
+    for number, subject in enumerate(("a.1", "b.1", "a.2", "a.1")):
+        await bus.publish(f"item.{subject}", b"", message_id=str(number))
+    assert await bus.purge("T", "item.a.*", before_sequence=4) == 2
+    assert [each.sequence async for each in bus.read("T", "item.>")] == [2, 4]
 
 
 async def test_a_restart_of_the_server_is_sat_out(bus: Bus, nats_server: NatsServer) -> None:
