@@ -136,6 +136,11 @@ def cancels(tenant: str, task_id: str) -> str:
     return f"cancel.{tenant}.{task_id}"
 
 
+def owner(tenant: str, task_id: str) -> str:
+    """Under which a task's large content is kept: see Bus.put_blob."""
+    return f"{tenant}.{task_id}"
+
+
 ALL_EVENTS: Final = "task.>"
 ALL_CONTROL: Final = f"task.*.*.{_CONTROL}"
 ALL_CANCELS: Final = "cancel.>"
