@@ -1,10 +1,7 @@
 """The coordinator's composition root."""
 
-import functools
-
 from agentmesh.coordinator.v1 import agent_service_pb2_grpc, coordinator_service_pb2_grpc
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc
-from meshkit.bus import ConsumerSpec
 from meshkit.server import Registration
 from meshkit.service import Resources, Service, serve_program
 from services.coordinator.acceptance import Acceptance
@@ -14,18 +11,14 @@ from services.coordinator.agent_store_jetstream import JetStreamAgentStore
 from services.coordinator.agents import Agents
 from services.coordinator.cancel_signal_nats import NatsCancelSignal
 from services.coordinator.coordinator import Coordinator
-from services.coordinator.projector import project
-from services.coordinator.read_model_sqlite import open_sqlite
+from services.coordinator.projector import Projector
+from services.coordinator.read_model_file import open_file
+from services.coordinator.read_model_sqlite import SqliteReadModel
 from services.coordinator.service import CoordinatorServicer
 from services.coordinator.settings import CoordinatorSettings, Settings
-from tasklog import subjects
 from tasklog.policy_store import PolicyStore
 from tasklog.queues import Queues
 from tasklog.task_log import TaskLog
-
-# Repeats are harmless to the projector, and redelivery is only after a crash.
-_PROJECTOR_WAIT_SECONDS = 30.0
-_PROJECTOR_WINDOW = 512
 
 
 async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
@@ -40,9 +33,11 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
     store = JetStreamAgentStore(bus)
     await store.prepare()
     agents = Agents(store, resources.clock)
-    read_model = await open_sqlite(
+    file = await open_file(
         resources.data_dir / "coordinator" / "tasks.sqlite", resources.ids, resources.stack
     )
+    read_model = SqliteReadModel(file)
+    projector = Projector(bus, read_model, resources.log, identity=file.identity)
     acceptance = Acceptance(
         log=log,
         queues=queues,
@@ -64,18 +59,6 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
         ids=resources.ids,
         writer=writer,
     )
-    deliveries = bus.consume(
-        ConsumerSpec(
-            stream=subjects.STREAM,
-            durable=f"projector-{read_model.identity}",
-            subject_filter=subjects.ALL_EVENTS,
-            acknowledge_wait_seconds=_PROJECTOR_WAIT_SECONDS,
-            max_deliver=-1,
-            max_acknowledge_pending=_PROJECTOR_WINDOW * 2,
-            description="Carries events into the coordinator's read model.",
-        ),
-        max_in_flight=_PROJECTOR_WINDOW,
-    )
     return Service(
         registrations=(
             Registration(
@@ -94,7 +77,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
             ),
         ),
         background=(
-            functools.partial(project, deliveries, read_model, resources.log),
+            projector.run,
             policies.follow,
         ),
     )

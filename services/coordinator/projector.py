@@ -2,66 +2,125 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from google.protobuf.message import DecodeError
 
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
-from meshkit.bus import Delivery
+from meshkit.bus import Bus, ConsumerSpec, Delivery
+from meshkit.errors import MeshError
 from meshkit.log import Log
+from services.coordinator.task_row import Recorded
+from tasklog import claim_check, subjects
 
 # How many events may wait in memory; also the largest batch.
 _WINDOW: Final = 512
 _RETRY_SECONDS: Final = 5.0
+# Repeats are harmless, and redelivery is only after a crash.
+_WAIT_SECONDS: Final = 30.0
+# A copy that nobody has carried events into for so long begins anew.
+_FORGET_SECONDS: Final = 30 * 86_400.0
+# The server takes acknowledgements a moment after they were sent.
+_LOOK_AGAIN_SECONDS: Final = 0.05
 
 
 class Sink(Protocol):
     """Where events go."""
 
-    async def apply(self, events: Sequence[TaskEvent]) -> None: ...
+    async def apply(self, entries: Sequence[Recorded]) -> None: ...
 
 
-async def project(deliveries: AsyncIterator[Delivery], sink: Sink, log: Log) -> None:
-    """Runs until cancelled.
+class Projector:
+    """Feeds one copy of the log."""
 
-    Events that arrive while a batch is written go together in the next one,
-    and are acknowledged only after they are written: a crash repeats some, and
-    the sink takes a repeat as nothing new. A batch that cannot be written comes
-    again later; what is no event is logged and passed over. Neither stops
-    anything but the list.
-    """
-    waiting: asyncio.Queue[Delivery] = asyncio.Queue(_WINDOW)
+    def __init__(self, bus: Bus, sink: Sink, log: Log, *, identity: str) -> None:
+        """`identity`: of the copy. What was carried into it is remembered under this name."""
+        self._bus = bus
+        self._sink = sink
+        self._log = log
+        self._listeners: list[Callable[[], None]] = []
+        self._spec = ConsumerSpec(
+            stream=subjects.STREAM,
+            durable=f"projector-{identity}",
+            subject_filter=subjects.ALL_EVENTS,
+            acknowledge_wait_seconds=_WAIT_SECONDS,
+            max_acknowledge_pending=_WINDOW * 2,
+            inactive_seconds=_FORGET_SECONDS,
+            description="Carries events into the coordinator's read model.",
+        )
 
-    async def receive() -> None:
-        async for delivery in deliveries:
-            await waiting.put(delivery)
+    def on_applied(self, listener: Callable[[], None]) -> None:
+        """Has `listener` called whenever events were written."""
+        self._listeners.append(listener)
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(receive())
+    async def run(self) -> None:
+        """Runs until cancelled.
+
+        Events that arrive while a batch is written go together in the next one,
+        and are acknowledged only after they are written: a crash repeats some, and
+        the sink takes a repeat as nothing new. A batch that cannot be written comes
+        again later; what is no event is logged and passed over. Neither stops
+        anything but the list.
+        """
+        waiting: asyncio.Queue[Delivery] = asyncio.Queue(_WINDOW)
+
+        async def receive() -> None:
+            async for delivery in self._bus.consume(self._spec, max_in_flight=_WINDOW):
+                await waiting.put(delivery)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(receive())
+            while True:
+                batch = [await waiting.get()]
+                while not waiting.empty():
+                    batch.append(waiting.get_nowait())
+                await self._write(batch)
+
+    async def has_passed(self, stream_sequence: int) -> bool:
+        """Whether every event up to that one is written.
+
+        Raises:
+            DependencyUnavailable: The broker, which knows, cannot be reached in time.
+        """
+        info = await self._bus.consumer_info(self._spec.stream, self._spec.durable)
+        return int(info["ack_floor"]["stream_seq"]) >= stream_sequence
+
+    async def wait_for(self, stream_sequence: int) -> None:
+        """Returns once every event up to that one is written. The caller limits the time."""
         while True:
-            batch = [await waiting.get()]
-            while not waiting.empty():
-                batch.append(waiting.get_nowait())
-            await _write(batch, sink, log)
+            if await self.has_passed(stream_sequence):
+                return
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
-
-async def _write(batch: Sequence[Delivery], sink: Sink, log: Log) -> None:
-    readable: list[Delivery] = []
-    events: list[TaskEvent] = []
-    for delivery in batch:
+    async def _write(self, batch: Sequence[Delivery]) -> None:
+        readable: list[Delivery] = []
+        entries: list[Recorded] = []
+        for delivery in batch:
+            try:
+                entries.append(_recorded(delivery))
+                readable.append(delivery)
+            except (DecodeError, ValueError, MeshError):
+                self._log.error("projection.unreadable", subject=delivery.subject)
+                await delivery.reject()
         try:
-            events.append(TaskEvent.FromString(delivery.payload))
-            readable.append(delivery)
-        except DecodeError:
-            log.error("projection.unreadable", subject=delivery.subject)
-            await delivery.reject()
-    try:
-        await sink.apply(events)
-    except sqlite3.Error as error:
-        log.error("projection.failed", error=str(error), events=len(events))
+            await self._sink.apply(entries)
+        except sqlite3.Error as error:
+            self._log.error("projection.failed", error=str(error), events=len(entries))
+            for delivery in readable:
+                await delivery.not_now(_RETRY_SECONDS)
+            return
         for delivery in readable:
-            await delivery.not_now(_RETRY_SECONDS)
-        return
-    for delivery in readable:
-        await delivery.acknowledge()
+            await delivery.acknowledge()
+        for listener in self._listeners:
+            listener()
+
+
+def _recorded(delivery: Delivery) -> Recorded:
+    event = TaskEvent.FromString(delivery.payload)
+    tenant, task_id = subjects.parse(delivery.subject)
+    if event.task != subjects.task_name(tenant, task_id):
+        raise ValueError(f"{event.task!r} is not the task of {delivery.subject}")
+    blobs = claim_check.references(event)
+    size_bytes = len(delivery.payload) + sum(blob.size_bytes for blob in blobs)
+    return Recorded(event, delivery.sequence, size_bytes)

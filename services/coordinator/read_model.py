@@ -7,13 +7,11 @@ from typing import Final, Protocol
 
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import task_pb2
-from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task
+from services.coordinator.task_row import Recorded
 
-# What the position of a page looks like: creation time in microseconds, and task id.
+# What the position of a page looks like: a time in microseconds, and task id.
 POSITION: Final = r"[0-9]{1,18}/[a-z0-9-]{1,63}"
-# Lists show the beginning of an input; GetTask answers the whole.
-_INPUT_CHARACTERS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,35 +38,57 @@ class Page:
     next_position: str
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetterFilter:
+    """Which dead letters of a tenant are wanted; an empty field means any."""
+
+    tenant: str
+    lane: tier_pb2.Lane = tier_pb2.LANE_UNSPECIFIED
+    reason: str = ""
+    # Only those that came before this time.
+    before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter: a task whose every attempt failed."""
+
+    task: Task
+    # When it came.
+    time: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LetterPage:
+    """Some dead letters, the last to come first, and the position of the next page."""
+
+    letters: Sequence[Letter]
+    # Empty on the last page.
+    next_position: str
+
+
 class ReadModel(Protocol):
     """Keeps the tasks of all tenants for listing."""
 
-    async def apply(self, events: Sequence[TaskEvent]) -> None:
-        """Takes over events, in the order of the log. Repeats change nothing."""
+    async def apply(self, entries: Sequence[Recorded]) -> None:
+        """Takes over events, in any order. Repeats change nothing."""
         ...
 
     async def list(self, wanted: TaskFilter, *, position: str | None, limit: int) -> Page:
         """One page of the tasks that are wanted."""
         ...
 
+    async def dead_letters(
+        self, wanted: DeadLetterFilter, *, position: str | None, limit: int
+    ) -> LetterPage:
+        """One page of the dead letters that are wanted; none that were discarded."""
+        ...
 
-def shortened(event: TaskEvent) -> TaskEvent:
-    """The part of an event that lists need."""
-    short = TaskEvent()
-    short.CopyFrom(event)
-    match event.WhichOneof("kind"):
-        case "submitted":
-            task = short.submitted.task
-            task.input.ClearField("data")
-            task.input.text = task.input.text[:_INPUT_CHARACTERS]
-            short.submitted.ClearField("agent")
-        case "completed":
-            short.completed.ClearField("output")
-            short.completed.ClearField("model_called")
-            short.completed.ClearField("citations")
-        case "failed" | "dead_lettered" | "waiting":
-            pass
-        case _:
-            # Only the status counts, and that stands in every event.
-            short.ClearField(event.WhichOneof("kind") or "submitted")
-    return short
+    async def open_children(self, tenant: str, task_id: str) -> Sequence[str]:
+        """Ids of the task's children that have not ended."""
+        ...
+
+    async def count_children(self, tenant: str, task_id: str) -> int:
+        """How many children the task has, those that ended included."""
+        ...

@@ -1,126 +1,196 @@
 """The read model in SQLite."""
 
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import aiosqlite
-
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit import names
-from meshkit.ids import Ids
-from services.coordinator.read_model import Page, TaskFilter, shortened
-from tasklog import fold
-
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS task (
-    tenant TEXT NOT NULL,
-    task_id TEXT NOT NULL,
-    created_micros INTEGER NOT NULL,
-    state INTEGER NOT NULL,
-    lane INTEGER NOT NULL,
-    agent TEXT NOT NULL,
-    session TEXT NOT NULL,
-    sequence INTEGER NOT NULL,
-    first_event BLOB NOT NULL,
-    last_event BLOB NOT NULL,
-    PRIMARY KEY (tenant, task_id)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS task_newest ON task (tenant, created_micros DESC, task_id DESC);
-CREATE TABLE IF NOT EXISTS task_label (
-    tenant TEXT NOT NULL,
-    task_id TEXT NOT NULL,
-    key TEXT NOT NULL,
-    value TEXT NOT NULL,
-    PRIMARY KEY (tenant, key, value, task_id)
-) WITHOUT ROWID;
-"""
-# A crash may bring a task's first event after its later ones: each event adds
-# what it knows, and the newest one decides how the task stands.
-_UPSERT: Final = """
-INSERT INTO task VALUES (
-    :tenant, :task_id, :created, :state, :lane, :agent, :session, :sequence, :first, :last
+from services.coordinator.read_model import (
+    DeadLetterFilter,
+    Letter,
+    LetterPage,
+    Page,
+    TaskFilter,
 )
-ON CONFLICT (tenant, task_id) DO UPDATE SET
-    agent = CASE WHEN excluded.sequence = 1 THEN excluded.agent ELSE agent END,
-    session = CASE WHEN excluded.sequence = 1 THEN excluded.session ELSE session END,
-    first_event = CASE WHEN excluded.sequence = 1 THEN excluded.first_event ELSE first_event END,
-    state = CASE WHEN excluded.sequence > sequence THEN excluded.state ELSE state END,
-    last_event = CASE
-        WHEN excluded.sequence > sequence THEN excluded.last_event ELSE last_event
-    END,
-    sequence = max(excluded.sequence, sequence)
-"""
+from services.coordinator.read_model_file import ReadModelFile
+from services.coordinator.task_row import Recorded, TaskRow, take
+from tasklog import fold, subjects
+
+_COLUMNS: Final = tuple(TaskRow.__slots__)
+# How many tasks one statement asks for.
+_CHUNK: Final = 200
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class SqliteReadModel:
-    """A ReadModel in one file. Made by `open_sqlite`."""
+    """A ReadModel in one file."""
 
-    def __init__(self, database: aiosqlite.Connection, identity: str) -> None:
-        self._database = database
-        # Names this copy: a new file starts from the beginning of the log.
-        self.identity: Final = identity
+    def __init__(self, file: ReadModelFile) -> None:
+        self._file = file
+        self._database = file.database
 
-    async def apply(self, events: Sequence[TaskEvent]) -> None:
-        """Takes over events in one transaction. Repeats change nothing."""
-        try:
-            for event in events:
-                await self._take(event)
-            await self._database.commit()
-        except BaseException:
-            await self._database.rollback()
-            raise
+    async def apply(self, entries: Sequence[Recorded]) -> None:
+        """Takes over events in one transaction, in any order. Repeats change nothing."""
+        async with self._file.writing:
+            try:
+                await self._apply(entries)
+                await self._database.commit()
+            except BaseException:
+                await self._database.rollback()
+                raise
 
-    async def _take(self, event: TaskEvent) -> None:
-        tenant, task_id = names.TASK.parse(event.task, field="task")
-        await self._database.execute(_UPSERT, _row(tenant, task_id, event))
-        if event.sequence == 1:
-            await self._database.executemany(
-                "INSERT OR IGNORE INTO task_label VALUES (?, ?, ?, ?)",
-                [
-                    (tenant, task_id, key, value)
-                    for key, value in event.submitted.task.labels.items()
-                ],
+    async def _apply(self, entries: Sequence[Recorded]) -> None:
+        before = await self._rows({entry.event.task for entry in entries})
+        after = dict(before)
+        for entry in entries:
+            after[entry.event.task] = take(after.get(entry.event.task), entry)
+        changed = [
+            (before.get(name), row) for name, row in after.items() if row != before.get(name)
+        ]
+        await self._database.executemany(
+            f"INSERT OR REPLACE INTO task ({', '.join(_COLUMNS)})"
+            f" VALUES ({', '.join('?' * len(_COLUMNS))})",
+            [_values(row) for _, row in changed],
+        )
+        grown = Counter[str]()
+        for old, row in changed:
+            grown[row.tenant] += row.size_bytes - (old.size_bytes if old else 0)
+        await self._database.executemany(
+            "INSERT INTO tenant_size VALUES (?, ?) ON CONFLICT (tenant)"
+            " DO UPDATE SET size_bytes = size_bytes + excluded.size_bytes",
+            list(grown.items()),
+        )
+        await self._database.executemany(
+            "DELETE FROM task_label WHERE tenant = ? AND task_id = ? AND key = ? AND value = ?",
+            [label for old, row in changed if row.expired and old for label in _labels(old)],
+        )
+        await self._database.executemany(
+            "INSERT INTO task_label VALUES (?, ?, ?, ?)",
+            [
+                label
+                for old, row in changed
+                if row.first_event and not (old and old.first_event)
+                for label in _labels(row)
+            ],
+        )
+
+    async def _rows(self, tasks: Iterable[str]) -> dict[str, TaskRow]:
+        wanted = [names.TASK.parse(task, field="task") for task in tasks]
+        found: dict[str, TaskRow] = {}
+        for start in range(0, len(wanted), _CHUNK):
+            chunk = wanted[start : start + _CHUNK]
+            rows = await self._database.execute_fetchall(
+                f"WITH wanted (tenant, task_id) AS (VALUES {', '.join(['(?, ?)'] * len(chunk))})"
+                f" SELECT {', '.join(_COLUMNS)} FROM wanted JOIN task USING (tenant, task_id)",
+                [part for key in chunk for part in key],
             )
+            for values in rows:
+                row = _row(values)
+                found[subjects.task_name(row.tenant, row.task_id)] = row
+        return found
 
     async def list(self, wanted: TaskFilter, *, position: str | None, limit: int) -> Page:
         """One page, newest first."""
         where, values = _conditions(wanted)
         if position is not None:
-            created, _, task_id = position.partition("/")
             where.append("(created_micros, task_id) < (?, ?)")
-            values += [int(created), task_id]
+            values += _split(position)
         rows = await self._database.execute_fetchall(
             "SELECT created_micros, task_id, first_event, last_event FROM task"
             f" WHERE {' AND '.join(where)} ORDER BY created_micros DESC, task_id DESC LIMIT ?",
             (*values, limit + 1),
         )
         found = list(rows)
-        page = found[:limit]
-        tasks = [
-            fold.task_of(TaskEvent.FromString(row[2]), TaskEvent.FromString(row[3])) for row in page
+        return Page([_task(row[2], row[3]) for row in found[:limit]], _following(found, limit))
+
+    async def dead_letters(
+        self, wanted: DeadLetterFilter, *, position: str | None, limit: int
+    ) -> LetterPage:
+        """One page, the last to come first."""
+        where = ["tenant = ?", "reason <> ''"]
+        values: list[Any] = [wanted.tenant]
+        if wanted.lane:
+            where.append("lane = ?")
+            values.append(wanted.lane)
+        if wanted.reason:
+            where.append("reason = ?")
+            values.append(wanted.reason)
+        if wanted.before is not None:
+            where.append("ended_micros < ?")
+            values.append(_micros(wanted.before))
+        if position is not None:
+            where.append("(ended_micros, task_id) < (?, ?)")
+            values += _split(position)
+        rows = await self._database.execute_fetchall(
+            "SELECT ended_micros, task_id, reason, first_event, last_event FROM task"
+            f" WHERE {' AND '.join(where)} AND length(first_event) > 0"
+            " ORDER BY ended_micros DESC, task_id DESC LIMIT ?",
+            (*values, limit + 1),
+        )
+        found = list(rows)
+        letters = [
+            Letter(_task(row[3], row[4]), _EPOCH + timedelta(microseconds=row[0]), row[2])
+            for row in found[:limit]
         ]
-        more = len(found) > limit
-        return Page(tasks, f"{page[-1][0]}/{page[-1][1]}" if more else "")
+        return LetterPage(letters, _following(found, limit))
+
+    async def open_children(self, tenant: str, task_id: str) -> Sequence[str]:
+        """Ids of the task's children that have not ended."""
+        rows = await self._database.execute_fetchall(
+            "SELECT task_id FROM task WHERE tenant = ? AND parent_id = ? AND parent_id <> ''"
+            " AND ended_micros = 0 ORDER BY task_id",
+            (tenant, task_id),
+        )
+        return [str(row[0]) for row in rows]
+
+    async def count_children(self, tenant: str, task_id: str) -> int:
+        """How many children the task has, those that ended included."""
+        (row,) = await self._database.execute_fetchall(
+            "SELECT count(*) FROM task WHERE tenant = ? AND parent_id = ? AND parent_id <> ''",
+            (tenant, task_id),
+        )
+        return int(row[0])
 
 
-def _row(tenant: str, task_id: str, event: TaskEvent) -> dict[str, Any]:
-    content = shortened(event).SerializeToString()
-    first = event.sequence == 1
-    return {
-        "tenant": tenant,
-        "task_id": task_id,
-        "created": event.status.create_time.ToMicroseconds(),
-        "state": event.status.state,
-        "lane": event.status.lane,
-        "agent": event.submitted.task.agent if first else "",
-        "session": event.submitted.task.session if first else "",
-        "sequence": event.sequence,
-        "first": content if first else b"",
-        "last": content,
-    }
+def _values(row: TaskRow) -> list[Any]:
+    values = {column: getattr(row, column) for column in _COLUMNS}
+    values["seen_beyond"] = " ".join(map(str, row.seen_beyond))
+    return [values[column] for column in _COLUMNS]
+
+
+def _row(values: Iterable[Any]) -> TaskRow:
+    fields = dict(zip(_COLUMNS, values, strict=True))
+    for flag in ("discarded", "expired", "content"):
+        fields[flag] = bool(fields[flag])
+    fields["seen_beyond"] = tuple(map(int, fields["seen_beyond"].split()))
+    return TaskRow(**fields)
+
+
+def _labels(row: TaskRow) -> list[tuple[str, str, str, str]]:
+    """What is filtered by; nothing while the first event is still to come, or once expired."""
+    labels = TaskEvent.FromString(row.first_event).submitted.task.labels
+    return [(row.tenant, row.task_id, key, value) for key, value in labels.items()]
+
+
+def _task(first_event: bytes, last_event: bytes) -> Task:
+    return fold.task_of(TaskEvent.FromString(first_event), TaskEvent.FromString(last_event))
+
+
+def _split(position: str) -> tuple[int, str]:
+    micros, _, task_id = position.partition("/")
+    return int(micros), task_id
+
+
+def _following(rows: Sequence[Any], limit: int) -> str:
+    """The position of the next page, where there are more rows than `limit`."""
+    return f"{rows[limit - 1][0]}/{rows[limit - 1][1]}" if len(rows) > limit else ""
+
+
+def _micros(time: datetime) -> int:
+    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def _conditions(wanted: TaskFilter) -> tuple[list[str], list[Any]]:
@@ -148,25 +218,8 @@ def _conditions(wanted: TaskFilter) -> tuple[list[str], list[Any]]:
         values += [key, value]
     if wanted.created_after is not None:
         where.append("created_micros >= ?")
-        values.append(int(wanted.created_after.timestamp() * 1_000_000))
+        values.append(_micros(wanted.created_after))
     if wanted.created_before is not None:
         where.append("created_micros < ?")
-        values.append(int(wanted.created_before.timestamp() * 1_000_000))
+        values.append(_micros(wanted.created_before))
     return where, values
-
-
-async def open_sqlite(path: Path, ids: Ids, stack: AsyncExitStack) -> SqliteReadModel:
-    """Opens or creates the file; it is closed by `stack`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    database = await stack.enter_async_context(aiosqlite.connect(path))
-    # It can be rebuilt from the log, so a write need not reach the disk at once.
-    await database.execute("PRAGMA journal_mode = WAL")
-    await database.execute("PRAGMA synchronous = NORMAL")
-    await database.executescript(_SCHEMA)
-    rows = list(await database.execute_fetchall("SELECT id FROM identity"))
-    if rows:
-        return SqliteReadModel(database, str(rows[0][0]))
-    identity = ids.new()
-    await database.execute("INSERT INTO identity VALUES (?)", (identity,))
-    await database.commit()
-    return SqliteReadModel(database, identity)

@@ -1,0 +1,114 @@
+"""The file that the SQLite read model lives in."""
+
+import asyncio
+import sqlite3
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import aiosqlite
+
+from meshkit.ids import Ids
+
+# Raise it with every change of the schema: the file is then built again from the log.
+_VERSION: Final = 2
+# In place of a version.
+_EMPTY: Final = -1
+_DAMAGED: Final = -2
+_SCHEMA: Final = """
+CREATE TABLE identity (id TEXT NOT NULL);
+CREATE TABLE task (
+    tenant TEXT NOT NULL,
+    task_id TEXT NOT NULL,
+    created_micros INTEGER NOT NULL,
+    parent_id TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    lane INTEGER NOT NULL,
+    agent TEXT NOT NULL,
+    session TEXT NOT NULL,
+    ended_micros INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    discarded INTEGER NOT NULL,
+    expired INTEGER NOT NULL,
+    content INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    seen_up_to INTEGER NOT NULL,
+    seen_beyond TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    stream_sequence INTEGER NOT NULL,
+    first_event BLOB NOT NULL,
+    last_event BLOB NOT NULL,
+    PRIMARY KEY (tenant, task_id)
+) WITHOUT ROWID;
+CREATE INDEX task_newest ON task (tenant, created_micros DESC, task_id DESC);
+CREATE INDEX task_children ON task (tenant, parent_id, ended_micros) WHERE parent_id <> '';
+CREATE INDEX task_dead ON task (tenant, ended_micros DESC, task_id DESC)
+    WHERE reason <> '';
+CREATE INDEX task_oldest_ended ON task (tenant, ended_micros, task_id)
+    WHERE ended_micros > 0 AND content AND NOT expired;
+CREATE INDEX task_half_removed ON task (tenant, task_id) WHERE expired AND content;
+CREATE TABLE task_label (
+    tenant TEXT NOT NULL,
+    task_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (tenant, key, value, task_id)
+) WITHOUT ROWID;
+CREATE TABLE tenant_size (
+    tenant TEXT PRIMARY KEY,
+    size_bytes INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadModelFile:
+    """An open file of the present version. Made by `open_file`."""
+
+    database: aiosqlite.Connection
+    # Names this copy: a new file starts from the beginning of the log.
+    identity: str
+    # Held by who writes, so that no commit takes half of another's transaction with it.
+    writing: asyncio.Lock
+
+
+async def open_file(path: Path, ids: Ids, stack: AsyncExitStack) -> ReadModelFile:
+    """Opens or creates the file; it is closed by `stack`.
+
+    A file that is damaged or of another version is replaced by an empty one
+    with a new identity.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    database = await aiosqlite.connect(path)
+    if await _version(database) not in (_VERSION, _EMPTY):
+        await database.close()
+        # A process that still has the file open keeps it to itself.
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        database = await aiosqlite.connect(path)
+    stack.push_async_callback(database.close)
+    # It can be rebuilt from the log, so a write need not reach the disk at once.
+    await database.execute("PRAGMA journal_mode = WAL")
+    await database.execute("PRAGMA synchronous = NORMAL")
+    if await _version(database) == _EMPTY:
+        # All of it or nothing: a crash leaves a file that is begun again.
+        await database.executescript(
+            f"BEGIN; {_SCHEMA} INSERT INTO identity VALUES ('{ids.new()}');"
+            f" PRAGMA user_version = {_VERSION}; COMMIT;"
+        )
+    (row,) = await database.execute_fetchall("SELECT id FROM identity")
+    return ReadModelFile(database, str(row[0]), asyncio.Lock())
+
+
+async def _version(database: aiosqlite.Connection) -> int:
+    try:
+        (row,) = await database.execute_fetchall(
+            "SELECT user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_user_version"
+        )
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            return _DAMAGED
+        raise
+    version, tables = row
+    return int(version) if tables else _EMPTY
