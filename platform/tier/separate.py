@@ -2,12 +2,9 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-
-import yaml
 
 from tier import parts, ports
 from tier.backoff import RestartPolicy
@@ -17,13 +14,11 @@ from tier.directory import Directory
 from tier.events import Reporter
 from tier.gateway_config import DIRECTORY
 from tier.ports import HOST
-from tier.python_child import python_environment
-from tier.serving import who_serves_not
+from tier.service_child import service_child
 from tier.state import ProcessRecord
 from tier.triton_child import find_triton, triton_child
 from tier.version import VERSION
 
-_DEFAULT_TENANT: Final = "default"
 _EXECUTOR: Final = "executor"
 _NOTES: Final = (
     "Calls between services go directly over the loopback interface: no proxy between them, "
@@ -134,34 +129,17 @@ class SeparateServices:
     def _spec(self, name: str, nats_url: str, redis_url: str) -> ChildSpec:
         part_name = name.partition("-")[0]
         (part,) = (each for each in parts.PARTS if each.name == part_name)
-        port = self._ports[name]
-        configuration = self._data_dir.run / f"{name}.yaml"
         values = {
-            "address": f"{HOST}:{port}",
             "nats_url": nats_url,
             "redis_url": redis_url,
             "targets": {each: f"{HOST}:{self._ports[each]}" for each in part.calls},
             "data_dir": str(self._data_dir.path),
-            "default_tenant": _DEFAULT_TENANT,
-            "log_format": "json",
             **({part_name: self._sections[part_name]} if part_name in self._sections else {}),
         }
-        configuration.write_text(yaml.safe_dump(values), "utf-8")
-
-        async def probe() -> str | None:
-            return VERSION if not await who_serves_not(f"{HOST}:{port}", [""]) else None
-
-        return ChildSpec(
-            name=name,
-            title=f"the {name} service",
-            command=(
-                *(sys.executable, "-P", "-m", f"services.{part_name}.main"),
-                *("--config", configuration),
-            ),
-            working_dir=Path.cwd(),
-            log=self._data_dir.rotate(name),
-            ports=(port,),
-            probe=probe,
-            environment=python_environment(),
-            without=frozenset(each for each in os.environ if each.startswith("AGENTMESH_")),
+        return service_child(
+            self._data_dir,
+            name,
+            self._ports[name],
+            program=(f"services.{part_name}.main",),
+            values=values,
         )

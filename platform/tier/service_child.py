@@ -1,0 +1,61 @@
+"""A service as a process of its own, as a child."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from tier.child import ChildSpec
+from tier.data_dir import DataDir
+from tier.ports import HOST
+from tier.python_child import python_environment
+from tier.serving import who_serves_not
+from tier.version import VERSION
+
+_DEFAULT_TENANT: Final = "default"
+
+
+def service_child(
+    data_dir: DataDir,
+    name: str,
+    port: int,
+    *,
+    program: Sequence[str],
+    values: Mapping[str, object],
+    environment: Mapping[str, str] = {},
+) -> ChildSpec:
+    """Writes its configuration and says how to run it.
+
+    Args:
+        data_dir: Where its configuration and its log are written.
+        name: Of the process, such as `executor-2`.
+        port: Where it is to serve.
+        program: The Python module to run, and what it is told before `--config`.
+        values: Its settings beside those of a process on this machine.
+        environment: Added to the environment of this process.
+    """
+    configuration = data_dir.run / f"{name}.yaml"
+    common = {
+        "address": f"{HOST}:{port}",
+        "default_tenant": _DEFAULT_TENANT,
+        "log_format": "json",
+    }
+    configuration.write_text(yaml.safe_dump({**common, **values}), "utf-8")
+
+    async def probe() -> str | None:
+        return VERSION if not await who_serves_not(f"{HOST}:{port}", [""]) else None
+
+    return ChildSpec(
+        name=name,
+        title=f"the {name} service",
+        command=(sys.executable, "-P", "-m", *program, "--config", configuration),
+        working_dir=Path.cwd(),
+        log=data_dir.rotate(name),
+        ports=(port,),
+        probe=probe,
+        environment={**python_environment(), **environment},
+        without=frozenset(each for each in os.environ if each.startswith("AGENTMESH_")),
+    )
