@@ -9,7 +9,8 @@ from meshkit.errors import ShuttingDown, from_status
 def counted(events: Sequence[TaskEvent]) -> int:
     """Attempts since the task was submitted or redriven.
 
-    One that ended because its executor was told to stop is nobody's failure.
+    One that ended because its executor was told to stop is nobody's failure,
+    and one that ended in a wait is none.
     """
     attempts = 0
     for event in events:
@@ -20,16 +21,23 @@ def counted(events: Sequence[TaskEvent]) -> int:
                 attempts = 0
             case "retried" if isinstance(from_status(event.retried.error), ShuttingDown):
                 attempts -= 1
+            case "waiting":
+                attempts -= 1
             case _:
                 pass
     return attempts
 
 
 def deaths_in_this_step(events: Sequence[TaskEvent]) -> int:
-    """How often in a row an executor took the task and was not heard of again."""
+    """How often in a row an executor took the task and finished no step of it."""
     deaths = 0
     for event in reversed(events):
-        if event.WhichOneof("kind") != "started":
-            break
-        deaths += 1
+        match event.WhichOneof("kind"):
+            case "started":
+                deaths += 1
+            case "tool_intended" | "degraded" | "cancel_requested":
+                # These come before a step, and do not end it.
+                pass
+            case _:
+                break
     return deaths

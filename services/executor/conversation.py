@@ -7,7 +7,7 @@ from google.protobuf import json_format
 from agentmesh.common.v1 import conversation_pb2
 from agentmesh.common.v1.conversation_pb2 import Citation, Message, Part, ToolCall
 from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec, TaskEvent
-from agentmesh.coordinator.v1.task_pb2 import Task
+from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput, TaskOutput
 
 
 def text_message(role: conversation_pb2.Role, text: str) -> Message:
@@ -25,11 +25,15 @@ def opening(agent: AgentSpec, earlier: Sequence[Message], task: Task) -> list[Me
 
 def request(task: Task) -> Message:
     """The task's input as a message."""
-    text = task.input.text
-    if task.input.HasField("data"):
-        data = json_format.MessageToJson(task.input.data, indent=None)
-        text = f"{text}\n\n{data}" if text else data
-    return text_message(conversation_pb2.ROLE_USER, text)
+    return text_message(conversation_pb2.ROLE_USER, words(task.input))
+
+
+def words(said: TaskInput | TaskOutput) -> str:
+    """What was said, data included, as a model reads it."""
+    if not said.HasField("data"):
+        return said.text
+    data = json_format.MessageToJson(said.data, indent=None)
+    return f"{said.text}\n\n{data}" if said.text else data
 
 
 def steps(events: Iterable[TaskEvent]) -> list[Message]:

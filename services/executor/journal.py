@@ -76,6 +76,11 @@ class Journal:
         return self._start_sequence
 
     @property
+    def last_sequence(self) -> int:
+        """The sequence of the last event."""
+        return self._last.event.sequence
+
+    @property
     def status(self) -> TaskStatus:
         """The task's status after the last event."""
         return self._last.event.status

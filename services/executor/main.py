@@ -44,6 +44,7 @@ async def build(resources: Resources, settings: ExecutorSettings) -> Service:
         ),
         words=NatsWords(bus),
         clock=clock,
+        policies=policies,
     )
     claims = Claims(
         log=log, clock=clock, writer=f"executor/{resources.ids.new()}", policies=policies

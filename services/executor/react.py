@@ -4,38 +4,23 @@ After Yao et al., "ReAct: Synergizing Reasoning and Acting in Language Models"
 (2022). Single shot is the same with no tools: the first answer is the last.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
-from agentmesh.common.v1 import tier_pb2, usage_pb2
-from agentmesh.common.v1.conversation_pb2 import Message, ToolCall, ToolResult
+from agentmesh.common.v1 import tier_pb2
+from agentmesh.common.v1.conversation_pb2 import Message
 from agentmesh.coordinator.v1 import task_event_pb2, task_pb2
-from agentmesh.coordinator.v1.task_event_pb2 import ModelCalled, TaskEvent
+from agentmesh.coordinator.v1.task_event_pb2 import ModelCalled
 from agentmesh.coordinator.v1.task_pb2 import TaskNote
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
-from agentmesh.tool.v1 import tool_pb2, tool_service_pb2
+from agentmesh.tool.v1 import tool_pb2
 from meshkit.clock import Clock
-from meshkit.errors import (
-    BreakerOpen,
-    DeadlineExceeded,
-    DependencyUnavailable,
-    InvalidToolArguments,
-    MeshError,
-    RequestIdReused,
-    ToolNotFound,
-)
-from services.executor import conversation
+from meshkit.errors import MeshError, RequestIdReused
+from services.executor import control_tools, conversation
 from services.executor.journal import Journal
-
-# The model reads these and can do better in its next step.
-_MODEL_CAN_CORRECT: Final = (ToolNotFound, InvalidToolArguments)
-# The task goes on without the tool, and says so.
-_SKIPPED: Final = (DependencyUnavailable, BreakerOpen, DeadlineExceeded)
-
-# A repeat of these would do it again, so their intent is recorded first.
-_MUST_NOT_REPEAT: Final = (tool_pb2.EFFECT_UNSPECIFIED, tool_pb2.EFFECT_UNSAFE)
+from services.executor.step_limit import Policies, step_limit
+from services.executor.tool_use import SKIPPED, Tools, ToolUse
 
 
 class Models(Protocol):
@@ -46,16 +31,6 @@ class Models(Protocol):
     async def generate_stream(
         self, request: reasoning.GenerateRequest, on_text: Callable[[str], Awaitable[None]]
     ) -> reasoning.GenerateResponse: ...
-
-
-class Tools(Protocol):
-    """Knows and executes tools, for the tenant of the current identity."""
-
-    async def list(self, tenant: str) -> Mapping[str, tool_pb2.Tool]: ...
-
-    async def execute(
-        self, tenant: str, call: ToolCall, *, idempotency_key: str, session: str
-    ) -> tool_service_pb2.ExecuteToolResponse: ...
 
 
 class Sessions(Protocol):
@@ -83,9 +58,10 @@ class React:
     sessions: Sessions
     words: Words
     clock: Clock
+    policies: Policies
 
     async def run(self, journal: Journal) -> None:
-        """Appends steps until the task has ended.
+        """Appends steps until the task has ended or waits.
 
         Raises:
             MeshError: A step failed; whether it may be repeated is for the caller to say.
@@ -93,10 +69,12 @@ class React:
         """
         tools = await self._tools(journal)
         earlier = await self._earlier(journal)
+        use = ToolUse(self.tools, self.clock, self.policies)
         while journal.status.steps < journal.agent.max_steps:
             model_step, calls = conversation.pending_calls(journal.events)
             if calls:
-                await self._use_tools(journal, tools, model_step, calls)
+                if await use.answer(journal, tools, model_step, calls):
+                    return
             elif await self._ask_model(journal, tools, earlier):
                 return
         limit = journal.agent.max_steps
@@ -108,15 +86,18 @@ class React:
         agent = journal.agent
         if agent.pattern == task_event_pb2.AGENT_PATTERN_SINGLE_SHOT:
             return {}
+        tools: Mapping[str, tool_pb2.Tool] = {}
         try:
             tools = await self.tools.list(journal.tenant)
-        except _SKIPPED as error:
+        except SKIPPED as error:
             if not journal.is_last_attempt:
                 raise
             await _degrade(journal, "TOOLS_SKIPPED", f"No tools were available: {error}")
-            return {}
-        wanted = set(agent.tools)
-        return {name: tool for name, tool in tools.items() if not wanted or name in wanted}
+        if not agent.tools:
+            return tools
+        # Those that make a task wait are for agents that ask for them.
+        known = {**tools, **control_tools.TOOLS}
+        return {name: known[name] for name in sorted(set(agent.tools)) if name in known}
 
     async def _earlier(self, journal: Journal) -> Sequence[Message]:
         task = journal.task
@@ -137,12 +118,13 @@ class React:
         request = _request(journal, tools, earlier)
         step = journal.status.steps + 1
         begun = self.clock.monotonic_seconds()
-        if journal.status.lane == tier_pb2.LANE_INTERACTIVE:
-            answer = await self.models.generate_stream(
-                request, lambda text: self.words.say(journal, step, text)
-            )
-        else:
-            answer = await self.models.generate(request)
+        with step_limit(self.policies, journal):
+            if journal.status.lane == tier_pb2.LANE_INTERACTIVE:
+                answer = await self.models.generate_stream(
+                    request, lambda text: self.words.say(journal, step, text)
+                )
+            else:
+                answer = await self.models.generate(request)
         called = ModelCalled(
             step=step, message=answer.message, model=answer.model, tier=answer.tier
         )
@@ -171,69 +153,6 @@ class React:
             event, state=task_pb2.TASK_STATE_SUCCEEDED, usage=answer.usage, notes=notes
         )
         return True
-
-    async def _use_tools(
-        self,
-        journal: Journal,
-        tools: Mapping[str, tool_pb2.Tool],
-        model_step: int,
-        calls: Sequence[ToolCall],
-    ) -> None:
-        """Executes the calls of one model message side by side and records each, in order."""
-        # The same in every attempt: it follows from the log alone.
-        keys = [f"{journal.task_id}/{model_step}/{call.call_id}" for call in calls]
-        for call, key in zip(calls, keys, strict=True):
-            if _must_not_repeat(tools.get(call.tool)):
-                event = journal.event()
-                event.tool_intended.step = journal.status.steps + 1
-                event.tool_intended.call_id = call.call_id
-                event.tool_intended.idempotency_key = key
-                await journal.append(event)
-        outcomes = await asyncio.gather(
-            *(
-                self._use_tool(journal, tools.get(call.tool), call, key)
-                for call, key in zip(calls, keys, strict=True)
-            ),
-            return_exceptions=True,
-        )
-        # What was done is recorded even if another call of the same message failed.
-        for outcome in outcomes:
-            if not isinstance(outcome, BaseException):
-                event, usage, notes = outcome
-                event.tool_called.step = journal.status.steps + 1
-                await journal.append(event, usage=usage, notes=notes)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-
-    async def _use_tool(
-        self, journal: Journal, tool: tool_pb2.Tool | None, call: ToolCall, key: str
-    ) -> tuple[TaskEvent, usage_pb2.Usage, list[TaskNote]]:
-        notes: list[TaskNote] = []
-        begun = self.clock.monotonic_seconds()
-        try:
-            if tool is None:
-                raise ToolNotFound(f"This agent has no tool {call.tool!r}.")
-            answer = await self.tools.execute(
-                journal.tenant, call, idempotency_key=key, session=journal.task.session
-            )
-        except _MODEL_CAN_CORRECT as error:
-            answer = _failed(call, error)
-        except _SKIPPED as error:
-            if _must_not_repeat(tool):
-                # It may have happened. The next attempt asks under the same key.
-                raise
-            answer = _failed(call, error)
-            notes.append(
-                TaskNote(code="TOOL_SKIPPED", text=f"{call.tool} could not be used: {error}")
-            )
-        event = journal.event()
-        called = event.tool_called
-        called.result.CopyFrom(answer.result)
-        called.idempotency_key = key
-        called.replayed = answer.replayed
-        called.duration.FromNanoseconds(int((self.clock.monotonic_seconds() - begun) * 1e9))
-        return event, usage_pb2.Usage(tool_calls=0 if answer.replayed else 1), notes
 
     async def _remember(self, journal: Journal, answer: Message) -> None:
         task = journal.task
@@ -292,16 +211,6 @@ def _request(
 def agent_id(name: str) -> str:
     """`assistant` of `tenants/acme/agents/assistant@1`."""
     return name.rpartition("/")[2].partition("@")[0]
-
-
-def _must_not_repeat(tool: tool_pb2.Tool | None) -> bool:
-    return tool is not None and tool.effect in _MUST_NOT_REPEAT
-
-
-def _failed(call: ToolCall, error: MeshError) -> tool_service_pb2.ExecuteToolResponse:
-    return tool_service_pb2.ExecuteToolResponse(
-        result=ToolResult(call_id=call.call_id, tool=call.tool, is_error=True, text=str(error))
-    )
 
 
 async def _degrade(journal: Journal, code: str, text: str) -> None:
