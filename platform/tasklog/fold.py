@@ -48,6 +48,8 @@ def task_of(first: TaskEvent, last: TaskEvent) -> Task:
             task.error.CopyFrom(last.failed.error)
         case "dead_lettered":
             task.error.CopyFrom(last.dead_lettered.error)
+        case "discarded":
+            task.error.CopyFrom(last.discarded.error)
         case "waiting":
             task.wait.CopyFrom(last.waiting.wait)
         case _:
