@@ -49,6 +49,8 @@ class ScriptedReasoning(reasoning_grpc.ReasoningServiceServicer):
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self.requests: list[reasoning.GenerateRequest] = []
+        # How long each caller would wait, in seconds.
+        self.timeouts: list[float] = []
 
     async def Generate(
         self, request: reasoning.GenerateRequest, context: _Context
@@ -61,6 +63,7 @@ class ScriptedReasoning(reasoning_grpc.ReasoningServiceServicer):
     ) -> AsyncIterator[reasoning.BatchGenerateResponse]:
         async def one(item: reasoning.BatchGenerateItem) -> reasoning.BatchGenerateResult:
             result = reasoning.BatchGenerateResult(index=item.context.index)
+            self.timeouts.append(item.context.timeout.ToNanoseconds() / 1e9)
             try:
                 result.response.CopyFrom(await self.Generate(item.request, context))
             except MeshError as error:
@@ -73,6 +76,7 @@ class ScriptedReasoning(reasoning_grpc.ReasoningServiceServicer):
     async def GenerateStream(
         self, request: reasoning.GenerateStreamRequest, context: _Context
     ) -> AsyncIterator[reasoning.GenerateStreamResponse]:
+        self.timeouts.append(context.time_remaining())
         answer = await self.Generate(request.request, context)
         for part in answer.message.parts:
             for word in part.text.split(" "):
@@ -81,12 +85,15 @@ class ScriptedReasoning(reasoning_grpc.ReasoningServiceServicer):
 
 
 class ScriptedTools(tool_grpc.ToolServiceServicer):
-    """Offers one tool, `effect`; answers with what `execute` gives."""
+    """Offers the tool `effect` and what else is in `tools`; answers with what `execute` gives."""
 
     def __init__(self, execute: Execution, effect: tool_pb2.Effect) -> None:
         self.execute = execute
         self.tool = tool_pb2.Tool(tool_id="effect", effect=effect, description="Does something.")
+        self.tools = [self.tool]
         self.requests: list[tool.ExecuteToolRequest] = []
+        # How long each caller would wait, in seconds.
+        self.timeouts: list[float] = []
         # What ListTools fails with; None while it answers.
         self.listing: MeshError | None = None
 
@@ -95,7 +102,7 @@ class ScriptedTools(tool_grpc.ToolServiceServicer):
     ) -> tool.ListToolsResponse:
         if self.listing is not None:
             raise self.listing
-        return tool.ListToolsResponse(tools=[self.tool])
+        return tool.ListToolsResponse(tools=self.tools)
 
     async def BatchExecuteTools(
         self, request: tool.BatchExecuteToolsRequest, context: _Context
@@ -103,6 +110,7 @@ class ScriptedTools(tool_grpc.ToolServiceServicer):
         async def one(item: tool.BatchExecuteToolsItem) -> tool.BatchExecuteToolsResult:
             result = tool.BatchExecuteToolsResult(index=item.context.index)
             self.requests.append(item.request)
+            self.timeouts.append(item.context.timeout.ToNanoseconds() / 1e9)
             try:
                 result.response.result.CopyFrom(await self.execute(item.request))
             except MeshError as error:

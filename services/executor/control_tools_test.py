@@ -1,5 +1,6 @@
 """What a model may say to the tools that make its task wait."""
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -77,68 +78,74 @@ def test_a_wait_has_an_end_that_is_a_point_in_time(arguments: dict[str, Any]) ->
     assert wait.until.ToDatetime(tzinfo=UTC) == _NOW + timedelta(seconds=90)
 
 
-@pytest.mark.parametrize(
-    ("tool", "arguments", "told"),
-    [
-        ("ask_person", {}, "call.arguments.question: is required"),
-        (
-            "ask_person",
-            {"question": " "},
-            "call.arguments.question: must be text of 1 to 10,000 characters",
-        ),
-        (
-            "ask_person",
-            {"question": "x" * 10_001},
-            "call.arguments.question: must be text of 1 to 10,000 characters",
-        ),
-        (
-            "ask_person",
-            {"question": "Which?", "whom": "Ann"},
-            "call.arguments.whom: is not known; known are question",
-        ),
-        ("wait", {}, "call.arguments: must have exactly one of seconds and until"),
-        (
-            "wait",
-            {"seconds": 1, "until": "2026-01-02T03:05:35Z"},
-            "call.arguments: must have exactly one of seconds and until",
-        ),
-        *(
-            (
-                "wait",
-                {"seconds": seconds},
-                "call.arguments.seconds: must be a number over 0, at most 3600 s from now",
-            )
-            for seconds in (0, -1, 3601, "soon", True, None)
-        ),
+_NO_LISTS: list[dict[str, Any]] = [
+    {},
+    {"tasks": []},
+    {"tasks": "x"},
+    {"tasks": [{"text": "x"}] * 101},
+]
+_WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("ask_person", {}, "call.arguments.question: is required"),
+    (
+        "ask_person",
+        {"question": " "},
+        "call.arguments.question: must be text of 1 to 10,000 characters",
+    ),
+    (
+        "ask_person",
+        {"question": "x" * 10_001},
+        "call.arguments.question: must be text of 1 to 10,000 characters",
+    ),
+    (
+        "ask_person",
+        {"question": "Which?", "whom": "Ann"},
+        "call.arguments.whom: is not known; known are question",
+    ),
+    ("wait", {}, "call.arguments: must have exactly one of seconds and until"),
+    (
+        "wait",
+        {"seconds": 1, "until": "2026-01-02T03:05:35Z"},
+        "call.arguments: must have exactly one of seconds and until",
+    ),
+    *(
         (
             "wait",
-            {"until": "tomorrow"},
-            "call.arguments.until: must be a time such as 2026-01-31T12:00:00Z",
-        ),
-        *(
-            (
-                "wait",
-                {"until": until},
-                "call.arguments.until: must be after now (2026-01-02T03:04:05Z),"
-                " at most 3600 s from now",
-            )
-            for until in ("2026-01-02T03:04:05Z", "2026-01-02T04:04:06Z")
-        ),
-        *(
-            ("delegate", arguments, "call.arguments.tasks: must be a list of 1 to 100 tasks")
-            for arguments in ({}, {"tasks": []}, {"tasks": "x"}, {"tasks": [{"text": "x"}] * 101})
-        ),
+            {"seconds": seconds},
+            "call.arguments.seconds: must be a number over 0, at most 3600 s from now",
+        )
+        for seconds in (0, -1, 3601, "soon", True, None)
+    ),
+    (
+        "wait",
+        {"until": "tomorrow"},
+        "call.arguments.until: must be a time such as 2026-01-31T12:00:00Z",
+    ),
+    *(
         (
-            "delegate",
-            {"tasks": [{"text": "a"}, "b", {"agent": 1, "lane": "fast", "when": 1}]},
-            "call.arguments.tasks[1]: must be an object;"
-            " call.arguments.tasks[2].when: is not known; known are text, agent, lane;"
-            " call.arguments.tasks[2].text: is required;"
-            " call.arguments.tasks[2].agent: must be text of 1 to 200 characters;"
-            " call.arguments.tasks[2].lane: must be one of batch, interactive, standard",
-        ),
-    ],
-)
+            "wait",
+            {"until": until},
+            "call.arguments.until: must be after now (2026-01-02T03:04:05Z),"
+            " at most 3600 s from now",
+        )
+        for until in ("2026-01-02T03:04:05Z", "2026-01-02T04:04:06Z")
+    ),
+    *(
+        ("delegate", arguments, "call.arguments.tasks: must be a list of 1 to 100 tasks")
+        for arguments in _NO_LISTS
+    ),
+    (
+        "delegate",
+        {"tasks": [{"text": "a"}, "b", {"agent": 1, "lane": "fast", "when": 1}]},
+        "call.arguments.tasks[1]: must be an object;"
+        " call.arguments.tasks[2].when: is not known; known are text, agent, lane;"
+        " call.arguments.tasks[2].text: is required;"
+        " call.arguments.tasks[2].agent: must be text of 1 to 200 characters;"
+        " call.arguments.tasks[2].lane: must be one of batch, interactive, standard",
+    ),
+]
+
+
+@pytest.mark.parametrize(("tool", "arguments", "told"), _WRONG)
 def test_wrong_arguments_are_told_field_by_field(
     tool: str, arguments: dict[str, Any], told: str
 ) -> None:
@@ -232,9 +239,5 @@ def test_whatever_a_model_says_it_waits_or_reads_what_is_wrong(
     tool: str, arguments: dict[str, Any]
 ) -> None:
     """No arguments lead to anything else."""
-    try:
-        asked = _waiting(tool, arguments)
-    except InvalidToolArguments as error:
-        assert error.violations
-    else:
-        assert asked.wait.WhichOneof("reason")
+    with contextlib.suppress(InvalidToolArguments):
+        assert _waiting(tool, arguments).wait.WhichOneof("reason")
