@@ -17,6 +17,7 @@ from meshkit.bus import StreamSpec
 from tasklog.lifecycle import TERMINAL
 
 STREAM: Final = "TASKS"
+SNAPSHOTS: Final = "SNAPSHOTS"
 # Stored events are published again here, so that watchers need no consumer each.
 LIVE_PREFIX: Final = "live"
 # Runnable at once, or at the time the event names.
@@ -94,6 +95,17 @@ def stream_spec() -> StreamSpec:
     )
 
 
+def snapshot_stream_spec() -> StreamSpec:
+    """The stream that holds where each long task's events stand a second time."""
+    return StreamSpec(
+        name=SNAPSHOTS,
+        subjects=("snapshot.*.*",),
+        max_messages_per_subject=1,
+        duplicate_window_seconds=10,
+        description="One TaskSnapshot per long task. Derived from its log; may be deleted.",
+    )
+
+
 def of_event(tenant: str, task_id: str, event: task_event_pb2.TaskEvent) -> str:
     """The subject that `event` is stored under."""
     kind, status = event.WhichOneof("kind"), event.status
@@ -124,6 +136,11 @@ def scope(tenant: str, task_id: str) -> str:
 def live(tenant: str, task_id: str) -> str:
     """Where the events of one task are published again once they are stored."""
     return f"{LIVE_PREFIX}.task.{tenant}.{task_id}.*"
+
+
+def snapshot(tenant: str, task_id: str) -> str:
+    """Where the snapshot of a task stands, in the stream SNAPSHOTS."""
+    return f"snapshot.{tenant}.{task_id}"
 
 
 def deltas(tenant: str, task_id: str) -> str:
