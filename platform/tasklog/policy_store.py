@@ -16,6 +16,8 @@ _LIVE: Final = f"live.{_SUBJECT}"
 # What is published again after storing is not guaranteed to arrive.
 _LOOK_AFTER_SECONDS: Final = 30.0
 _AGAIN_SECONDS: Final = 1.0
+# A change without an etag meets others: each turn loses to at most one of them.
+_SET_TURNS: Final = 20
 
 
 class PolicyStore:
@@ -24,6 +26,8 @@ class PolicyStore:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._current = policy_of(built_in())
+        # Where it stands in the stream; 0 for the built-in one.
+        self._sequence = 0
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -51,37 +55,52 @@ class PolicyStore:
     async def refresh(self) -> Policy:
         """Reads the policy that is stored now."""
         message = await self._bus.last(_STREAM, _SUBJECT)
-        if message is not None:
-            self._take(message.payload, message.sequence)
-        return self._current
+        if message is None:
+            return self._current
+        return self._take(message.payload, message.sequence)
 
     async def set(self, policy: QueuePolicy) -> Policy:
-        """Puts `policy` in force.
+        """Puts `policy` in force. Safe to repeat.
 
         Raises:
             InvalidField: It cannot be worked with.
-            Conflict: Its etag is not that of the policy in force.
+            Conflict: Its etag is not that of the policy in force, or others
+                changed the policy so often that this change found no gap.
         """
         check(policy)
-        before = await self._bus.last(_STREAM, _SUBJECT)
-        sequence = before.sequence if before else 0
-        if policy.etag and policy.etag != str(sequence):
-            raise Conflict(
-                f"The policy has changed: its etag is {str(sequence)!r}, not {policy.etag!r}."
-                " Read it again, and apply your change to that."
-            )
         stored = QueuePolicy()
         stored.CopyFrom(policy)
         stored.ClearField("etag")
         payload = stored.SerializeToString(deterministic=True)
-        self._take(payload, await self._bus.append(_SUBJECT, payload, expected_last=sequence))
-        return self._current
+        for _ in range(_SET_TURNS):
+            policy_set = await self._try_to_set(payload, policy.etag)
+            if policy_set is not None:
+                return policy_set
+        raise Conflict("The policy is being changed by too many at once. Try again.")
+
+    async def _try_to_set(self, payload: bytes, etag: str) -> Policy | None:
+        """None where somebody else wrote at the same moment."""
+        before = await self._bus.last(_STREAM, _SUBJECT)
+        sequence = before.sequence if before else 0
+        if before is not None and before.payload == payload:
+            # An answer that was lost, or a change that changes nothing.
+            return self._take(payload, sequence)
+        if etag and etag != str(sequence):
+            raise Conflict(
+                f"The policy has changed: its etag is {str(sequence)!r}, not {etag!r}."
+                " Read it again, and apply your change to that."
+            )
+        with contextlib.suppress(Conflict):
+            return self._take(
+                payload, await self._bus.append(_SUBJECT, payload, expected_last=sequence)
+            )
+        return None
 
     async def follow(self) -> None:
         """Keeps `current` up to date until cancelled."""
         while True:
             with contextlib.suppress(MeshError):
-                live = await self._bus.subscribe(_LIVE)
+                live = await self._bus.subscribe(_LIVE, raise_on_gap=True)
                 try:
                     while True:
                         await self.refresh()
@@ -91,10 +110,13 @@ class PolicyStore:
                     await live.close()
             await asyncio.sleep(_AGAIN_SECONDS)
 
-    def _take(self, payload: bytes, sequence: int) -> None:
-        message = QueuePolicy.FromString(payload)
-        message.etag = str(sequence)
-        if message != self._current.message:
+    def _take(self, payload: bytes, sequence: int) -> Policy:
+        # What was read earlier may come to this point later.
+        if sequence > self._sequence:
+            self._sequence = sequence
+            message = QueuePolicy.FromString(payload)
+            message.etag = str(sequence)
             self._current = policy_of(message)
             for listener in self._listeners:
                 listener()
+        return self._current

@@ -13,6 +13,7 @@ from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec, TaskEvent, TaskSt
 from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit.clock import Clock
 from meshkit.errors import Conflict, MeshError, RequestIdReused
+from meshkit.ids import Ids
 from tasklog import fold, lifecycle, subjects
 from tasklog.policy import Policy
 from tasklog.subjects import Queue
@@ -72,6 +73,7 @@ class Acceptance:
         policies: Policies,
         agents: AgentResolver,
         clock: Clock,
+        ids: Ids,
         writer: str,
     ) -> None:
         self._log = log
@@ -79,6 +81,7 @@ class Acceptance:
         self._policies = policies
         self._agents = agents
         self._clock = clock
+        self._ids = ids
         self._writer = writer
 
     async def accept(
@@ -86,7 +89,7 @@ class Acceptance:
         tenant: str,
         requested: Task,
         *,
-        task_id: str,
+        task_id: str | None,
         gates: Sequence[Gate],
         request_id: str = "",
     ) -> Task:
@@ -99,7 +102,8 @@ class Acceptance:
             tenant: Whose task it is.
             requested: What to do, as `convert.task` leaves it; `schedule`, and
                 `depth` of a child, as the task shall have them.
-            task_id: The task's id; the same for every repeat.
+            task_id: The task's id, the same for every repeat; None for a new one,
+                which has no repeats.
             gates: Asked in this order; the first one that refuses decides.
             request_id: What the caller knows the repeat by, for errors.
 
@@ -109,6 +113,7 @@ class Acceptance:
             MeshError: What a gate raises.
         """
         digest = _digest(requested)
+        repeatable, task_id = task_id is not None, task_id or self._ids.new()
         try:
             agent = await self._agents.resolve(tenant, requested.agent)
             task = self._task(tenant, task_id, requested, agent)
@@ -116,7 +121,7 @@ class Acceptance:
                 await gate.check(task)
         except MeshError:
             # What was accepted once stays accepted, whatever holds now.
-            if await self._log.last(tenant, task_id) is not None:
+            if repeatable and await self._log.last(tenant, task_id) is not None:
                 return await self._repeat(tenant, task_id, request_id, digest)
             raise
         # No runnable event is ever without a consumer that knows of it.
@@ -148,7 +153,7 @@ class Acceptance:
 
     def _submission(self, task: Task, agent: AgentSpec, digest: str) -> TaskEvent:
         status = TaskStatus(lane=task.lane, priority=task.priority, parent_task=task.parent_task)
-        status.time_limit.FromTimedelta(self._time_limit(task))
+        status.time_limit.FromTimedelta(task.deadline.ToDatetime() - task.create_time.ToDatetime())
         status.create_time.CopyFrom(task.create_time)
         status.deadline.CopyFrom(task.deadline)
         event = lifecycle.new_event(task.name, self._writer)

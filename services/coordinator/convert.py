@@ -13,6 +13,7 @@ from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit import identity, names
 from meshkit.errors import InvalidField, TooLarge, Violation
 
+_ALL_TENANTS: Final = "tenants/-"
 _MAX_LABELS: Final = 64
 _LABEL_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 _MAX_LABEL_VALUE: Final = 255
@@ -36,6 +37,13 @@ def tenant(parent: str, *, field: str = "parent") -> str:
     (name,) = names.TENANT.parse(parent, field=field)
     identity.require_tenant(parent)
     return name
+
+
+def tenant_or_all(parent: str) -> str | None:
+    """The tenant of `parent`: the caller's own where it is empty, None for `tenants/-`."""
+    if not parent:
+        return identity.current().tenant
+    return None if parent == _ALL_TENANTS else tenant(parent)
 
 
 def task_name(name: str) -> tuple[str, str]:

@@ -66,12 +66,14 @@ class Coordinator:
         Raises:
             AgentNotFound: There is no such agent.
             BudgetExhausted: The tenant may not spend more.
+            RateLimited: The tenant submits too fast.
+            QueueFull: The tenant has too many tasks queued in the lane.
             RequestIdReused: `request_id` submitted another task.
         """
         return await self._acceptance.accept(
             tenant,
             requested,
-            task_id=self._ids.stable(tenant, request_id) if request_id else self._ids.new(),
+            task_id=self._ids.stable(tenant, request_id) if request_id else None,
             gates=self._gates,
             request_id=request_id,
         )

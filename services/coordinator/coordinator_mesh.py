@@ -10,6 +10,7 @@ from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.agent_service_pb2_grpc import AgentServiceStub
 from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
+from agentmesh.coordinator.v1.queue_service_pb2_grpc import QueueServiceStub
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
 from meshkit import identity
 from meshkit.bus import Bus
@@ -31,6 +32,7 @@ class Mesh:
 
     tasks: CoordinatorServiceStub
     agents: AgentServiceStub
+    queues: QueueServiceStub
     governor: ScriptedGovernor
     log: TaskLog
     bus: Bus
@@ -80,6 +82,7 @@ async def mesh(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Mesh]:
             yield Mesh(
                 CoordinatorServiceStub(channels.get("coordinator")),
                 AgentServiceStub(channels.get("coordinator")),
+                QueueServiceStub(channels.get("coordinator")),
                 governor,
                 TaskLog(bus),
                 bus,

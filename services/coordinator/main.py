@@ -1,6 +1,10 @@
 """The coordinator's composition root."""
 
-from agentmesh.coordinator.v1 import agent_service_pb2_grpc, coordinator_service_pb2_grpc
+from agentmesh.coordinator.v1 import (
+    agent_service_pb2_grpc,
+    coordinator_service_pb2_grpc,
+    queue_service_pb2_grpc,
+)
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc
 from meshkit.server import Registration
 from meshkit.service import Resources, Service, serve_program
@@ -12,10 +16,14 @@ from services.coordinator.agents import Agents
 from services.coordinator.cancel_signal_nats import NatsCancelSignal
 from services.coordinator.coordinator import Coordinator
 from services.coordinator.projector import Projector
+from services.coordinator.queue_depths import QueueDepths
+from services.coordinator.queue_service import QueueServicer
+from services.coordinator.queue_stats import QueueStats
 from services.coordinator.read_model_file import open_file
 from services.coordinator.read_model_sqlite import SqliteReadModel
 from services.coordinator.service import CoordinatorServicer
 from services.coordinator.settings import CoordinatorSettings, Settings
+from services.coordinator.tenant_limits import QueueLimit, SubmitRate
 from tasklog.policy_store import PolicyStore
 from tasklog.queues import Queues
 from tasklog.task_log import TaskLog
@@ -29,6 +37,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
     policies = PolicyStore(bus)
     await policies.prepare()
     queues = Queues(bus, policies)
+    depths = QueueDepths(queues, resources.clock)
     writer = f"coordinator/{resources.ids.new()}"
     store = JetStreamAgentStore(bus)
     await store.prepare()
@@ -44,6 +53,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
         policies=policies,
         agents=agents,
         clock=resources.clock,
+        ids=resources.ids,
         writer=writer,
     )
     budget = GovernorAdmission(
@@ -53,7 +63,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
     coordinator = Coordinator(
         log=log,
         acceptance=acceptance,
-        gates=(budget,),
+        gates=(budget, SubmitRate(policies, resources.clock), QueueLimit(policies, depths)),
         cancel_signal=NatsCancelSignal(bus),
         clock=resources.clock,
         ids=resources.ids,
@@ -65,7 +75,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
                 service_name="agentmesh.coordinator.v1.CoordinatorService",
                 add=coordinator_service_pb2_grpc.add_CoordinatorServiceServicer_to_server,
                 servicer=CoordinatorServicer(  # pyright: ignore[reportAbstractUsage]
-                    coordinator, read_model, bus, settings
+                    coordinator, read_model, QueueStats(depths, policies), bus, settings
                 ),
                 dependencies=(bus,),
             ),
@@ -75,10 +85,18 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
                 servicer=AgentServicer(agents),  # pyright: ignore[reportAbstractUsage]
                 dependencies=(bus,),
             ),
+            Registration(
+                service_name="agentmesh.coordinator.v1.QueueService",
+                add=queue_service_pb2_grpc.add_QueueServiceServicer_to_server,
+                servicer=QueueServicer(policies),
+                dependencies=(bus,),
+            ),
         ),
         background=(
             projector.run,
             policies.follow,
+            queues.follow_policy,
+            depths.keep,
         ),
     )
 

@@ -11,6 +11,7 @@ from meshkit import page_token
 from meshkit.bus import Bus
 from services.coordinator import convert
 from services.coordinator.coordinator import Coordinator
+from services.coordinator.queue_stats import QueueStats
 from services.coordinator.read_model import POSITION, ReadModel, TaskFilter
 from services.coordinator.settings import CoordinatorSettings
 from services.coordinator.updates import with_deltas
@@ -26,11 +27,13 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         self,
         coordinator: Coordinator,
         read_model: ReadModel,
+        queue_stats: QueueStats,
         bus: Bus,
         settings: CoordinatorSettings,
     ) -> None:
         self._coordinator = coordinator
         self._read_model = read_model
+        self._queue_stats = queue_stats
         self._bus = bus
         self._settings = settings
 
@@ -118,6 +121,12 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         )
         events = [entry.event for entry in entries[:limit]]
         return pb.ListTaskEventsResponse(events=events, next_page_token=following)
+
+    async def GetQueueStats(
+        self, request: pb.GetQueueStatsRequest, context: _Context
+    ) -> pb.GetQueueStatsResponse:
+        tenant = convert.tenant_or_all(request.parent)
+        return pb.GetQueueStatsResponse(lanes=await self._queue_stats.lanes(tenant))
 
 
 def _filter(request: pb.ListTasksRequest) -> TaskFilter:

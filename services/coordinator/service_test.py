@@ -201,8 +201,8 @@ async def test_what_was_accepted_stays_accepted_when_the_budget_is_spent(mesh: M
 async def test_calls_that_come_later_say_so(mesh: Mesh) -> None:
     """A part of the contract that is not served yet is UNIMPLEMENTED, in a sentence."""
     with pytest.raises(NotImplementedYet) as caught:
-        await mesh.tasks.GetQueueStats(pb.GetQueueStatsRequest(), timeout=5)
-    assert "GetQueueStats" in str(caught.value)
+        await mesh.tasks.SubmitFeedback(pb.SubmitFeedbackRequest(), timeout=5)
+    assert "SubmitFeedback" in str(caught.value)
 
 
 async def test_input_may_be_data_alone(mesh: Mesh) -> None:
