@@ -15,6 +15,7 @@ from services.coordinator.agent_store_jetstream import JetStreamAgentStore
 from services.coordinator.agents import Agents
 from services.coordinator.cancel_signal_nats import NatsCancelSignal
 from services.coordinator.coordinator import Coordinator
+from services.coordinator.dead_letters import DeadLetters
 from services.coordinator.projector import Projector
 from services.coordinator.queue_depths import QueueDepths
 from services.coordinator.queue_service import QueueServicer
@@ -69,13 +70,21 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
         ids=resources.ids,
         writer=writer,
     )
+    dead_letters = DeadLetters(
+        log=log, queues=queues, letters=read_model, clock=resources.clock, writer=writer
+    )
     return Service(
         registrations=(
             Registration(
                 service_name="agentmesh.coordinator.v1.CoordinatorService",
                 add=coordinator_service_pb2_grpc.add_CoordinatorServiceServicer_to_server,
                 servicer=CoordinatorServicer(  # pyright: ignore[reportAbstractUsage]
-                    coordinator, read_model, QueueStats(depths, policies), bus, settings
+                    coordinator,
+                    dead_letters,
+                    read_model,
+                    QueueStats(depths, policies),
+                    bus,
+                    settings,
                 ),
                 dependencies=(bus,),
             ),

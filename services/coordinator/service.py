@@ -9,8 +9,9 @@ from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorSer
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from meshkit import page_token
 from meshkit.bus import Bus
-from services.coordinator import convert
+from services.coordinator import convert, dead_letter_convert
 from services.coordinator.coordinator import Coordinator
+from services.coordinator.dead_letters import DeadLetters
 from services.coordinator.queue_stats import QueueStats
 from services.coordinator.read_model import POSITION, ReadModel, TaskFilter
 from services.coordinator.settings import CoordinatorSettings
@@ -26,12 +27,14 @@ class CoordinatorServicer(CoordinatorServiceServicer):
     def __init__(
         self,
         coordinator: Coordinator,
+        dead_letters: DeadLetters,
         read_model: ReadModel,
         queue_stats: QueueStats,
         bus: Bus,
         settings: CoordinatorSettings,
     ) -> None:
         self._coordinator = coordinator
+        self._dead_letters = dead_letters
         self._read_model = read_model
         self._queue_stats = queue_stats
         self._bus = bus
@@ -121,6 +124,59 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         )
         events = [entry.event for entry in entries[:limit]]
         return pb.ListTaskEventsResponse(events=events, next_page_token=following)
+
+    async def ListDeadLetters(
+        self, request: pb.ListDeadLettersRequest, context: _Context
+    ) -> pb.ListDeadLettersResponse:
+        query = page_token.query_of(request)
+        page = await self._dead_letters.list(
+            dead_letter_convert.wanted(request),
+            min_age=dead_letter_convert.min_age(request.min_age),
+            position=page_token.decode(query, request.page_token, shape=POSITION),
+            limit=page_token.page_size(request.page_size, default=50),
+        )
+        following = page_token.encode(query, page.next_position) if page.next_position else ""
+        return pb.ListDeadLettersResponse(
+            dead_letters=map(dead_letter_convert.letter, page.letters), next_page_token=following
+        )
+
+    async def RedriveDeadLetter(
+        self, request: pb.RedriveDeadLetterRequest, context: _Context
+    ) -> pb.RedriveDeadLetterResponse:
+        tenant, task_id = convert.task_name(request.name)
+        task = await self._dead_letters.redrive(
+            tenant,
+            task_id,
+            comment=dead_letter_convert.comment(request.comment),
+            request_id=convert.request_id(request.request_id),
+        )
+        return pb.RedriveDeadLetterResponse(task=task)
+
+    async def DiscardDeadLetter(
+        self, request: pb.DiscardDeadLetterRequest, context: _Context
+    ) -> pb.DiscardDeadLetterResponse:
+        tenant, task_id = convert.task_name(request.name)
+        await self._dead_letters.discard(
+            tenant,
+            task_id,
+            comment=dead_letter_convert.comment(request.comment),
+            request_id=convert.request_id(request.request_id),
+        )
+        return pb.DiscardDeadLetterResponse()
+
+    async def RedriveDeadLetters(
+        self, request: pb.RedriveDeadLettersRequest, context: _Context
+    ) -> AsyncIterator[pb.RedriveDeadLettersResponse]:
+        progress = self._dead_letters.redrive_all(
+            dead_letter_convert.wanted(request),
+            min_age=dead_letter_convert.min_age(request.min_age),
+            limit=dead_letter_convert.limit(request.limit),
+            max_per_second=dead_letter_convert.max_per_second(request.max_per_second),
+            comment=dead_letter_convert.comment(request.comment),
+        )
+        async with aclosing(progress) as steps:
+            async for step in steps:
+                yield dead_letter_convert.redriven(step)
 
     async def GetQueueStats(
         self, request: pb.GetQueueStatsRequest, context: _Context
