@@ -18,10 +18,17 @@ class Channels:
     call is `caller`; the tenant is that of the identity in use.
     """
 
-    def __init__(self, targets: Mapping[str, str], *, caller: str) -> None:
-        """`targets`: address by service name. `caller`: such as `service:executor`."""
+    def __init__(
+        self, targets: Mapping[str, str], *, caller: str, patience_seconds: float = 0.0
+    ) -> None:
+        """`targets`: address by service name. `caller`: such as `service:executor`.
+
+        `patience_seconds`: how long a call waits, within its own time, for a
+        peer that cannot be reached, such as one that is being restarted.
+        """
         self._targets: Final = targets
         self._caller: Final = caller
+        self._patience_seconds: Final = patience_seconds
         self._open: dict[str, RpcChannel] = {}
 
     def get(self, name: str) -> grpc.aio.Channel:
@@ -29,7 +36,9 @@ class Channels:
         channel = self._open.get(name)
         if channel is None:
             raw = grpc.aio.insecure_channel(self._targets[name], options=_OPTIONS)
-            channel = self._open[name] = RpcChannel(raw, target=name, caller=self._caller)
+            channel = self._open[name] = RpcChannel(
+                raw, target=name, caller=self._caller, patience_seconds=self._patience_seconds
+            )
         return channel
 
     def address(self, name: str) -> str:

@@ -4,7 +4,9 @@ It wraps the calls themselves: gRPC's client interceptors start a task or two
 for each call, which costs more than the call's own Python part.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar, cast
 
 import grpc
@@ -19,10 +21,13 @@ _Metadata = list[tuple[str, str]]
 class RpcChannel(grpc.aio.Channel):
     """Makes the calls of one channel safe. Stubs take it like any channel."""
 
-    def __init__(self, raw: grpc.aio.Channel, *, target: str, caller: str) -> None:
+    def __init__(
+        self, raw: grpc.aio.Channel, *, target: str, caller: str, patience_seconds: float
+    ) -> None:
         self._raw: Final = raw
         self._target: Final = target
         self._caller: Final = caller
+        self._patience_seconds: Final = patience_seconds
 
     def unary_unary(self, method: Any, *arguments: Any, **options: Any) -> Any:
         """A function that calls `method` and returns a coroutine with its answer."""
@@ -30,6 +35,8 @@ class RpcChannel(grpc.aio.Channel):
 
         async def ask(request: Any, *, timeout: float | None = None) -> Any:
             seconds = self._timeout(method, timeout)
+            if self._is_away():
+                seconds -= await self._wait(seconds)
             try:
                 return await call(request, timeout=seconds, metadata=self._metadata())
             except grpc.aio.AioRpcError as error:
@@ -43,9 +50,9 @@ class RpcChannel(grpc.aio.Channel):
 
         def ask(request: Any, *, timeout: float | None = None) -> "Answers[Any]":
             seconds = self._timeout(method, timeout)
-            return Answers(
-                call(request, timeout=seconds, metadata=self._metadata()),
-                lambda error: self._explain(error, method, seconds),
+            metadata = self._metadata()
+            return self._answers(
+                lambda left: call(request, timeout=left, metadata=metadata), method, seconds
             )
 
         return ask
@@ -56,6 +63,8 @@ class RpcChannel(grpc.aio.Channel):
 
         async def ask(requests: AsyncIterator[Any], *, timeout: float | None = None) -> Any:
             seconds = self._timeout(method, timeout)
+            if self._is_away():
+                seconds -= await self._wait(seconds)
             try:
                 return await call(requests, timeout=seconds, metadata=self._metadata())
             except grpc.aio.AioRpcError as error:
@@ -69,9 +78,9 @@ class RpcChannel(grpc.aio.Channel):
 
         def ask(requests: AsyncIterator[Any], *, timeout: float | None = None) -> "Answers[Any]":
             seconds = self._timeout(method, timeout)
-            return Answers(
-                call(requests, timeout=seconds, metadata=self._metadata()),
-                lambda error: self._explain(error, method, seconds),
+            metadata = self._metadata()
+            return self._answers(
+                lambda left: call(requests, timeout=left, metadata=metadata), method, seconds
             )
 
         return ask
@@ -97,6 +106,36 @@ class RpcChannel(grpc.aio.Channel):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    def _answers(
+        self, begin: Callable[[float], Any], method: str, seconds: float
+    ) -> "Answers[Any]":
+        """The answers of a streaming call, which begins at once or when its peer is back."""
+
+        async def later() -> Any:
+            return begin(seconds - await self._wait(seconds))
+
+        return Answers(
+            asyncio.ensure_future(later()) if self._is_away() else begin(seconds),
+            lambda error: self._explain(error, method, seconds),
+        )
+
+    def _is_away(self) -> bool:
+        ready = grpc.ChannelConnectivity.READY
+        return self._patience_seconds > 0 and self._raw.get_state(try_to_connect=True) is not ready
+
+    async def _wait(self, seconds: float) -> float:
+        """Gives a peer that is being started the time for it; the seconds that it took.
+
+        It keeps back half of the call's own `seconds`: who is not there by then is told as
+        unreachable, not as slow.
+        """
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(self._patience_seconds, seconds / 2)):
+                await self._raw.channel_ready()
+        return loop.time() - begun
 
     def _timeout(self, method: str, timeout: float | None) -> float:
         if timeout is None:
@@ -140,6 +179,7 @@ class Answers(Generic[A]):
     def __init__(
         self, call: Any, explain: Callable[[grpc.aio.AioRpcError], errors.MeshError]
     ) -> None:
+        """`call` is under way, or a future of one that begins later."""
         self._call: Any = call
         self._explain = explain
 
@@ -147,6 +187,8 @@ class Answers(Generic[A]):
         return self
 
     async def __anext__(self) -> A:
+        if asyncio.isfuture(self._call):
+            self._call = await self._call
         try:
             answer = await self._call.read()
         except grpc.aio.AioRpcError as error:

@@ -20,6 +20,8 @@ from meshkit.log import Log
 from meshkit.program import Program, run
 from meshkit.server import MeshServer, Registration
 
+# A service that is started again serves after this at the latest.
+_PEERS_RESTART_SECONDS: Final = 3.0
 _PRETTY: Final = {"json": False, "pretty": True, "auto": None}
 
 
@@ -106,7 +108,9 @@ async def resources(settings: ProcessSettings, program: Program, *, name: str) -
     redis = redis_store.connect(settings.redis_url)
     program.stack.push_async_callback(redis.aclose)
     channels = await program.stack.enter_async_context(
-        Channels(settings.targets, caller=f"service:{name}")
+        Channels(
+            settings.targets, caller=f"service:{name}", patience_seconds=_PEERS_RESTART_SECONDS
+        )
     )
     return Resources(
         stack=program.stack,
