@@ -24,6 +24,7 @@ from services.coordinator.read_model_file import open_file
 from services.coordinator.read_model_sqlite import SqliteReadModel
 from services.coordinator.service import CoordinatorServicer
 from services.coordinator.settings import CoordinatorSettings, Settings
+from services.coordinator.signals import Signals
 from services.coordinator.tenant_limits import QueueLimit, SubmitRate
 from tasklog.policy_store import PolicyStore
 from tasklog.queues import Queues
@@ -80,6 +81,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
                 add=coordinator_service_pb2_grpc.add_CoordinatorServiceServicer_to_server,
                 servicer=CoordinatorServicer(  # pyright: ignore[reportAbstractUsage]
                     coordinator,
+                    Signals(log, resources.clock, writer=writer),
                     dead_letters,
                     read_model,
                     QueueStats(depths, policies),

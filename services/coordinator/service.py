@@ -9,12 +9,13 @@ from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorSer
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from meshkit import page_token
 from meshkit.bus import Bus
-from services.coordinator import convert, dead_letter_convert
+from services.coordinator import convert, dead_letter_convert, signal_convert
 from services.coordinator.coordinator import Coordinator
 from services.coordinator.dead_letters import DeadLetters
 from services.coordinator.queue_stats import QueueStats
 from services.coordinator.read_model import POSITION, ReadModel, TaskFilter
 from services.coordinator.settings import CoordinatorSettings
+from services.coordinator.signals import Signals
 from services.coordinator.updates import with_deltas
 
 # grpc.aio's context has one type parameter pair per method; nothing here uses them.
@@ -27,6 +28,7 @@ class CoordinatorServicer(CoordinatorServiceServicer):
     def __init__(
         self,
         coordinator: Coordinator,
+        signals: Signals,
         dead_letters: DeadLetters,
         read_model: ReadModel,
         queue_stats: QueueStats,
@@ -34,6 +36,7 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         settings: CoordinatorSettings,
     ) -> None:
         self._coordinator = coordinator
+        self._signals = signals
         self._dead_letters = dead_letters
         self._read_model = read_model
         self._queue_stats = queue_stats
@@ -124,6 +127,15 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         )
         events = [entry.event for entry in entries[:limit]]
         return pb.ListTaskEventsResponse(events=events, next_page_token=following)
+
+    async def SignalTask(
+        self, request: pb.SignalTaskRequest, context: _Context
+    ) -> pb.SignalTaskResponse:
+        tenant, task_id = convert.task_name(request.name)
+        signal = signal_convert.signal(request.signal)
+        request_id = convert.request_id(request.request_id)
+        task = await self._signals.send(tenant, task_id, signal, request_id)
+        return pb.SignalTaskResponse(task=task)
 
     async def ListDeadLetters(
         self, request: pb.ListDeadLettersRequest, context: _Context
