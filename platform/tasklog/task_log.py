@@ -6,10 +6,12 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final
 
+from google.protobuf.message import DecodeError
+
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task
-from meshkit.bus import Bus, StoredMessage, Subscription
+from meshkit.bus import Bus, Delivery, StoredMessage, Subscription
 from meshkit.errors import CorruptData, MeshError, TaskNotFound
 from tasklog import claim_check, fold, lifecycle, subjects
 
@@ -98,6 +100,23 @@ class TaskLog:
         async for message in self._bus.read(subjects.STREAM, subjects.scope(tenant, task_id)):
             yield _stored(message)
 
+    async def last_readable(self, tenant: str, task_id: str) -> Entry | None:
+        """The last event of a damaged log that can be read, without its large content.
+
+        Its stream sequence is that of the log's last message, so that an event
+        can be appended after it. None where nothing can be read.
+        """
+        found: Entry | None = None
+        async for message in self._bus.read(subjects.STREAM, subjects.scope(tenant, task_id)):
+            try:
+                event = _stored(message).event
+            except CorruptData:
+                if found is None:
+                    continue
+                event = found.event
+            found = Entry(event, message.sequence)
+        return found
+
     async def task(self, tenant: str, task_id: str) -> Task:
         """The task as it stands now.
 
@@ -175,8 +194,22 @@ class TaskLog:
         return entry
 
 
-def _stored(message: StoredMessage) -> Entry:
-    event = TaskEvent.FromString(message.payload)
+def event_of(message: StoredMessage | Delivery) -> TaskEvent:
+    """The event that a message holds, as it is stored.
+
+    Raises:
+        CorruptData: It holds none.
+    """
+    try:
+        event = TaskEvent.FromString(message.payload)
+    except DecodeError:
+        event = TaskEvent()
+    if event.WhichOneof("kind") is None:
+        raise CorruptData(f"Message {message.sequence} of {message.subject} is no event.")
     if event.sequence == 1:
         event.status.submitted_stream_sequence = message.sequence
-    return Entry(event, message.sequence)
+    return event
+
+
+def _stored(message: StoredMessage) -> Entry:
+    return Entry(event_of(message), message.sequence)

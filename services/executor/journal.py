@@ -1,20 +1,31 @@
 """One task's log in the hands of the executor that owns the task."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from agentmesh.common.v1 import usage_pb2
 from agentmesh.coordinator.v1 import task_pb2
+from agentmesh.coordinator.v1.snapshot_pb2 import TaskSnapshot
 from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec, TaskEvent, TaskStatus
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskNote
 from meshkit.clock import Clock
 from meshkit.errors import Conflict, Fenced
+from services.executor.snapshots import SEGMENT_EVENTS
 from tasklog import lifecycle
 from tasklog.task_log import Entry
+
+# Notes stand in the status of every event after them.
+_MAX_NOTES: Final = 32
+_MORE: Final = TaskNote(code="NOTES_OMITTED", text="There was more to note than is kept.")
 
 
 class Log(Protocol):
     """The event log of every task."""
+
+    async def last(self, tenant: str, task_id: str) -> Entry | None: ...
+
+    async def last_readable(self, tenant: str, task_id: str) -> Entry | None: ...
 
     async def append(self, tenant: str, task_id: str, event: TaskEvent, *, after: int) -> Entry: ...
     def read(
@@ -24,6 +35,26 @@ class Log(Protocol):
 
 class CancelRequestedError(Exception):
     """Somebody asked for the task to stop. Not an error of anything."""
+
+
+@dataclass(slots=True)
+class History:
+    """The log of one task from its first event on, and what of it stands in its snapshot."""
+
+    tenant: str
+    task_id: str
+    # Grows with what the executor that owns the task appends.
+    entries: list[Entry]
+    snapshot: TaskSnapshot = field(default_factory=TaskSnapshot)
+    # Of the snapshot in its store.
+    revision: int = 0
+    # With so many entries the snapshot is to grow.
+    due: int = SEGMENT_EVENTS
+
+    @property
+    def last(self) -> Entry:
+        """The last event."""
+        return self.entries[-1]
 
 
 class Journal:
@@ -39,21 +70,22 @@ class Journal:
         log: Log,
         clock: Clock,
         writer: str,
-        tenant: str,
-        task_id: str,
-        history: Sequence[Entry],
+        history: History,
+        grown: Callable[[History], None],
         is_last_attempt: bool,
     ) -> None:
+        """`grown` is told of every event that was appended."""
         self._log = log
         self._clock = clock
         self._writer = writer
-        self.tenant: Final = tenant
-        self.task_id: Final = task_id
+        self._history = history
+        self._grown = grown
+        self.tenant: Final = history.tenant
+        self.task_id: Final = history.task_id
         # Where a fault would end the task, a poorer answer is better than none.
         self.is_last_attempt: Final = is_last_attempt
-        self._events = [entry.event for entry in history]
-        self._last = history[-1]
-        self._start_sequence = self._last.event.sequence
+        self._events = [entry.event for entry in history.entries]
+        self._start_sequence = history.last.event.sequence
 
     @property
     def task(self) -> Task:
@@ -78,12 +110,12 @@ class Journal:
     @property
     def last_sequence(self) -> int:
         """The sequence of the last event."""
-        return self._last.event.sequence
+        return self._history.last.event.sequence
 
     @property
     def status(self) -> TaskStatus:
         """The task's status after the last event."""
-        return self._last.event.status
+        return self._history.last.event.status
 
     def event(self) -> TaskEvent:
         """A new event without a kind, to be filled in and appended."""
@@ -106,15 +138,16 @@ class Journal:
         lifecycle.advance(
             self.status,
             event,
-            sequence=self._last.event.sequence + 1,
+            sequence=self._history.last.event.sequence + 1,
             time=self._clock.now(),
             state=state,
             usage=usage,
-            notes=notes,
+            # The last ones are always told: they say what is missing.
+            notes=notes if state in lifecycle.TERMINAL else _new(notes, self.status.notes),
         )
         try:
             entry = await self._log.append(
-                self.tenant, self.task_id, event, after=self._last.stream_sequence
+                self.tenant, self.task_id, event, after=self._history.last.stream_sequence
             )
         except Conflict as conflict:
             if await self.refresh():
@@ -129,7 +162,7 @@ class Journal:
             Fenced: Another executor owns the task now, or it has ended.
         """
         async for entry in self._log.read(
-            self.tenant, self.task_id, from_stream_sequence=self._last.stream_sequence + 1
+            self.tenant, self.task_id, from_stream_sequence=self._history.last.stream_sequence + 1
         ):
             if entry.event.WhichOneof("kind") != "cancel_requested":
                 raise Fenced(f"{entry.event.task} was taken over by {entry.event.writer}.")
@@ -138,4 +171,15 @@ class Journal:
 
     def _take(self, entry: Entry) -> None:
         self._events.append(entry.event)
-        self._last = entry
+        self._history.entries.append(entry)
+        self._grown(self._history)
+
+
+def _new(notes: Sequence[TaskNote], present: Sequence[TaskNote]) -> list[TaskNote]:
+    """Those of `notes` that are not there yet, as long as there is room."""
+    new: list[TaskNote] = []
+    for note in notes:
+        room = _MAX_NOTES - len(present) - len(new)
+        if room > 0 and note not in present and note not in new:
+            new.append(note if room > 1 else _MORE)
+    return new

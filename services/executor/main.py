@@ -8,11 +8,14 @@ from agentmesh.tool.v1 import tool_service_pb2_grpc
 from meshkit.server import Registration
 from meshkit.service import Resources, Service, serve_program
 from services.executor.claim import Claims
+from services.executor.failures import Failures
+from services.executor.history import Histories
 from services.executor.models_grpc import GrpcModels
 from services.executor.react import React
 from services.executor.runner import Runner
 from services.executor.sessions_grpc import GrpcSessions
 from services.executor.settings import ExecutorSettings, Settings
+from services.executor.snapshots_jetstream import JetStreamSnapshots
 from services.executor.tools_grpc import GrpcTools
 from services.executor.words_nats import NatsWords
 from services.executor.worker import Worker
@@ -46,16 +49,22 @@ async def build(resources: Resources, settings: ExecutorSettings) -> Service:
         clock=clock,
         policies=policies,
     )
+    snapshots = JetStreamSnapshots(bus)
+    await snapshots.prepare()
+    histories = Histories(log=log, store=snapshots, lines=resources.log)
     claims = Claims(
-        log=log, clock=clock, writer=f"executor/{resources.ids.new()}", policies=policies
+        log=log,
+        histories=histories,
+        clock=clock,
+        writer=f"executor/{resources.ids.new()}",
+        policies=policies,
     )
     runner = Runner(
         claims=claims,
         pattern=pattern,
+        failures=Failures(policies, clock, random.Random(resources.ids.new())),
         clock=clock,
-        jitter=random.Random(resources.ids.new()),
         log=resources.log,
-        policies=policies,
     )
     worker = Worker(bus=bus, runner=runner, log=resources.log, policies=policies)
     return Service(
@@ -69,7 +78,7 @@ async def build(resources: Resources, settings: ExecutorSettings) -> Service:
             ),
         ),
         callers=(worker.run,),
-        background=(policies.follow,),
+        background=(policies.follow, histories.run),
     )
 
 

@@ -19,7 +19,8 @@ from meshkit.clock import Clock
 from meshkit.errors import MeshError, RequestIdReused
 from services.executor import control_tools, conversation
 from services.executor.journal import Journal
-from services.executor.step_limit import Policies, step_limit
+from services.executor.policies import Policies
+from services.executor.step_limit import step_limit
 from services.executor.tool_use import SKIPPED, Tools, ToolUse
 
 

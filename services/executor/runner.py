@@ -1,9 +1,7 @@
 """Runs one delivered task to the end of its attempt, whatever happens."""
 
 import asyncio
-import random
 from collections.abc import Awaitable
-from datetime import timedelta
 from typing import Final, Protocol
 
 from agentmesh.coordinator.v1.task_pb2 import TaskNote
@@ -11,21 +9,20 @@ from meshkit import deadline, identity
 from meshkit.clock import Clock
 from meshkit.errors import (
     Conflict,
+    CorruptData,
     Fenced,
     Internal,
     MeshError,
     ShuttingDown,
-    is_retryable,
     to_status,
 )
 from meshkit.identity import Identity
 from meshkit.log import Log
-from services.executor import attempts
-from services.executor.claim import Claims, NotYet, Policies, cancel_reason
+from services.executor.claim import Claims, NotYet, cancel_reason
+from services.executor.failures import Failures
 from services.executor.held import Held
 from services.executor.journal import CancelRequestedError, Journal
 from services.executor.react import finish_partial
-from tasklog.policy import LanePolicy
 
 # Kept back from the time limit for recording the result.
 _RECORDING_SECONDS: Final = 0.25
@@ -37,7 +34,7 @@ class Pattern(Protocol):
     """How an agent goes about a task."""
 
     async def run(self, journal: Journal) -> None:
-        """Appends steps until the task has ended."""
+        """Appends steps until the task has ended or waits."""
         ...
 
 
@@ -49,17 +46,15 @@ class Runner:
         *,
         claims: Claims,
         pattern: Pattern,
+        failures: Failures,
         clock: Clock,
-        jitter: random.Random,
         log: Log,
-        policies: Policies,
     ) -> None:
         self._claims = claims
         self._pattern = pattern
+        self._failures = failures
         self._clock = clock
-        self._jitter = jitter
         self._log = log
-        self._policies = policies
         # Tasks whose pattern is running now, to be stopped when a cancel arrives.
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
 
@@ -75,7 +70,12 @@ class Runner:
         The delivery is acknowledged after that is recorded. Where this
         executor lost the task, the delivery is its new owner's business.
         """
-        claimed = await self._claims.claim(held.latest)
+        try:
+            claimed = await self._claims.claim(held.latest)
+        except CorruptData as error:
+            # No event of this task can be read: there is nothing to record it on.
+            self._log.error("task.unreadable", subject=held.latest.subject, error=str(error))
+            claimed = None
         if claimed is None:
             await held.acknowledge()
             return
@@ -123,11 +123,11 @@ class Runner:
         except (Fenced, Conflict):
             raise
         except MeshError as error:
-            await self._unless_cancelled(journal, self._record_failure(journal, error))
+            await self._unless_cancelled(journal, self._failures.record(journal, error))
         except Exception as error:
             self._log.exception("task.crashed", task=journal.task.name)
             failure = Internal(f"The step failed by a fault of Agentmesh: {type(error).__name__}.")
-            await self._unless_cancelled(journal, self._record_failure(journal, failure))
+            await self._unless_cancelled(journal, self._failures.record(journal, failure))
 
     async def _run_pattern(self, journal: Journal) -> None:
         """Runs the pattern within the task's time.
@@ -177,22 +177,3 @@ class Runner:
         event.cancelled.reason = cancel_reason(journal.events)
         event.cancelled.SetInParent()
         await journal.append(event)
-
-    async def _record_failure(self, journal: Journal, error: MeshError) -> None:
-        lane = self._policies.current.lane(journal.status.lane)
-        attempt = attempts.counted(journal.events)
-        event = journal.event()
-        if not is_retryable(error) and not isinstance(error, Internal):
-            event.failed.error.CopyFrom(to_status(error))
-        elif attempt >= lane.max_attempts:
-            event.dead_lettered.error.CopyFrom(to_status(error))
-        else:
-            event.retried.error.CopyFrom(to_status(error))
-            pause = timedelta(seconds=self._backoff_seconds(attempt, lane))
-            event.retried.not_before.FromDatetime(self._clock.now() + pause)
-        await journal.append(event)
-
-    def _backoff_seconds(self, attempt: int, lane: LanePolicy) -> float:
-        """Exponential with full jitter (Brooker, "Exponential Backoff and Jitter", AWS, 2015)."""
-        ceiling = lane.retry_base.ToMicroseconds() / 1e6 * 2 ** (attempt - 1)
-        return self._jitter.uniform(0, min(ceiling, lane.retry_max.ToMicroseconds() / 1e6))

@@ -3,23 +3,16 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from meshkit import deadline
 from meshkit.errors import DeadlineExceeded
 from services.executor.journal import Journal
-from tasklog.policy import Policy
+from services.executor.policies import Policies
 
 STEP: Final = "step"
 # Calls give up a little before the limit that they were given, to have time to say so.
 _RESERVE_SECONDS: Final = 0.1
-
-
-class Policies(Protocol):
-    """The limits in force."""
-
-    @property
-    def current(self) -> Policy: ...
 
 
 def wait_limit(policies: Policies, journal: Journal) -> timedelta:

@@ -9,6 +9,7 @@ from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
 from agentmesh.tool.v1 import tool_service_pb2 as tool
+from meshkit import log as lines
 from meshkit.bus import ConsumerSpec
 from meshkit.clock import SystemClock
 from meshtest.eventually import eventually
@@ -17,6 +18,8 @@ from meshtest.scripted import (
 )
 from services.executor.claim import Claims, NotYet
 from services.executor.executor_bench import Bench, kinds
+from services.executor.history import Histories
+from services.executor.snapshots_jetstream import JetStreamSnapshots
 from tasklog import lifecycle, subjects
 from tasklog.task_log import Entry, TaskLog
 
@@ -199,8 +202,10 @@ async def test_a_message_is_not_settled_by_whoever_lost_the_start(bench: Bench) 
                 await bench.request_cancel(task_id, "now")
             return await super().append(tenant, task_id, event, after=after)
 
+    log = Interrupted(bench.bus)
     claims = Claims(
-        log=Interrupted(bench.bus),
+        log=log,
+        histories=Histories(log=log, store=JetStreamSnapshots(bench.bus), lines=lines.get("test")),
         clock=SystemClock(),
         writer="executor/x",
         policies=bench.policies,

@@ -23,7 +23,8 @@ from meshkit.errors import (
 )
 from services.executor import control_tools, waits
 from services.executor.journal import Journal
-from services.executor.step_limit import Policies, is_of_step, step_limit, wait_limit
+from services.executor.policies import Policies
+from services.executor.step_limit import is_of_step, step_limit, wait_limit
 from services.executor.waits import Answered, Approved
 
 # The model reads these and can do better in its next step.
