@@ -1,0 +1,46 @@
+"""One stored event, as the audit looks at it."""
+
+from typing import Final, NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from audit.finding import TaskKey
+from meshkit.bus import StoredMessage
+
+_TOKENS: Final = 4
+
+
+class Entry(NamedTuple):
+    """An event and where it stands."""
+
+    stream_sequence: int
+    # By its subject, not by its content: whether the two agree is for a check.
+    task: TaskKey
+    # The subject's last token: a queue, `control` or `log`.
+    token: str
+    kind: str
+    size_bytes: int
+    event: TaskEvent
+
+
+def entry_of(message: StoredMessage) -> Entry | None:
+    """The entry that a message holds; None where it holds no event."""
+    parts = message.subject.split(".")
+    if len(parts) != _TOKENS:
+        return None
+    try:
+        event = TaskEvent.FromString(message.payload)
+    except DecodeError:
+        return None
+    kind = event.WhichOneof("kind")
+    if kind is None:
+        return None
+    return Entry(
+        message.sequence,
+        TaskKey(parts[1], parts[2]),
+        parts[3],
+        kind,
+        len(message.payload),
+        event,
+    )

@@ -1,0 +1,58 @@
+"""The task log as the broker keeps it; only read."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Final
+
+from audit.entry import Entry, entry_of
+from audit.finding import TaskKey
+from audit.queue_standing import Standing
+from meshkit.bus import Bus
+from tasklog import subjects
+
+# Messages a request: more make it no quicker, fewer do slow it down.
+_BATCH: Final = 2048
+
+
+class JetStreamLog:
+    """Reads events and how queues stand."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus: Final = bus
+
+    async def horizon(self) -> int:
+        """The last stream sequence there is; 0 where there is no log."""
+        info = await self._bus.stream_info(subjects.STREAM)
+        return 0 if info is None else int(info["state"]["last_seq"])
+
+    async def read(self, tenant: str, horizon: int) -> AsyncGenerator[Entry | int]:
+        """Events up to `horizon`, of one tenant unless that is empty.
+
+        A message that holds no event is given as its stream sequence.
+        """
+        scope = f"task.{tenant}.>" if tenant else subjects.ALL_EVENTS
+        async with aclosing(self._bus.read(subjects.STREAM, scope, batch=_BATCH)) as messages:
+            async for message in messages:
+                if message.sequence > horizon:
+                    return
+                yield entry_of(message) or message.sequence
+
+    async def of_task(self, task: TaskKey, *, after: int = 0) -> list[Entry]:
+        """A task's events as they stand now, from after that stream sequence on."""
+        scope = subjects.scope(task.tenant, task.task_id)
+        async with aclosing(
+            self._bus.read(subjects.STREAM, scope, start_sequence=after + 1)
+        ) as messages:
+            found = [entry_of(message) async for message in messages]
+        return [entry for entry in found if entry is not None]
+
+    async def standings(self) -> Mapping[str, Standing]:
+        """Every consumer of the log, by name."""
+        return {
+            info["name"]: Standing(
+                delivered=int(info["delivered"]["stream_seq"]),
+                acknowledged=int(info["ack_floor"]["stream_seq"]),
+                unacknowledged=int(info["num_ack_pending"]),
+            )
+            async for info in self._bus.consumers(subjects.STREAM)
+        }

@@ -1,0 +1,26 @@
+"""Every event stands where those look who must act on it."""
+
+from audit.entry import Entry
+from audit.finding import Finding, Invariant, finding
+from tasklog import subjects
+
+
+def check(entry: Entry) -> list[Finding]:
+    """An event under another subject than its content demands, and a wait for nothing."""
+    found: list[Finding] = []
+    subject = subjects.of_event(entry.task.tenant, entry.task.task_id, entry.event)
+    token = subject.rpartition(".")[2]
+    if entry.token != token:
+        found.append(_finding(entry, f"stands under {entry.token!r}, not under {token!r}"))
+    if entry.kind == "waiting" and entry.event.waiting.wait.WhichOneof("reason") is None:
+        found.append(_finding(entry, "waits for nothing"))
+    return found
+
+
+def _finding(entry: Entry, what: str) -> Finding:
+    return finding(
+        Invariant.LOST,
+        entry.task,
+        f"Event {entry.event.sequence} ({entry.kind}) {what}: nobody will act on it.",
+        entry.stream_sequence,
+    )

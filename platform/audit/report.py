@@ -1,0 +1,31 @@
+"""What an audit has to say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from audit.finding import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The result of one audit."""
+
+    # The log was read up to this stream sequence; what came later was not looked at.
+    horizon: int
+    # Empty for all tenants.
+    tenant: str
+    findings: tuple[Finding, ...]
+    # Findings that are not listed, because there are so many.
+    findings_left_off: int
+    # How many tasks are in each state, by the state's name.
+    tasks: Mapping[str, int]
+    # What was looked at, by its name, such as `events` and `charges`.
+    counts: Mapping[str, int]
+    # What is allowed and worth knowing, in a sentence each.
+    remarks: tuple[str, ...]
+    seconds: float
+
+    @property
+    def clean(self) -> bool:
+        """Whether every invariant holds."""
+        return not self.findings
