@@ -87,9 +87,8 @@ class DeadLetters:
             DeadLetterNotFound: There is no such task.
             TaskStateError: It is no dead letter (any more), or was discarded.
         """
-        if not await self._is_repeat(tenant, task_id, "redriven", request_id):
-            redriven = task_event_pb2.TaskRedriven(comment=comment, request_id=request_id)
-            await self._append(tenant, task_id, TaskEvent(redriven=redriven))
+        redriven = task_event_pb2.TaskRedriven(comment=comment, request_id=request_id)
+        await self._once(tenant, task_id, TaskEvent(redriven=redriven), request_id)
         return await self._log.task(tenant, task_id)
 
     async def discard(self, tenant: str, task_id: str, *, comment: str, request_id: str) -> None:
@@ -99,9 +98,8 @@ class DeadLetters:
             DeadLetterNotFound: There is no such task.
             TaskStateError: It is no dead letter (any more), or was discarded before.
         """
-        if not await self._is_repeat(tenant, task_id, "discarded", request_id):
-            discarded = task_event_pb2.TaskDiscarded(comment=comment, request_id=request_id)
-            await self._append(tenant, task_id, TaskEvent(discarded=discarded))
+        discarded = task_event_pb2.TaskDiscarded(comment=comment, request_id=request_id)
+        await self._once(tenant, task_id, TaskEvent(discarded=discarded), request_id)
 
     async def redrive_all(
         self,
@@ -150,6 +148,18 @@ class DeadLetters:
     def _aged(self, wanted: DeadLetterFilter, min_age: timedelta) -> DeadLetterFilter:
         return replace(wanted, before=self._clock.now() - min_age) if min_age else wanted
 
+    async def _once(self, tenant: str, task_id: str, event: TaskEvent, request_id: str) -> None:
+        """Appends `event` unless the log holds that this request was carried out."""
+        kind = event.WhichOneof("kind") or ""
+        if await self._is_repeat(tenant, task_id, kind, request_id):
+            return
+        try:
+            await self._append(tenant, task_id, event)
+        except TaskStateError:
+            # The same request, sent twice at once, may have been quicker.
+            if not await self._is_repeat(tenant, task_id, kind, request_id):
+                raise
+
     async def _append(self, tenant: str, task_id: str, event: TaskEvent) -> None:
         """Appends `event`, which has its content only, unless the task is no dead letter."""
         for turn in range(_TURNS):
@@ -188,7 +198,6 @@ class DeadLetters:
         )
 
     async def _is_repeat(self, tenant: str, task_id: str, kind: str, request_id: str) -> bool:
-        """Whether the log holds that this request was carried out."""
         if not request_id:
             return False
         async with aclosing(self._log.read_stored(tenant, task_id)) as entries:
