@@ -58,6 +58,8 @@ class Histories:
             history = await self._waiting.get()
             try:
                 await self._write(history)
+                # It may have grown by as much again meanwhile.
+                self.grown(history)
             except MeshError as error:
                 task = history.last.event.task
                 self._lines.warning("snapshot.unwritten", task=task, error=str(error))
