@@ -117,6 +117,23 @@ class TaskLog:
             found = Entry(event, message.sequence)
         return found
 
+    async def ends(self, tenant: str, task_id: str) -> tuple[Entry, Entry] | None:
+        """The task's first and last event, as `read_stored` gives them; None without a task."""
+        message = await self._bus.last(subjects.STREAM, subjects.scope(tenant, task_id))
+        if message is None:
+            return None
+        last = _stored(message)
+        if last.event.sequence > 1:
+            start = last.event.status.submitted_stream_sequence or 1
+            async with contextlib.aclosing(
+                self._bus.read(
+                    subjects.STREAM, subjects.scope(tenant, task_id), start_sequence=start, batch=1
+                )
+            ) as messages:
+                async for first in messages:
+                    return _stored(first), last
+        return last, last
+
     async def task(self, tenant: str, task_id: str) -> Task:
         """The task as it stands now.
 

@@ -16,15 +16,18 @@ from services.coordinator.agents import Agents
 from services.coordinator.cancel_signal_nats import NatsCancelSignal
 from services.coordinator.coordinator import Coordinator
 from services.coordinator.dead_letters import DeadLetters
+from services.coordinator.ended_tasks_sqlite import SqliteEndedTasks
 from services.coordinator.projector import Projector
 from services.coordinator.queue_depths import QueueDepths
 from services.coordinator.queue_service import QueueServicer
 from services.coordinator.queue_stats import QueueStats
 from services.coordinator.read_model_file import open_file
 from services.coordinator.read_model_sqlite import SqliteReadModel
+from services.coordinator.retention import Retention
 from services.coordinator.service import CoordinatorServicer
 from services.coordinator.settings import CoordinatorSettings, Settings
 from services.coordinator.signals import Signals
+from services.coordinator.task_content_jetstream import JetStreamTaskContent
 from services.coordinator.tenant_limits import QueueLimit, SubmitRate
 from tasklog.policy_store import PolicyStore
 from tasklog.queues import Queues
@@ -74,6 +77,19 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
     dead_letters = DeadLetters(
         log=log, queues=queues, letters=read_model, clock=resources.clock, writer=writer
     )
+    content = JetStreamTaskContent(bus)
+    await content.prepare()
+    retention = Retention(
+        ended=SqliteEndedTasks(file),
+        log=log,
+        content=content,
+        policies=policies,
+        clock=resources.clock,
+        writer=writer,
+        journal=resources.log,
+    )
+    projector.on_applied(retention.look)
+    policies.on_change(retention.look)
     return Service(
         registrations=(
             Registration(
@@ -105,6 +121,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
         ),
         background=(
             projector.run,
+            retention.run,
             policies.follow,
             queues.follow_policy,
             depths.keep,
