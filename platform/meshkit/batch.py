@@ -54,6 +54,24 @@ def item_context(
     )
 
 
+async def in_time(answer: Awaitable[A], context: batch_pb2.ItemContext, who: str) -> A:
+    """The answer to an item, if it comes in the item's time; else DeadlineExceeded.
+
+    Whoever serves the item keeps to that time by itself, unless it hangs.
+    """
+    seconds = context.timeout.ToNanoseconds() / 1e9
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await answer
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise DeadlineExceeded(
+            f"{who} did not answer within {seconds:.3g} seconds.", metadata={"limit": "call"}
+        ) from error
+
+
 class Item(Protocol):
     """An item of a batch request."""
 

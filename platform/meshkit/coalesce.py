@@ -9,7 +9,8 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import Context
-from typing import Final, Generic, TypeVar
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
 
 from meshkit import identity
 from meshkit.errors import Internal, MeshError, QueueFull, ShuttingDown
@@ -31,6 +32,7 @@ class Coalescer(Generic[Q, A]):
         max_in_flight: int = 2,
         max_waiting: int = 4096,
         release_seconds: float = 0.005,
+        stop_unwanted: bool = False,
     ) -> None:
         """`send` sends numbered items, and gives each answer with its number, in any order.
 
@@ -40,13 +42,15 @@ class Coalescer(Generic[Q, A]):
         `max_items`: in a batch. `max_in_flight`: batches on their way; one counts
         until its first answer or `release_seconds`, since a quick call is not to
         wait behind slow ones. `max_waiting`: calls without an answer, beyond
-        which QueueFull is raised.
+        which QueueFull is raised. `stop_unwanted`: a batch whose callers were all
+        cancelled or answered is cancelled, too, and with it what it asked for.
         """
         self._send: Final = send
         self._max_items: Final = max_items
         self._max_in_flight: Final = max_in_flight
         self._max_waiting: Final = max_waiting
         self._release_seconds: Final = release_seconds
+        self._stop_unwanted: Final = stop_unwanted
         self._waiting: deque[tuple[Q, asyncio.Future[A]]] = deque()
         self._batches: set[asyncio.Task[None]] = set()
         self._unanswered = 0
@@ -110,6 +114,10 @@ class Coalescer(Generic[Q, A]):
 
     async def _run(self, batch: Sequence[tuple[Q, "asyncio.Future[A]"]]) -> None:
         answers = dict(enumerate(answer for _, answer in batch))
+        if self._stop_unwanted:
+            stop = partial(_stop_unwanted, answers, asyncio.current_task())
+            for answer in tuple(answers.values()):
+                answer.add_done_callback(stop)
         arrived = _Once(self._arrived)
         timer = asyncio.get_running_loop().call_later(self._release_seconds, arrived)
         failure: BaseException | None = None
@@ -151,6 +159,15 @@ class _Once:
         function, self._function = self._function, None
         if function is not None:
             function()
+
+
+def _stop_unwanted(
+    answers: "dict[int, asyncio.Future[A]]",
+    batch: "asyncio.Task[Any] | None",
+    answer: "asyncio.Future[A]",
+) -> None:
+    if answer.cancelled() and batch is not None and all(each.done() for each in answers.values()):
+        batch.cancel()
 
 
 def _settle(answer: "asyncio.Future[A] | None", outcome: "A | BaseException") -> None:

@@ -90,6 +90,36 @@ async def test_a_cancelled_caller_is_not_sent() -> None:
     assert peer.batches == [[0], [2]]
 
 
+@pytest.mark.parametrize("stop_unwanted", [True, False])
+async def test_a_batch_that_nobody_wants_any_more_is_stopped_where_that_is_asked_for(
+    stop_unwanted: bool,
+) -> None:
+    """The last of its callers to be cancelled ends it; others may prefer that it is done."""
+    stopped = asyncio.Event()
+    reached = asyncio.Event()
+
+    async def send(items: _Items) -> _Answers:
+        yield 0, 0
+        reached.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            stopped.set()
+            raise
+
+    coalescer = Coalescer(send, stop_unwanted=stop_unwanted)
+    callers = [asyncio.ensure_future(coalescer.call(each)) for each in range(3)]
+    await reached.wait()
+    for caller in callers[1:]:
+        assert not stopped.is_set()
+        caller.cancel()
+        await asyncio.wait([caller])
+        for _ in range(3):
+            await asyncio.sleep(0)
+    assert callers[0].result() == 0
+    assert stopped.is_set() == stop_unwanted
+
+
 async def test_too_many_waiting_calls_are_refused() -> None:
     """Beyond the bound a call raises QueueFull instead of waiting."""
     peer = _Peer()

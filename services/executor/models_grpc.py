@@ -24,12 +24,15 @@ class GrpcModels:
     ) -> None:
         self._stub = stub
         self._timeout_seconds = timeout_seconds
-        self._calls = Coalescer[pb.BatchGenerateItem, pb.GenerateResponse](self._send)
+        self._calls = Coalescer[pb.BatchGenerateItem, pb.GenerateResponse](
+            self._send, stop_unwanted=True
+        )
 
     async def generate(self, request: pb.GenerateRequest) -> pb.GenerateResponse:
         """The model's next message."""
         context = batch.item_context(self._timeout_seconds)
-        return await self._calls.call(pb.BatchGenerateItem(context=context, request=request))
+        item = pb.BatchGenerateItem(context=context, request=request)
+        return await batch.in_time(self._calls.call(item), context, "The model")
 
     def _send(
         self, items: Sequence[tuple[int, pb.BatchGenerateItem]]

@@ -33,7 +33,9 @@ class GrpcTools:
         self._clock = clock
         self._timeout_seconds = timeout_seconds
         self._kept: OrderedDict[str, tuple[float, Mapping[str, tool_pb2.Tool]]] = OrderedDict()
-        self._calls = Coalescer[pb.BatchExecuteToolsItem, pb.ExecuteToolResponse](self._send)
+        self._calls = Coalescer[pb.BatchExecuteToolsItem, pb.ExecuteToolResponse](
+            self._send, stop_unwanted=True
+        )
 
     async def list(self, tenant: str) -> Mapping[str, tool_pb2.Tool]:
         """The tenant's tools by the name that models use."""
@@ -71,7 +73,8 @@ class GrpcTools:
             session=session,
         )
         context = batch.item_context(self._timeout_seconds, idempotency_key=idempotency_key)
-        return await self._calls.call(pb.BatchExecuteToolsItem(context=context, request=request))
+        item = pb.BatchExecuteToolsItem(context=context, request=request)
+        return await batch.in_time(self._calls.call(item), context, f"The tool {call.tool}")
 
     def _send(
         self, items: Sequence[tuple[int, pb.BatchExecuteToolsItem]]
