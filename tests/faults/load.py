@@ -1,0 +1,166 @@
+"""Users of the mesh, who want many things at once and try each twice."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from agentmesh.common.v1 import tier_pb2
+from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
+from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
+from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
+from meshkit import identity
+from meshkit.client import Channels
+from meshkit.errors import MeshError
+from meshkit.identity import Identity
+from meshtest.eventually import eventually
+from meshtest.everywhere import Everywhere
+
+TENANTS: Final = ("alpha", "beta", "gamma")
+LANES: Final = (tier_pb2.LANE_INTERACTIVE, tier_pb2.LANE_STANDARD, tier_pb2.LANE_BATCH)
+_CALL_SECONDS: Final = 10.0
+_RETRY_AFTER_SECONDS: Final = 0.25
+_ACCEPTED_WITHIN_SECONDS: Final = 30.0
+_WATCH_SECONDS: Final = 60.0
+# One task of so many is watched from its beginning to its end.
+_WATCHED: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a user asks, and the answer."""
+
+    request_id: str
+    tenant: str
+    lane: tier_pb2.Lane
+    text: str
+    answer: str
+
+
+class Load:
+    """Asks one question after the other, and knows what became of asking."""
+
+    def __init__(
+        self, channels: Channels, *, seed: int, lanes: Sequence[tier_pb2.Lane] = LANES
+    ) -> None:
+        self._tasks: Final = CoordinatorServiceStub(channels.get("gateway"))
+        self._chance: Final = random.Random(seed)
+        self._seed: Final = seed
+        self._lanes: Final = lanes
+        self._asked = 0
+        self._group: asyncio.TaskGroup | None = None
+        # By the name of the task that the mesh made of it.
+        self.accepted: Final[dict[str, Question]] = {}
+        # What went wrong in a first try, and where the second did not help either.
+        self.first_errors: Final[list[MeshError]] = []
+        self.refused: Final[list[tuple[Question, MeshError]]] = []
+        # Sequences of the events that a watcher saw, by task.
+        self.watched: Final[dict[str, list[int]]] = {}
+
+    async def ask(self, question: Question) -> str | None:
+        """The task's name; None where both tries failed."""
+        try:
+            return await self.submit(question)
+        except MeshError as error:
+            self.first_errors.append(error)
+            await asyncio.sleep(error.retry_after_seconds or _RETRY_AFTER_SECONDS)
+        try:
+            return await self.submit(question)
+        except MeshError as error:
+            self.refused.append((question, error))
+            return None
+
+    async def submit(self, question: Question) -> str:
+        """The task's name, once the mesh has accepted the question. Raises MeshError."""
+        request = pb.SubmitTaskRequest(
+            parent=f"tenants/{question.tenant}",
+            task=Task(input=TaskInput(text=question.text), lane=question.lane),
+            request_id=question.request_id,
+        )
+        with identity.use(Identity(question.tenant, "user:load")):
+            answer = await self._tasks.SubmitTask(request, timeout=_CALL_SECONDS)
+        self.accepted[answer.task.name] = question
+        return answer.task.name
+
+    async def get(self, name: str) -> Task:
+        """The task as it stands now."""
+        with identity.use(Identity(name.split("/")[1], "user:load")):
+            return (await self._tasks.GetTask(pb.GetTaskRequest(name=name), timeout=20)).task
+
+    async def settle_doubts(self) -> None:
+        """Asks again whatever was refused, under the same request id, until it is accepted.
+
+        A refusal leaves open whether the task was stored.
+        """
+        for question, _ in self.refused:
+
+            async def accepted(question: Question = question) -> bool:
+                try:
+                    await self.submit(question)
+                except MeshError as error:
+                    raise LookupError(question.request_id) from error
+                return True
+
+            await eventually(accepted, _ACCEPTED_WITHIN_SECONDS)
+
+    def question(self) -> Question:
+        """The next one."""
+        number, self._asked = self._asked, self._asked + 1
+        return Question(
+            request_id=f"{self._seed}-{number}",
+            tenant=self._chance.choice(TENANTS),
+            lane=self._chance.choice(self._lanes),
+            text=f"What is {number} * 7 + {self._seed}?",
+            answer=str(number * 7 + self._seed),
+        )
+
+    async def run(self, per_second: float, enough: asyncio.Event) -> None:
+        """Asks at that pace, whether answers come or not; returns when what was begun has ended."""
+        async with asyncio.TaskGroup() as group:
+            while not enough.is_set():
+                group.create_task(self._one(self.question()))
+                pause = self._chance.expovariate(per_second)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(enough.wait(), pause)
+
+    async def _one(self, question: Question) -> None:
+        name = await self.ask(question)
+        if name is not None and len(self.accepted) % _WATCHED == 0:
+            self.watched[name] = []
+            await self._watch(question.tenant, name)
+
+    async def _watch(self, tenant: str, name: str) -> None:
+        """Follows a task to its end, and goes on after the last event when that breaks off."""
+        seen = self.watched[name]
+        with identity.use(Identity(tenant, "user:load")):
+            while True:
+                request = pb.WatchTaskRequest(name=name, after_sequence=seen[-1] if seen else 0)
+                try:
+                    async for update in self._tasks.WatchTask(request, timeout=_WATCH_SECONDS):
+                        if update.HasField("event"):
+                            seen.append(update.event.sequence)
+                    return
+                except MeshError:
+                    await asyncio.sleep(_RETRY_AFTER_SECONDS)
+
+
+@asynccontextmanager
+async def users(
+    address: str, *, seed: int, per_second: float = 15.0, lanes: Sequence[tier_pb2.Lane] = LANES
+) -> AsyncGenerator[Load]:
+    """Users who keep on asking inside the block; after it every question was accepted."""
+    print(f"load with seed {seed}")
+    async with Channels(Everywhere(address), caller="user:load") as channels:
+        load, enough = Load(channels, seed=seed, lanes=lanes), asyncio.Event()
+        asking = asyncio.create_task(load.run(per_second, enough))
+        try:
+            yield load
+            enough.set()
+            async with asyncio.timeout(_WATCH_SECONDS):
+                await asking
+            await load.settle_doubts()
+        finally:
+            asking.cancel()
+            await asyncio.wait([asking])

@@ -1,0 +1,169 @@
+"""What must be true after any fault."""
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from agentmesh.coordinator.v1 import task_pb2
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from agentmesh.coordinator.v1.task_pb2 import Task
+from agentmesh.governor.v1 import cost_governor_service_pb2 as governor
+from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceStub
+from meshkit import identity, names
+from meshkit.bus import Bus
+from meshkit.client import Channels
+from meshkit.identity import Identity
+from meshtest.eventually import eventually
+from meshtest.everywhere import Everywhere
+from tasklog import fold, lifecycle
+from tasklog.task_log import TaskLog
+from tests.faults.fault_mesh import FaultMesh
+from tests.faults.load import Load
+
+# By then whatever was accepted has ended.
+_ENDED_WITHIN_SECONDS: Final = 60.0
+_SETTLED_WITHIN_SECONDS: Final = 15.0
+_WITHOUT_TOOLS: Final = frozenset({"TOOL_SKIPPED", "TOOLS_SKIPPED"})
+_GOOD: Final = frozenset({task_pb2.TASK_STATE_SUCCEEDED})
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A task that has ended, and how it came to that."""
+
+    task: Task
+    events: tuple[TaskEvent, ...]
+
+    @property
+    def id(self) -> str:
+        """The last part of its name."""
+        return names.TASK.parse(self.task.name, field="name")[1]
+
+    @property
+    def degraded(self) -> bool:
+        """Whether it had to do without something that its answer needs."""
+        return any(note.code in _WITHOUT_TOOLS for note in self.task.notes)
+
+    def kinds(self) -> list[str]:
+        """What happened, in order."""
+        return [event.WhichOneof("kind") or "" for event in self.events]
+
+
+async def after_the_fault(
+    mesh: FaultMesh,
+    load: Load,
+    *,
+    may_end: frozenset[task_pb2.TaskState] = _GOOD,
+    charged_in_full: bool = True,
+) -> Mapping[str, Ended]:
+    """Every accepted task, by name, after all promises were found kept.
+
+    Args:
+        mesh: Everything in it runs again.
+        load: All its questions were accepted.
+        may_end: How tasks may have ended.
+        charged_in_full: False where reasoning was killed: what it had not settled yet,
+            since the governor or its Redis had been away, is forgotten with it.
+    """
+    async with await Bus.connect(mesh.nats_url, name="verdict") as bus:
+        log = TaskLog(bus)
+        ended = {name: await _ended(log, name) for name in load.accepted}
+        print(f"{len(ended)} tasks: {_count(ended)}; {len(load.first_errors)} calls repeated")
+        for each in ended.values():
+            if each.task.state != task_pb2.TASK_STATE_SUCCEEDED or each.degraded:
+                print(_told(each))
+        for name, each in ended.items():
+            assert each.task.state in may_end, _told(each)
+            # A task that had to do without its tool says so.
+            if each.task.state == task_pb2.TASK_STATE_SUCCEEDED and not each.degraded:
+                _has_its_answer(each, load, name)
+            _has_its_effects(each, mesh)
+    for name, sequences in load.watched.items():
+        # The watcher saw what the log holds: no gap, no repeat.
+        assert sequences == [event.sequence for event in ended[name].events], name
+    await _charged_once(mesh, ended, in_full=charged_in_full)
+    # Nobody dies of what happens to others.
+    assert mesh.deaths == []
+    return ended
+
+
+async def _ended(log: TaskLog, name: str) -> Ended:
+    tenant, task_id = names.TASK.parse(name, field="name")
+
+    async def over() -> bool:
+        last = await log.last(tenant, task_id)
+        assert last is not None, f"{name} was accepted and is lost"
+        state = last.event.status.state
+        assert state in lifecycle.TERMINAL, f"{name} is {lifecycle.state_name(state)}"
+        return True
+
+    await eventually(over, _ENDED_WITHIN_SECONDS)
+    events = [entry.event async for entry in log.read(tenant, task_id)]
+    # No step missing, none doubled, none where it must not be.
+    last = fold.replay(events)
+    ends = [event for event in events if event.status.state in lifecycle.TERMINAL]
+    assert len(ends) == 1, f"{name} ended {len(ends)} times"
+    return Ended(fold.task_of(events[0], last), tuple(events))
+
+
+def _has_its_answer(ended: Ended, load: Load, name: str) -> None:
+    """Each question has its own answer, by way of one model step, one tool step, one model step."""
+    said = ended.task.output.text.replace(",", "")
+    assert said.endswith(f" is {load.accepted[name].answer}."), _told(ended)
+    steps = [kind for kind in ended.kinds() if kind in lifecycle.STEP_KINDS or kind == "completed"]
+    assert steps == ["model_called", "tool_called", "completed"], _told(ended)
+
+
+def _has_its_effects(ended: Ended, mesh: FaultMesh) -> None:
+    """What the log says was done outside was done, under one key a call."""
+    recorded = {
+        event.tool_called.idempotency_key
+        for event in ended.events
+        if event.HasField("tool_called") and not event.tool_called.result.is_error
+    }
+    done = set(mesh.outside.of_task(ended.id))
+    assert recorded <= done, _told(ended)
+    # A task may have died before it could record its only call, but it never called another.
+    assert len(done) <= 1, _told(ended)
+
+
+async def _charged_once(mesh: FaultMesh, ended: Mapping[str, Ended], *, in_full: bool) -> None:
+    """Each tenant has paid for what its logs say, and at most once more for each step repeated."""
+    tenants = {each.task.tenant for each in ended.values()}
+    async with Channels(Everywhere(mesh.address), caller="user:verdict") as channels:
+        stub = CostGovernorServiceStub(channels.get("gateway"))
+        for tenant in tenants:
+            ours = [each for each in ended.values() if each.task.tenant == tenant]
+            due = sum(each.task.usage.cost_micros for each in ours)
+            dearest = max(
+                event.usage.cost_micros
+                for event in itertools.chain.from_iterable(each.events for each in ours)
+            )
+            repeats = sum(each.kinds().count("started") - 1 for each in ours)
+
+            async def agrees(
+                tenant: str = tenant,
+                least: int = due if in_full else 0,
+                most: int = due + repeats * dearest,
+            ) -> bool:
+                with identity.use(Identity(tenant, "user:verdict")):
+                    spend = await stub.GetSpend(
+                        governor.GetSpendRequest(parent=f"tenants/{tenant}"), timeout=10
+                    )
+                spent = spend.day.spent_micros
+                assert least <= spent <= most, f"{tenant}: {least} to {most} due, {spent} charged"
+                return True
+
+            await eventually(agrees, _SETTLED_WITHIN_SECONDS)
+
+
+def _count(ended: Mapping[str, Ended]) -> dict[str, int]:
+    return dict(Counter(lifecycle.state_name(each.task.state) for each in ended.values()))
+
+
+def _told(ended: Ended) -> str:
+    """The task's story, for who reads a failed test."""
+    story = ", ".join(ended.kinds())
+    return f"{ended.task.name}: {story}; {ended.task.error.message} {ended.task.output.text!r}"
