@@ -78,6 +78,7 @@ class Bench:
         task.create_time.FromDatetime(now)
         status = TaskStatus(lane=lane)
         status.create_time.FromDatetime(now)
+        status.time_limit.FromTimedelta(timedelta(seconds=seconds))
         status.deadline.FromDatetime(now + timedelta(seconds=seconds))
         event = lifecycle.new_event(task.name, "coordinator/test")
         event.submitted.task.CopyFrom(task)

@@ -146,7 +146,12 @@ async def test_the_time_limit_gives_the_best_result_so_far(bench: Bench) -> None
         task = await bench.ended(task_id)
     assert task.state == task_pb2.TASK_STATE_PARTIAL
     assert task.output.text == "effect happened"
-    assert [note.code for note in task.notes] == ["TIME_LIMIT"]
+    assert [(note.code, note.text) for note in task.notes] == [
+        (
+            "TIME_LIMIT",
+            "Stopped at the time limit of 1.5 s, after 2 steps; what follows from them is missing.",
+        )
+    ]
     late = task.end_time.ToDatetime() - task.create_time.ToDatetime()
     assert late < timedelta(seconds=2.5)
 

@@ -111,10 +111,10 @@ class Runner:
             await self._run_pattern(journal)
         except TimeoutError:
             status = journal.status
-            allowed = status.deadline.ToMicroseconds() - status.create_time.ToMicroseconds()
+            allowed_seconds = status.time_limit.ToNanoseconds() / 1e9
             note = TaskNote(
                 code="TIME_LIMIT",
-                text=f"Stopped at the time limit of {allowed / 1e6:g} s, after {status.steps}"
+                text=f"Stopped at the time limit of {allowed_seconds:g} s, after {status.steps}"
                 " steps; what follows from them is missing.",
             )
             await self._unless_cancelled(journal, finish_partial(journal, note))

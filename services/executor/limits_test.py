@@ -1,0 +1,166 @@
+"""Limits of time: a call inside a step inside a task; and of notes."""
+
+import asyncio
+
+import pytest
+
+from agentmesh.common.v1 import conversation_pb2, tier_pb2
+from agentmesh.common.v1.conversation_pb2 import ToolCall, ToolResult
+from agentmesh.coordinator.v1 import task_event_pb2, task_pb2
+from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
+from agentmesh.tool.v1 import tool_pb2
+from agentmesh.tool.v1 import tool_service_pb2 as tool
+from meshkit.errors import DeadlineExceeded, DependencyUnavailable, from_status
+from meshtest.scripted import calls, says
+from services.executor.executor_bench import Bench, impatient, kinds
+from tasklog import subjects
+
+pytest_plugins = ["meshtest.fixtures", "services.executor.executor_bench"]
+
+
+async def _limit_steps(bench: Bench, seconds: float) -> None:
+    """Gives the steps of every lane so much time."""
+    policy = impatient()
+    for lane in policy.lanes:
+        lane.step_time_limit.FromMilliseconds(round(seconds * 1000))
+    await bench.policies.set(policy)
+
+
+async def _never(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def _hang(request: tool.ExecuteToolRequest) -> ToolResult:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+@pytest.mark.parametrize("lane", list(subjects.LANES))
+async def test_a_call_has_the_least_of_all_limits(bench: Bench, lane: tier_pb2.Lane) -> None:
+    """That of the call, of the step and of the task; each service is told how long it has."""
+    await _limit_steps(bench, 20)
+    async with bench.executor():
+        await bench.ended(await bench.submit(lane=lane, seconds=1000))
+        await bench.ended(await bench.submit(lane=lane, seconds=10))
+    # A model call of its own has 60 s, a tool call 30 s: here the step has less, then the task.
+    assert bench.models.timeouts == [
+        *[pytest.approx(20, abs=1)] * 2,
+        *[pytest.approx(9.7, abs=1)] * 2,
+    ]
+    assert bench.tools.timeouts == [pytest.approx(20, abs=1), pytest.approx(9.7, abs=1)]
+    assert all(seconds <= 20 for seconds in bench.models.timeouts[:2] + bench.tools.timeouts[:1])
+    assert all(seconds <= 10 for seconds in bench.models.timeouts[2:] + bench.tools.timeouts[1:])
+
+
+async def test_a_call_s_own_limit_holds_inside_a_long_step(bench: Bench) -> None:
+    """The built-in policy gives a step of the batch lane 300 s, and settings a call 60 or 30."""
+    async with bench.executor():
+        await bench.ended(await bench.submit(lane=tier_pb2.LANE_BATCH, seconds=600))
+    assert bench.models.timeouts == [pytest.approx(60, abs=0.1)] * 2
+    assert bench.tools.timeouts == [pytest.approx(30, abs=0.1)]
+
+
+@pytest.mark.parametrize("lane", [tier_pb2.LANE_INTERACTIVE, tier_pb2.LANE_STANDARD])
+async def test_a_step_that_runs_out_of_time_is_tried_again(
+    bench: Bench, lane: tier_pb2.Lane
+) -> None:
+    """The error names the step's limit; the attempts of the lane hold."""
+    await _limit_steps(bench, 0.5)
+    usual, bench.models.answer = bench.models.answer, _never
+    async with bench.executor():
+        task_id = await bench.submit(lane=lane)
+        dead = await bench.ended(task_id)
+        bench.models.answer = usual
+    assert dead.state == task_pb2.TASK_STATE_DEAD_LETTERED
+    events = await bench.events(task_id)
+    retried = [each.retried.error for each in events if each.HasField("retried")]
+    attempts = 2 if lane == tier_pb2.LANE_INTERACTIVE else 3
+    assert (dead.attempt, len(retried)) == (attempts, attempts - 1)
+    for status in (*retried, dead.error):
+        error = from_status(status)
+        assert isinstance(error, DeadlineExceeded)
+        assert error.metadata["limit"] == "step"
+        assert error.message.startswith("Step 1 was not done within 0.5 s: ")
+
+
+async def test_a_tool_that_takes_all_of_its_step_is_skipped_in_the_last_attempt(
+    bench: Bench,
+) -> None:
+    """A poorer answer is better than none."""
+    await _limit_steps(bench, 0.5)
+    bench.tools.execute = _hang
+    async with bench.executor():
+        task_id = await bench.submit(lane=tier_pb2.LANE_INTERACTIVE)
+        task = await bench.ended(task_id)
+    assert (task.state, task.attempt) == (task_pb2.TASK_STATE_SUCCEEDED, 2)
+    assert [note.code for note in task.notes] == ["TOOL_SKIPPED"]
+    assert kinds(await bench.events(task_id)) == [
+        "submitted",
+        "started",
+        "model_called",
+        "retried",
+        "started",
+        "tool_called",
+        "completed",
+    ]
+
+
+async def test_what_other_calls_of_the_step_found_is_kept(bench: Bench) -> None:
+    """The next attempt repeats only the call that took too long."""
+    await _limit_steps(bench, 0.5)
+    quick = ToolCall(call_id="c2", tool="effect")
+
+    async def answer(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
+        if request.messages[-1].role == conversation_pb2.ROLE_TOOL:
+            return says(str(len(request.messages)))
+        return calls(ToolCall(call_id="c1", tool="effect"), quick)
+
+    usual, slow = bench.tools.execute, ["c1"]
+
+    async def execute(request: tool.ExecuteToolRequest) -> ToolResult:
+        if request.call.call_id in slow:
+            slow.clear()
+            await asyncio.Event().wait()
+        return await usual(request)
+
+    bench.models.answer, bench.tools.execute = answer, execute
+    async with bench.executor():
+        task = await bench.ended(await bench.submit())
+    assert (task.state, task.attempt) == (task_pb2.TASK_STATE_SUCCEEDED, 2)
+    assert [each.call.call_id for each in bench.tools.requests] == ["c1", "c2", "c1"]
+
+
+async def test_notes_that_repeat_themselves_are_kept_once(bench: Bench) -> None:
+    """They stand in every event after them: a log must not grow with their square."""
+
+    async def answer(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
+        return calls(ToolCall(call_id=f"c{len(request.messages)}", tool="effect"))
+
+    async def fail(request: tool.ExecuteToolRequest) -> ToolResult:
+        number = int(request.call.call_id[1:])
+        raise DependencyUnavailable(f"Away for the {number // 4}th time.")
+
+    bench.models.answer, bench.tools.execute = answer, fail
+    agent = task_event_pb2.AgentSpec(
+        name="tenants/acme/agents/a@1", instructions="x", max_steps=200
+    )
+    async with bench.executor():
+        task = await bench.ended(await bench.submit(agent=agent))
+    assert task.state == task_pb2.TASK_STATE_PARTIAL
+    notes = [(note.code, note.text) for note in task.notes]
+    assert len(set(notes)) == len(notes) == 33
+    assert notes[31] == ("NOTES_OMITTED", "There was more to note than is kept.")
+    assert notes[32] == ("STEP_LIMIT", "Stopped after 200 steps.")
+
+
+async def test_a_tool_that_must_not_repeat_is_asked_again_and_not_skipped(bench: Bench) -> None:
+    """Even in the last attempt: nobody knows what it did."""
+    await _limit_steps(bench, 0.5)
+    bench.tools.tool.effect = tool_pb2.EFFECT_UNSAFE
+    bench.tools.execute = _hang
+    async with bench.executor():
+        task = await bench.ended(await bench.submit(lane=tier_pb2.LANE_INTERACTIVE))
+    assert task.state == task_pb2.TASK_STATE_DEAD_LETTERED
+    assert from_status(task.error).metadata["limit"] == "step"
+    assert len({each.idempotency_key for each in bench.tools.requests}) == 1
