@@ -12,7 +12,7 @@ from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit.bus import Bus, Delivery, StoredMessage, Subscription
-from meshkit.errors import CorruptData, MeshError, TaskNotFound
+from meshkit.errors import Conflict, CorruptData, MeshError, TaskNotFound
 from tasklog import claim_check, fold, lifecycle, subjects
 
 # After this long without an event a watcher looks for itself: what is
@@ -54,13 +54,20 @@ class TaskLog:
             Conflict: The log has moved on.
             DependencyUnavailable: The broker cannot be reached in time.
         """
-        stored = await claim_check.check_in(event, self._bus, subjects.owner(tenant, task_id))
-        sequence = await self._bus.append(
-            subjects.of_event(tenant, task_id, event),
-            stored.SerializeToString(),
-            expected_last=after,
-            scope=subjects.scope(tenant, task_id),
-        )
+        owner = subjects.owner(tenant, task_id)
+        stored = await claim_check.check_in(event, self._bus, owner)
+        scope = subjects.scope(tenant, task_id)
+        try:
+            sequence = await self._bus.append(
+                subjects.of_event(tenant, task_id, event),
+                stored.SerializeToString(),
+                expected_last=after,
+                scope=scope,
+            )
+        except Conflict:
+            if stored is not event:
+                await self._sweep(owner, scope)
+            raise
         if event.sequence == 1:
             event.status.submitted_stream_sequence = sequence
         queue = subjects.queue_of(tenant, event)
@@ -69,6 +76,15 @@ class TaskLog:
             with contextlib.suppress(MeshError):
                 await self._bus.signal(queue.wake, b"")
         return Entry(event, sequence)
+
+    async def _sweep(self, owner: str, scope: str) -> None:
+        """Removes content that came too late: retention has been there.
+
+        Before retention it lies beside the task's other content and goes with it.
+        """
+        message = await self._bus.last(subjects.STREAM, scope)
+        if message is not None and _stored(message).event.HasField("expired"):
+            await self._bus.delete_blobs(owner)
 
     async def last(self, tenant: str, task_id: str) -> Entry | None:
         """The task's last event, or None where there is no such task."""

@@ -40,6 +40,8 @@ class Projector:
         self._sink = sink
         self._log = log
         self._listeners: list[Callable[[], None]] = []
+        # Whether the consumer is there for sure.
+        self._made = False
         self._spec = ConsumerSpec(
             stream=subjects.STREAM,
             durable=f"projector-{identity}",
@@ -83,6 +85,9 @@ class Projector:
         Raises:
             DependencyUnavailable: The broker, which knows, cannot be reached in time.
         """
+        if not self._made:
+            await self._bus.ensure_consumer(self._spec)
+            self._made = True
         info = await self._bus.consumer_info(self._spec.stream, self._spec.durable)
         return int(info["ack_floor"]["stream_seq"]) >= stream_sequence
 
