@@ -9,9 +9,9 @@ from agentmesh.common.v1.conversation_pb2 import Citation
 from agentmesh.coordinator.v1.task_event_pb2 import ModelCalled, TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task
 from cli.event_line import call_text
-from cli.follow import good, state_name
 from cli.plain import to_plain
 from cli.problem import Report
+from cli.task_state import good, state_name
 from cli.terminal import Terminal
 from cli.wording import dollars, seconds, shorten
 

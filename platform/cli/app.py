@@ -12,7 +12,7 @@ _COMMANDS = {
     "status": ("cli.commands.status:status", "Show what runs and how it is."),
     "logs": ("cli.commands.logs:logs", "Show what the mesh's processes wrote."),
     "doctor": ("cli.commands.doctor:doctor", "Check this machine for what a mesh needs."),
-    "task": ("cli.commands.task:task", "Submit, follow, list and cancel tasks."),
+    "task": ("cli.commands.task:task", "Submit, follow, list, signal and cancel tasks."),
     "agent": ("cli.commands.agent:agent", "List, show and create agents."),
     "docs": ("cli.commands.docs:docs", "Add, search and remove documents."),
     "tool": ("cli.commands.tool:tool", "List and call tools."),
@@ -40,5 +40,6 @@ def app() -> None:
     """Run AI agents through a mesh of services: durable tasks, tools, memory, budgets.
 
     Every command takes --json. Results go to stdout, progress and errors to
-    stderr; the exit code is 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C.
+    stderr; the exit code is 0, 1 for a failure, 2 for wrong usage, 3 where a task
+    keeps waiting for a person, 130 for Ctrl-C.
     """

@@ -5,12 +5,12 @@ from typing import Any, Final
 
 import click
 
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
 
 
 class Duration(click.ParamType[float]):
-    """`30s`, `500ms`, `5m`, `1h`; seconds without a unit. Over zero. The value is in seconds."""
+    """`30s`, `500ms`, `5m`, `7d`; seconds without a unit. Over zero. The value is in seconds."""
 
     name = "duration"
 
@@ -24,7 +24,7 @@ class Duration(click.ParamType[float]):
         seconds = float(match[1]) * _UNITS[match[2] or "s"] if match else 0.0
         if seconds <= 0:
             self.fail(
-                f"{value!r} is no duration over zero, such as 30s, 500ms, 5m or 1h.", param, ctx
+                f"{value!r} is no duration over zero, such as 30s, 500ms, 5m, 1h or 7d.", param, ctx
             )
         return seconds
 

@@ -1,16 +1,24 @@
 """A task event as a line for a person."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any, cast
 
 from google.protobuf.json_format import MessageToDict
 
 from agentmesh.common.v1.conversation_pb2 import Message, ToolResult
 from agentmesh.common.v1.tier_pb2 import Lane, ModelTier
-from agentmesh.coordinator.v1.task_event_pb2 import ModelCalled, TaskEvent, ToolCalled
+from agentmesh.coordinator.v1.task_event_pb2 import (
+    ModelCalled,
+    TaskEvent,
+    TaskResumed,
+    ToolCalled,
+)
 from agentmesh.coordinator.v1.task_pb2 import TaskWait
-from cli.wording import clean, dollars, plural, seconds
+from cli.task_state import state_name
+from cli.wording import clean, dollars, plural, seconds, zoned_moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ def wait_text(wait: TaskWait) -> str:
         case "input":
             return f"for an answer: {wait.input.question}"
         case "until":
-            return f"until {wait.until.ToJsonString()}"
+            return f"until {zoned_moment(wait.until.ToDatetime(tzinfo=UTC))}"
         case "children":
             return f"for {plural(len(wait.children.tasks), 'child task')}"
         case _:
@@ -86,8 +94,7 @@ def _describe(event: TaskEvent) -> tuple[str, str, str]:
         case "waiting":
             return "waiting", wait_text(event.waiting.wait), "yellow"
         case "resumed":
-            kind = event.resumed.signal.WhichOneof("kind")
-            return "resumed", f"by {kind}" if kind else "", "cyan"
+            return "resumed", _resumed(event.resumed), "yellow" if event.resumed.expired else "cyan"
         case "retried":
             return "retried", event.retried.error.message, "yellow"
         case "degraded":
@@ -106,6 +113,8 @@ def _describe(event: TaskEvent) -> tuple[str, str, str]:
             return "redriven", event.redriven.comment, "cyan"
         case "discarded":
             return "discarded", event.discarded.comment, "red"
+        case "expired":
+            return "expired", "retention removed its content; state and usage remain", "yellow"
         case _:
             return "event", "of a kind that this version does not know", "yellow"
 
@@ -114,6 +123,39 @@ def _started(event: TaskEvent) -> str:
     started = event.started
     text = f"attempt {started.attempt} by {event.writer}"
     return f"{text}, after event {started.resumed_after}" if started.attempt > 1 else text
+
+
+def _resumed(resumed: TaskResumed) -> str:
+    signal = resumed.signal
+    by = f" by {signal.sender}" if signal.sender else ""
+    match signal.WhichOneof("kind"):
+        case "approval":
+            return _remarked(f"approved{by}", signal.approval.comment)
+        case "rejection":
+            return _remarked(f"rejected{by}", signal.rejection.reason)
+        case "input":
+            given = signal.input
+            words = given.text or _json(MessageToDict(given.data))
+            return _remarked(f"answered{by}", words)
+        case _ if resumed.children:
+            states = Counter(
+                state_name(child.state) if child.state else "refused" for child in resumed.children
+            )
+            counts = ", ".join(f"{count} {state}" for state, count in states.items())
+            children = plural(len(resumed.children), "child task")
+            if resumed.expired:
+                return f"without waiting longer for {children}: {counts}"
+            return f"after {children} ended: {counts}"
+        case _ if resumed.expired:
+            return "since nothing came in time"
+        case _ if resumed.HasField("children_blob"):
+            return "after its child tasks ended"
+        case _:
+            return "since its time has come"
+
+
+def _remarked(text: str, remark: str) -> str:
+    return f"{text}: {remark}" if remark else text
 
 
 def _model(called: ModelCalled, event: TaskEvent) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
 from agentmesh.coordinator.v1.coordinator_service_pb2 import (
@@ -12,21 +12,13 @@ from agentmesh.coordinator.v1.coordinator_service_pb2 import (
     WatchTaskRequest,
 )
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
-from agentmesh.coordinator.v1.task_pb2 import Task, TaskState
+from agentmesh.coordinator.v1.task_pb2 import Task
 from cli.gateway import CALL_SECONDS, Gateway
+from cli.task_state import ENDED
 from meshkit.errors import DeadlineExceeded, DependencyUnavailable, MeshError, ShuttingDown
 
 Update = Task | TaskEvent | TextDelta
 
-ENDED: Final = frozenset(
-    {
-        TaskState.TASK_STATE_SUCCEEDED,
-        TaskState.TASK_STATE_PARTIAL,
-        TaskState.TASK_STATE_FAILED,
-        TaskState.TASK_STATE_CANCELLED,
-        TaskState.TASK_STATE_DEAD_LETTERED,
-    }
-)
 # One call of a stream; when it is over, the next goes on after the last event.
 _STREAM_SECONDS: Final = 3600.0
 # How long a task is followed without hearing from the mesh.
@@ -35,21 +27,7 @@ _PAUSE_SECONDS: Final = 0.25
 _BROKEN: Final = (DependencyUnavailable, DeadlineExceeded, ShuttingDown)
 
 
-def good(task: Task) -> bool:
-    """Whether the task ended with a result."""
-    return task.state in (TaskState.TASK_STATE_SUCCEEDED, TaskState.TASK_STATE_PARTIAL)
-
-
-def state_name(state: int) -> str:
-    """`SUCCEEDED`; a number where this version has no name for it."""
-    return (
-        TaskState.Name(state).removeprefix("TASK_STATE_")
-        if state in TaskState.values()
-        else str(state)
-    )
-
-
-async def run(gateway: Gateway, request: RunTaskRequest) -> AsyncIterator[Update]:
+async def run(gateway: Gateway, request: RunTaskRequest) -> AsyncGenerator[Update]:
     """Submits a task and follows it: the task first, its events and text, the ended task last.
 
     Raises MeshError where the task is not accepted, or where the mesh is not

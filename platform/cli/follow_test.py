@@ -18,6 +18,7 @@ from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskState
 from cli import follow
 from cli.gateway import Gateway
+from cli.task_state import good
 from meshkit import errors, identity
 from meshkit.server import Registration
 from meshtest.serving import serving
@@ -109,7 +110,7 @@ async def test_a_broken_run_ends_with_the_task(gateway: Gateway, coordinator: _C
     assert isinstance(first, Task)
     assert first.state == TaskState.TASK_STATE_QUEUED
     assert isinstance(last, Task)
-    assert follow.good(last)
+    assert good(last)
 
 
 async def test_a_refused_run_is_raised(gateway: Gateway) -> None:

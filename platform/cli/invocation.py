@@ -1,6 +1,7 @@
 """What every command knows: where the mesh is, on whose behalf, how to answer."""
 
 import re
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ class Invocation:
     port: int | None
     # `host:port` of the gateway, where the user named one.
     gateway: str | None
+    # The words with which another command means the same mesh and tenant.
+    same: tuple[str, ...] = ()
     # time.monotonic() when the command began.
     started: float = field(default_factory=time.monotonic)
 
@@ -42,6 +45,10 @@ class Invocation:
     def parent(self) -> str:
         """The tenant's resource name."""
         return f"tenants/{self.tenant}"
+
+    def command(self, *words: str) -> str:
+        """A command line to paste, `agentmesh task get ID`, for the same mesh and tenant."""
+        return " ".join(["agentmesh", *words, *map(shlex.quote, self.same)])
 
     def name(self, collection: str, given: str) -> str:
         """The full name of a resource that the user may have named by its id alone."""
@@ -66,7 +73,19 @@ def invocation(context: click.Context) -> Invocation:
         terminal=Terminal(as_json=bool(given.get("cli.json"))),
         port=given.get("cli.port"),
         gateway=gateway,
+        same=_same(given),
     )
+
+
+def _same(given: Mapping[str, Any]) -> tuple[str, ...]:
+    data_dir: Path | None = given.get("cli.data_dir")
+    options = {
+        "--data-dir": data_dir.absolute() if data_dir else None,
+        "--port": given.get("cli.port"),
+        "--gateway": given.get("cli.gateway"),
+        "--tenant": given.get("cli.tenant"),
+    }
+    return tuple(word for name, value in options.items() if value for word in (name, str(value)))
 
 
 def _default_data_dir() -> Path:

@@ -17,6 +17,8 @@ _PLAIN_WIDTH: Final = 200
 # Draws a second while a task runs: enough for a spinner to look alive.
 _REFRESHES: Final = 8
 _DRAFT_LINES: Final = 12
+# Notes stand below the text of the event's line.
+_NOTE_INDENT: Final = " " * 24
 
 
 class RunView(Protocol):
@@ -30,6 +32,10 @@ class RunView(Protocol):
 
     def delta(self, delta: TextDelta) -> None:
         """The model went on speaking."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something to say besides."""
         ...
 
 
@@ -55,6 +61,9 @@ class _PlainView:
 
     def delta(self, delta: TextDelta) -> None:
         pass  # the whole text follows
+
+    def note(self, text: str) -> None:
+        self._terminal.progress(_NOTE_INDENT + text)
 
 
 class _LiveView:
@@ -89,6 +98,11 @@ class _LiveView:
         if (delta.attempt, delta.step) != self._speaking:
             self._speaking, self._draft = (delta.attempt, delta.step), ""
         self._draft += clean(delta.text)
+
+    def note(self, text: str) -> None:
+        self._console.print(
+            clean(_NOTE_INDENT + text), style="dim", markup=False, highlight=False, soft_wrap=True
+        )
 
     def _render(self) -> "Text":
         from rich.text import Text

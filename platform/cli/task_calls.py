@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from agentmesh.coordinator.v1.coordinator_service_pb2 import (
     CancelTaskRequest,
@@ -14,8 +14,8 @@ from agentmesh.coordinator.v1.coordinator_service_pb2 import (
     TextDelta,
 )
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
-from agentmesh.coordinator.v1.task_pb2 import Task
-from cli import answer, follow
+from agentmesh.coordinator.v1.task_pb2 import Task, TaskState
+from cli import answer, follow, waiting
 from cli.event_line import event_line
 from cli.gateway import CALL_SECONDS, Gateway, call
 from cli.invocation import Invocation
@@ -23,11 +23,14 @@ from cli.mesh_access import address_of
 from cli.pages import collect
 from cli.plain import to_plain
 from cli.run_view import line_text, run_view
-from cli.task_table import show_task, show_tasks
+from cli.task_state import ENDED, good, state_name
+from cli.task_table import show_task, show_tasks, show_waiting
 
 T = TypeVar("T")
 _MAX_EVENTS: Final = 1_000_000
 _LINE_WIDTH: Final = 200
+# Under the text of an event's line.
+_HINT_INDENT: Final = " " * 30
 
 
 def submit(invocation: Invocation, request: SubmitTaskRequest, *, wait: bool) -> bool:
@@ -48,8 +51,9 @@ def submit(invocation: Invocation, request: SubmitTaskRequest, *, wait: bool) ->
                     else:
                         recorded.append(update)
                         view.event(update)
-            asked = GetTaskRequest(name=task.name)
-            task = (await gateway.coordinator.GetTask(asked, timeout=CALL_SECONDS)).task
+                        for hint in await waiting.hints(invocation, gateway, update):
+                            view.note(hint)
+            task = await _get(gateway, task.name)
         return task, recorded, time.monotonic() - began
 
     task, recorded, took = _call(invocation, run)
@@ -65,25 +69,26 @@ def submit(invocation: Invocation, request: SubmitTaskRequest, *, wait: bool) ->
         terminal.document(answer.document(task, recorded, timing))
     else:
         answer.show(terminal, task, recorded, timing)
-    if not follow.good(task):
+    if not good(task):
         terminal.fail(answer.failure(task))
-    return follow.good(task)
+    return good(task)
 
 
 def get(invocation: Invocation, name: str) -> None:
     """Prints a task."""
 
-    async def run(gateway: Gateway) -> Task:
-        response = await gateway.coordinator.GetTask(
-            GetTaskRequest(name=name), timeout=CALL_SECONDS
-        )
-        return response.task
+    async def run(gateway: Gateway) -> tuple[Task, list[Task]]:
+        task = await _get(gateway, name)
+        return task, await waiting.children(gateway, task.wait)
 
-    task = _call(invocation, run)
+    task, children = _call(invocation, run)
     if invocation.terminal.as_json:
-        invocation.terminal.document({"task": to_plain(task)})
+        document: dict[str, Any] = {"task": to_plain(task)}
+        if children:
+            document["children"] = [to_plain(each) for each in children]
+        invocation.terminal.document(document)
     else:
-        show_task(invocation.terminal, task)
+        show_task(invocation, task, children)
 
 
 def list_tasks(invocation: Invocation, request: ListTasksRequest, limit: int) -> None:
@@ -101,6 +106,24 @@ def list_tasks(invocation: Invocation, request: ListTasksRequest, limit: int) ->
         show_tasks(invocation.terminal, tasks)
 
 
+def list_waiting(invocation: Invocation, request: ListTasksRequest, limit: int) -> None:
+    """Prints the newest waiting tasks that fit, with what they wait for."""
+
+    async def run(gateway: Gateway) -> list[Task]:
+        listed = await collect(
+            gateway.coordinator.ListTasks, request, lambda page: page.tasks, limit=limit
+        )
+        # The list does not hold what is waited for, and may be a moment late.
+        tasks = [await _get(gateway, each.name) for each in listed]
+        return [each for each in tasks if each.state == TaskState.TASK_STATE_WAITING]
+
+    tasks = _call(invocation, run)
+    if invocation.terminal.as_json:
+        invocation.terminal.document({"tasks": [to_plain(each) for each in tasks]})
+    else:
+        show_waiting(invocation.terminal, tasks)
+
+
 def watch(invocation: Invocation, name: str, after: int) -> bool:
     """Prints events until the task ends. False where it ended without a result."""
 
@@ -108,12 +131,12 @@ def watch(invocation: Invocation, name: str, after: int) -> bool:
         async for update in follow.watch(gateway, name, after_sequence=after):
             if isinstance(update, TaskEvent):
                 _print_event(invocation, update)
-        response = await gateway.coordinator.GetTask(
-            GetTaskRequest(name=name), timeout=CALL_SECONDS
-        )
-        return response.task
+                if not invocation.terminal.as_json:
+                    for hint in await waiting.hints(invocation, gateway, update):
+                        invocation.terminal.progress(_HINT_INDENT + hint)
+        return await _get(gateway, name)
 
-    return follow.good(_call(invocation, run))
+    return good(_call(invocation, run))
 
 
 def events(invocation: Invocation, name: str, after: int) -> None:
@@ -140,16 +163,20 @@ def cancel(invocation: Invocation, name: str, reason: str) -> None:
     task = _call(invocation, run)
     if invocation.terminal.as_json:
         invocation.terminal.document({"task": to_plain(task)})
-    elif task.state in follow.ENDED:
-        invocation.terminal.say(f"{task.name} is {follow.state_name(task.state)}.")
+    elif task.state in ENDED:
+        invocation.terminal.say(f"{task.name} is {state_name(task.state)}.")
     else:
         invocation.terminal.say(
-            f"{task.name} was asked to stop; it is {follow.state_name(task.state)} still."
+            f"{task.name} was asked to stop; it is {state_name(task.state)} still."
         )
 
 
 def _call(invocation: Invocation, ask: Callable[[Gateway], Awaitable[T]]) -> T:
     return call(address_of(invocation), invocation.tenant, ask)
+
+
+async def _get(gateway: Gateway, name: str) -> Task:
+    return (await gateway.coordinator.GetTask(GetTaskRequest(name=name), timeout=CALL_SECONDS)).task
 
 
 def _print_event(invocation: Invocation, event: TaskEvent) -> None:

@@ -1,15 +1,17 @@
 """Tasks as people read them."""
 
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from agentmesh.coordinator.v1.task_pb2 import Task
 from cli.event_line import lane_name, wait_text
-from cli.follow import state_name
+from cli.invocation import Invocation
+from cli.task_state import state_name
 from cli.terminal import Terminal
+from cli.waiting import answers, child_rows, end_text
 from cli.wording import dollars, moment, seconds, shorten
 
 _INPUT_COLUMN: Final = 60
@@ -41,20 +43,44 @@ def show_tasks(terminal: Terminal, tasks: Sequence[Task]) -> None:
     )
 
 
-def show_task(terminal: Terminal, task: Task) -> None:
-    """All about one task, its output last."""
+def show_waiting(terminal: Terminal, tasks: Sequence[Task]) -> None:
+    """A line for each waiting task, with what it waits for."""
+    if not tasks:
+        terminal.say("No task waits.")
+        return
+    terminal.table(
+        ("TASK", "AGENT", "CREATED", "UNTIL", "WAITS"),
+        [
+            (
+                task.name.rsplit("/", 1)[-1],
+                _agent(task),
+                _moment(task.create_time),
+                _moment(task.wait.expire_time) if task.wait.HasField("expire_time") else "-",
+                wait_text(task.wait),
+            )
+            for task in tasks
+        ],
+    )
+
+
+def show_task(invocation: Invocation, task: Task, children: Sequence[Task] = ()) -> None:
+    """All about one task, its output last; `children` are those that it waits for."""
+    terminal = invocation.terminal
     usage = task.usage
     terminal.fields(
         [
             ("Task", task.name),
             ("State", state_name(task.state)),
             ("Waits", wait_text(task.wait)),
+            ("Until", end_text(task.wait, datetime.now(UTC))),
+            ("Answer", "\n".join(answers(invocation, task.name, task.wait))),
             ("Error", task.error.message),
             ("Agent", _agent(task)),
             ("Lane", lane_name(task.lane)),
             ("Session", task.session),
             ("Labels", ", ".join(f"{key}={value}" for key, value in sorted(task.labels.items()))),
             ("Parent", task.parent_task),
+            ("Schedule", task.schedule),
             ("Created", _moment(task.create_time)),
             ("Took", _took(task)),
             ("Attempt", str(task.attempt)),
@@ -66,6 +92,9 @@ def show_task(terminal: Terminal, task: Task) -> None:
             ("Input", shorten(task.input.text, _INPUT_FIELD)),
         ]
     )
+    if children:
+        terminal.say()
+        terminal.table(("CHILD", "STATE", "INPUT"), child_rows(children), one_line=True)
     if task.output.text:
         terminal.say()
         terminal.markdown(task.output.text)

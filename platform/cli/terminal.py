@@ -25,12 +25,18 @@ class Terminal:
     """The two streams of a command."""
 
     def __init__(
-        self, *, as_json: bool, out: TextIO | None = None, err: TextIO | None = None
+        self,
+        *,
+        as_json: bool,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+        typed: TextIO | None = None,
     ) -> None:
         """With `as_json` stdout carries JSON alone. By default the process's own streams."""
         self.as_json: Final = as_json
         self._out: Final = out or sys.stdout
         self._err: Final = err or sys.stderr
+        self._typed: Final = typed or sys.stdin
         self._consoles: dict[str, Console] = {}
 
     @property
@@ -42,6 +48,11 @@ class Terminal:
     def fancy_progress(self) -> bool:
         """Whether stderr is a terminal on which lines can be rewritten."""
         return not self.as_json and self._err.isatty()
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person reads what is printed and can answer."""
+        return self.fancy and self.fancy_progress and self._typed.isatty()
 
     @property
     def width(self) -> int:
@@ -93,6 +104,22 @@ class Terminal:
             self.err_console.print(text, soft_wrap=True)
         else:
             print(f"error: {clean(report.line())}", file=self._err, flush=True)
+
+    def confirm(self, question: str) -> bool:
+        """Whether the person at the terminal says yes."""
+        self._prompt(f"{question} [y/N] ")
+        return self._typed.readline().strip().lower() in ("y", "yes")
+
+    async def ask(self, question: str) -> str:
+        """What the person at the terminal types, without blanks around it; empty at Ctrl-D."""
+        from cli.line_input import read_line
+
+        self._prompt(question)
+        return (await read_line(self._typed.fileno()) or "").strip()
+
+    def _prompt(self, question: str) -> None:
+        self._out.flush()
+        print(clean(question), end="", file=self._err, flush=True)
 
     def table(
         self,

@@ -38,12 +38,21 @@ def seconds(value: float) -> str:
     minutes, rest = divmod(round(value), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
 
 
 def moment(value: datetime) -> str:
     """A time in the local zone, to the second."""
     return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def zoned_moment(value: datetime) -> str:
+    """A time in the local zone with its offset from UTC: `2026-11-21 09:00:00 +01:00`."""
+    offset = value.astimezone().strftime("%z")
+    return f"{moment(value)} {offset[:3]}:{offset[3:5]}"
 
 
 def plural(count: int, noun: str) -> str:

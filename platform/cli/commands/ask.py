@@ -3,9 +3,10 @@
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     from agentmesh.memory.v1.document_pb2 import UpsertedDocument
     from cli.answer import Timing
     from cli.document_files import Found
+    from cli.follow import Update
     from cli.gateway import Gateway
+
+# The task keeps waiting for a person.
+_WAITING_EXIT: Final = 3
 
 
 @click.command(
@@ -82,6 +87,11 @@ def ask(
 
     Citations name a document by its path as seen from here, with its lines.
     With `-` the question is read from stdin.
+
+    Where the agent waits for an approval or asks something, it can be answered
+    in the terminal at once. Without a terminal the command that answers is
+    shown and the exit code is 3: the task keeps waiting, and goes on when it is
+    answered.
     """
     question = checked_text(text)
     found = document_files.find(paths, base=Path.cwd())
@@ -99,9 +109,12 @@ def ask(
     request.task.lane = LANES[lane]
     task = async_run.run(_ask(invocation, request, found))
 
-    from cli import answer, follow
+    from cli import answer
+    from cli.task_state import WAITING, good
 
-    if not follow.good(task):
+    if task.state == WAITING:
+        raise click.exceptions.Exit(_WAITING_EXIT)
+    if not good(task):
         invocation.terminal.fail(answer.failure(task))
         raise click.exceptions.Exit(1)
 
@@ -126,7 +139,7 @@ async def _ask(invocation: Invocation, request: "RunTaskRequest", found: "Found"
             run=done - asked,
             total=done - invocation.started,
         )
-        _print(invocation, task, events, timing, stored)
+        _print(invocation, task, events, timing, stored, embedded=mesh.embedded)
     return task
 
 
@@ -150,25 +163,64 @@ async def _store(
 async def _run(
     gateway: "Gateway", request: "RunTaskRequest", invocation: Invocation
 ) -> "tuple[Task, list[TaskEvent]]":
-    from agentmesh.coordinator.v1.coordinator_service_pb2 import TextDelta
-    from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+    """The task when it has ended, or as it waits for a person who is not here."""
+    from agentmesh.coordinator.v1.coordinator_service_pb2 import GetTaskRequest
     from agentmesh.coordinator.v1.task_pb2 import Task
     from cli import follow
-    from cli.run_view import run_view
+    from cli.gateway import CALL_SECONDS
 
     task = Task()
     events: list[TaskEvent] = []
-    with run_view(invocation.terminal) as view:
-        async for update in follow.run(gateway, request):
-            match update:
-                case Task():
-                    task = update
-                case TaskEvent():
-                    events.append(update)
-                    view.event(update)
-                case TextDelta():
-                    view.delta(update)
+    async with aclosing(follow.run(gateway, request)) as updates:
+        while (update := await _next(updates, events, invocation)) is not None:
+            if isinstance(update, Task):
+                task = update
+            elif not await _answered(gateway, invocation, update):
+                found = await gateway.coordinator.GetTask(
+                    GetTaskRequest(name=task.name), timeout=CALL_SECONDS
+                )
+                return found.task, events
     return task, events
+
+
+async def _next(
+    updates: "AsyncGenerator[Update]", events: "list[TaskEvent]", invocation: Invocation
+) -> "Task | TaskEvent | None":
+    """Shows what happens until the task itself comes, or the event that it waits for a person."""
+    from agentmesh.coordinator.v1.coordinator_service_pb2 import TextDelta
+    from agentmesh.coordinator.v1.task_pb2 import Task
+    from cli import waiting
+    from cli.run_view import run_view
+
+    with run_view(invocation.terminal) as view:
+        async for update in updates:
+            if isinstance(update, Task):
+                return update
+            if isinstance(update, TextDelta):
+                view.delta(update)
+                continue
+            events.append(update)
+            view.event(update)
+            if waiting.for_person(update.waiting.wait):
+                return update
+    return None
+
+
+async def _answered(gateway: "Gateway", invocation: Invocation, event: "TaskEvent") -> bool:
+    """Whether the task goes on: the person at the terminal, or another, has answered it."""
+    from cli import person, signal_calls
+    from meshkit.errors import TaskStateError
+
+    if not invocation.terminal.interactive:
+        return False
+    signal = await person.ask(invocation.terminal, event.waiting.wait)
+    if signal is None:
+        return False
+    try:
+        await signal_calls.send(gateway, event.task, signal)
+    except TaskStateError:
+        invocation.terminal.warn("It was answered meanwhile, by somebody else or by its end.")
+    return True
 
 
 def _print(
@@ -177,17 +229,39 @@ def _print(
     events: "Sequence[TaskEvent]",
     timing: "Timing",
     stored: "Sequence[UpsertedDocument]",
+    *,
+    embedded: bool,
 ) -> None:
     from cli import answer
     from cli.plain import to_plain
+    from cli.task_state import WAITING
 
     key = model_keys.find(os.environ)
+    if task.state == WAITING:
+        _say_how_to_answer(invocation, task, embedded=embedded)
     if invocation.terminal.as_json:
         document: dict[str, Any] = answer.document(task, events, timing)
         document["documents"] = [to_plain(each) for each in stored]
         document["provider_key"] = key.document() if key else None
         invocation.terminal.document(document)
         return
+    if task.state == WAITING:
+        return
     answer.show(invocation.terminal, task, events, timing)
     if key:
         invocation.terminal.say(key.sentence(), style="dim")
+
+
+def _say_how_to_answer(invocation: Invocation, task: "Task", *, embedded: bool) -> None:
+    from cli import waiting
+    from cli.event_line import wait_text
+
+    terminal = invocation.terminal
+    terminal.warn(f"The task waits {wait_text(task.wait)}")
+    terminal.warn("It goes on when it is answered:")
+    for line in [
+        *([invocation.command("up", "--detach")] if embedded else []),
+        *waiting.answers(invocation, task.name, task.wait),
+        invocation.command("task", "watch", task.name.rpartition("/")[2]),
+    ]:
+        terminal.warn(f"  {line}")
