@@ -1,13 +1,34 @@
 """Auditing a mesh: all that others use of this package."""
 
+from datetime import timedelta
+from typing import Final
+
 from redis.asyncio import Redis
 
 from audit.auditor import Auditor, Progress
+from audit.blob_examination import BlobExamination
+from audit.blobs_jetstream import JetStreamBlobs
+from audit.call_records_redis import RedisCallRecords
+from audit.charge_examination import ChargeExamination, Remembered
+from audit.charges_redis import RedisCharges
+from audit.effect_examination import EffectExamination
+from audit.family_examination import FamilyExamination
 from audit.finding import SAYS, Finding, Invariant
 from audit.log_jetstream import JetStreamLog
+from audit.lost_examination import LostExamination
 from audit.report import Report
 from meshkit.bus import Bus
 from meshkit.clock import Clock, SystemClock
+
+# What the governor and the tool service remember, less an hour for the audit itself.
+_CHARGES_REMEMBERED: Final = Remembered(
+    # A settlement may be on its way while the governor was away.
+    shortest=timedelta(minutes=1),
+    longest=timedelta(hours=47),
+)
+_CALLS_REMEMBERED: Final = Remembered(
+    shortest=timedelta.min, longest=timedelta(days=7) - timedelta(hours=1)
+)
 
 __all__ = ["SAYS", "Finding", "Invariant", "Progress", "Report", "run"]
 
@@ -19,6 +40,7 @@ async def run(
     tenant: str = "",
     clock: Clock | None = None,
     progress: Progress = lambda events, stream_sequence, horizon: None,
+    read_blobs: bool = False,
     most_findings: int = 1000,
 ) -> Report:
     """Reads the log and the stores of a mesh, which may be running, and writes nothing.
@@ -29,14 +51,28 @@ async def run(
         tenant: Whose tasks to look at; empty for all.
         clock: The machine's where None.
         progress: Told now and then how far the log was read.
+        read_blobs: Read all large content, instead of only seeing whether it is there.
         most_findings: How many findings are listed.
 
     Raises:
         DependencyUnavailable: The broker or Redis does not answer.
     """
+    clock = clock or SystemClock()
+    log = JetStreamLog(bus)
     auditor = Auditor(
-        log=JetStreamLog(bus),
-        clock=clock or SystemClock(),
+        log=log,
+        examinations=(
+            LostExamination(log, log),
+            ChargeExamination(
+                RedisCharges(redis), log, clock, tenant=tenant, remembered=_CHARGES_REMEMBERED
+            ),
+            EffectExamination(
+                RedisCallRecords(redis), log, clock, tenant=tenant, remembered=_CALLS_REMEMBERED
+            ),
+            BlobExamination(JetStreamBlobs(bus), log, read_all=read_blobs),
+            FamilyExamination(log, clock),
+        ),
+        clock=clock,
         tenant=tenant,
         most_findings=most_findings,
     )

@@ -1,23 +1,26 @@
 """One audit: reads the log once, then the stores, then again what raised a doubt."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Final, Protocol
 
-from audit import lost_tasks
 from audit.collector import Collector
 from audit.entry import Entry
+from audit.examination import Examination
 from audit.finding import Finding, Invariant, TaskKey, finding
 from audit.histories import Histories
-from audit.queue_standing import Standing
 from audit.report import Report
-from audit.second_look import side_by_side
 from meshkit.clock import Clock
 from tasklog import lifecycle
 
 # How many events pass between two words about how far it got.
 _TELL_EVERY: Final = 50_000
+# How many pass until the examinations may catch up.
+_CATCH_UP_EVERY: Final = 500
+
+# How many events were read, the last one's stream sequence, and the horizon.
+Progress = Callable[[int, int, int], None]
 
 
 class Log(Protocol):
@@ -25,20 +28,27 @@ class Log(Protocol):
 
     async def horizon(self) -> int: ...
     def read(self, tenant: str, horizon: int) -> AsyncGenerator[Entry | int]: ...
-    async def of_task(self, task: TaskKey, *, after: int = 0) -> list[Entry]: ...
-    async def standings(self) -> Mapping[str, Standing]: ...
-
-
-# How many events were read, the last one's stream sequence, and the horizon.
-Progress = Callable[[int, int, int], None]
 
 
 class Auditor:
     """Audits a mesh that may be running."""
 
-    def __init__(self, *, log: Log, clock: Clock, tenant: str, most_findings: int) -> None:
-        """`tenant`: the one to look at; empty for all."""
+    def __init__(
+        self,
+        *,
+        log: Log,
+        examinations: Sequence[Examination],
+        clock: Clock,
+        tenant: str,
+        most_findings: int,
+    ) -> None:
+        """`examinations` of `tenant` alone, or of all where it is empty, as the log is read."""
         self._log: Final = log
+        self._examinations: Final = examinations
+        self._by_kind: Final = {
+            kind: [each for each in examinations if kind in each.kinds]
+            for kind in lifecycle.TRANSITIONS
+        }
         self._clock: Final = clock
         self._tenant: Final = tenant
         self._found: Final = Collector(most_findings)
@@ -53,7 +63,9 @@ class Auditor:
         started = self._clock.monotonic_seconds()
         horizon = await self._log.horizon()
         histories = await self._read(horizon, progress)
-        await self._look_for_lost(histories)
+        for each in self._examinations:
+            self._found.add(await each.finish(histories))
+            self._counts.update(each.counts())
         return Report(
             horizon=horizon,
             tenant=self._tenant,
@@ -63,37 +75,35 @@ class Auditor:
                 lifecycle.state_name(state): count
                 for state, count in sorted(histories.states().items())
             },
-            counts=self._counts,
-            remarks=(),
+            counts=dict(self._counts),
+            remarks=tuple(remark for each in self._examinations for remark in each.remarks()),
             seconds=self._clock.monotonic_seconds() - started,
         )
 
     async def _read(self, horizon: int, progress: Progress) -> Histories:
         histories = Histories()
+        if not horizon:
+            return histories  # nothing was ever accepted
         events = size_bytes = 0
         async with aclosing(self._log.read(self._tenant, horizon)) as entries:
             async for entry in entries:
                 if isinstance(entry, int):
                     self._found.add([_unreadable(entry)])
                     continue
+                for each in self._by_kind[entry.kind]:
+                    each.see(entry, histories.open.get(entry.task))
                 found = histories.see(entry)
                 if found:
                     self._found.add(found)
                 events += 1
                 size_bytes += entry.size_bytes
-                if events % _TELL_EVERY == 0:
-                    progress(events, entry.stream_sequence, horizon)
+                if events % _CATCH_UP_EVERY == 0:
+                    for each in self._examinations:
+                        self._found.add(await each.catch_up())
+                    if events % _TELL_EVERY == 0:
+                        progress(events, entry.stream_sequence, horizon)
         self._counts["events"], self._counts["event_bytes"] = events, size_bytes
         return histories
-
-    async def _look_for_lost(self, histories: Histories) -> None:
-        standings = await self._log.standings()
-        looked = await side_by_side(
-            lost_tasks.suspects(histories.open, standings),
-            lambda each: self._log.of_task(each.task, after=each.last_sequence),
-        )
-        still = [each for each, later in looked if lost_tasks.still_open(each, later)]
-        self._found.add(lost_tasks.judge(still, standings))
 
 
 def _unreadable(stream_sequence: int) -> Finding:

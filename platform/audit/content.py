@@ -1,6 +1,7 @@
 """Large content lies outside the log."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from google.protobuf.message import Message as Proto
 
@@ -9,6 +10,9 @@ from agentmesh.coordinator.v1.task_event_pb2 import ChildResults, ModelCalled
 from audit.entry import Entry
 from audit.finding import Finding, Invariant, finding
 from meshkit.constants import CLAIM_CHECK_BYTES
+
+# Events of these kinds may have a part in the object store.
+KINDS: Final = frozenset({"submitted", "model_called", "tool_called", "resumed", "completed"})
 
 
 def check(entry: Entry) -> list[Finding]:

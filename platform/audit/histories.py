@@ -83,7 +83,7 @@ class Histories:
         found += content.check(entry)
         track = before or Track(0, 0, b"", task_pb2.TASK_STATE_UNSPECIFIED)
         if not whole:
-            track.starter = ""
+            track.starter, track.start_sequence = "", 0
         found += repeats.check(track, entry)
         found += self.family.check(track, entry)
         self._advance(track, entry, is_new=before is None)
@@ -97,7 +97,9 @@ class Histories:
             case "submitted":
                 track.parent_task, track.depth = status.parent_task, event.submitted.task.depth
             case "started":
-                track.starter = event.writer
+                track.starter, track.start_sequence = event.writer, event.sequence
+            case "tool_intended":
+                track.tool_intents.add(hash(event.tool_intended.idempotency_key))
             case "waiting":
                 wait = event.waiting.wait
                 track.timed_wait = wait.HasField("until") or wait.HasField("expire_time")
@@ -136,4 +138,8 @@ def _status(encoded: bytes) -> TaskStatus:
 
 
 def _digest(status: TaskStatus) -> int:
-    return zlib.crc32(status.SerializeToString(deterministic=True))
+    """Of everything but the notes, to which the removal of the content adds one."""
+    kept = TaskStatus()
+    kept.CopyFrom(status)
+    kept.ClearField("notes")
+    return zlib.crc32(kept.SerializeToString(deterministic=True))

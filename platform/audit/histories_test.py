@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from agentmesh.coordinator.v1 import task_pb2
@@ -14,18 +14,23 @@ from audit.histories import Histories
 from audit.random_log import logs, stored, token_of
 from tasklog import lifecycle
 
+# The machine may be busy with other things: no example has a time limit.
+_EXAMPLES = settings(deadline=None)
+
 
 def _findings(entries: list[Entry]) -> list[Finding]:
     histories = Histories()
     return [found for entry in entries for found in histories.see(entry)]
 
 
+@_EXAMPLES
 @given(logs())
 def test_a_log_as_its_writers_write_it_holds(events: list[TaskEvent]) -> None:
     """Whatever may follow each other by the table of states, nothing is found."""
     assert _findings(stored(events)) == []
 
 
+@_EXAMPLES
 @given(logs())
 def test_what_retention_left_of_a_task_holds(events: list[TaskEvent]) -> None:
     """The one event that remains has the task's last number, and nothing stands before it."""
@@ -95,6 +100,7 @@ _CHANGES: list[Callable[[TaskEvent], None]] = [
 
 
 @pytest.mark.parametrize("change", _CHANGES)
+@_EXAMPLES
 @given(log=logs(), data=st.data())
 def test_a_change_to_any_event_is_found(
     change: Callable[[TaskEvent], None], log: list[TaskEvent], data: st.DataObject
@@ -107,6 +113,7 @@ def test_a_change_to_any_event_is_found(
     assert _findings(stored(log, tokens)) != []
 
 
+@_EXAMPLES
 @given(log=logs(least=2), data=st.data())
 def test_an_event_that_is_missing_is_found(log: list[TaskEvent], data: st.DataObject) -> None:
     """Unless it is the last one: then the log is that of a task that has not come so far."""
@@ -115,6 +122,7 @@ def test_an_event_that_is_missing_is_found(log: list[TaskEvent], data: st.DataOb
     assert [found.invariant for found in _findings(stored(log))][:1] == ["replay"]
 
 
+@_EXAMPLES
 @given(log=logs(), data=st.data())
 def test_an_event_that_stands_twice_is_a_fork(log: list[TaskEvent], data: st.DataObject) -> None:
     """Wherever the second one stands."""
@@ -123,6 +131,7 @@ def test_an_event_that_stands_twice_is_a_fork(log: list[TaskEvent], data: st.Dat
     assert [found.invariant for found in _findings(stored(log))] == ["fork"]
 
 
+@_EXAMPLES
 @given(log=logs(least=2), data=st.data())
 def test_two_events_that_changed_places_are_found(
     log: list[TaskEvent], data: st.DataObject
@@ -133,6 +142,7 @@ def test_two_events_that_changed_places_are_found(
     assert _findings(stored(log)) != []
 
 
+@_EXAMPLES
 @given(log=logs(least=12), data=st.data())
 def test_a_step_by_another_executor_is_found(log: list[TaskEvent], data: st.DataObject) -> None:
     """As when one that lost its task still writes."""
@@ -142,6 +152,7 @@ def test_a_step_by_another_executor_is_found(log: list[TaskEvent], data: st.Data
     assert [found.invariant for found in _findings(stored(log))] == ["fencing"]
 
 
+@_EXAMPLES
 @given(log=logs(least=2), data=st.data())
 def test_an_event_after_the_end_is_found(log: list[TaskEvent], data: st.DataObject) -> None:
     """However the task ended, and whatever follows but what is done with ended tasks."""

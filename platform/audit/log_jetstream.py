@@ -1,6 +1,6 @@
 """The task log as the broker keeps it; only read."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -45,6 +45,11 @@ class JetStreamLog:
         ) as messages:
             found = [entry_of(message) async for message in messages]
         return [entry for entry in found if entry is not None]
+
+    async def owners(self, task_id: str) -> Sequence[TaskKey]:
+        """The tasks of any tenant that have this id."""
+        found = await self._bus.subjects(subjects.STREAM, f"task.*.{task_id}.*")
+        return sorted({TaskKey(*subjects.parse(each)) for each in found})
 
     async def standings(self) -> Mapping[str, Standing]:
         """Every consumer of the log, by name."""

@@ -7,9 +7,9 @@ from audit.track import Track
 
 def check(track: Track, entry: Entry) -> list[Finding]:
     """A call under a key that the task's log has already; `track` remembers the key."""
-    if entry.kind != "tool_called":
-        return []
     called = entry.event.tool_called
+    if entry.kind != "tool_called" or not called.idempotency_key:
+        return []
     key = hash(called.idempotency_key)
     if key not in track.tool_keys or called.replayed:
         track.tool_keys.add(key)

@@ -38,11 +38,13 @@ class Track:
     runnable_sequence: int = 0
     # The last token of that event's subject.
     queue: str = ""
-    # Who wrote the latest `started`; empty where that was not seen.
+    # Who wrote the latest `started`, and its number; empty and 0 where that was not seen.
     starter: str = ""
+    start_sequence: int = 0
     # Whether the present wait has a time at which a coordinator ends it.
     timed_wait: bool = False
-    # Hashes of the idempotency keys of recorded tool calls.
+    # Hashes of the idempotency keys of announced, and of recorded, tool calls.
+    tool_intents: set[int] = field(default_factory=set[int])
     tool_keys: set[int] = field(default_factory=set[int])
     # By name, since this task began.
     child_ends: dict[str, ChildEnd] = field(default_factory=dict[str, ChildEnd])

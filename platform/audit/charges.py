@@ -1,0 +1,162 @@
+"""Every model step is charged once, at the cost that the log records.
+
+A charge is kept under `<task>/<step>/<sequence of the attempt's started>`. One
+whose step is not in the log may still be right: the attempt ended between the
+charge and its record. That is told, and is a finding only where it cannot be so.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from agentmesh.coordinator.v1 import task_pb2
+from audit.entry import Entry
+from audit.finding import Finding, Invariant, TaskKey, finding
+
+# A step during which its executor died is made once more, and no third time.
+_MOST_DEATHS: Final = 2
+_KEY: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,62})/([1-9]\d{0,8})/([1-9]\d{0,17})")
+_WORKING: Final = task_pb2.TASK_STATE_RUNNING
+
+
+class Charge(NamedTuple):
+    """What the governor charged for one model step of a task, in micro-dollars."""
+
+    task: TaskKey
+    step: int
+    # The number of the event with which the attempt began.
+    start: int
+    cost_micros: int
+
+    @property
+    def key(self) -> str:
+        """What it is kept under."""
+        return f"{self.task.task_id}/{self.step}/{self.start}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """A charge whose attempt ended before the step was recorded: both calls were made."""
+
+    charge: Charge
+
+
+def charge_of(tenant: str, key: str, cost_micros: int) -> Charge | None:
+    """The charge under `key`; None where no task's step is charged under it."""
+    match = _KEY.fullmatch(key)
+    if match is None:
+        return None
+    task_id, step, start = match.groups()
+    return Charge(TaskKey(tenant, task_id), int(step), int(start), cost_micros)
+
+
+def step_of(entry: Entry) -> int:
+    """The model step that the event records; 0 for none."""
+    match entry.kind:
+        case "model_called":
+            return entry.event.model_called.step
+        case "completed" if entry.event.completed.HasField("model_called"):
+            return entry.event.completed.model_called.step
+        case _:
+            return 0
+
+
+def missing(charge: Charge, stream_sequence: int) -> Finding:
+    """The step is recorded with a cost, and the governor knows of no charge."""
+    return finding(
+        Invariant.CHARGE,
+        charge.task,
+        f"Step {charge.step} cost {charge.cost_micros} micro-dollars, and there is no charge"
+        f" under {charge.key}.",
+        stream_sequence,
+        remedy="The governor counts too little: look for settlements that were lost when"
+        " reasoning stopped, and correct the budget's counters.",
+    )
+
+
+def judge(charges: Iterable[Charge], log: Sequence[Entry]) -> Iterator[Finding | Unrecorded]:
+    """What is to be said of charges of one task that were not found in its log at first.
+
+    Args:
+        charges: Different charges of the task.
+        log: Everything that its log holds by now.
+    """
+    if log[0].kind != "submitted":
+        return  # its content was removed, and with it what the charges were for
+    attempts = _attempts(log)
+    deaths: dict[tuple[int, int], list[Charge]] = {}
+    for charge in charges:
+        attempt = attempts.get(charge.start)
+        if attempt is None:
+            yield _finding(charge, f"event {charge.start} of its log began no attempt", log[-1])
+            continue
+        recorded = attempt.model_steps.get(charge.step)
+        if recorded is not None:
+            cost = recorded.event.usage.cost_micros
+            if cost != charge.cost_micros:
+                yield _finding(charge, f"the log records a cost of {cost}", recorded)
+        elif charge.step <= attempt.steps_before:
+            yield _finding(charge, "the step was recorded before the attempt began", attempt.start)
+        elif charge.step != attempt.steps_after + 1:
+            yield _finding(charge, "the attempt made no such model step", attempt.start)
+        elif not attempt.goes_on:
+            yield Unrecorded(charge)
+            if attempt.died:
+                deaths.setdefault((attempt.epoch, charge.step), []).append(charge)
+    for same in deaths.values():
+        if len(same) > _MOST_DEATHS:
+            starts = [attempts[each.start].start.stream_sequence for each in same]
+            yield finding(
+                Invariant.CHARGE,
+                same[0].task,
+                f"Step {same[0].step} was charged in {len(same)} attempts that died in it; a step"
+                " is made again once.",
+                *sorted(starts),
+            )
+
+
+@dataclass(slots=True)
+class _Attempt:
+    start: Entry
+    # How often the task had been redriven before.
+    epoch: int
+    steps_before: int
+    steps_after: int
+    model_steps: dict[int, Entry]
+    # Another executor took the task over from this one.
+    died: bool = False
+    goes_on: bool = True
+
+
+def _attempts(log: Sequence[Entry]) -> dict[int, _Attempt]:
+    """Attempts by the number of their `started`."""
+    found: dict[int, _Attempt] = {}
+    current: _Attempt | None = None
+    epoch = 0
+    for entry in log:
+        status = entry.event.status
+        if entry.kind == "redriven":
+            epoch += 1
+        if entry.kind == "started":
+            if current is not None and current.goes_on:
+                current.died, current.goes_on = True, False
+            current = _Attempt(entry, epoch, status.steps, status.steps, {})
+            found[entry.event.sequence] = current
+        elif current is not None:
+            step = step_of(entry)
+            if step:
+                current.model_steps[step] = entry
+            current.steps_after = status.steps
+            if status.state != _WORKING:
+                current.goes_on = False
+    return found
+
+
+def _finding(charge: Charge, why: str, entry: Entry) -> Finding:
+    return finding(
+        Invariant.CHARGE,
+        charge.task,
+        f"{charge.cost_micros} micro-dollars were charged under {charge.key}, but {why}.",
+        entry.stream_sequence,
+    )

@@ -1,0 +1,57 @@
+"""The governor's charges in Redis; only read. See services/governor/counters.lua."""
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from audit.charges import Charge, charge_of
+from meshkit.redis_store import unavailable
+
+_TOGETHER: Final = 1000
+_SETTLED: Final = re.compile(rb"governor:\{([^}]+)\}:settled:(.+)", re.DOTALL)
+
+
+class RedisCharges:
+    """Charges of model steps, as long as the governor remembers them."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis: Final = cast(Any, redis)
+
+    async def exist(self, charges: Sequence[Charge]) -> Sequence[bool]:
+        """Whether there is a charge under the key of each, whatever its cost."""
+        try:
+            pipeline: Any = self._redis.pipeline(transaction=False)
+            for each in charges:
+                pipeline.exists(_name(each.task.tenant, each.key))
+            return [bool(found) for found in await pipeline.execute()]
+        except RedisError as error:
+            raise unavailable(error) from error
+
+    async def all(self, tenant: str) -> AsyncGenerator[Charge]:
+        """Charges of tasks' steps, some of them twice; of one tenant unless that is empty."""
+        cursor = 0
+        while True:
+            try:
+                cursor, names = await self._redis.scan(
+                    cursor, match=_name(tenant or "*", "*"), count=_TOGETHER
+                )
+                values: list[bytes | None] = await self._redis.mget(names) if names else []
+            except RedisError as error:
+                raise unavailable(error) from error
+            for name, value in zip(cast(list[bytes], names), values, strict=True):
+                match = _SETTLED.fullmatch(name)
+                if match is None or value is None:  # it was forgotten a moment ago
+                    continue
+                key = match[2].decode("utf-8", "replace")
+                charge = charge_of(match[1].decode(), key, int(value.split()[1]))
+                if charge is not None:
+                    yield charge
+            if not cursor:
+                return
+
+
+def _name(tenant: str, key: str) -> str:
+    return f"governor:{{{tenant}}}:settled:{key}"
