@@ -1,8 +1,9 @@
 """Models, tools, memory and governor that follow a script, at their real contracts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar
 
 from agentmesh.common.v1 import conversation_pb2, tier_pb2, usage_pb2
 from agentmesh.common.v1.conversation_pb2 import Message, Part, ToolCall, ToolResult
@@ -21,6 +22,7 @@ from meshkit.server import Registration
 Answer = Callable[[reasoning.GenerateRequest], Awaitable[reasoning.GenerateResponse]]
 Execution = Callable[[tool.ExecuteToolRequest], Awaitable[ToolResult]]
 _Context = Any
+A = TypeVar("A")
 
 
 def says(text: str) -> reasoning.GenerateResponse:
@@ -70,8 +72,9 @@ class ScriptedReasoning(reasoning_grpc.ReasoningServiceServicer):
                 result.error.CopyFrom(to_status(error))
             return result
 
-        for done in asyncio.as_completed([one(item) for item in request.items]):
-            yield reasoning.BatchGenerateResponse(results=[await done])
+        async with aclosing(_as_they_end([one(item) for item in request.items])) as results:
+            async for result in results:
+                yield reasoning.BatchGenerateResponse(results=[result])
 
     async def GenerateStream(
         self, request: reasoning.GenerateStreamRequest, context: _Context
@@ -117,8 +120,9 @@ class ScriptedTools(tool_grpc.ToolServiceServicer):
                 result.error.CopyFrom(to_status(error))
             return result
 
-        for done in asyncio.as_completed([one(item) for item in request.items]):
-            yield tool.BatchExecuteToolsResponse(results=[await done])
+        async with aclosing(_as_they_end([one(item) for item in request.items])) as results:
+            async for result in results:
+                yield tool.BatchExecuteToolsResponse(results=[result])
 
 
 class ScriptedMemory(memory_grpc.MemoryServiceServicer):
@@ -156,6 +160,17 @@ class ScriptedGovernor(governor_grpc.CostGovernorServiceServicer):
         self, request: governor.GetSpendRequest, context: _Context
     ) -> governor.GetSpendResponse:
         return self.spend
+
+
+async def _as_they_end(calls: Sequence[Coroutine[Any, Any, A]]) -> AsyncGenerator[A]:
+    """What the calls give; those that still run at the end are cancelled."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    try:
+        for done in asyncio.as_completed(tasks):
+            yield await done
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def registrations(*servicers: object) -> list[Registration]:
