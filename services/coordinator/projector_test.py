@@ -1,0 +1,114 @@
+"""Events reach the read model, whatever else is in the log and whatever fails."""
+
+import asyncio
+import io
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from agentmesh.common.v1 import tier_pb2
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent, TaskStatus
+from meshkit import log
+from meshkit.bus import Bus
+from meshtest.eventually import eventually
+from meshtest.nats_server import NatsServer
+from services.coordinator.projector import Projector
+from services.coordinator.task_row import Recorded
+from tasklog import lifecycle, subjects
+from tasklog.task_log import TaskLog
+
+pytest_plugins = ["meshtest.fixtures"]
+
+
+class _Sink:
+    """Keeps what it is given, unless it is told to fail."""
+
+    def __init__(self) -> None:
+        self.entries: list[Recorded] = []
+        self.failures_left = 0
+
+    async def apply(self, entries: Sequence[Recorded]) -> None:
+        if self.failures_left:
+            self.failures_left -= 1
+            raise sqlite3.OperationalError("disk I/O error")
+        self.entries += entries
+
+
+@pytest.fixture
+async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
+    """The stream of tasks is there."""
+    async with await Bus.connect(nats_server.url, name="test") as bus:
+        await TaskLog(bus).prepare()
+        yield bus
+
+
+async def _submit(bus: Bus, task_id: str, text: str = "hello") -> int:
+    event = lifecycle.new_event(subjects.task_name("acme", task_id), "test")
+    event.submitted.task.input.text = text
+    status = TaskStatus(lane=tier_pb2.LANE_STANDARD)
+    status.create_time.GetCurrentTime()
+    lifecycle.advance(status, event, sequence=1, time=status.create_time.ToDatetime())
+    return (await TaskLog(bus).append("acme", task_id, event, after=0)).stream_sequence
+
+
+def _projector(bus: Bus, sink: _Sink, journal: io.StringIO) -> Projector:
+    return Projector(bus, sink, log.get("test", stream=journal), identity="copy")
+
+
+async def test_it_has_passed_what_is_written_and_nothing_else(bus: Bus) -> None:
+    """Even before it has begun it can be asked; who waits goes on when the event is written."""
+    sink = _Sink()
+    projector = _projector(bus, sink, io.StringIO())
+    first = await _submit(bus, "t1")
+    assert not await projector.has_passed(first)
+    waiting = asyncio.create_task(projector.wait_for(first))
+    run = asyncio.create_task(projector.run())
+    await asyncio.wait_for(waiting, 5)
+    assert [entry.stream_sequence for entry in sink.entries] == [first]
+    assert await projector.has_passed(first)
+    assert not await projector.has_passed(first + 1)
+    run.cancel()
+
+
+async def test_large_content_counts_into_the_size(bus: Bus) -> None:
+    """What the log refers to takes room as well."""
+    sink = _Sink()
+    run = asyncio.create_task(_projector(bus, sink, io.StringIO()).run())
+    await _submit(bus, "t1", "x" * 70_000)
+    await eventually(lambda: sink.entries)
+    assert 70_000 < sink.entries[0].size_bytes < 71_000
+    run.cancel()
+
+
+async def test_what_is_no_event_is_passed_over(bus: Bus) -> None:
+    """Bytes, and an event under another task's subject, are logged; the next event arrives."""
+    foreign = TaskEvent(task="tenants/other/tasks/t1").SerializeToString()
+    for number, payload in enumerate((b"\xff", foreign)):
+        await bus.append(f"task.acme.bad{number}.log", payload, expected_last=0)
+    sequence = await _submit(bus, "t1")
+    sink, journal = _Sink(), io.StringIO()
+    projector = _projector(bus, sink, journal)
+    run = asyncio.create_task(projector.run())
+    await asyncio.wait_for(projector.wait_for(sequence), 5)
+    assert [entry.event.task for entry in sink.entries] == ["tenants/acme/tasks/t1"]
+    assert journal.getvalue().count("projection.unreadable") == 2
+    run.cancel()
+
+
+async def test_what_cannot_be_written_comes_again(bus: Bus) -> None:
+    """The position stays before it until then, though later events are written meanwhile."""
+    sink, heard = _Sink(), list[int]()
+    projector = _projector(bus, sink, io.StringIO())
+    projector.on_applied(lambda: heard.append(len(sink.entries)))
+    sink.failures_left = 1
+    run = asyncio.create_task(projector.run())
+    first = await _submit(bus, "t1")
+    await eventually(lambda: not sink.failures_left)
+    second = await _submit(bus, "t2")
+    await eventually(lambda: heard == [1])
+    assert not await projector.has_passed(first)
+    assert not await projector.has_passed(second)
+    await asyncio.wait_for(projector.wait_for(second), 15)
+    assert [entry.stream_sequence for entry in sink.entries] == [second, first]
+    run.cancel()
