@@ -50,7 +50,7 @@ class SqliteReadModel:
         changed = [
             (before.get(name), row) for name, row in after.items() if row != before.get(name)
         ]
-        await self._database.executemany(
+        await self._write(
             f"INSERT OR REPLACE INTO task ({', '.join(_COLUMNS)})"
             f" VALUES ({', '.join('?' * len(_COLUMNS))})",
             [_values(row) for _, row in changed],
@@ -58,16 +58,16 @@ class SqliteReadModel:
         grown = Counter[str]()
         for old, row in changed:
             grown[row.tenant] += row.size_bytes - (old.size_bytes if old else 0)
-        await self._database.executemany(
+        await self._write(
             "INSERT INTO tenant_size VALUES (?, ?) ON CONFLICT (tenant)"
             " DO UPDATE SET size_bytes = size_bytes + excluded.size_bytes",
             list(grown.items()),
         )
-        await self._database.executemany(
+        await self._write(
             "DELETE FROM task_label WHERE tenant = ? AND task_id = ? AND key = ? AND value = ?",
             [label for old, row in changed if row.expired and old for label in _labels(old)],
         )
-        await self._database.executemany(
+        await self._write(
             "INSERT INTO task_label VALUES (?, ?, ?, ?)",
             [
                 label
@@ -76,6 +76,11 @@ class SqliteReadModel:
                 for label in _labels(row)
             ],
         )
+
+    async def _write(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        # Each call goes to another thread and back, which costs more than a row.
+        if rows:
+            await self._database.executemany(statement, rows)
 
     async def _rows(self, tasks: Iterable[str]) -> dict[str, TaskRow]:
         wanted = [names.TASK.parse(task, field="task") for task in tasks]
