@@ -13,12 +13,21 @@ from meshkit.bus_delivery import Delivery
 from meshkit.bus_link import Link
 from meshkit.bus_messages import ConsumerSpec, StoredMessage, StreamSpec
 from meshkit.bus_publisher import Publisher, api_error
+from meshkit.bus_puller import Puller
 from meshkit.bus_subscription import Subscription
 from meshkit.errors import DependencyUnavailable
 from meshkit.ids import RandomIds
 from meshkit.log import Log
 
-__all__ = ["Bus", "ConsumerSpec", "Delivery", "StoredMessage", "StreamSpec", "Subscription"]
+__all__ = [
+    "Bus",
+    "ConsumerSpec",
+    "Delivery",
+    "Puller",
+    "StoredMessage",
+    "StreamSpec",
+    "Subscription",
+]
 
 _NANOSECONDS: Final = 1_000_000_000
 _NAME_IN_USE: Final = 10058
@@ -225,6 +234,29 @@ class Bus:
         finally:
             self._consumptions.discard(consumption)
             await consumption.close()
+
+    async def puller(
+        self,
+        stream: str,
+        *,
+        acknowledge_wait_seconds: float,
+        deliver: Callable[[Delivery], None],
+        ended: Callable[[str, bool], None],
+    ) -> Puller:
+        """For one who decides itself which consumer to ask, when, and for how many.
+
+        Close it at the end.
+
+        Args:
+            stream: Where the consumers are.
+            acknowledge_wait_seconds: Theirs.
+            deliver: Called for each message.
+            ended: Called for each pull that ended before it was used up, with its
+                consumer and whether that is missing.
+        """
+        puller = Puller(self._link, stream, acknowledge_wait_seconds, deliver, ended)
+        await puller.open()
+        return puller
 
     def nudge(self) -> None:
         """Has every consumer look again whether it has room; for limits that changed elsewhere."""

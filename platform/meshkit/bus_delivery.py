@@ -29,10 +29,12 @@ class Delivery:
         "_reply",
         "_settled",
         "_wait_seconds",
+        "consumer",
         "delivery_count",
         "expires_at",
         "headers",
         "payload",
+        "pending",
         "sequence",
         "subject",
         "timestamp_ns",
@@ -48,12 +50,16 @@ class Delivery:
         self.subject: str = message.subject
         self.payload: bytes = message.data
         self.headers: Mapping[str, str] = own_headers(message.headers or {})
+        # The durable name of the consumer that it came from.
+        self.consumer: str = fields[base + 1]
         # Which delivery of this message it is, from 1.
         self.delivery_count: int = int(fields[base + 2])
         # Its place in the stream.
         self.sequence: int = int(fields[base + 3])
         # When the server stored it, in nanoseconds since 1970.
         self.timestamp_ns: int = int(fields[base + 5])
+        # How many messages the consumer had left to deliver for the first time.
+        self.pending: int = int(fields[base + 6])
         # When the server gives up waiting, in seconds of time.monotonic.
         self.expires_at: float = time.monotonic() + wait_seconds
         self._link = link

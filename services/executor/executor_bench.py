@@ -35,6 +35,8 @@ from services.executor.settings import ExecutorSettings
 from tasklog import fold, lifecycle, subjects
 from tasklog.policy import built_in
 from tasklog.policy_store import PolicyStore
+from tasklog.queues import Queues
+from tasklog.subjects import Queue
 from tasklog.task_log import TaskLog
 
 CALL = ToolCall(call_id="c1", tool="effect")
@@ -49,6 +51,7 @@ class Bench:
     log: TaskLog
     bus: Bus
     policies: PolicyStore
+    queues: Queues
     models: ScriptedReasoning
     tools: ScriptedTools
     memory: ScriptedMemory
@@ -56,7 +59,9 @@ class Bench:
     async def submit(
         self,
         *,
+        tenant: str = "acme",
         lane: tier_pb2.Lane = tier_pb2.LANE_STANDARD,
+        priority: int = 0,
         seconds: float = 60,
         session: str = "",
         agent: task_event_pb2.AgentSpec | None = None,
@@ -68,15 +73,15 @@ class Bench:
         task_id = f"t{self._count}"
         now = datetime.now(UTC)
         task = Task(
-            name=subjects.task_name("acme", task_id),
-            tenant="acme",
+            name=subjects.task_name(tenant, task_id),
+            tenant=tenant,
             lane=lane,
             session=session,
             budget_micros=budget_micros,
         )
         task.input.text = text
         task.create_time.FromDatetime(now)
-        status = TaskStatus(lane=lane)
+        status = TaskStatus(lane=lane, priority=priority)
         status.create_time.FromDatetime(now)
         status.time_limit.FromTimedelta(timedelta(seconds=seconds))
         status.deadline.FromDatetime(now + timedelta(seconds=seconds))
@@ -92,7 +97,8 @@ class Bench:
             )
         )
         lifecycle.advance(status, event, sequence=1, time=now)
-        await self.log.append("acme", task_id, event, after=0)
+        await self.queues.ensure(Queue(tenant, lane, priority))
+        await self.log.append(tenant, task_id, event, after=0)
         return task_id
 
     @asynccontextmanager
@@ -175,6 +181,7 @@ async def bench(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Bench]
             log,
             bus,
             policies,
+            Queues(bus, policies),
             ScriptedReasoning(answer),  # pyright: ignore[reportAbstractUsage]
             ScriptedTools(  # pyright: ignore[reportAbstractUsage]
                 execute, tool_pb2.EFFECT_IDEMPOTENT

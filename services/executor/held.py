@@ -12,6 +12,8 @@ class Held:
 
     def __init__(self, delivery: Delivery) -> None:
         self.latest = delivery
+        # It is delivered again, after its delay.
+        self.is_put_off = False
 
     async def acknowledge(self) -> None:
         """Done: it is not delivered again."""
@@ -19,6 +21,7 @@ class Held:
 
     async def not_now(self, delay_seconds: float) -> None:
         """It is delivered again after `delay_seconds`, to anybody."""
+        self.is_put_off = True
         await self.latest.not_now(delay_seconds)
 
     async def in_progress(self) -> None:

@@ -20,6 +20,7 @@ from services.executor.tools_grpc import GrpcTools
 from services.executor.words_nats import NatsWords
 from services.executor.worker import Worker
 from tasklog.policy_store import PolicyStore
+from tasklog.queues import Queues
 from tasklog.task_log import TaskLog
 
 
@@ -66,7 +67,13 @@ async def build(resources: Resources, settings: ExecutorSettings) -> Service:
         clock=clock,
         log=resources.log,
     )
-    worker = Worker(bus=bus, runner=runner, log=resources.log, policies=policies)
+    worker = Worker(
+        bus=bus,
+        queues=Queues(bus, policies),
+        runner=runner,
+        log=resources.log,
+        policies=policies,
+    )
     return Service(
         # It serves no calls of its own; its health is asked for by this name.
         registrations=(

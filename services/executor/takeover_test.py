@@ -86,7 +86,7 @@ async def test_an_executor_that_lost_its_task_cannot_write(bench: Bench) -> None
         go_on.set()
 
         async def settled() -> bool:
-            lane = await bench.bus.consumer_info(subjects.STREAM, "lane-standard")
+            lane = await bench.bus.consumer_info(subjects.STREAM, "queue-standard-0-acme")
             return lane["num_ack_pending"] == 0
 
         await eventually(settled, 10)
@@ -213,8 +213,8 @@ async def test_a_message_is_not_settled_by_whoever_lost_the_start(bench: Bench) 
     deliveries = bench.bus.consume(
         ConsumerSpec(
             stream=subjects.STREAM,
-            durable="lane-standard",
-            subject_filter="task.*.*.standard-0",
+            durable="queue-standard-0-acme",
+            subject_filter="task.acme.*.standard-0",
             acknowledge_wait_seconds=1.0,
             max_acknowledge_pending=100,
             description="",

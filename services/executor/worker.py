@@ -1,22 +1,25 @@
-"""Pulls runnable tasks from the lanes and keeps the claims on them alive."""
+"""Pulls runnable tasks from their queues, has them run, and keeps the claims on them alive."""
 
 import asyncio
 import contextlib
+import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
-from agentmesh.common.v1 import tier_pb2
-from meshkit.bus import Bus, ConsumerSpec, Delivery
+from meshkit.bus import Bus, Delivery, Puller
 from meshkit.errors import MeshError
 from meshkit.log import Log
-from services.executor.claim import Policies
+from services.executor.dispatcher import Dispatcher
 from services.executor.held import Held
+from services.executor.queue_news import QueueNews
+from services.executor.queue_view import QueueView
 from tasklog import subjects
-from tasklog.queues import CLAIM_SECONDS
+from tasklog.policy import Policy
+from tasklog.queues import CLAIM_SECONDS, Depth, Queues
+from tasklog.subjects import Queue
 
 # The broker hears three times within a claim that its owner is alive.
-_BEATS_PER_CLAIM: Final = 3
-# Unacknowledged messages of one lane over all executors.
-_MAX_OUT: Final = 10_000
+_BEAT_SECONDS: Final = CLAIM_SECONDS / 3
 _FAULT_PAUSE_SECONDS: Final = 30.0
 _LISTEN_AGAIN_SECONDS: Final = 1.0
 
@@ -28,47 +31,137 @@ class TaskRunner(Protocol):
     def cancel(self, tenant: str, task_id: str) -> None: ...
 
 
-class Worker:
-    """The loops of one executor."""
+class Policies(Protocol):
+    """The limits in force, which change at run time."""
 
-    def __init__(self, *, bus: Bus, runner: TaskRunner, log: Log, policies: Policies) -> None:
+    @property
+    def current(self) -> Policy: ...
+    def on_change(self, listener: Callable[[], None]) -> None: ...
+
+
+class Worker:
+    """The loops of one executor. Which task is next, its dispatcher decides."""
+
+    def __init__(
+        self, *, bus: Bus, queues: Queues, runner: TaskRunner, log: Log, policies: Policies
+    ) -> None:
         self._bus = bus
         self._runner = runner
         self._log = log
         self._policies = policies
-        # By the message's sequence in the stream.
+        self._queues = queues
+        self._news = QueueNews(bus, queues)
+        self._dispatcher = Dispatcher[Held](policies.current)
+        self._is_due = asyncio.Event()
+        # By the durable name of its consumer.
+        self._views: dict[str, QueueView[Held]] = {}
+        # By the message's sequence in the stream: what runs, and what is parked.
         self._held: dict[int, Held] = {}
+        # Messages that came when this executor had begun to stop.
+        self._unwanted: list[Held] = []
+        self._is_stopping = False
+        self._puller: Puller
+        self._group: asyncio.TaskGroup
 
     async def run(self) -> None:
-        """Works until cancelled; then gives its tasks back to the lanes."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._keep_claims())
-            group.create_task(self._hear_cancels())
-            for lane in subjects.LANES:
-                if self._policies.current.lane(lane).workers:
-                    group.create_task(self._work(lane))
-
-    async def _work(self, lane: tier_pb2.Lane) -> None:
-        name = subjects.LANES[lane]
-        workers = self._policies.current.lane(lane).workers
-        spec = ConsumerSpec(
-            stream=subjects.STREAM,
-            durable=f"lane-{name}",
-            subject_filter=f"task.*.*.{name}-0",
+        """Works until cancelled; then gives its tasks back to their queues."""
+        self._policies.on_change(self._resize)
+        self._resize()
+        self._puller = await self._bus.puller(
+            subjects.STREAM,
             acknowledge_wait_seconds=CLAIM_SECONDS,
-            max_acknowledge_pending=_MAX_OUT,
-            description=f"Runnable tasks of the {name} lane.",
+            deliver=self._take,
+            ended=self._end,
         )
-        async with asyncio.TaskGroup() as tasks:
-            async for delivery in self._bus.consume(spec, max_in_flight=workers):
-                held = self._held.get(delivery.sequence)
-                if held is None:
-                    tasks.create_task(self._handle(delivery))
-                else:
-                    held.latest = delivery
+        async with asyncio.TaskGroup() as self._group:
+            self._group.create_task(self._dispatch())
+            self._group.create_task(self._news.hear(self._wake))
+            self._group.create_task(self._news.look(self._begin_look, self._look))
+            self._group.create_task(self._keep_claims())
+            self._group.create_task(self._hear_cancels())
 
-    async def _handle(self, delivery: Delivery) -> None:
-        held = self._held[delivery.sequence] = Held(delivery)
+    async def _dispatch(self) -> None:
+        try:
+            while True:
+                await self._is_due.wait()
+                self._is_due.clear()
+                plan = self._dispatcher.plan()
+                for held in plan.begin:
+                    self._begin(held)
+                for ask in plan.ask:
+                    await self._puller.ask(ask.view.queue.durable, ask.places, ask.expires_seconds)
+        finally:
+            self._is_stopping = True
+            await self._give_back()
+
+    async def _give_back(self) -> None:
+        await self._puller.close()
+        for held in (*self._unwanted, *self._dispatcher.unpark()):
+            await self._postpone(held, 0.0)
+
+    def _nudge(self) -> None:
+        if self._dispatcher.is_due:
+            self._is_due.set()
+
+    def _view(self, queue: Queue) -> QueueView[Held]:
+        view = self._dispatcher.view(queue)
+        self._views[queue.durable] = view
+        return view
+
+    def _resize(self) -> None:
+        self._dispatcher.resize(self._policies.current)
+        self._news.look_soon()
+        self._nudge()
+
+    def _wake(self, queue: Queue) -> None:
+        self._dispatcher.wake(self._view(queue))
+        self._nudge()
+
+    def _begin_look(self) -> None:
+        self._puller.end_overdue()
+        self._dispatcher.begin_look()
+
+    def _look(self, queue: Queue, depth: Depth) -> None:
+        if not self._dispatcher.look(self._view(queue), depth, time.monotonic()):
+            self._log.warning("dispatch.stalled", queue=queue.durable, queued=depth.queued)
+            self._group.create_task(self._restart())
+        self._nudge()
+
+    async def _restart(self) -> None:
+        with contextlib.suppress(MeshError):
+            await self._puller.restart()
+
+    def _take(self, delivery: Delivery) -> None:
+        view = self._views[delivery.consumer]
+        now, held = time.monotonic(), self._held.get(delivery.sequence)
+        if self._is_stopping:
+            self._unwanted.append(Held(delivery))
+        elif held is not None:
+            held.latest = delivery
+            self._dispatcher.take_again(view, pending=delivery.pending, now=now)
+        else:
+            held = self._held[delivery.sequence] = Held(delivery)
+            if self._dispatcher.take(view, held, pending=delivery.pending, now=now):
+                self._begin(held)
+        self._nudge()
+
+    def _end(self, consumer: str, is_missing: bool) -> None:
+        view = self._views[consumer]
+        self._dispatcher.close(view)
+        if is_missing and not self._is_stopping:
+            self._group.create_task(self._renew(view.queue))
+        self._nudge()
+
+    async def _renew(self, queue: Queue) -> None:
+        with contextlib.suppress(MeshError):
+            await self._bus.ensure_consumer(self._queues.spec(queue))
+        self._news.look_soon()
+
+    def _begin(self, held: Held) -> None:
+        self._group.create_task(self._handle(held))
+
+    async def _handle(self, held: Held) -> None:
+        delivery = held.latest
         try:
             await self._runner.run(held)
         except MeshError as error:
@@ -81,6 +174,8 @@ class Worker:
             await self._postpone(held, _FAULT_PAUSE_SECONDS)
         finally:
             del self._held[delivery.sequence]
+            self._dispatcher.finish(self._views[delivery.consumer], is_put_off=held.is_put_off)
+            self._nudge()
 
     async def _postpone(self, held: Held, seconds: float) -> None:
         # Without a connection the claim runs out by itself.
@@ -89,12 +184,15 @@ class Worker:
 
     async def _keep_claims(self) -> None:
         while True:
-            await asyncio.sleep(CLAIM_SECONDS / _BEATS_PER_CLAIM)
+            await asyncio.sleep(_BEAT_SECONDS)
             with contextlib.suppress(MeshError):
                 # While NATS is away beats would only fill its buffer.
                 await self._bus.check()
+                # A claim that has only begun may wait for the next beat.
+                young = time.monotonic() + CLAIM_SECONDS - _BEAT_SECONDS / 2
                 for held in tuple(self._held.values()):
-                    await held.in_progress()
+                    if held.latest.expires_at < young:
+                        await held.in_progress()
 
     async def _hear_cancels(self) -> None:
         while True:

@@ -1,0 +1,59 @@
+"""How an executor hears of tasks that wait: signals at once, and a look now and then."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Final
+
+from meshkit.bus import Bus
+from meshkit.errors import MeshError
+from tasklog import subjects
+from tasklog.queues import Depth, Queues
+from tasklog.subjects import Queue
+
+_SWEEP_SECONDS: Final = 1.0
+# Looking takes no more than a hundredth of the time, however many queues there are.
+_PAUSES_PER_SWEEP: Final = 100
+_LISTEN_AGAIN_SECONDS: Final = 1.0
+
+
+class QueueNews:
+    """Tells of queues. What a lost signal would have told, the next look does."""
+
+    def __init__(self, bus: Bus, queues: Queues) -> None:
+        self._bus = bus
+        self._queues = queues
+        self._look_now = asyncio.Event()
+
+    def look_soon(self) -> None:
+        """Has the next look happen at once: something was missed."""
+        self._look_now.set()
+
+    async def hear(self, wake: Callable[[Queue], None]) -> None:
+        """Calls `wake` for each task that is stored, until cancelled."""
+        while True:
+            with contextlib.suppress(MeshError):
+                wakes = await self._bus.subscribe(subjects.ALL_WAKES)
+                try:
+                    async for message in wakes:
+                        # Anything may be said on a plain subject.
+                        with contextlib.suppress(ValueError, KeyError):
+                            wake(subjects.queue_of_wake(message.subject))
+                finally:
+                    await wakes.close()
+            await asyncio.sleep(_LISTEN_AGAIN_SECONDS)
+            self.look_soon()
+
+    async def look(self, begin: Callable[[], None], tell: Callable[[Queue, Depth], None]) -> None:
+        """Calls `begin`, and `tell` for each queue, about every second until cancelled."""
+        while True:
+            self._look_now.clear()
+            started = time.monotonic()
+            with contextlib.suppress(MeshError):
+                begin()
+                async for queue, depth in self._queues.all():
+                    tell(queue, depth)
+            pause = max(_SWEEP_SECONDS, (time.monotonic() - started) * _PAUSES_PER_SWEEP)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look_now.wait(), pause)
