@@ -88,7 +88,3 @@ class ReadModel(Protocol):
     async def open_children(self, tenant: str, task_id: str) -> Sequence[str]:
         """Ids of the task's children that have not ended."""
         ...
-
-    async def count_children(self, tenant: str, task_id: str) -> int:
-        """How many children the task has, those that ended included."""
-        ...

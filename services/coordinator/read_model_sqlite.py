@@ -151,14 +151,6 @@ class SqliteReadModel:
         )
         return [str(row[0]) for row in rows]
 
-    async def count_children(self, tenant: str, task_id: str) -> int:
-        """How many children the task has, those that ended included."""
-        (row,) = await self._database.execute_fetchall(
-            "SELECT count(*) FROM task WHERE tenant = ? AND parent_id = ? AND parent_id <> ''",
-            (tenant, task_id),
-        )
-        return int(row[0])
-
 
 def _values(row: TaskRow) -> list[Any]:
     values = {column: getattr(row, column) for column in _COLUMNS}
