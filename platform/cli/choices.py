@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
     from agentmesh.common.v1.tier_pb2 import Lane, ModelTier
+    from agentmesh.coordinator.v1.schedule_service_pb2 import MissedRunPolicy, OverlapPolicy
     from agentmesh.coordinator.v1.task_event_pb2 import AgentPattern
     from agentmesh.coordinator.v1.task_pb2 import TaskState
 
@@ -25,6 +26,8 @@ STATES: Final = cast(
         "dead_lettered": 8,
     },
 )
+MISSED_RUNS: Final = cast("Mapping[str, MissedRunPolicy]", {"skip": 1, "run-last": 2, "run-all": 3})
+OVERLAPS: Final = cast("Mapping[str, OverlapPolicy]", {"allow": 1, "skip": 2})
 PATTERNS: Final = cast(
     "Mapping[str, AgentPattern]",
     {

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from agentmesh.common.v1.tier_pb2 import Lane, ModelTier
+from agentmesh.coordinator.v1.schedule_service_pb2 import MissedRunPolicy, OverlapPolicy
 from agentmesh.coordinator.v1.task_event_pb2 import AgentPattern
 from agentmesh.coordinator.v1.task_pb2 import TaskState
-from cli.choices import LANES, PATTERNS, STATES, TIERS
+from cli.choices import LANES, MISSED_RUNS, OVERLAPS, PATTERNS, STATES, TIERS
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,8 @@ from cli.choices import LANES, PATTERNS, STATES, TIERS
         (LANES, Lane.items(), "LANE_"),
         (STATES, TaskState.items(), "TASK_STATE_"),
         (PATTERNS, AgentPattern.items(), "AGENT_PATTERN_"),
+        (MISSED_RUNS, MissedRunPolicy.items(), "MISSED_RUN_POLICY_"),
+        (OVERLAPS, OverlapPolicy.items(), "OVERLAP_POLICY_"),
         (TIERS, ModelTier.items(), "MODEL_TIER_"),
     ],
 )

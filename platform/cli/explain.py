@@ -11,11 +11,17 @@ from tier.api import MeshStartError
 # What to do about a reason, where its message does not say so already.
 _REMEDIES: Final = {
     "TASK_NOT_FOUND": "See `agentmesh task list` for the tasks there are.",
+    "TASK_STATE": "See `agentmesh task get TASK` for where it stands.",
+    "DEAD_LETTER_NOT_FOUND": "See `agentmesh dlq list` for the dead letters there are.",
+    "SCHEDULE_NOT_FOUND": "See `agentmesh schedule list` for the schedules there are.",
     "AGENT_NOT_FOUND": "See `agentmesh agent list` for the agents there are.",
     "TOOL_NOT_FOUND": "See `agentmesh tool list` for the tools there are.",
     "MODEL_NOT_FOUND": "See `agentmesh model list` for the models there are.",
     "INVALID_TOOL_ARGUMENTS": "See `agentmesh tool list --json` for the arguments it takes.",
     "REQUEST_ID_REUSED": "Choose another --request-id, or repeat the first request unchanged.",
+    "QUEUE_FULL": "See `agentmesh queue stats` for how the queues stand.",
+    "RATE_LIMITED": "See `agentmesh queue policy` for the limits.",
+    "CONFLICT": "Read it again, and apply your change to that.",
     "BUDGET_EXHAUSTED": "See `agentmesh spend` for where the budget stands.",
     "DEPENDENCY_UNAVAILABLE": "See `agentmesh status` for what is down.",
     "DEADLINE_EXCEEDED": "See `agentmesh status` for what is slow or down.",

@@ -77,6 +77,11 @@ class TaskOptions:
     time_limit: float | None
     budget_micros: int | None
 
+    @property
+    def any_given(self) -> bool:
+        """Whether they say anything."""
+        return self != TaskOptions("", None, None, None, {}, None, None)
+
     def apply(self, task: "Task") -> None:
         """Writes what was given into `task`, and leaves the rest as it is."""
         if self.agent:
