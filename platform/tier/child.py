@@ -20,6 +20,9 @@ from tier.state import ProcessRecord
 _PROBE_FIRST_SECONDS: Final = 0.01
 _PROBE_LONGEST_SECONDS: Final = 0.1
 _TOLD_BYTES: Final = 4096
+# Who says so many times in a row that it is sick does not get well by itself.
+_LOOK_SECONDS: Final = 3.0
+_LOOKS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class ChildSpec:
     # Added to this process's environment, and left out of it.
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     without: frozenset[str] = frozenset()
+    # Why it is of no use, though it lives, until it is started again; empty where it is well.
+    # Asked now and then. May raise OSError.
+    sick: Callable[[], Awaitable[str]] | None = None
     ready_within_seconds: float = 20.0
     stop_within_seconds: float = 10.0
 
@@ -116,15 +122,17 @@ class Child:
         )
 
     async def watch(self, on_restart: Callable[[], None]) -> None:
-        """Starts the process again whenever it dies; StartFailed where that does not help."""
+        """Starts the process again when it dies, StartFailed where that does not help; when it
+        is sick, as often as need be.
+        """
         spec = self._spec
         while True:
-            code = await _ended(self._require())
-            self._report(spec.name, Phase.DIED, f"{spec.title} died ({_told(code)})")
-            delay = self._backoff.after(time.monotonic() - self._spawned)
+            sick, why = await self._end_of_life()
+            self._report(spec.name, Phase.DIED, f"{spec.title} died ({why})")
+            delay = 0.0 if sick else self._backoff.after(time.monotonic() - self._spawned)
             if delay is None:
                 self._report(spec.name, Phase.FAILED, f"{spec.title} died too often and stays down")
-                raise StartFailed(spec.title, f"it died too often, last {_told(code)}", spec.log)
+                raise StartFailed(spec.title, f"it died too often, last {why}", spec.log)
             await asyncio.sleep(delay)
             self._report(spec.name, Phase.RESTARTING, f"Starting {spec.title} again")
             self.spawn()
@@ -143,6 +151,32 @@ class Child:
         if running:
             self._report(self.name, Phase.STOPPED, f"{self._spec.title} has ended")
         self._process = None
+
+    async def _end_of_life(self) -> tuple[bool, str]:
+        """Returns when the process has ended: whether it was ended for being sick, and why."""
+        process = self._require()
+        ended = asyncio.ensure_future(_ended(process))
+        looks = 0
+        try:
+            while not ended.done():
+                await asyncio.wait([ended], timeout=_LOOK_SECONDS if self._spec.sick else None)
+                why = "" if ended.done() else await self._sickness()
+                looks = looks + 1 if why else 0
+                if looks == _LOOKS:
+                    await self._end(signal.SIGTERM)
+                    return True, why
+            return False, _told(ended.result())
+        finally:
+            ended.cancel()
+
+    async def _sickness(self) -> str:
+        if self._spec.sick is None:
+            return ""
+        try:
+            return await self._spec.sick()
+        except OSError:
+            # Slow to answer is not sick: the machine may be busy.
+            return ""
 
     async def _end(self, how: signal.Signals) -> None:
         process = self._require()

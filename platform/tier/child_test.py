@@ -28,6 +28,11 @@ def _child(folder: Path, report: Callable[[Event], None], script: str = _SCRIPT)
     async def probe() -> str | None:
         return "1.0" if (folder / "ready").exists() else None
 
+    async def sick() -> str:
+        if (folder / "silent").exists():
+            raise TimeoutError
+        return "a full disk" if (folder / "sick").exists() else ""
+
     spec = ChildSpec(
         name="part",
         title="the part",
@@ -36,6 +41,7 @@ def _child(folder: Path, report: Callable[[Event], None], script: str = _SCRIPT)
         log=folder / "part.log",
         ports=(),
         probe=probe,
+        sick=sick,
         ready_within_seconds=5,
         stop_within_seconds=0.3,
     )
@@ -62,6 +68,30 @@ async def test_it_is_tried_again_until_it_comes_up(tmp_path: Path) -> None:
     await eventually(lambda: told[-1].phase is Phase.READY)
     assert child.record.pid != first
     assert told[2].text == "the part died (killed by SIGKILL)"
+    watching.cancel()
+    await child.stop()
+
+
+async def test_one_that_is_sick_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that lives and says that it cannot get well is ended; one that is slow is not."""
+    monkeypatch.setattr("tier.child._LOOK_SECONDS", 0.02)
+    told: list[Event] = []
+    (tmp_path / "mended").touch()
+    child = _child(tmp_path, told.append)
+    child.spawn()
+    await child.ready()
+    first = child.record.pid
+    (tmp_path / "silent").touch()
+    (tmp_path / "sick").touch()
+    watching = asyncio.create_task(child.watch((tmp_path / "sick").unlink))
+    with pytest.raises(AssertionError):
+        await eventually(lambda: child.record.pid != first, timeout_seconds=0.3)
+    (tmp_path / "silent").unlink()
+    await eventually(lambda: not (tmp_path / "sick").exists())
+    assert child.record.pid != first
+    assert "the part died (a full disk)" in [event.text for event in told]
     watching.cancel()
     await child.stop()
 

@@ -40,6 +40,7 @@ def nats_child(
         log=data_dir.rotate(NAME),
         ports=(port, monitor_port),
         probe=probe,
+        sick=lambda: _write_error(monitor_port),
     )
 
 
@@ -67,6 +68,13 @@ async def _require_flushing(monitor_port: int) -> None:
     _, body = await get(monitor_port, "/varz")
     if not json.loads(body)["jetstream"]["config"].get("sync_always"):
         raise StartFailed("NATS", "it does not flush every write to disk; 2.10 or newer can", None)
+
+
+async def _write_error(monitor_port: int) -> str:
+    """What keeps the server from writing, such as a disk that was full: it never tries again."""
+    status, body = await get(monitor_port, "/healthz")
+    error = "" if status == 200 else str(json.loads(body).get("error", ""))
+    return error if "write error" in error else ""
 
 
 async def _ready_version(port: int, monitor_port: int) -> str | None:
