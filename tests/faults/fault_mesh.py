@@ -114,31 +114,43 @@ class FaultMesh:
     async def inflict(self, fault: Fault) -> None:
         """Waits for its moment, does it, and undoes it; the target runs when this returns."""
         await asyncio.sleep(fault.after)
+        await self.hurt(fault)
+        await asyncio.sleep(fault.lasts)
+        await self.heal(fault)
+
+    async def hurt(self, fault: Fault) -> None:
+        """Does it."""
         print(f"{self._report.seconds:7.3f} s  {fault}")
         target = fault.target
         match fault.action:
+            case Action.KILL:
+                await self.end(target, signal.SIGKILL)
+            case Action.RESTART:
+                await self.end(target, signal.SIGTERM)
+            case Action.FREEZE:
+                os.kill(self.pid(target), signal.SIGSTOP)
+            case Action.CUT_OFF:
+                self._proxies[target].refuse = True
+                self._proxies[target].cut()
+            case Action.HOUR_AHEAD:
+                os.kill(self.pid(target), signal.SIGUSR1)
+            case Action.HOUR_BEHIND:
+                os.kill(self.pid(target), signal.SIGUSR2)
+
+    async def heal(self, fault: Fault) -> None:
+        """Undoes it."""
+        target = fault.target
+        match fault.action:
             case Action.KILL | Action.RESTART:
-                kind = signal.SIGKILL if fault.action is Action.KILL else signal.SIGTERM
-                await self.end(target, kind)
-                await asyncio.sleep(fault.lasts)
                 await self.start(target)
             case Action.FREEZE:
-                self.freeze(target)
-                await asyncio.sleep(fault.lasts)
-                self.thaw(target)
+                os.kill(self.pid(target), signal.SIGCONT)
             case Action.CUT_OFF:
-                proxy = self._proxies[target]
-                proxy.refuse = True
-                proxy.cut()
-                await asyncio.sleep(fault.lasts)
-                proxy.refuse = False
-            case Action.HOUR_AHEAD | Action.HOUR_BEHIND:
-                there, back = signal.SIGUSR1, signal.SIGUSR2
-                if fault.action is Action.HOUR_BEHIND:
-                    there, back = back, there
-                os.kill(self.pid(target), there)
-                await asyncio.sleep(fault.lasts)
-                os.kill(self.pid(target), back)
+                self._proxies[target].refuse = False
+            case Action.HOUR_AHEAD:
+                os.kill(self.pid(target), signal.SIGUSR2)
+            case Action.HOUR_BEHIND:
+                os.kill(self.pid(target), signal.SIGUSR1)
 
     async def end(self, name: str, how: signal.Signals) -> None:
         """Ends a process by SIGKILL, or in order by SIGTERM, and leaves it dead."""
@@ -155,14 +167,6 @@ class FaultMesh:
         child.spawn()
         await child.ready()
         self._watch(name)
-
-    def freeze(self, name: str) -> None:
-        """Stops a process where it is."""
-        os.kill(self.pid(name), signal.SIGSTOP)
-
-    def thaw(self, name: str) -> None:
-        """Lets a frozen process go on."""
-        os.kill(self.pid(name), signal.SIGCONT)
 
     async def come_up(self, stack: AsyncExitStack) -> None:
         """Starts everything. Called once, by `running`."""

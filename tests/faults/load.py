@@ -105,6 +105,11 @@ class Load:
 
             await eventually(accepted, _ACCEPTED_WITHIN_SECONDS)
 
+    async def has_asked(self, more: int) -> None:
+        """Returns when so many more questions were accepted."""
+        enough = len(self.accepted) + more
+        await eventually(lambda: len(self.accepted) >= enough, _ACCEPTED_WITHIN_SECONDS)
+
     def question(self) -> Question:
         """The next one."""
         number, self._asked = self._asked, self._asked + 1

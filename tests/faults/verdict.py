@@ -85,7 +85,7 @@ async def after_the_fault(
         assert sequences == [event.sequence for event in ended[name].events], name
     await _charged_once(mesh, ended, in_full=charged_in_full)
     # Nobody dies of what happens to others.
-    assert mesh.deaths == []
+    assert not mesh.deaths, mesh.deaths
     return ended
 
 

@@ -1,0 +1,54 @@
+"""The broker goes away, comes back, and has no room left."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from meshtest.eventually import eventually
+from tests.faults.fault import Action, Fault
+from tests.faults.fault_mesh import NATS, Arrangement, running
+from tests.faults.load import users
+from tests.faults.small_disk import small_disk
+from tests.faults.verdict import after_the_fault
+
+_SEED = int(os.environ.get("FAULTS_SEED", "1"))
+# The broker stays away for so long: FAULTS_BROKER_SECONDS=30.
+_AWAY_SECONDS = float(os.environ.get("FAULTS_BROKER_SECONDS", "6"))
+# What says: try again later.
+_NOT_NOW = {"DEPENDENCY_UNAVAILABLE", "DEADLINE_EXCEEDED", "QUEUE_FULL"}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(NATS, Action.RESTART, after=1.0, lasts=0.1),
+        Fault(NATS, Action.KILL, after=1.0, lasts=_AWAY_SECONDS),
+        Fault(NATS, Action.FREEZE, after=1.0, lasts=4.0),
+    ],
+    ids=str,
+)
+async def test_the_broker_is_away(tmp_path: Path, fault: Fault) -> None:
+    """What it had accepted is there when it is back, and the mesh goes on by itself."""
+    async with running(tmp_path) as mesh:
+        async with users(mesh.address, seed=_SEED) as load:
+            await mesh.inflict(fault)
+            await load.has_asked(20)
+        await after_the_fault(mesh, load)
+
+
+async def test_the_brokers_disk_is_full(tmp_path: Path) -> None:
+    """What cannot be stored is refused, nothing stored is lost, and it goes on with more room."""
+    with small_disk(tmp_path / "mesh" / NATS, megabytes=64) as disk:
+        async with running(tmp_path, Arrangement(nats_through=disk.through)) as mesh:
+            async with users(mesh.address, seed=_SEED) as load:
+                await load.has_asked(20)
+                disk.fill()
+                await eventually(lambda: len(load.refused) >= 5, 30)
+                disk.make_room()
+                await load.has_asked(20)
+            assert {error.reason for _, error in load.refused} <= _NOT_NOW
+            # It has to be started again: a server that could not write does not try again.
+            assert [death.partition(" (")[0] for death in mesh.deaths] == ["NATS died"]
+            mesh.deaths.clear()
+            await after_the_fault(mesh, load)

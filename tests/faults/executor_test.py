@@ -1,0 +1,84 @@
+"""Executors that die, stand still or lose their connection at the worst moment."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agentmesh.common.v1 import tier_pb2
+from agentmesh.coordinator.v1 import task_pb2
+from tests.faults.fault import Action, Fault
+from tests.faults.fault_mesh import EXECUTORS, Arrangement, running
+from tests.faults.load import Question, users
+from tests.faults.trap import Trap, laid
+from tests.faults.verdict import after_the_fault
+
+_TIMES = int(os.environ.get("FAULTS_ROUNDS", "2"))
+_SEED = int(os.environ.get("FAULTS_SEED", "1"))
+# A claim ends after three seconds without a sign of life.
+_LONGER_THAN_A_CLAIM = 5.0
+
+
+@pytest.mark.parametrize(
+    "trap",
+    [
+        # Dies when the effect is done and the transition is not recorded.
+        Trap(Action.KILL, lasts=0.1, times=_TIMES),
+        # Wakes up when its task has moved on.
+        Trap(Action.FREEZE, lasts=_LONGER_THAN_A_CLAIM, times=_TIMES),
+        # Goes on working while its acknowledgement expires, and the task is delivered again.
+        Trap(Action.CUT_OFF, lasts=_LONGER_THAN_A_CLAIM, times=_TIMES),
+    ],
+    ids=lambda trap: str(trap.action),
+)
+async def test_an_executor_that_is_hurt_at_an_effect(tmp_path: Path, trap: Trap) -> None:
+    """Another one goes on; the effect is there once, and so is the step in the log."""
+    arrangement = Arrangement(behind_proxy=EXECUTORS if trap.action is Action.CUT_OFF else ())
+    async with running(tmp_path, arrangement) as mesh:
+        async with (
+            users(mesh.address, seed=_SEED, per_second=5.0) as load,
+            laid(mesh, trap) as sprung,
+        ):
+            pass
+        ended = await after_the_fault(mesh, load)
+    by_id = {each.id: each for each in ended.values()}
+    for effect, _ in sprung.at:
+        hurt = by_id[effect.task_id]
+        assert hurt.task.attempt >= 2
+        # Who was hurt recorded nothing that came after.
+        writers = [event.writer for event in hurt.events if event.HasField("started")]
+        assert len(set(writers)) == len(writers)
+
+
+async def test_an_executor_that_hangs_without_dying(tmp_path: Path) -> None:
+    """What it held is taken over, and what comes later goes to the other one."""
+    async with running(tmp_path) as mesh:
+        async with users(mesh.address, seed=_SEED) as load:
+            # To the end of the test: it is killed with the mesh.
+            await mesh.hurt(Fault(EXECUTORS[0], Action.FREEZE))
+            await load.has_asked(30)
+        await after_the_fault(mesh, load)
+
+
+async def test_a_task_that_kills_each_of_its_executors(tmp_path: Path) -> None:
+    """It is a dead letter after its attempts, with the reason; nobody else is harmed."""
+    poison = Question("poison", "alpha", tier_pb2.LANE_INTERACTIVE, "What is 13 * 666?", "8658")
+    trap = Trap(Action.KILL, lasts=0.1, times=2, expression="13 * 666", silent=True)
+    async with running(tmp_path) as mesh:
+        async with users(mesh.address, seed=_SEED) as load, laid(mesh, trap):
+            name = await load.submit(poison)
+        ended = await after_the_fault(
+            mesh,
+            load,
+            may_end=frozenset({task_pb2.TASK_STATE_SUCCEEDED, task_pb2.TASK_STATE_DEAD_LETTERED}),
+        )
+    dead = [each for each in ended.values() if each.task.state != task_pb2.TASK_STATE_SUCCEEDED]
+    assert [each.task.name for each in dead] == [name]
+    assert dead[0].task.error.message == "The executor died during step 2, in attempt 2."
+    assert dead[0].kinds() == [
+        "submitted",
+        "started",
+        "model_called",
+        *["started"],
+        "dead_lettered",
+    ]
