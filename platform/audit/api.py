@@ -9,13 +9,14 @@ from audit.auditor import Auditor, Progress
 from audit.blob_examination import BlobExamination
 from audit.blobs_jetstream import JetStreamBlobs
 from audit.call_records_redis import RedisCallRecords
-from audit.charge_examination import ChargeExamination, Remembered
+from audit.charge_examination import ChargeExamination
 from audit.charges_redis import RedisCharges
 from audit.effect_examination import EffectExamination
 from audit.family_examination import FamilyExamination
 from audit.finding import SAYS, Finding, Invariant
 from audit.log_jetstream import JetStreamLog
 from audit.lost_examination import LostExamination
+from audit.remembered import Remembered
 from audit.report import Report
 from meshkit.bus import Bus
 from meshkit.clock import Clock, SystemClock

@@ -3,8 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
 from typing import Final, Protocol
 
 from audit import charges
@@ -14,6 +13,7 @@ from audit.examination import TaskLogs
 from audit.finding import Finding, Invariant, TaskKey, finding
 from audit.histories import Histories
 from audit.recorded import Recorded
+from audit.remembered import Remembered
 from audit.second_look import side_by_side
 from audit.track import Track
 from meshkit.clock import Clock
@@ -26,20 +26,6 @@ class Charges(Protocol):
 
     async def exist(self, charges: Sequence[Charge]) -> Sequence[bool]: ...
     def all(self, tenant: str) -> AsyncGenerator[Charge]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """Of which events a store must know."""
-
-    # As long as it remembers, less some time for the audit itself.
-    longest: timedelta
-    # What is younger may still be on its way.
-    shortest: timedelta
-
-    def covers(self, event_time: datetime, now: datetime) -> bool:
-        """Whether something of that time must be known now."""
-        return self.shortest <= now - event_time <= self.longest
 
 
 class ChargeExamination:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from agentmesh.coordinator.v1 import task_pb2
-from audit.entry import Entry
+from audit.entry import Entry, is_whole
 from audit.finding import Finding, Invariant, TaskKey, finding
 
 # A step during which its executor died is made once more, and no third time.
@@ -82,8 +82,8 @@ def judge(charges: Iterable[Charge], log: Sequence[Entry]) -> Iterator[Finding |
         charges: Different charges of the task.
         log: Everything that its log holds by now.
     """
-    if log[0].kind != "submitted":
-        return  # its content was removed, and with it what the charges were for
+    if not is_whole(log):
+        return  # its content was removed, or the gap in it is a finding of its own
     attempts = _attempts(log)
     deaths: dict[tuple[int, int], list[Charge]] = {}
     for charge in charges:

@@ -7,13 +7,13 @@ from datetime import UTC
 from typing import Final, Protocol
 
 from audit import effects
-from audit.charge_examination import Remembered
 from audit.effects import Call, CallRecord
 from audit.entry import Entry
 from audit.examination import TaskLogs
 from audit.finding import Finding, Invariant, TaskKey, finding
 from audit.histories import Histories
 from audit.recorded import Recorded
+from audit.remembered import Remembered
 from audit.second_look import side_by_side
 from audit.track import Track
 from meshkit.clock import Clock

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from agentmesh.coordinator.v1 import task_pb2
-from audit.entry import Entry
+from audit.entry import Entry, is_whole
 from audit.finding import Finding, Invariant, TaskKey, finding
 from tasklog import lifecycle
 
@@ -78,8 +78,8 @@ def judge(records: Iterable[CallRecord], log: Sequence[Entry]) -> Iterator[Findi
     """
     last = log[-1]
     state = last.event.status.state
-    if log[0].kind != "submitted" or state not in lifecycle.TERMINAL:
-        return  # its content was removed; or it goes on, and may yet record them
+    if not is_whole(log) or state not in lifecycle.TERMINAL:
+        return  # there is no telling; or it goes on, and may yet record them
     keys = {entry.event.tool_called.idempotency_key for entry in log if entry.kind == "tool_called"}
     last_model_step = max(
         (entry.event.model_called.step for entry in log if entry.kind == "model_called"), default=0

@@ -1,5 +1,6 @@
 """One stored event, as the audit looks at it."""
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -43,4 +44,14 @@ def entry_of(message: StoredMessage) -> Entry | None:
         kind,
         len(message.payload),
         event,
+    )
+
+
+def is_whole(log: Sequence[Entry]) -> bool:
+    """Whether these are all of a task's events: else nothing can be said about what is not there.
+
+    It does not hold for a task whose content was removed.
+    """
+    return bool(log) and all(
+        entry.event.sequence == number for number, entry in enumerate(log, start=1)
     )

@@ -6,6 +6,7 @@ from typing import Final
 
 from agentmesh.common.v1.usage_pb2 import Usage
 from agentmesh.coordinator.v1 import task_pb2
+from audit import tenants
 from audit.entry import Entry
 from audit.finding import Finding, Invariant, TaskKey, finding
 from audit.track import UNKNOWN_DEPTH, ChildEnd, Track
@@ -48,7 +49,8 @@ class Family:
         """What is wrong between this task, as it is before `entry`, and its relatives."""
         status = entry.event.status
         if entry.kind == "submitted":
-            return self._check_child(entry) if status.parent_task else []
+            ours = tenants.is_parent(status.parent_task, entry.task.tenant)
+            return self._check_child(entry) if ours else []
         if entry.kind == "resumed":
             return self._check_results(track, entry)
         if status.parent_task and status.state in lifecycle.TERMINAL and entry.kind != "expired":

@@ -33,7 +33,7 @@ class Histories:
 
     def see(self, entry: Entry) -> list[Finding]:
         """What is wrong with the next entry, after all those before it."""
-        foreign = tenants.check(entry)
+        foreign = tenants.foreign(entry)
         if foreign is not None:
             return [foreign]  # it says nothing about the task under whose name it stands
         before = self.open.get(entry.task) or self.ended.get(entry.task)
@@ -79,7 +79,9 @@ class Histories:
             found += replay.check(None if before is None else _status(before.status), entry)
             if before is not None:
                 found += fencing.check(before.starter, entry)
-        found += placement.check(entry)
+        found += tenants.check(entry)
+        misplaced = placement.check(entry)
+        found += misplaced
         found += content.check(entry)
         track = before or Track(0, 0, b"", task_pb2.TASK_STATE_UNSPECIFIED)
         if not whole:
@@ -87,6 +89,8 @@ class Histories:
         found += repeats.check(track, entry)
         found += self.family.check(track, entry)
         self._advance(track, entry, is_new=before is None)
+        if misplaced and entry.kind in RUNNABLE_KINDS:
+            track.runnable_sequence = 0  # no queue hands it out: that is said
         return found
 
     def _advance(self, track: Track, entry: Entry, *, is_new: bool) -> None:

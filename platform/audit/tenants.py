@@ -5,8 +5,8 @@ from audit.finding import Finding, Invariant, finding
 from tasklog import subjects
 
 
-def check(entry: Entry) -> Finding | None:
-    """An event about another task than its subject says, or with a parent elsewhere."""
+def foreign(entry: Entry) -> Finding | None:
+    """An event about another task than its subject says."""
     event, task = entry.event, entry.task
     name = subjects.task_name(task.tenant, task.task_id)
     if event.task != name:
@@ -17,10 +17,20 @@ def check(entry: Entry) -> Finding | None:
             return _finding(entry, f"it submits {submitted.name or 'no task'}")
         if submitted.tenant != task.tenant:
             return _finding(entry, f"it submits a task of {submitted.tenant or 'no tenant'}")
-    parent = event.status.parent_task
-    if parent and not parent.startswith(f"tenants/{task.tenant}/tasks/"):
-        return _finding(entry, f"its parent is {parent}")
     return None
+
+
+def check(entry: Entry) -> list[Finding]:
+    """A child whose parent is another tenant's."""
+    parent = entry.event.status.parent_task
+    if entry.kind != "submitted" or not parent or is_parent(parent, entry.task.tenant):
+        return []
+    return [_finding(entry, f"its parent is {parent}")]
+
+
+def is_parent(name: str, tenant: str) -> bool:
+    """Whether a task of `tenant` may have the parent called `name`."""
+    return name.startswith(f"tenants/{tenant}/tasks/")
 
 
 def _finding(entry: Entry, what: str) -> Finding:

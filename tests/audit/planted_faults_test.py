@@ -1,0 +1,167 @@
+"""Each fault, planted alone into a copy of a real mesh's stores, is found, and nothing else is."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from audit import api
+from audit.report import Report
+from meshkit import redis_store
+from meshkit.bus import Bus, StoredMessage
+from meshkit.clock import SystemClock
+from meshtest.nats_server import NatsServer
+from meshtest.redis_server import RedisServer
+from tests.audit import real_mesh, store_copy
+from tests.audit.faults import FAULTS
+from tests.audit.planted import Copy, Fault, Log
+from tests.audit.store_copy import Stores
+
+pytest_plugins = ["meshtest.fixtures"]
+
+
+class LaterClock(SystemClock):
+    """Ten minutes on: what was on its way has arrived."""
+
+    def now(self) -> datetime:
+        """The time of day, in UTC."""
+        return super().now() + timedelta(minutes=10)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stores, Mapping[str, str]]:
+    """The stores of a mesh that lived through everything, and the ids of its tasks."""
+    folder = tmp_path_factory.mktemp("real")
+    nats, redis = NatsServer(folder / "nats"), RedisServer(folder / "redis")
+    nats.start()
+    redis.start()
+    try:
+        return asyncio.run(_live(folder, nats, redis))
+    finally:
+        nats.kill()
+        redis.kill()
+
+
+async def _live(
+    folder: Path, nats: NatsServer, redis: RedisServer
+) -> tuple[Stores, Mapping[str, str]]:
+    tasks = await real_mesh.live_through_everything(folder, nats, redis)
+    client = redis_store.connect(redis.url)
+    async with await Bus.connect(nats.url, name="test") as bus:
+        stores = await store_copy.read(bus, client)
+    await client.aclose()
+    return stores, {name: real_mesh.task_id(task) for name, task in tasks.items()}
+
+
+@asynccontextmanager
+async def _copied(
+    real: tuple[Stores, Mapping[str, str]],
+    nats: NatsServer,
+    redis: RedisServer,
+    fault: Fault | None = None,
+) -> AsyncGenerator[Copy]:
+    stores, ids = real
+    log = Log(stores.messages, ids)
+    if fault is not None:
+        stores = replace(
+            stores,
+            consumers=[
+                replace(each, acknowledged=log.end) if each.durable in fault.acknowledged else each
+                for each in stores.consumers
+                if each.durable not in fault.gone
+            ],
+        )
+    change = fault.change(log) if fault and fault.change else _unchanged
+    client = redis_store.connect(redis.url)
+    async with await Bus.connect(nats.url, name="test") as bus:
+        await store_copy.write(stores, bus, client, nats.url, change)
+        copy = Copy(bus, client, log)
+        if fault is not None and fault.plant is not None:
+            await fault.plant(copy)
+        yield copy
+    await client.aclose()
+
+
+def _unchanged(message: StoredMessage) -> StoredMessage:
+    return message
+
+
+async def _audit(copy: Copy, *, read_blobs: bool = False) -> Report:
+    return await api.run(copy.bus, copy.redis, clock=LaterClock(), read_blobs=read_blobs)
+
+
+async def test_what_a_real_mesh_leaves_behind_holds(
+    real: tuple[Stores, Mapping[str, str]], nats_server: NatsServer, redis_server: RedisServer
+) -> None:
+    """Nothing is found, and everything was looked at."""
+    async with _copied(real, nats_server, redis_server) as copy:
+        report = await _audit(copy, read_blobs=True)
+    assert report.findings == ()
+    assert report.tasks == {"QUEUED": 1, "WAITING": 1, "SUCCEEDED": 8, "CANCELLED": 1}
+    assert report.counts["events"] == report.horizon == copy.log.end
+    steps = [
+        message
+        for name in copy.log.ids
+        for message in copy.log.of(name)
+        if TaskEvent.FromString(message.payload).usage.cost_micros
+    ]
+    assert report.counts["charged_steps"] == report.counts["charges"] == len(steps)
+    assert report.counts["call_records"] == 6
+    assert report.counts["blobs"] == 1
+    assert report.remarks == ()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+async def test_a_fault_is_found_where_it_is(
+    fault: Fault,
+    real: tuple[Stores, Mapping[str, str]],
+    nats_server: NatsServer,
+    redis_server: RedisServer,
+) -> None:
+    """By its invariant, with the stream sequences of the offending events, and nothing else."""
+    async with _copied(real, nats_server, redis_server, fault) as copy:
+        report = await _audit(copy, read_blobs=fault.read_blobs)
+    for each in report.findings:
+        print(each)
+    found = sorted((each.invariant, each.stream_sequences) for each in report.findings)
+    assert found == sorted((fault.invariant, where) for where in fault.found(copy.log))
+
+
+async def test_a_step_that_was_paid_twice_is_told(
+    real: tuple[Stores, Mapping[str, str]], nats_server: NatsServer, redis_server: RedisServer
+) -> None:
+    """An executor died between a model's answer and its record: that is allowed, once."""
+    async with _copied(real, nats_server, redis_server) as copy:
+        await copy.redis.set(copy.charge(real_mesh.TAKEN_OVER, 2, 2), "figures 5")
+        report = await _audit(copy)
+    assert report.findings == ()
+    assert report.remarks == (
+        "1 charges (5 micro-dollars) are of model calls whose attempt ended before they were"
+        " recorded.",
+    )
+
+
+async def test_a_call_of_a_cancelled_task_is_told(
+    real: tuple[Stores, Mapping[str, str]], nats_server: NatsServer, redis_server: RedisServer
+) -> None:
+    """The cancel came between the effect and its record."""
+    async with _copied(real, nats_server, redis_server) as copy:
+        key = copy.call(real_mesh.CANCELLED, "1/call-1")
+        await copy.redis.hset(key, "state", "finished")
+        report = await _audit(copy)
+    assert report.findings == ()
+    assert report.remarks == ("1 tool calls were made whose task ended before they were recorded.",)
+
+
+async def test_another_tenant_is_none_of_its_business(
+    real: tuple[Stores, Mapping[str, str]], nats_server: NatsServer, redis_server: RedisServer
+) -> None:
+    """An audit of one tenant reads nothing of the others."""
+    async with _copied(real, nats_server, redis_server) as copy:
+        report = await api.run(copy.bus, copy.redis, tenant="other", clock=LaterClock())
+    assert (report.findings, report.tasks, report.counts["events"]) == ((), {}, 0)
