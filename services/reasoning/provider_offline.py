@@ -4,7 +4,7 @@ Deterministic, without a key and without a network. It is no language model.
 """
 
 import re
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Container, Iterator, Mapping, Sequence
 from typing import Final
 
 from agentmesh.common.v1 import conversation_pb2
@@ -52,14 +52,16 @@ class OfflineProvider:
         turn = read_turn(prompt.messages)
         steps = self._planner.plan(turn.request, before=turn.request_before, tools=prompt.tools)
         input_tokens = prompt_tokens(prompt.messages, prompt.tools)
-        calls = [] if turn.results else _calls(steps, turn)
+        found = _found(steps, turn)
+        # Results that no step asked for are of calls that somebody else planned.
+        calls = [] if turn.results and not found else _calls(steps, turn, found)
         if calls:
             message = conversation_pb2.Message(
                 role=conversation_pb2.ROLE_ASSISTANT, tool_calls=calls
             )
             output_tokens = prompt_tokens([message], ())
             return Completion(message, StopReason.TOOL_CALLS, input_tokens, output_tokens)
-        answered = _answer(steps, turn)
+        answered = _answer(steps, turn, found)
         text, stop_reason = _limited(answered.text, prompt)
         message = conversation_pb2.Message(
             role=conversation_pb2.ROLE_ASSISTANT, parts=[conversation_pb2.Part(text=text)]
@@ -73,14 +75,29 @@ class OfflineProvider:
         return Completion(message, stop_reason, input_tokens, text_tokens(text), citations)
 
 
-def _calls(steps: Sequence[Step], turn: Turn) -> list[conversation_pb2.ToolCall]:
+def _calls(
+    steps: Sequence[Step], turn: Turn, found: Mapping[int, conversation_pb2.ToolResult]
+) -> list[conversation_pb2.ToolCall]:
     calls: list[conversation_pb2.ToolCall] = []
+    for index in _next_round(steps, found):
+        step = steps[index]
+        call = conversation_pb2.ToolCall(call_id=_call_id(turn, index), tool=step.tool)
+        call.arguments.update(step.arguments)
+        calls.append(call)
+    return calls
+
+
+def _next_round(steps: Sequence[Step], found: Container[int]) -> Sequence[int]:
+    """The steps to be called now: all that can be, up to the next that waits."""
+    together: list[int] = []
     for index, step in enumerate(steps):
         if step.callable:
-            call = conversation_pb2.ToolCall(call_id=_call_id(turn, index), tool=step.tool)
-            call.arguments.update(step.arguments)
-            calls.append(call)
-    return calls
+            together.append(index)
+        if (step.waits and step.callable) or index + 1 == len(steps):
+            if not any(each in found for each in together):
+                return together
+            together = []
+    return ()
 
 
 def _call_id(turn: Turn, index: int) -> str:
@@ -88,13 +105,19 @@ def _call_id(turn: Turn, index: int) -> str:
     return f"call-{turn.calls_before + index + 1}"
 
 
-def _answer(steps: Sequence[Step], turn: Turn) -> Answer:
+def _found(steps: Sequence[Step], turn: Turn) -> dict[int, conversation_pb2.ToolResult]:
+    """The results by the step that asked for them."""
     by_id = {result.call_id: result for result in turn.results}
-    found = {
+    return {
         index: by_id[_call_id(turn, index)]
         for index, step in enumerate(steps)
         if _call_id(turn, index) in by_id and by_id[_call_id(turn, index)].tool == step.tool
     }
+
+
+def _answer(
+    steps: Sequence[Step], turn: Turn, found: Mapping[int, conversation_pb2.ToolResult]
+) -> Answer:
     if turn.results and not found:
         return answer_unplanned(turn.request, turn.results)
     return answer(steps, found, said=turn.said)

@@ -1,11 +1,13 @@
 """Words the answer from what the tools returned, with citations."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from agentmesh.common.v1 import conversation_pb2
 from services.reasoning.offline.arithmetic import Calculation
+from services.reasoning.offline.citations import Citations
+from services.reasoning.offline.delegations import Delegation
 from services.reasoning.offline.extraction import (
     ENOUGH_IN_CONVERSATION,
     best_sentences,
@@ -17,16 +19,19 @@ from services.reasoning.offline.passages import (
     candidates_in_results,
     candidates_in_texts,
 )
+from services.reasoning.offline.pauses import Pause
+from services.reasoning.offline.person_questions import PersonQuestion
 from services.reasoning.offline.plan import Step
+from services.reasoning.offline.shorten import LONGEST_QUOTE, sentence, shortened
 from services.reasoning.offline.times import TimeQuestion
 from services.reasoning.offline.tool_arguments import ToolRequest
+from services.reasoning.offline.wait_answers import asked, delegated, paused
 
 NOT_FOUND: Final = "I did not find this in the documents."
 INTRODUCTION: Final = (
     "I am Agentmesh's offline model: rules, not a language model. I can calculate, tell the time,"
     " call tools by name and quote your documents, where these tools are offered."
 )
-_LONGEST_QUOTE: Final = 320
 _LONGEST_RESULT: Final = 2000
 # Beginnings of phrases that want an article: "The square root of 16 is 4."
 _WANTS_ARTICLE: Final = (
@@ -63,17 +68,6 @@ class Answer:
     citations: Sequence[conversation_pb2.Citation]
 
 
-@dataclass(slots=True)
-class _Citations:
-    cited: list[conversation_pb2.Citation] = field(default_factory=list[conversation_pb2.Citation])
-
-    def number(self, citation: conversation_pb2.Citation) -> int:
-        """The number of `citation` in the answer; a passage that is cited again keeps its own."""
-        if citation not in self.cited:
-            self.cited.append(citation)
-        return self.cited.index(citation) + 1
-
-
 def answer(steps: Sequence[Step], results: Mapping[int, Result], *, said: Sequence[str]) -> Answer:
     """The answer to a plan.
 
@@ -81,7 +75,7 @@ def answer(steps: Sequence[Step], results: Mapping[int, Result], *, said: Sequen
     """
     if not steps:
         return Answer(INTRODUCTION, [])
-    citations = _Citations()
+    citations = Citations()
     lookups = sum(isinstance(step.subject, Lookup) for step in steps)
     sentences: list[str] = []
     for index, step in enumerate(steps):
@@ -97,21 +91,29 @@ def answer(steps: Sequence[Step], results: Mapping[int, Result], *, said: Sequen
                 sentences.append(_timed(question, result))
             case ToolRequest() as request:
                 sentences.append(_tool_said(request, result))
-    return Answer(" ".join(sentences), citations.cited)
+            case PersonQuestion() as question:
+                sentences.append(asked(question, result))
+            case Pause() as pause:
+                sentences.append(paused(pause, result))
+            case Delegation() as delegation:
+                # A list stands by itself.
+                sentences.append(f"\n\n{delegated(delegation, result, citations)}\n\n")
+    text = " ".join(sentences).replace(" \n\n", "\n\n").replace("\n\n ", "\n\n")
+    return Answer(text.strip(), citations.cited)
 
 
 def answer_unplanned(question: str, results: Sequence[Result]) -> Answer:
     """The answer from tools that somebody else planned to call."""
-    citations = _Citations()
+    citations = Citations()
     sentences: list[str] = []
     for result in results:
         if result.citations and not result.is_error:
             lookup = make_lookup(question)
             sentences.append(_looked_up(lookup, result, [], citations, alone=True))
         elif result.is_error:
-            sentences.append(f"{result.tool} failed: {_sentence(result.text)}")
+            sentences.append(f"{result.tool} failed: {sentence(result.text)}")
         else:
-            sentences.append(f"{result.tool}: {_shortened(result.text, _LONGEST_RESULT)}")
+            sentences.append(f"{result.tool}: {shortened(result.text, _LONGEST_RESULT)}")
     return Answer(" ".join(sentences), citations.cited)
 
 
@@ -120,7 +122,7 @@ def _calculated(calculation: Calculation, result: Result | None) -> str:
     if result is None:
         return f"I was offered no calculator, so I cannot say what {phrase} is."
     if result.is_error:
-        return f"I could not calculate {phrase}: {_sentence(result.text)}"
+        return f"I could not calculate {phrase}: {sentence(result.text)}"
     data = result.data.fields
     exact = "exact" not in data or data["exact"].bool_value
     # Some tools write the whole equation.
@@ -137,7 +139,7 @@ def _timed(question: TimeQuestion, result: Result | None) -> str:
     if result is None:
         return "I was offered no clock, so I cannot tell the time."
     if result.is_error:
-        return f"I could not tell the time: {_sentence(result.text)}"
+        return f"I could not tell the time: {sentence(result.text)}"
     text = _moment(result)
     if question.place and question.zone:
         return f"In {question.place} it is {text}."
@@ -161,20 +163,20 @@ def _tool_said(request: ToolRequest, result: Result | None) -> str:
     if result is None:
         return f"{request.tool} gave no answer."
     if result.is_error:
-        return f"{request.tool} failed: {_sentence(result.text)}"
-    return f"{request.tool}: {_shortened(result.text, _LONGEST_RESULT)}"
+        return f"{request.tool} failed: {sentence(result.text)}"
+    return f"{request.tool}: {shortened(result.text, _LONGEST_RESULT)}"
 
 
 def _looked_up(
     lookup: Lookup,
     result: Result | None,
     said: Sequence[str],
-    citations: _Citations,
+    citations: Citations,
     *,
     alone: bool,
 ) -> str:
     if result is not None and result.is_error:
-        return f"I could not search the documents: {_sentence(result.text)}"
+        return f"I could not search the documents: {sentence(result.text)}"
     if result is not None:
         candidates = candidates_in_results([result])
         if lookup.subject:
@@ -187,20 +189,20 @@ def _looked_up(
                 return " ".join(_quoted(each, citations) for each in found)
     earlier = best_sentences(lookup, candidates_in_texts(said), enough=ENOUGH_IN_CONVERSATION)
     if earlier:
-        return f"Earlier in this conversation: “{_shortened(earlier[0].text, _LONGEST_QUOTE)}”"
+        return f"Earlier in this conversation: “{shortened(earlier[0].text, LONGEST_QUOTE)}”"
     if result is None:
         return INTRODUCTION if alone else f"I cannot search documents here for: {lookup.question}."
     return NOT_FOUND if alone else f"{NOT_FOUND.removesuffix('.')}: {lookup.question}."
 
 
-def _mentioned(subject: str, found: Sequence[Candidate], citations: _Citations) -> str:
+def _mentioned(subject: str, found: Sequence[Candidate], citations: Citations) -> str:
     plural = subject.endswith("s") and not subject.endswith(("ss", "us", "is"))
     places = [f"{_place(each)}: {_quote(each, citations)}" for each in found]
     listed = places[0] if len(places) == 1 else "; ".join(places[:-1]) + f"; and {places[-1]}"
     return f"{_capitalised(subject)} {'are' if plural else 'is'} mentioned in {listed}."
 
 
-def _quoted(candidate: Candidate, citations: _Citations) -> str:
+def _quoted(candidate: Candidate, citations: Citations) -> str:
     return f"From {_place(candidate)}: {_quote(candidate, citations)}."
 
 
@@ -216,23 +218,11 @@ def _place(candidate: Candidate) -> str:
     return f"{name} (page {citation.page})" if citation.page else name
 
 
-def _quote(candidate: Candidate, citations: _Citations) -> str:
-    text = f"“{_shortened(candidate.text, _LONGEST_QUOTE)}”"
+def _quote(candidate: Candidate, citations: Citations) -> str:
+    text = f"“{shortened(candidate.text, LONGEST_QUOTE)}”"
     if candidate.citation is None:
         return text
     return f"{text} [{citations.number(candidate.citation)}]"
-
-
-def _shortened(text: str, length: int) -> str:
-    text = text.strip()
-    if len(text) <= length:
-        return text
-    return text[:length].rsplit(None, 1)[0].rstrip(",;:") + "…"
-
-
-def _sentence(text: str) -> str:
-    text = _shortened(text, _LONGEST_QUOTE) or "no reason was given"
-    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 def _capitalised(text: str) -> str:

@@ -36,6 +36,9 @@ _JOINT: Final = re.compile(
     (?:\s*,\s*|\s+)(?:and|then|also|plus|but)(?:\s+(?:then|also|please))*\s+(?=
         (?:what|what's|which|who|whom|whose|when|where|why|how|find|show|list|search|look|tell
           |explain|describe|summari[sz]e|give|calculate|compute|evaluate|solve|use|call|run)\b
+        |ask\s+(?:me|us|them|someone|somebody|an?|the|my|our)\b
+        |(?:wait|pause)\s+(?:for\s+)?(?:\d|(?:an?|one|two|three|four|five|six|seven|eight|nine|ten|half
+         |until)\b)
         |(?:is|are|was|were|does|do|did|has|have|can|could|should|will|would)\s
          (?:it|there|the|this|that|these|those|we|you|they|i|our|my|your|their|a|an|any)\b
     )

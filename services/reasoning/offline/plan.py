@@ -13,7 +13,10 @@ from services.reasoning.offline.clauses import (
     ClauseKind,
     split_request,
 )
+from services.reasoning.offline.delegations import Delegation, split_delegation
 from services.reasoning.offline.lookups import Lookup, make_lookup
+from services.reasoning.offline.pauses import Pause, find_pause
+from services.reasoning.offline.person_questions import PersonQuestion, find_person_question
 from services.reasoning.offline.times import TimeQuestion, TimeQuestions
 from services.reasoning.offline.tool_arguments import Argument, ToolRequest, find_tool_request
 
@@ -21,12 +24,19 @@ from services.reasoning.offline.tool_arguments import Argument, ToolRequest, fin
 CALCULATOR: Final = "calculator"
 SEARCH: Final = "search_memory"
 CLOCK: Final = "current_time"
-_KNOWN: Final = frozenset([CALCULATOR, SEARCH, CLOCK])
+# Those that make a task wait; they are rarely offered.
+ASK_PERSON: Final = "ask_person"
+WAIT: Final = "wait"
+DELEGATE: Final = "delegate"
+_WAITING: Final = frozenset([ASK_PERSON, WAIT, DELEGATE])
+_KNOWN: Final = frozenset([CALCULATOR, SEARCH, CLOCK]) | _WAITING
 
 _REMEMBERED: Final = 128
 
 # What a step is about decides how its answer is worded.
-Subject = Calculation | TimeQuestion | Lookup | ToolRequest
+Subject = Calculation | TimeQuestion | Lookup | ToolRequest | PersonQuestion | Pause | Delegation
+# What JSON can say of a call's arguments.
+Value = Argument | Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +45,14 @@ class Step:
 
     subject: Subject
     tool: str
-    arguments: Mapping[str, Argument]
+    arguments: Mapping[str, Value]
     # Whether the tool is offered and everything that it needs is known.
     callable: bool
+
+    @property
+    def waits(self) -> bool:
+        """Whether the task waits when it is called: what follows is done afterwards."""
+        return self.tool in _WAITING
 
 
 class Planner:
@@ -56,11 +71,12 @@ class Planner:
         """
         offered = {tool.name for tool in tools}
         further = [tool for tool in tools if tool.name not in _KNOWN]
+        waiting = frozenset(offered & _WAITING)
         request, before = request[:MOST_CHARACTERS], before[:MOST_CHARACTERS]
         if further:
-            subjects = self._read(request, before, further)
+            subjects = self._read(request, before, waiting, further)
         else:
-            subjects = self._read_before(request, before)
+            subjects = self._read_before(request, before, waiting)
         steps: list[Step] = []
         for subject in subjects:
             step = _step(subject, offered)
@@ -69,18 +85,42 @@ class Planner:
         return steps
 
     def _read(
-        self, request: str, before: str, further: Sequence[pb.ToolSpec] = ()
+        self,
+        request: str,
+        before: str,
+        waiting: frozenset[str],
+        further: Sequence[pb.ToolSpec] = (),
     ) -> Sequence[Subject]:
-        """What `request` is about; `further` are the tools beyond the known ones."""
+        """What `request` is about.
+
+        `waiting` are the offered tools that make a task wait, `further` those
+        beyond the known ones.
+        """
+        delegation, after = None, ""
+        if DELEGATE in waiting:
+            request, delegation, after = split_delegation(request)
+        return [
+            *self._in_clauses(request, before, waiting, further),
+            *([delegation] if delegation is not None else []),
+            *self._in_clauses(after, before, waiting, further),
+        ]
+
+    def _in_clauses(
+        self, text: str, before: str, waiting: frozenset[str], further: Sequence[pb.ToolSpec]
+    ) -> Sequence[Subject]:
         return [
             subject
-            for clause in split_request(request)
-            for subject in self._subjects(clause, before, further)
+            for clause in split_request(text)
+            for subject in self._subjects(clause, before, waiting, further)
         ]
 
     def _subjects(
-        self, clause: Clause, before: str, further: Sequence[pb.ToolSpec]
+        self, clause: Clause, before: str, waiting: frozenset[str], further: Sequence[pb.ToolSpec]
     ) -> Sequence[Subject]:
+        if ASK_PERSON in waiting and (question := find_person_question(clause.text)) is not None:
+            return [question]
+        if WAIT in waiting and (pause := find_pause(clause.text)) is not None:
+            return [pause]
         asked = clause.kind is not ClauseKind.STATEMENT
         if asked and further:
             request = find_tool_request(clause.text, further)
@@ -96,7 +136,7 @@ class Planner:
 
 
 def _step(subject: Subject, offered: set[str]) -> Step:
-    arguments: Mapping[str, Argument]
+    arguments: Mapping[str, Value]
     ready = True
     match subject:
         case Calculation():
@@ -108,4 +148,11 @@ def _step(subject: Subject, offered: set[str]) -> Step:
             tool, arguments = SEARCH, {"query": subject.query, "limit": subject.limit}
         case ToolRequest():
             tool, arguments, ready = subject.tool, subject.arguments, not subject.missing
+        case PersonQuestion():
+            tool, arguments = ASK_PERSON, {"question": subject.question}
+        case Pause():
+            tool = WAIT
+            arguments = {"until": subject.until} if subject.until else {"seconds": subject.seconds}
+        case Delegation():
+            tool, arguments = DELEGATE, {"tasks": [{"text": part} for part in subject.parts]}
     return Step(subject, tool, arguments, callable=ready and tool in offered)
