@@ -31,6 +31,12 @@ class Log(Protocol):
     ) -> AsyncIterator[TaskEvent]: ...
 
 
+class Parents(Protocol):
+    """Knows how the parents of tasks stand."""
+
+    async def was_cancelled(self, parent_task: str) -> bool: ...
+
+
 class CancelSignal(Protocol):
     """Tells executors at once that a task should stop."""
 
@@ -46,6 +52,7 @@ class Coordinator:
         log: Log,
         acceptance: Acceptance,
         gates: Sequence[Gate],
+        parents: Parents,
         cancel_signal: CancelSignal,
         clock: Clock,
         ids: Ids,
@@ -55,6 +62,7 @@ class Coordinator:
         self._log = log
         self._acceptance = acceptance
         self._gates = gates
+        self._parents = parents
         self._cancel_signal = cancel_signal
         self._clock = clock
         self._ids = ids
@@ -69,14 +77,23 @@ class Coordinator:
             RateLimited: The tenant submits too fast.
             QueueFull: The tenant has too many tasks queued in the lane.
             RequestIdReused: `request_id` submitted another task.
+            InvalidField: The parent cannot have this child.
+            TaskStateError: The parent has ended.
         """
-        return await self._acceptance.accept(
+        task = await self._acceptance.accept(
             tenant,
             requested,
             task_id=self._ids.stable(tenant, request_id) if request_id else None,
             gates=self._gates,
             request_id=request_id,
         )
+        if task.parent_task and await self._parents.was_cancelled(task.parent_task):
+            # The cancel came between the look at the parent and now, and missed this child.
+            task_id = task.name.rpartition("/")[2]
+            return await self.cancel(
+                tenant, task_id, f"Its parent {task.parent_task} was cancelled."
+            )
+        return task
 
     async def get(self, tenant: str, task_id: str) -> Task:
         """The task as its log stands; TaskNotFound where there is none."""

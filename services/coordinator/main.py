@@ -14,9 +14,12 @@ from services.coordinator.agent_service import AgentServicer
 from services.coordinator.agent_store_jetstream import JetStreamAgentStore
 from services.coordinator.agents import Agents
 from services.coordinator.cancel_signal_nats import NatsCancelSignal
+from services.coordinator.control import CONSUMER, Control
 from services.coordinator.coordinator import Coordinator
 from services.coordinator.dead_letters import DeadLetters
 from services.coordinator.ended_tasks_sqlite import SqliteEndedTasks
+from services.coordinator.family import Family
+from services.coordinator.parents import Parents
 from services.coordinator.projector import Projector
 from services.coordinator.queue_depths import QueueDepths
 from services.coordinator.queue_service import QueueServicer
@@ -29,6 +32,8 @@ from services.coordinator.settings import CoordinatorSettings, Settings
 from services.coordinator.signals import Signals
 from services.coordinator.task_content_jetstream import JetStreamTaskContent
 from services.coordinator.tenant_limits import QueueLimit, SubmitRate
+from services.coordinator.timers import Timers
+from services.coordinator.waits import Waits
 from tasklog.policy_store import PolicyStore
 from tasklog.queues import Queues
 from tasklog.task_log import TaskLog
@@ -65,10 +70,17 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
         cost_governor_service_pb2_grpc.CostGovernorServiceStub(resources.channels.get("governor")),
         resources.clock,
     )
+    parents = Parents(log, read_model)
     coordinator = Coordinator(
         log=log,
         acceptance=acceptance,
-        gates=(budget, SubmitRate(policies, resources.clock), QueueLimit(policies, depths)),
+        gates=(
+            parents,
+            budget,
+            SubmitRate(policies, resources.clock),
+            QueueLimit(policies, depths),
+        ),
+        parents=parents,
         cancel_signal=NatsCancelSignal(bus),
         clock=resources.clock,
         ids=resources.ids,
@@ -90,6 +102,13 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
     )
     projector.on_applied(retention.look)
     policies.on_change(retention.look)
+    control = Control(
+        waits=Waits(log, Family(log, acceptance, coordinator), resources.clock, writer=writer),
+        canceller=coordinator,
+        children=read_model,
+        projection=projector,
+        clock=resources.clock,
+    )
     return Service(
         registrations=(
             Registration(
@@ -121,6 +140,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
         ),
         background=(
             projector.run,
+            Timers(bus, CONSUMER, control.attend, clock=resources.clock, log=resources.log).run,
             retention.run,
             policies.follow,
             queues.follow_policy,

@@ -8,6 +8,7 @@ from agentmesh.common.v1.conversation_pb2 import ToolCall
 from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent, TaskWaiting
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput, TaskState
+from meshtest.eventually import eventually
 from services.coordinator.coordinator_mesh import Mesh
 from tasklog import lifecycle
 from tasklog.task_log import Entry
@@ -102,6 +103,18 @@ async def events(mesh: Mesh, name: str) -> Sequence[TaskEvent]:
 async def kinds(mesh: Mesh, name: str) -> Sequence[str | None]:
     """What happened to the task, in order."""
     return [event.WhichOneof("kind") for event in await events(mesh, name)]
+
+
+async def reaches(mesh: Mesh, name: str, wanted: str, seconds: float = 5.0) -> None:
+    """Returns once the task is in the state `wanted`, such as `QUEUED`."""
+
+    async def check() -> bool:
+        last = await mesh.log.last("acme", name.rpartition("/")[2])
+        state = "" if last is None else lifecycle.state_name(last.event.status.state)
+        assert state == wanted
+        return True
+
+    await eventually(check, seconds)
 
 
 def _cost(micros: int) -> usage_pb2.Usage:

@@ -1,0 +1,105 @@
+"""What coordinators do about the events that need them: waits, cancels, ends of children."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from agentmesh.coordinator.v1.task_pb2 import Task
+from meshkit import names
+from meshkit.bus import Delivery
+from meshkit.clock import Clock
+from meshkit.errors import CorruptData, TaskNotFound
+from services.coordinator import timers
+from tasklog import lifecycle, subjects
+from tasklog.task_log import Entry
+
+# Shared by all coordinators.
+CONSUMER: Final = timers.unlimited(
+    subjects.STREAM,
+    "control",
+    subjects.ALL_CONTROL,
+    "Waits, cancels and ends of children, for the coordinators.",
+)
+# The list of children is usually a moment behind.
+_SOON_SECONDS: Final = 0.05
+_SOON_AT_MOST_SECONDS: Final = 5.0
+
+
+class Waits(Protocol):
+    """Ends waits."""
+
+    async def attend(self, tenant: str, task_id: str, wait: Entry) -> datetime | None: ...
+    async def child_ended(self, tenant: str, parent_id: str, child: str) -> datetime | None: ...
+
+
+class Canceller(Protocol):
+    """Asks tasks to stop."""
+
+    async def cancel(self, tenant: str, task_id: str, reason: str) -> Task: ...
+
+
+class Children(Protocol):
+    """Knows the children of every task, those that clients submitted included."""
+
+    async def open_children(self, tenant: str, task_id: str) -> Sequence[str]: ...
+
+
+class Projection(Protocol):
+    """Knows how far the list of children is."""
+
+    async def has_passed(self, stream_sequence: int) -> bool: ...
+
+
+class Control:
+    """Acts on control events. Whatever it does may be done twice, or by two at once."""
+
+    def __init__(
+        self,
+        *,
+        waits: Waits,
+        canceller: Canceller,
+        children: Children,
+        projection: Projection,
+        clock: Clock,
+    ) -> None:
+        self._waits = waits
+        self._canceller = canceller
+        self._children = children
+        self._projection = projection
+        self._clock = clock
+
+    async def attend(self, delivery: Delivery) -> datetime | None:
+        """Acts on an event; when to look at it again, or None once all is done.
+
+        Raises:
+            DecodeError: It is no event.
+            CorruptData: What belongs to it cannot be read.
+        """
+        event = TaskEvent.FromString(delivery.payload)
+        tenant, task_id = subjects.parse(delivery.subject)
+        if event.HasField("waiting"):
+            return await self._waits.attend(tenant, task_id, Entry(event, delivery.sequence))
+        again: datetime | None = None
+        if event.status.parent_task and event.status.state in lifecycle.TERMINAL:
+            parent_id = names.TASK.parse(event.status.parent_task, field="parent_task")[1]
+            again = await self._waits.child_ended(tenant, parent_id, event.task)
+        if event.WhichOneof("kind") in ("cancel_requested", "cancelled"):
+            return await self._cancel_down(event, tenant, task_id, delivery) or again
+        return again
+
+    async def _cancel_down(
+        self, event: TaskEvent, tenant: str, task_id: str, delivery: Delivery
+    ) -> datetime | None:
+        """Stops the children; each one's own cancel stops its children."""
+        if not await self._projection.has_passed(delivery.sequence):
+            # Children that were submitted before may not be listed yet.
+            seconds = _SOON_SECONDS * 2 ** min(delivery.delivery_count, 10)
+            return self._clock.now() + timedelta(seconds=min(seconds, _SOON_AT_MOST_SECONDS))
+        for child_id in await self._children.open_children(tenant, task_id):
+            try:
+                reason = f"Its parent {event.task} was cancelled."
+                await self._canceller.cancel(tenant, child_id, reason)
+            except (TaskNotFound, CorruptData):
+                continue  # it is listed, but there is nothing to be stopped
+        return None

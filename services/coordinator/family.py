@@ -1,0 +1,122 @@
+"""Parents and children: submitted under names that the parent's log gives, collected, stopped."""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from agentmesh.coordinator.v1 import task_pb2
+from agentmesh.coordinator.v1.task_event_pb2 import ChildResult, TaskWaiting
+from agentmesh.coordinator.v1.task_pb2 import Task
+from meshkit import names
+from meshkit.errors import CorruptData, MeshError, TaskNotFound, is_retryable, to_status
+from services.coordinator.acceptance import Gate
+from tasklog import lifecycle
+from tasklog.task_log import Entry
+
+# The results of all children of a wait stand in one event, which has to be sent whole.
+MAX_RESULTS_BYTES: Final = 4 * 1024 * 1024
+
+
+class Log(Protocol):
+    """The event log of every task."""
+
+    async def last(self, tenant: str, task_id: str) -> Entry | None: ...
+    async def task(self, tenant: str, task_id: str) -> Task: ...
+
+
+class Acceptance(Protocol):
+    """Accepts tasks durably, once for each id."""
+
+    async def accept(
+        self, tenant: str, requested: Task, *, task_id: str | None, gates: Sequence[Gate]
+    ) -> Task: ...
+
+
+class Canceller(Protocol):
+    """Asks tasks to stop."""
+
+    async def cancel(self, tenant: str, task_id: str, reason: str) -> Task: ...
+
+
+class Family:
+    """The children that tasks wait for."""
+
+    def __init__(self, log: Log, acceptance: Acceptance, canceller: Canceller) -> None:
+        self._log = log
+        self._acceptance = acceptance
+        self._canceller = canceller
+
+    async def results(self, tenant: str, waiting: TaskWaiting) -> Sequence[ChildResult]:
+        """How each child stands, in their order; those that are not there yet are submitted.
+
+        A child that cannot be accepted has its error as its result.
+
+        Raises:
+            DependencyUnavailable: The broker cannot be reached in time.
+        """
+        results = [await self._result(tenant, child) for child in waiting.children]
+        return _bounded(results)
+
+    async def any_open(self, tenant: str, waiting: TaskWaiting) -> bool:
+        """Whether a child is there that has not ended."""
+        # Those that were submitted last mostly end last: looking at them first is quickest.
+        for child in reversed(waiting.children):
+            try:
+                last = await self._log.last(tenant, _id(child.name))
+            except CorruptData:
+                continue  # what it left cannot be read: `_result` says so
+            if last is not None and last.event.status.state not in lifecycle.TERMINAL:
+                return True
+        return False
+
+    async def cancel(self, tenant: str, waiting: TaskWaiting, reason: str) -> None:
+        """Asks every child that has not ended to stop."""
+        for child in waiting.children:
+            try:
+                await self._canceller.cancel(tenant, _id(child.name), reason)
+            except (TaskNotFound, CorruptData):
+                continue  # it was never accepted, or has ended
+
+    async def _result(self, tenant: str, child: Task) -> ChildResult:
+        try:
+            task = await self._task(tenant, child)
+        except CorruptData as error:
+            return ChildResult(
+                task=child.name, state=task_pb2.TASK_STATE_FAILED, error=to_status(error)
+            )
+        except MeshError as error:
+            if is_retryable(error):
+                raise
+            return ChildResult(error=to_status(error))
+        result = ChildResult(
+            task=task.name, state=task.state, citations=task.citations, usage=task.usage
+        )
+        if task.HasField("output"):
+            result.output.CopyFrom(task.output)
+        if task.HasField("error"):
+            result.error.CopyFrom(task.error)
+        return result
+
+    async def _task(self, tenant: str, child: Task) -> Task:
+        try:
+            return await self._log.task(tenant, _id(child.name))
+        except TaskNotFound:
+            # It is part of a task that was accepted: no gate keeps it out.
+            return await self._acceptance.accept(tenant, child, task_id=_id(child.name), gates=())
+
+
+def _id(name: str) -> str:
+    return names.TASK.parse(name, field="children.name")[1]
+
+
+def _bounded(results: Sequence[ChildResult]) -> Sequence[ChildResult]:
+    """`results`, with the longest outputs cut where all together are too long."""
+    if sum(result.ByteSize() for result in results) <= MAX_RESULTS_BYTES:
+        return results
+    share = MAX_RESULTS_BYTES // len(results)
+    for result in results:
+        if result.ByteSize() > share:
+            text = result.output.text.encode()[: share // 2].decode(errors="ignore")
+            del result.citations[:]
+            result.output.Clear()
+            result.output.text = f"{text}\n(Cut here. {result.task} has all of it.)"
+    return results
