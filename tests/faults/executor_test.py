@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from agentmesh.common.v1 import tier_pb2
-from agentmesh.coordinator.v1 import task_pb2
 from tests.faults.fault import Action, Fault
 from tests.faults.fault_mesh import EXECUTORS, Arrangement, running
-from tests.faults.load import Question, users
+from tests.faults.load import users
 from tests.faults.trap import Trap, laid
 from tests.faults.verdict import after_the_fault
 
@@ -58,27 +56,3 @@ async def test_an_executor_that_hangs_without_dying(tmp_path: Path) -> None:
             await mesh.hurt(Fault(EXECUTORS[0], Action.FREEZE))
             await load.has_asked(30)
         await after_the_fault(mesh, load)
-
-
-async def test_a_task_that_kills_each_of_its_executors(tmp_path: Path) -> None:
-    """It is a dead letter after its attempts, with the reason; nobody else is harmed."""
-    poison = Question("poison", "alpha", tier_pb2.LANE_INTERACTIVE, "What is 13 * 666?", "8658")
-    trap = Trap(Action.KILL, lasts=0.1, times=2, expression="13 * 666", silent=True)
-    async with running(tmp_path) as mesh:
-        async with users(mesh.address, seed=_SEED) as load, laid(mesh, trap):
-            name = await load.submit(poison)
-        ended = await after_the_fault(
-            mesh,
-            load,
-            may_end=frozenset({task_pb2.TASK_STATE_SUCCEEDED, task_pb2.TASK_STATE_DEAD_LETTERED}),
-        )
-    dead = [each for each in ended.values() if each.task.state != task_pb2.TASK_STATE_SUCCEEDED]
-    assert [each.task.name for each in dead] == [name]
-    assert dead[0].task.error.message == "The executor died during step 2, in attempt 2."
-    assert dead[0].kinds() == [
-        "submitted",
-        "started",
-        "model_called",
-        *["started"],
-        "dead_lettered",
-    ]

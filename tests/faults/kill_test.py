@@ -19,4 +19,4 @@ async def test_kill_9_of_every_process_in_turn(tmp_path: Path) -> None:
         async with users(mesh.address, seed=_SEED) as load:
             for fault in in_turn(EVERYTHING, Action.KILL, seed=_SEED, rounds=_ROUNDS):
                 await mesh.inflict(fault)
-        await after_the_fault(mesh, load, charged_in_full=False)
+        await after_the_fault(mesh, load)

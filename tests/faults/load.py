@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -134,21 +134,30 @@ class Load:
         name = await self.ask(question)
         if name is not None and len(self.accepted) % _WATCHED == 0:
             self.watched[name] = []
-            await self._watch(question.tenant, name)
+            await self._follow(name)
 
-    async def _watch(self, tenant: str, name: str) -> None:
+    def watch(self, name: str, *, after: int = 0) -> AsyncIterable[pb.WatchTaskResponse]:
+        """A watcher of a task, who has not read anything yet."""
+        request = pb.WatchTaskRequest(name=name, after_sequence=after)
+        with identity.use(Identity(name.split("/")[1], "user:load")):
+            return self._tasks.WatchTask(request, timeout=_WATCH_SECONDS)
+
+    async def read(self, watcher: AsyncIterable[pb.WatchTaskResponse]) -> list[int]:
+        """The sequences of the events that a watcher reads, up to the task's end."""
+        return [update.event.sequence async for update in watcher if update.HasField("event")]
+
+    async def _follow(self, name: str) -> None:
         """Follows a task to its end, and goes on after the last event when that breaks off."""
         seen = self.watched[name]
-        with identity.use(Identity(tenant, "user:load")):
-            while True:
-                request = pb.WatchTaskRequest(name=name, after_sequence=seen[-1] if seen else 0)
-                try:
-                    async for update in self._tasks.WatchTask(request, timeout=_WATCH_SECONDS):
-                        if update.HasField("event"):
-                            seen.append(update.event.sequence)
-                    return
-                except MeshError:
-                    await asyncio.sleep(_RETRY_AFTER_SECONDS)
+        while True:
+            try:
+                async for update in self.watch(name, after=seen[-1] if seen else 0):
+                    if update.HasField("event"):
+                        seen.append(update.event.sequence)
+            except MeshError:
+                await asyncio.sleep(_RETRY_AFTER_SECONDS)
+            else:
+                return
 
 
 @asynccontextmanager

@@ -1,22 +1,21 @@
 """What must be true after any fault."""
 
-import itertools
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
+
+from redis.asyncio import Redis
 
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task
-from agentmesh.governor.v1 import cost_governor_service_pb2 as governor
-from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceStub
-from meshkit import identity, names
+from audit import api as audit
+from audit.api import Invariant
+from meshkit import names, redis_store
 from meshkit.bus import Bus
-from meshkit.client import Channels
-from meshkit.identity import Identity
 from meshtest.eventually import eventually
-from meshtest.everywhere import Everywhere
 from tasklog import fold, lifecycle
 from tasklog.task_log import TaskLog
 from tests.faults.fault_mesh import FaultMesh
@@ -56,7 +55,7 @@ async def after_the_fault(
     load: Load,
     *,
     may_end: frozenset[task_pb2.TaskState] = _GOOD,
-    charged_in_full: bool = True,
+    overlooked: frozenset[Invariant] = frozenset(),
 ) -> Mapping[str, Ended]:
     """Every accepted task, by name, after all promises were found kept.
 
@@ -64,10 +63,10 @@ async def after_the_fault(
         mesh: Everything in it runs again.
         load: All its questions were accepted.
         may_end: How tasks may have ended.
-        charged_in_full: False where reasoning was killed: what it had not settled yet,
-            since the governor or its Redis had been away, is forgotten with it.
+        overlooked: What the audit may find broken.
     """
-    async with await Bus.connect(mesh.nats_url, name="verdict") as bus:
+    redis = redis_store.connect(mesh.redis_url)
+    async with await Bus.connect(mesh.nats_url, name="verdict") as bus, aclosing(redis):
         log = TaskLog(bus)
         ended = {name: await _ended(log, name) for name in load.accepted}
         print(f"{len(ended)} tasks: {_count(ended)}; {len(load.first_errors)} calls repeated")
@@ -80,10 +79,10 @@ async def after_the_fault(
             if each.task.state == task_pb2.TASK_STATE_SUCCEEDED and not each.degraded:
                 _has_its_answer(each, load, name)
             _has_its_effects(each, mesh)
+        await _nothing_found(bus, redis, overlooked=overlooked)
     for name, sequences in load.watched.items():
         # The watcher saw what the log holds: no gap, no repeat.
         assert sequences == [event.sequence for event in ended[name].events], name
-    await _charged_once(mesh, ended, in_full=charged_in_full)
     # Nobody dies of what happens to others.
     assert not mesh.deaths, mesh.deaths
     return ended
@@ -129,34 +128,16 @@ def _has_its_effects(ended: Ended, mesh: FaultMesh) -> None:
     assert len(done) <= 1, _told(ended)
 
 
-async def _charged_once(mesh: FaultMesh, ended: Mapping[str, Ended], *, in_full: bool) -> None:
-    """Each tenant has paid for what its logs say, and at most once more for each step repeated."""
-    tenants = {each.task.tenant for each in ended.values()}
-    async with Channels(Everywhere(mesh.address), caller="user:verdict") as channels:
-        stub = CostGovernorServiceStub(channels.get("gateway"))
-        for tenant in tenants:
-            ours = [each for each in ended.values() if each.task.tenant == tenant]
-            due = sum(each.task.usage.cost_micros for each in ours)
-            dearest = max(
-                event.usage.cost_micros
-                for event in itertools.chain.from_iterable(each.events for each in ours)
-            )
-            repeats = sum(each.kinds().count("started") - 1 for each in ours)
+async def _nothing_found(bus: Bus, redis: Redis, *, overlooked: frozenset[Invariant]) -> None:
+    """The audit finds nothing, once what is settled later has been."""
 
-            async def agrees(
-                tenant: str = tenant,
-                least: int = due if in_full else 0,
-                most: int = due + repeats * dearest,
-            ) -> bool:
-                with identity.use(Identity(tenant, "user:verdict")):
-                    spend = await stub.GetSpend(
-                        governor.GetSpendRequest(parent=f"tenants/{tenant}"), timeout=10
-                    )
-                spent = spend.day.spent_micros
-                assert least <= spent <= most, f"{tenant}: {least} to {most} due, {spent} charged"
-                return True
+    async def clean() -> bool:
+        report = await audit.run(bus, redis)
+        found = [each for each in report.findings if each.invariant not in overlooked]
+        assert not found, "\n".join(f"{each.invariant}: {each.sentence}" for each in found)
+        return True
 
-            await eventually(agrees, _SETTLED_WITHIN_SECONDS)
+    await eventually(clean, _SETTLED_WITHIN_SECONDS)
 
 
 def _count(ended: Mapping[str, Ended]) -> dict[str, int]:

@@ -1,0 +1,28 @@
+"""The clock of one service is an hour off, and right again later."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agentmesh.coordinator.v1 import task_pb2
+from tests.faults.fault import Action, in_turn
+from tests.faults.fault_mesh import SERVICES, running
+from tests.faults.load import users
+from tests.faults.verdict import after_the_fault
+
+_SEED = int(os.environ.get("FAULTS_SEED", "1"))
+# Who believes that a task's time is over ends it with what there is.
+_ENDS = frozenset({task_pb2.TASK_STATE_SUCCEEDED, task_pb2.TASK_STATE_PARTIAL})
+
+
+@pytest.mark.parametrize("action", [Action.HOUR_AHEAD, Action.HOUR_BEHIND])
+async def test_the_clock_of_each_service_jumps(tmp_path: Path, action: Action) -> None:
+    """Every task ends, once; no effect and no charge is lost or doubled."""
+    async with running(tmp_path) as mesh:
+        async with users(mesh.address, seed=_SEED) as load:
+            for fault in in_turn(SERVICES, action, seed=_SEED, lasts=(1.0, 1.0), after=(0.2, 0.2)):
+                await mesh.inflict(fault)
+        ended = await after_the_fault(mesh, load, may_end=_ENDS)
+    # Else no clock was off, and the test has shown nothing.
+    assert any(each.task.state == task_pb2.TASK_STATE_PARTIAL for each in ended.values())

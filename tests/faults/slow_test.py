@@ -1,0 +1,54 @@
+"""Those who cannot keep up: watchers who do not read, and tools that take long."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import psutil
+
+from agentmesh.common.v1 import tier_pb2
+from tests.faults.fault_mesh import COORDINATORS, running
+from tests.faults.load import Question, users
+from tests.faults.outside import Effect
+from tests.faults.verdict import after_the_fault
+
+_SEED = int(os.environ.get("FAULTS_SEED", "1"))
+_WATCHERS = 50
+_PADDING = "x" * 500_000
+# What a coordinator may take for them, in bytes: a few copies of an event for each.
+_MOST_MEMORY = 150_000_000
+# Longer than a claim.
+_SLOW_SECONDS = 4.0
+
+
+async def test_watchers_that_do_not_read(tmp_path: Path) -> None:
+    """They cost a bounded amount of memory, keep nobody waiting, and miss nothing in the end."""
+    large = Question("large", "alpha", tier_pb2.LANE_BATCH, f"What is 6 * 7? {_PADDING}", "42")
+    async with running(tmp_path) as mesh:
+        async with users(mesh.address, seed=_SEED) as load:
+            name = await load.submit(large)
+            coordinators = [psutil.Process(mesh.pid(each)) for each in COORDINATORS]
+            before = sum(each.memory_info().rss for each in coordinators)
+            lazy = [load.watch(name) for _ in range(_WATCHERS)]
+            await load.has_asked(50)
+            assert sum(each.memory_info().rss for each in coordinators) - before < _MOST_MEMORY
+            assert load.first_errors == []
+            seen = await asyncio.gather(*(load.read(each) for each in lazy))
+        ended = await after_the_fault(mesh, load)
+    sequences = [event.sequence for event in ended[name].events]
+    assert seen == [sequences] * _WATCHERS
+
+
+async def test_tools_that_take_long(tmp_path: Path) -> None:
+    """Calls that outlast a claim are made once: their executors show that they live."""
+
+    async def slowly(_: Effect) -> None:
+        await asyncio.sleep(_SLOW_SECONDS)
+
+    async with running(tmp_path) as mesh:
+        mesh.outside.on_effect = slowly
+        async with users(mesh.address, seed=_SEED) as load:
+            await load.has_asked(40)
+        ended = await after_the_fault(mesh, load)
+    assert set(mesh.outside.asked.values()) == {1}
+    assert {each.task.attempt for each in ended.values()} == {1}
