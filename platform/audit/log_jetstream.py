@@ -19,10 +19,13 @@ class JetStreamLog:
 
     def __init__(self, bus: Bus) -> None:
         self._bus: Final = bus
+        # A mesh that never ran has no log, and cannot be asked for one.
+        self._is_there = True
 
     async def horizon(self) -> int:
-        """The last stream sequence there is; 0 where there is no log."""
+        """The last stream sequence there is; 0 where there is no log. To be asked first."""
         info = await self._bus.stream_info(subjects.STREAM)
+        self._is_there = info is not None
         return 0 if info is None else int(info["state"]["last_seq"])
 
     async def read(self, tenant: str, horizon: int) -> AsyncGenerator[Entry | int]:
@@ -39,6 +42,8 @@ class JetStreamLog:
 
     async def of_task(self, task: TaskKey, *, after: int = 0) -> list[Entry]:
         """A task's events as they stand now, from after that stream sequence on."""
+        if not self._is_there:
+            return []
         scope = subjects.scope(task.tenant, task.task_id)
         async with aclosing(
             self._bus.read(subjects.STREAM, scope, start_sequence=after + 1)
@@ -53,6 +58,8 @@ class JetStreamLog:
 
     async def standings(self) -> Mapping[str, Standing]:
         """Every consumer of the log, by name."""
+        if not self._is_there:
+            return {}
         return {
             info["name"]: Standing(
                 delivered=int(info["delivered"]["stream_seq"]),

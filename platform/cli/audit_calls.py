@@ -1,0 +1,163 @@
+"""What `agentmesh audit` reads, and what it prints."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from audit import api
+from audit.report import Report
+from cli import async_run
+from cli.invocation import Invocation
+from cli.problem import Problem
+from cli.terminal import Terminal
+from cli.wording import dollars, plural, seconds
+from meshkit import redis_store
+from meshkit.bus import Bus
+from tier import api as tiers
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where a mesh keeps everything."""
+
+    nats_url: str
+    redis_url: str
+
+
+def stores(invocation: Invocation, nats: str | None, redis: str | None) -> Stores:
+    """The stores that were named, or else those of the mesh that runs."""
+    if nats and redis:
+        return Stores(nats, redis)
+    if nats or redis:
+        raise Problem("--nats and --redis belong together: give both, or none.", exit_code=2)
+    if invocation.gateway:
+        raise Problem(
+            "An audit reads the stores, and a gateway does not lead to them.",
+            "Name them with --nats and --redis.",
+            exit_code=2,
+        )
+    state = tiers.read_state(invocation.data_dir)
+    if state is None:
+        raise Problem(
+            f"No mesh runs with data directory {invocation.data_dir}.",
+            "Start one with `agentmesh up`, or name its stores with --nats and --redis.",
+        )
+    ports = {each.name: each.ports[0] for each in state.processes if each.ports}
+    return Stores(f"nats://127.0.0.1:{ports['nats']}", f"redis://127.0.0.1:{ports['redis']}")
+
+
+def audit(
+    invocation: Invocation, given: Stores, *, tenant: str, read_blobs: bool, most_findings: int
+) -> bool:
+    """Audits, prints the report, and answers whether every invariant holds."""
+    terminal = invocation.terminal
+
+    def progress(events: int, stream_sequence: int, horizon: int) -> None:
+        terminal.progress(f"{events:,} events, {stream_sequence / horizon:.0%} of the log")
+
+    async def run() -> Report:
+        redis = redis_store.connect(given.redis_url)
+        try:
+            async with await Bus.connect(given.nats_url, name="audit") as bus:
+                return await api.run(
+                    bus,
+                    redis,
+                    tenant=tenant,
+                    progress=progress,
+                    read_blobs=read_blobs,
+                    most_findings=most_findings,
+                )
+        finally:
+            await redis.aclose()
+
+    report = async_run.run(run())
+    if terminal.as_json:
+        terminal.document(_document(report))
+    else:
+        _print(terminal, report)
+    return report.clean
+
+
+def _document(report: Report) -> dict[str, Any]:
+    return {
+        "clean": report.clean,
+        "tenant": report.tenant,
+        "horizon": report.horizon,
+        "seconds": round(report.seconds, 3),
+        "tasks": dict(report.tasks),
+        "counts": dict(report.counts),
+        "remarks": list(report.remarks),
+        "findings": [
+            {
+                "invariant": each.invariant.value,
+                "tenant": each.tenant,
+                "task": each.task_id,
+                "stream_sequences": list(each.stream_sequences),
+                "sentence": each.sentence,
+                "remedy": each.remedy,
+            }
+            for each in report.findings
+        ],
+        "findings_left_off": report.findings_left_off,
+    }
+
+
+def _print(terminal: Terminal, report: Report) -> None:
+    counts = report.counts
+    tasks = ", ".join(f"{count:,} {state}" for state, count in report.tasks.items())
+    rate = counts.get("events", 0) / max(report.seconds, 0.001)
+    terminal.fields(
+        [
+            ("Tenant", report.tenant or "all"),
+            ("Tasks", tasks or "none"),
+            (
+                "Events",
+                f"{counts.get('events', 0):,} ({counts.get('event_bytes', 0):,} bytes), up to"
+                f" stream sequence {report.horizon:,}",
+            ),
+            (
+                "Charges",
+                f"{counts.get('charges', 0):,} ({dollars(counts.get('charged_micros', 0))});"
+                f" {counts.get('charged_steps', 0):,} steps with a cost",
+            ),
+            (
+                "Tool calls",
+                f"{counts.get('tool_calls', 0):,} in the log,"
+                f" {counts.get('call_records', 0):,} records",
+            ),
+            (
+                "Content",
+                f"{counts.get('blobs', 0):,} ({counts.get('blob_bytes', 0):,} bytes)"
+                " outside the log",
+            ),
+            ("Time", f"{seconds(report.seconds)} ({rate:,.0f} events a second)"),
+        ]
+    )
+    for remark in report.remarks:
+        terminal.say(f"Note: {remark}", style="yellow")
+    terminal.say()
+    if report.clean:
+        terminal.say("Every invariant holds.", style="green")
+        return
+    terminal.table(
+        ("INVARIANT", "TENANT", "TASK", "SEQUENCES", "FINDING"),
+        [
+            (
+                each.invariant.value,
+                each.tenant or "-",
+                each.task_id or "-",
+                " ".join(map(str, each.stream_sequences)) or "-",
+                each.sentence,
+            )
+            for each in report.findings
+        ],
+    )
+    terminal.say()
+    remedies = {(each.invariant.value, each.remedy): None for each in report.findings}
+    for invariant, remedy in remedies:
+        terminal.say(f"{invariant}: {remedy}")
+    total = len(report.findings) + report.findings_left_off
+    left = f" {report.findings_left_off:,} are not listed." if report.findings_left_off else ""
+    terminal.say(
+        f"{plural(total, 'finding')}.{left} See docs/audit.md for what each means.",
+        style="bold red",
+    )
