@@ -13,6 +13,7 @@ from meshkit import names
 from meshkit.errors import InvalidField, Violation
 
 _DAY: Final = timedelta(days=1)
+_LONGEST_RETENTION: Final = 36_500 * _DAY
 _MAX_WORKERS: Final = 10_000
 _LANES: Final = (tier_pb2.LANE_INTERACTIVE, tier_pb2.LANE_STANDARD, tier_pb2.LANE_BATCH)
 
@@ -192,9 +193,14 @@ def _wrong_lane(lane: LanePolicy) -> Iterator[tuple[str, str]]:
         "wait_limit": 90 * _DAY,
     }
     for field, longest in limits.items():
-        duration: Duration = getattr(lane, field)
-        if not 0 < duration.ToNanoseconds() <= longest // timedelta(microseconds=1) * 1000:
-            yield field, f"must be over 0 s and at most {longest.total_seconds():.0f} s"
+        if not _within(getattr(lane, field), longest):
+            yield field, f"must be from 0.001 s to {longest.total_seconds():.0f} s"
+
+
+def _within(duration: Duration, longest: timedelta) -> bool:
+    # As numbers, for what the wire can carry may be beyond any timedelta.
+    nanoseconds = duration.ToNanoseconds()
+    return 1_000_000 <= nanoseconds <= longest // timedelta(microseconds=1) * 1_000
 
 
 def _wrong_tier(tier: TenantTier) -> Iterator[tuple[str, str]]:
@@ -211,7 +217,7 @@ def _wrong_tier(tier: TenantTier) -> Iterator[tuple[str, str]]:
         yield "submits_per_second", "must be over 0 and at most 1,000,000"
     if tier.submit_burst < 1:
         yield "submit_burst", "must be at least 1"
-    if tier.HasField("retention") and tier.retention.ToNanoseconds() <= 0:
-        yield "retention", "must be over 0 s"
+    if tier.HasField("retention") and not _within(tier.retention, _LONGEST_RETENTION):
+        yield "retention", f"must be from 0.001 s to {_LONGEST_RETENTION.days} days, or unset"
     if tier.retention_bytes < 0:
         yield "retention_bytes", "must not be negative"
