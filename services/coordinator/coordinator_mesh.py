@@ -1,6 +1,7 @@
 """The coordinator on a real broker, and an executor that a test plays; only for tests."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from agentmesh.coordinator.v1.queue_service_pb2_grpc import QueueServiceStub
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
 from meshkit import identity
 from meshkit.bus import Bus
+from meshkit.clock import Clock
 from meshkit.identity import Identity
 from meshtest.hosting import hosting
 from meshtest.nats_server import NatsServer
@@ -65,18 +67,27 @@ class Mesh:
             await self.log.append("acme", task_id, event, after=last.stream_sequence)
 
 
-@pytest.fixture
-async def mesh(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Mesh]:
-    """A coordinator, called for the tenant acme."""
+@asynccontextmanager
+async def coordinator(
+    nats_url: str, data_dir: Path, *, clock: Clock | None = None
+) -> AsyncGenerator[Mesh]:
+    """A coordinator, called for the tenant acme. There may be more on the same broker.
+
+    Args:
+        nats_url: The broker.
+        data_dir: Where it keeps files; no two may share it.
+        clock: The system's where None.
+    """
     governor = ScriptedGovernor()  # pyright: ignore[reportAbstractUsage]
     async with (
         hosting(
             [lambda resources: build(resources, CoordinatorSettings())],
-            data_dir=tmp_path,
-            nats_url=nats_server.url,
+            data_dir=data_dir,
+            nats_url=nats_url,
             beside=registrations(governor),
+            clock=clock,
         ) as channels,
-        await Bus.connect(nats_server.url, name="test") as bus,
+        await Bus.connect(nats_url, name="test") as bus,
     ):
         with identity.use(Identity("acme", "user:test")):
             yield Mesh(
@@ -87,3 +98,10 @@ async def mesh(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Mesh]:
                 TaskLog(bus),
                 bus,
             )
+
+
+@pytest.fixture
+async def mesh(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Mesh]:
+    """A coordinator, called for the tenant acme."""
+    async with coordinator(nats_server.url, tmp_path) as mesh:
+        yield mesh

@@ -17,9 +17,9 @@ from meshkit.log import Log
 # How many are attended to at a time in this process.
 _IN_FLIGHT: Final = 64
 # A process that dies leaves what it held to another one after this long.
-ACKNOWLEDGE_WAIT_SECONDS: Final = 30.0
+ACKNOWLEDGE_WAIT_SECONDS: Final = 10.0
 # Shorter than that, so that nobody works on what another one has been given.
-_TIME_LIMIT_SECONDS: Final = 20.0
+_TIME_LIMIT_SECONDS: Final = 8.0
 # A clock that jumped costs this much at most.
 LONGEST_DELAY_SECONDS: Final = 3600.0
 # After a failure that may pass by itself, and after a fault of ours.
