@@ -22,7 +22,7 @@ from tests.faults.fault_mesh import FaultMesh
 from tests.faults.load import Load
 
 # By then whatever was accepted has ended.
-_ENDED_WITHIN_SECONDS: Final = 60.0
+_ENDED_WITHIN_SECONDS: Final = 90.0
 _SETTLED_WITHIN_SECONDS: Final = 15.0
 _WITHOUT_TOOLS: Final = frozenset({"TOOL_SKIPPED", "TOOLS_SKIPPED"})
 _GOOD: Final = frozenset({task_pb2.TASK_STATE_SUCCEEDED})
