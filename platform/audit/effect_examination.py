@@ -79,7 +79,7 @@ class EffectExamination:
             or not self._remembered.covers(entry.event.time.ToDatetime(tzinfo=UTC), self._now)
         ):
             return
-        intended = before is not None and hash(key) in before.tool_intents
+        intended = before is not None and before.intends(key)
         self._wanted.append(
             Call(entry.task, key, entry.stream_sequence, called.result.tool, intended)
         )

@@ -57,7 +57,7 @@ class Family:
             parent = self._open.get(key_of(status.parent_task))
             if parent is not None:
                 name = task_name(entry.task.tenant, entry.task.task_id)
-                parent.child_ends[name] = ChildEnd(status.state, _encoded(status.usage))
+                parent.note_child(name, ChildEnd(status.state, _encoded(status.usage)))
         return []
 
     def _check_child(self, entry: Entry) -> list[Finding]:
@@ -87,8 +87,8 @@ class Family:
             if not result.task or result.state not in lifecycle.TERMINAL:
                 continue
             child, usage = key_of(result.task), _encoded(result.usage)
-            end = track.child_ends.get(result.task)
-            if end is None or end != ChildEnd(result.state, usage):
+            end = track.child_end(result.task)
+            if end != ChildEnd(result.state, usage):
                 # Another end may have followed, or retention removed the first one.
                 self.doubts.append(
                     UnknownEnd(entry.task, entry.stream_sequence, child, result.state, usage)

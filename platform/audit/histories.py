@@ -103,7 +103,7 @@ class Histories:
             case "started":
                 track.starter, track.start_sequence = event.writer, event.sequence
             case "tool_intended":
-                track.tool_intents.add(hash(event.tool_intended.idempotency_key))
+                track.note_intent(event.tool_intended.idempotency_key)
             case "waiting":
                 wait = event.waiting.wait
                 track.timed_wait = wait.HasField("until") or wait.HasField("expire_time")

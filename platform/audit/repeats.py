@@ -10,9 +10,7 @@ def check(track: Track, entry: Entry) -> list[Finding]:
     called = entry.event.tool_called
     if entry.kind != "tool_called" or not called.idempotency_key:
         return []
-    key = hash(called.idempotency_key)
-    if key not in track.tool_keys or called.replayed:
-        track.tool_keys.add(key)
+    if track.note_call(called.idempotency_key) or called.replayed:
         return []
     return [
         finding(

@@ -1,6 +1,6 @@
 """What is kept of an open task between its events."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from agentmesh.coordinator.v1 import task_pb2
@@ -20,7 +20,7 @@ class ChildEnd:
 
 @dataclass(slots=True)
 class Track:
-    """A task after its last event so far; under a kilobyte, however long its log is.
+    """A task after its last event so far: some 400 bytes, and 100 for each tool call.
 
     Dead letters that nobody discarded count as open: they can be redriven.
     """
@@ -43,8 +43,37 @@ class Track:
     start_sequence: int = 0
     # Whether the present wait has a time at which a coordinator ends it.
     timed_wait: bool = False
-    # Hashes of the idempotency keys of announced, and of recorded, tool calls.
-    tool_intents: set[int] = field(default_factory=set[int])
-    tool_keys: set[int] = field(default_factory=set[int])
-    # By name, since this task began.
-    child_ends: dict[str, ChildEnd] = field(default_factory=dict[str, ChildEnd])
+    # Hashes of the idempotency keys of announced, and of recorded, tool calls. None
+    # until there is one: empty sets would take more than all the rest.
+    tool_intents: set[int] | None = None
+    tool_keys: set[int] | None = None
+    # How children ended, by their names, since this task began.
+    child_ends: dict[str, ChildEnd] | None = None
+
+    def intends(self, key: str) -> bool:
+        """Whether the tool call under `key` was announced."""
+        return self.tool_intents is not None and hash(key) in self.tool_intents
+
+    def note_intent(self, key: str) -> None:
+        """Notes that the tool call under `key` was announced."""
+        if self.tool_intents is None:
+            self.tool_intents = set()
+        self.tool_intents.add(hash(key))
+
+    def note_call(self, key: str) -> bool:
+        """Notes that the tool call under `key` was made; whether that is new."""
+        if self.tool_keys is None:
+            self.tool_keys = set()
+        known = hash(key) in self.tool_keys
+        self.tool_keys.add(hash(key))
+        return not known
+
+    def note_child(self, name: str, end: ChildEnd) -> None:
+        """Notes how a child ended."""
+        if self.child_ends is None:
+            self.child_ends = {}
+        self.child_ends[name] = end
+
+    def child_end(self, name: str) -> ChildEnd | None:
+        """How a child ended; None where that was not seen."""
+        return None if self.child_ends is None else self.child_ends.get(name)

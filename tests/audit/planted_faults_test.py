@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,23 +13,15 @@ from audit import api
 from audit.report import Report
 from meshkit import redis_store
 from meshkit.bus import Bus, StoredMessage
-from meshkit.clock import SystemClock
 from meshtest.nats_server import NatsServer
 from meshtest.redis_server import RedisServer
 from tests.audit import real_mesh, store_copy
 from tests.audit.faults import FAULTS
+from tests.audit.later_clock import LaterClock
 from tests.audit.planted import Copy, Fault, Log
 from tests.audit.store_copy import Stores
 
 pytest_plugins = ["meshtest.fixtures"]
-
-
-class LaterClock(SystemClock):
-    """Ten minutes on: what was on its way has arrived."""
-
-    def now(self) -> datetime:
-        """The time of day, in UTC."""
-        return super().now() + timedelta(minutes=10)
 
 
 @pytest.fixture(scope="module")
