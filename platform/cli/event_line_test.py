@@ -1,12 +1,32 @@
 """A task event as a line."""
 
+import time
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from agentmesh.common.v1 import tier_pb2
-from agentmesh.common.v1.conversation_pb2 import Citation, ToolCall
-from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from agentmesh.common.v1.conversation_pb2 import BlobRef, Citation, ToolCall
+from agentmesh.coordinator.v1.task_event_pb2 import (
+    ChildResult,
+    TaskEvent,
+    TaskResumed,
+    TaskSignal,
+)
+from agentmesh.coordinator.v1.task_pb2 import TaskInput, TaskState
 from cli.event_line import event_line
 from cli.run_view import line_text
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process whose local zone is Berlin's."""
+    with monkeypatch.context() as context:
+        context.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 def _event(after_milliseconds: int = 0) -> TaskEvent:
@@ -77,6 +97,44 @@ def _waiting() -> TaskEvent:
     return event
 
 
+def _resumed(**resumed: Any) -> TaskEvent:
+    event = _event()
+    event.resumed.CopyFrom(TaskResumed(**resumed))
+    return event
+
+
+def _signal(sender: str = "user:ada", **kind: Any) -> TaskSignal:
+    return TaskSignal(sender=sender, **kind)
+
+
+def _children(*states: TaskState) -> list[ChildResult]:
+    return [ChildResult(state=state) for state in states]
+
+
+def _until() -> TaskEvent:
+    event = _event()
+    event.waiting.wait.until.FromJsonString("2026-01-31T12:00:00Z")
+    return event
+
+
+def _delegated() -> TaskEvent:
+    event = _event()
+    event.waiting.wait.children.tasks.extend(["a", "b"])
+    return event
+
+
+def _asked() -> TaskEvent:
+    event = _event()
+    event.waiting.wait.input.question = "Which\ncolour?"
+    return event
+
+
+def _expired() -> TaskEvent:
+    event = _event()
+    event.expired.request_digest = "x"
+    return event
+
+
 def _completed() -> TaskEvent:
     event = _event(20)
     event.completed.model_called.model = "offline"
@@ -107,10 +165,59 @@ def _completed() -> TaskEvent:
             _waiting(),
             "  0.000 s  waiting      for approval of pay(amount=5) (the tool requires approval)",
         ),
+        (_asked(), "  0.000 s  waiting      for an answer: Which colour?"),
+        (_until(), "  0.000 s  waiting      until 2026-01-31 13:00:00 +01:00"),
+        (_delegated(), "  0.000 s  waiting      for 2 child tasks"),
+        (
+            _resumed(signal=_signal(approval=TaskSignal.Approval(comment="once"))),
+            "  0.000 s  resumed      approved by user:ada: once",
+        ),
+        (
+            _resumed(signal=_signal("", approval=TaskSignal.Approval())),
+            "  0.000 s  resumed      approved",
+        ),
+        (
+            _resumed(signal=_signal(rejection=TaskSignal.Rejection(reason="too much"))),
+            "  0.000 s  resumed      rejected by user:ada: too much",
+        ),
+        (
+            _resumed(signal=_signal(input=TaskInput(text="blue"))),
+            "  0.000 s  resumed      answered by user:ada: blue",
+        ),
+        (
+            _resumed(signal=_signal(input={"data": {"n": 1}})),
+            '  0.000 s  resumed      answered by user:ada: {"n": 1}',
+        ),
+        (
+            _resumed(
+                children=_children(
+                    TaskState.TASK_STATE_SUCCEEDED,
+                    TaskState.TASK_STATE_FAILED,
+                    TaskState.TASK_STATE_SUCCEEDED,
+                    TaskState.TASK_STATE_UNSPECIFIED,
+                )
+            ),
+            "  0.000 s  resumed      after 4 child tasks ended: 2 SUCCEEDED, 1 FAILED, 1 refused",
+        ),
+        (
+            _resumed(expired=True, children=_children(TaskState.TASK_STATE_RUNNING)),
+            "  0.000 s  resumed      without waiting longer for 1 child task: 1 RUNNING",
+        ),
+        (
+            _resumed(children_blob=BlobRef(digest="d")),
+            "  0.000 s  resumed      after its child tasks ended",
+        ),
+        (_resumed(expired=True), "  0.000 s  resumed      since nothing came in time"),
+        (_resumed(), "  0.000 s  resumed      since its time has come"),
+        (
+            _expired(),
+            "  0.000 s  expired      retention removed its content; state and usage remain",
+        ),
         (_completed(), "  0.020 s  completed    offline answers [0 ms] with 1 source"),
         (_event(), "  0.000 s  event        of a kind that this version does not know"),
     ],
 )
+@pytest.mark.usefixtures("berlin")
 def test_every_kind_of_event_has_a_line(event: TaskEvent, line: str) -> None:
     """An event is one line that says when it happened and what it was."""
     assert line_text(event_line(event), 200) == line

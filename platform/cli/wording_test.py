@@ -42,6 +42,8 @@ def test_dollars_are_exact(micros: int) -> None:
         (12.34, "12.3 s"),
         (65, "1 min 5 s"),
         (7_260, "2 h 1 min"),
+        (86_400, "1 d 0 h"),
+        (612_000, "7 d 2 h"),
     ],
 )
 def test_seconds(value: float, text: str) -> None:

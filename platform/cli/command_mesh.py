@@ -1,0 +1,55 @@
+"""Command lines against services that a test plays; only for tests."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from click.testing import CliRunner, Result
+
+from agentmesh.coordinator.v1 import (
+    coordinator_service_pb2_grpc,
+    queue_service_pb2_grpc,
+    schedule_service_pb2_grpc,
+)
+from cli.app import app
+from meshkit.server import Registration
+from meshtest.serving import serving
+
+_SERVICES: Final[Mapping[str, Callable[..., None]]] = {
+    "CoordinatorService": (coordinator_service_pb2_grpc.add_CoordinatorServiceServicer_to_server),
+    "QueueService": queue_service_pb2_grpc.add_QueueServiceServicer_to_server,
+    "ScheduleService": schedule_service_pb2_grpc.add_ScheduleServiceServicer_to_server,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """Runs command lines against a gateway."""
+
+    gateway: str
+
+    async def run(self, *arguments: str, stdin: str | None = None) -> Result:
+        """The end of `agentmesh ARGUMENTS`, without a terminal."""
+
+        def invoke() -> Result:
+            return CliRunner().invoke(
+                app,
+                [*arguments, "--gateway", self.gateway],
+                input=stdin,
+                prog_name="agentmesh",
+            )
+
+        return await asyncio.to_thread(invoke)
+
+
+@asynccontextmanager
+async def commands_for(**services: Any) -> AsyncGenerator[Commands]:
+    """Serves the given servicers under the names of the coordinator's services."""
+    registrations = [
+        Registration(f"agentmesh.coordinator.v1.{name}", _SERVICES[name], servicer)
+        for name, servicer in services.items()
+    ]
+    async with serving(registrations, caller="user:cli") as channels:
+        yield Commands(channels.address("gateway"))
