@@ -223,7 +223,9 @@ def test_what_is_handed_on_fits_into_an_event() -> None:
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=5,
 )
 
@@ -232,7 +234,7 @@ _JSON = st.recursive(
     tool=st.sampled_from(sorted(control_tools.TOOLS)),
     arguments=st.dictionaries(
         st.sampled_from(["question", "seconds", "until", "tasks", "x"]),
-        _JSON | st.lists(st.fixed_dictionaries({"text": _JSON, "lane": _JSON})),
+        _JSON | st.lists(st.fixed_dictionaries({"text": _JSON, "lane": _JSON}), max_size=3),
     ),
 )
 def test_whatever_a_model_says_it_waits_or_reads_what_is_wrong(

@@ -64,9 +64,26 @@ def place_servers(environment: MutableMapping[str, str]) -> None:
             del environment[variable]
 
 
+def be_patient(files: list[str]) -> None:
+    """Have hypothesis judge what code does, not how busy the machine is."""
+    if any("import hypothesis" in text or "from hypothesis" in text for text in _texts(files)):
+        # Half a second that tests without properties need not pay.
+        from hypothesis import HealthCheck, settings
+
+        settings.register_profile(
+            "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        )
+        settings.load_profile("patient")
+
+
+def _texts(files: list[str]) -> list[str]:
+    return [Path(file).read_text("utf-8") for file in files]
+
+
 def main(files: list[str]) -> int:
     """Run the files and return the exit status."""
     place_servers(os.environ)
+    be_patient(files)
     environment = dict(os.environ)
     status = pytest.main([*options(environment), *files], plugins=plugins(environment))
 
