@@ -152,13 +152,16 @@ class _Oversized:
 class _Rpc:
     """One call, from its first to its last moment."""
 
-    __slots__ = ("_code", "_context", "_log", "_method", "_reason", "_started", "_tenant")
+    __slots__ = ("_code", "_context", "_log", "_method", "_peer", "_reason", "_started", "_tenant")
 
     def __init__(self, method: str, context: Context, log: Log) -> None:
         self._method = method
         self._context = context
         self._log = log
         self._started = time.perf_counter()
+        # Asked for now: when a connection breaks, gRPC frees the call before its handler has
+        # ended, and to ask a call that is freed ends the process.
+        self._peer = context.peer()
         self._tenant = ""
         self._code = "OK"
         self._reason = ""
@@ -204,7 +207,7 @@ class _Rpc:
             reason=self._reason,
             tenant=self._tenant,
             duration_ms=round((time.perf_counter() - self._started) * 1000, 3),
-            peer=self._context.peer(),
+            peer=self._peer,
         )
 
 

@@ -19,6 +19,7 @@ from meshkit.identity import Identity
 from meshkit.server import MeshServer
 from meshtest import echo
 from meshtest.eventually import eventually
+from meshtest.proxy import FaultProxy
 from meshtest.serving import serving
 
 
@@ -222,6 +223,38 @@ async def test_a_cancelled_stream_cancels_the_handler() -> None:
         with pytest.raises((asyncio.CancelledError, errors.Cancelled)):
             await reading
         await asyncio.wait_for(slow.cancelled.wait(), 5)
+
+
+class _Trickle(echo.EchoServicer):
+    """Answers letter by letter, and takes its time."""
+
+    async def Repeat(self, request: StringValue, context: Any) -> AsyncIterator[StringValue]:
+        for letter in request.value:
+            await asyncio.sleep(0.002)
+            yield _text(letter)
+
+
+async def test_a_broken_connection_harms_nobody_but_its_calls() -> None:
+    """A server whose client is gone in the midst of streams goes on serving others."""
+    async with serving([echo.registration(_Trickle())]) as channels:
+        port = int(channels.address("echo").rpartition(":")[2])
+        async with FaultProxy(port) as proxy:
+            targets = {"echo": f"127.0.0.1:{proxy.port}"}
+            for _ in range(10):
+                async with Channels(targets, caller="service:x") as torn:
+                    stub = echo.EchoStub(torn.get("echo"))
+                    streams = [stub.Repeat(_text("a" * 1000), timeout=9) for _ in range(40)]
+                    for stream in streams:
+                        await anext(aiter(stream))
+                    proxy.cut()
+                    for stream in streams:
+                        with pytest.raises(errors.DependencyUnavailable):
+                            async for _ in stream:
+                                pass
+        whole = [
+            each async for each in echo.EchoStub(channels.get("echo")).Repeat(_text("a"), timeout=9)
+        ]
+    assert whole == [_text("a")]
 
 
 async def test_nobody_there_is_unavailable_with_the_name() -> None:
