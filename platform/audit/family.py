@@ -6,10 +6,12 @@ from typing import Final
 
 from agentmesh.common.v1.usage_pb2 import Usage
 from agentmesh.coordinator.v1 import task_pb2
+from agentmesh.coordinator.v1.task_event_pb2 import ChildResult
 from audit import tenants
 from audit.entry import Entry
 from audit.finding import Finding, Invariant, TaskKey, finding
 from audit.track import UNKNOWN_DEPTH, ChildEnd, Track
+from meshkit.errors import CorruptData, from_status
 from tasklog import lifecycle
 from tasklog.subjects import task_name
 
@@ -84,7 +86,7 @@ class Family:
         total = Usage()
         for result in resumed.children:
             lifecycle.add_usage(total, result.usage)
-            if not result.task or result.state not in lifecycle.TERMINAL:
+            if not result.task or result.state not in lifecycle.TERMINAL or _is_unreadable(result):
                 continue
             child, usage = key_of(result.task), _encoded(result.usage)
             end = track.child_end(result.task)
@@ -96,6 +98,11 @@ class Family:
         if resumed.children and _encoded(total) != _encoded(entry.event.usage):
             found.append(_finding(entry, "its usage is not the sum of what its children used"))
         return found
+
+
+def _is_unreadable(result: ChildResult) -> bool:
+    """Whether the child's log could not be read, so that nobody knows how it ended."""
+    return result.HasField("error") and isinstance(from_status(result.error), CorruptData)
 
 
 def key_of(name: str) -> TaskKey:

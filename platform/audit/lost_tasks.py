@@ -9,7 +9,7 @@ from audit.entry import Entry
 from audit.finding import Finding, Invariant, TaskKey, finding
 from audit.queue_standing import Standing
 from audit.track import Track
-from tasklog.subjects import RUNNABLE_KINDS
+from tasklog.subjects import RUNNABLE_KINDS, durable_of
 
 CONTROL: Final = "control"
 _RUNNABLE: Final = frozenset({task_pb2.TASK_STATE_QUEUED, task_pb2.TASK_STATE_RUNNING})
@@ -39,7 +39,7 @@ def suspects(
     """
     for task, track in open_tasks.items():
         if track.state in _RUNNABLE and track.runnable_sequence:
-            message, durable = track.runnable_sequence, f"queue-{track.queue}-{task.tenant}"
+            message, durable = track.runnable_sequence, durable_of(task.tenant, track.queue)
         elif track.state == task_pb2.TASK_STATE_WAITING and track.timed_wait:
             message, durable = track.stream_sequence, CONTROL
         else:

@@ -57,12 +57,17 @@ class Queue:
     @property
     def durable(self) -> str:
         """The name of its consumer."""
-        return f"queue-{self.token}-{self.tenant}"
+        return durable_of(self.tenant, self.token)
 
     @property
     def wake(self) -> str:
         """Where executors hear that it may have a task."""
         return f"wake.{self.token}.{self.tenant}"
+
+
+def durable_of(tenant: str, token: str) -> str:
+    """The name of the consumer of the tenant's queue whose events have this last token."""
+    return f"queue-{token}-{tenant}"
 
 
 def queue_of_durable(durable: str) -> Queue | None:

@@ -18,7 +18,7 @@ from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorSer
 from agentmesh.coordinator.v1.task_event_pb2 import ChildResult, TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
 from meshkit import identity, redis_store
-from meshkit.bus import Bus, ConsumerSpec
+from meshkit.bus import Bus
 from meshkit.errors import DependencyUnavailable
 from meshkit.identity import Identity
 from meshtest.eventually import eventually
@@ -29,7 +29,7 @@ from meshtest.redis_server import RedisServer
 from meshtest.scripted import ScriptedMemory, registrations
 from services.tool.calculator import CalculatorTool
 from services.tool.tool import Answer, Effect, Invocation, ToolSpec
-from tasklog import lifecycle, subjects
+from tasklog import lifecycle
 from tasklog.task_log import TaskLog
 
 TENANT: Final = "acme"
@@ -44,19 +44,10 @@ QUEUED: Final = "queued"
 PARENT: Final = "parent"
 CHILD: Final = "child"
 
+_REACHED_WITHIN_SECONDS: Final = 20
 _PRICES: Final = Path("services/governor/prices.yaml")
 _FREE: Final = "  offline: {input: 0, output: 0,"
 _PRICED: Final = "  offline: {input: 1000000, output: 1000000,"
-
-
-_CONTROL: Final = ConsumerSpec(
-    stream=subjects.STREAM,
-    durable="control",
-    subject_filter=subjects.ALL_CONTROL,
-    acknowledge_wait_seconds=30,
-    max_acknowledge_pending=-1,
-    description="What coordinators act on.",
-)
 
 
 class Effects(CalculatorTool):
@@ -67,6 +58,11 @@ class Effects(CalculatorTool):
         self.reached: Final = asyncio.Event()
         self.released: Final = asyncio.Event()
         self._faults: Final = ["1 * 404", "2 * 404"]
+
+    async def is_reached(self) -> None:
+        """Returns when a call waits."""
+        async with asyncio.timeout(_REACHED_WITHIN_SECONDS):
+            await self.reached.wait()
 
     @property
     def spec(self) -> ToolSpec:
@@ -146,12 +142,12 @@ async def live_through_everything(
             await _approve(calls, tasks[APPROVED])
             await _reaches(calls, tasks[APPROVED], task_pb2.TASK_STATE_SUCCEEDED)
             tasks[CANCELLED] = await _submit(calls, "What is 1 * 505?")
-            await mesh.effects.reached.wait()
+            await mesh.effects.is_reached()
             await calls.CancelTask(pb.CancelTaskRequest(name=tasks[CANCELLED].name), timeout=5)
             await _reaches(calls, tasks[CANCELLED], task_pb2.TASK_STATE_CANCELLED)
             mesh.effects.reached.clear()
             tasks[TAKEN_OVER] = await _submit(calls, "What is 2 * 505?")
-            await mesh.effects.reached.wait()
+            await mesh.effects.is_reached()
             # The executor is cut off between the effect and its record.
             proxy.refuse = True
             proxy.cut()
@@ -163,7 +159,6 @@ async def live_through_everything(
             tasks[WAITING] = await _submit(calls, "What is 2 * 404?")
             await _reaches(calls, tasks[WAITING], task_pb2.TASK_STATE_WAITING)
     async with await Bus.connect(nats.url, name="played") as bus:
-        await bus.ensure_consumer(_CONTROL)
         await _play_a_family(TaskLog(bus), tasks)
         tasks[QUEUED] = await _play(TaskLog(bus), QUEUED, "submitted")
     return tasks
