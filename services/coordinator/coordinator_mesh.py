@@ -12,6 +12,7 @@ from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.agent_service_pb2_grpc import AgentServiceStub
 from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
 from agentmesh.coordinator.v1.queue_service_pb2_grpc import QueueServiceStub
+from agentmesh.coordinator.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
 from meshkit import identity
 from meshkit.bus import Bus
@@ -35,6 +36,7 @@ class Mesh:
     tasks: CoordinatorServiceStub
     agents: AgentServiceStub
     queues: QueueServiceStub
+    schedules: ScheduleServiceStub
     governor: ScriptedGovernor
     log: TaskLog
     bus: Bus
@@ -94,6 +96,7 @@ async def coordinator(
                 CoordinatorServiceStub(channels.get("coordinator")),
                 AgentServiceStub(channels.get("coordinator")),
                 QueueServiceStub(channels.get("coordinator")),
+                ScheduleServiceStub(channels.get("coordinator")),
                 governor,
                 TaskLog(bus),
                 bus,

@@ -4,6 +4,7 @@ from agentmesh.coordinator.v1 import (
     agent_service_pb2_grpc,
     coordinator_service_pb2_grpc,
     queue_service_pb2_grpc,
+    schedule_service_pb2_grpc,
 )
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc
 from meshkit.server import Registration
@@ -27,6 +28,10 @@ from services.coordinator.queue_stats import QueueStats
 from services.coordinator.read_model_file import open_file
 from services.coordinator.read_model_sqlite import SqliteReadModel
 from services.coordinator.retention import Retention
+from services.coordinator.schedule_service import ScheduleServicer
+from services.coordinator.schedule_store_jetstream import TICKS, JetStreamScheduleStore
+from services.coordinator.schedule_ticks import Ticks
+from services.coordinator.schedules import Schedules
 from services.coordinator.service import CoordinatorServicer
 from services.coordinator.settings import CoordinatorSettings, Settings
 from services.coordinator.signals import Signals
@@ -71,15 +76,16 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
         resources.clock,
     )
     parents = Parents(log, read_model)
+    gates = (
+        parents,
+        budget,
+        SubmitRate(policies, resources.clock),
+        QueueLimit(policies, depths),
+    )
     coordinator = Coordinator(
         log=log,
         acceptance=acceptance,
-        gates=(
-            parents,
-            budget,
-            SubmitRate(policies, resources.clock),
-            QueueLimit(policies, depths),
-        ),
+        gates=gates,
         parents=parents,
         cancel_signal=NatsCancelSignal(bus),
         clock=resources.clock,
@@ -109,6 +115,16 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
         projection=projector,
         clock=resources.clock,
     )
+    schedules = JetStreamScheduleStore(bus)
+    await schedules.prepare()
+    ticks = Ticks(
+        store=schedules,
+        log=log,
+        acceptance=acceptance,
+        gates=gates,
+        clock=resources.clock,
+        ids=resources.ids,
+    )
     return Service(
         registrations=(
             Registration(
@@ -137,10 +153,19 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
                 servicer=QueueServicer(policies),
                 dependencies=(bus,),
             ),
+            Registration(
+                service_name="agentmesh.coordinator.v1.ScheduleService",
+                add=schedule_service_pb2_grpc.add_ScheduleServiceServicer_to_server,
+                servicer=ScheduleServicer(
+                    Schedules(schedules, agents, resources.clock, resources.ids)
+                ),
+                dependencies=(bus,),
+            ),
         ),
         background=(
             projector.run,
             Timers(bus, CONSUMER, control.attend, clock=resources.clock, log=resources.log).run,
+            Timers(bus, TICKS, ticks.on_delivery, clock=resources.clock, log=resources.log).run,
             retention.run,
             policies.follow,
             queues.follow_policy,
