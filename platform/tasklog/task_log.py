@@ -8,16 +8,20 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit.bus import Bus, Delivery, StoredMessage, Subscription
-from meshkit.errors import Conflict, CorruptData, MeshError, TaskNotFound
+from meshkit.errors import Conflict, CorruptData, MeshError, QueueFull, TaskNotFound
 from tasklog import claim_check, fold, lifecycle, subjects
 
 # After this long without an event a watcher looks for itself: what is
 # published again after storing is not guaranteed to arrive.
 _LOOK_AFTER_SECONDS: Final = 5.0
+# What is held for a watcher that reads slowly, or not at all: new events, none
+# of them above 64 KiB, and a page of the log, large content brought back.
+_WAITING_EVENTS: Final = 32
+_PAGE_EVENTS: Final = 64
+_PAGE_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,29 @@ class Entry:
 
     event: TaskEvent
     stream_sequence: int
+
+
+class _Place:
+    """How far a watcher has come."""
+
+    def __init__(self, seen: int) -> None:
+        # The last event that was given out, by its number in the task.
+        self.seen = seen
+        # Where the log is read next, by stream sequence.
+        self.position = 1
+        self.exists = False
+        self.ended = False
+
+    def advance(self, entry: Entry) -> bool:
+        """Goes past an event of the log; whether the watcher has not seen it yet."""
+        if entry.stream_sequence < self.position:
+            return False
+        is_new = entry.event.sequence > self.seen
+        self.seen = max(self.seen, entry.event.sequence)
+        self.position = entry.stream_sequence + 1
+        self.exists = True
+        self.ended = entry.event.status.state in lifecycle.TERMINAL
+        return is_new
 
 
 class TaskLog:
@@ -92,24 +119,28 @@ class TaskLog:
         return None if message is None else await self._entry(message)
 
     async def read(
-        self, tenant: str, task_id: str, *, from_stream_sequence: int = 1
+        self, tenant: str, task_id: str, *, from_stream_sequence: int = 1, batch: int = 256
     ) -> AsyncGenerator[Entry]:
-        """The task's events as they stand now, oldest first."""
-        async for message in self._bus.read(
-            subjects.STREAM,
-            subjects.scope(tenant, task_id),
-            start_sequence=from_stream_sequence,
-        ):
-            try:
-                entry = await self._entry(message)
-            except CorruptData:
-                # Retention may be at work: then what it leaves is the whole log.
-                end = await self.last(tenant, task_id)
-                if end is None or not end.event.HasField("expired"):
-                    raise
-                yield end
-                return
-            yield entry
+        """The task's events as they stand now, oldest first; `batch` at most are on their way."""
+        async with contextlib.aclosing(
+            self._bus.read(
+                subjects.STREAM,
+                subjects.scope(tenant, task_id),
+                start_sequence=from_stream_sequence,
+                batch=batch,
+            )
+        ) as messages:
+            async for message in messages:
+                try:
+                    entry = await self._entry(message)
+                except CorruptData:
+                    # Retention may be at work: then what it leaves is the whole log.
+                    end = await self.last(tenant, task_id)
+                    if end is None or not end.event.HasField("expired"):
+                        raise
+                    yield end
+                    return
+                yield entry
 
     async def read_stored(self, tenant: str, task_id: str) -> AsyncGenerator[Entry]:
         """As `read`, but large content stays in the object store: it may be damaged or gone."""
@@ -178,47 +209,69 @@ class TaskLog:
     ) -> AsyncGenerator[TaskEvent]:
         """Every event after `after_sequence`, without gap or repeat, until the task has ended.
 
+        A reader may be slow, or stop for as long as it likes: a page of the log
+        and a few new events are held for it, and the rest stays in the log.
+
         Raises:
             TaskNotFound: There is no such task.
         """
-        # The subscription stands before the log is read, so that nothing falls
-        # between the two; what arrives twice is passed over.
-        live = await self._bus.subscribe(subjects.live(tenant, task_id))
-        try:
-            seen, position, exists = after_sequence, 1, False
-            while True:
-                state: task_pb2.TaskState | None = None
-                async for entry in self.read(tenant, task_id, from_stream_sequence=position):
-                    exists, position = True, entry.stream_sequence + 1
-                    state = entry.event.status.state
-                    if entry.event.sequence > seen:
-                        seen = entry.event.sequence
-                        yield entry.event
-                if not exists:
-                    raise TaskNotFound(f"There is no task {subjects.task_name(tenant, task_id)!r}.")
-                if state in lifecycle.TERMINAL:
-                    return
-                async for entry in self._new_entries(live, seen):
-                    seen, position = entry.event.sequence, entry.stream_sequence + 1
-                    yield entry.event
-                    if entry.event.status.state in lifecycle.TERMINAL:
-                        return
-        finally:
-            await live.close()
+        place = _Place(after_sequence)
+        while not place.ended:
+            # The subscription stands before the log is read, so that nothing falls
+            # between the two; what arrives twice is passed over.
+            live = await self._bus.subscribe(
+                subjects.live(tenant, task_id), max_waiting=_WAITING_EVENTS
+            )
+            try:
+                while not place.ended:
+                    async for event in self._past(tenant, task_id, place):
+                        yield event
+                    if not place.exists:
+                        name = subjects.task_name(tenant, task_id)
+                        raise TaskNotFound(f"There is no task {name!r}.")
+                    async for event in self._present(live, place):
+                        yield event
+            except QueueFull:
+                # The reader fell behind what is new; it goes on in the log.
+                continue
+            finally:
+                await live.close()
 
-    async def _new_entries(self, live: Subscription, seen: int) -> AsyncGenerator[Entry]:
+    async def _past(self, tenant: str, task_id: str, place: "_Place") -> AsyncGenerator[TaskEvent]:
+        """What the log has from `place` on, read page by page."""
+        more = True
+        while more:
+            page, more = await self._page(tenant, task_id, place.position)
+            for entry in page:
+                if place.advance(entry):
+                    yield entry.event
+
+    async def _page(self, tenant: str, task_id: str, start: int) -> tuple[list[Entry], bool]:
+        """Some events from a stream sequence on, and whether there may be more."""
+        page: list[Entry] = []
+        size_bytes = 0
+        async with contextlib.aclosing(
+            self.read(tenant, task_id, from_stream_sequence=start, batch=_PAGE_EVENTS)
+        ) as entries:
+            async for entry in entries:
+                page.append(entry)
+                size_bytes += entry.event.ByteSize()
+                if len(page) == _PAGE_EVENTS or size_bytes >= _PAGE_BYTES:
+                    return page, True
+        return page, False
+
+    async def _present(self, live: Subscription, place: "_Place") -> AsyncGenerator[TaskEvent]:
         """New events in order; ends at a gap or a silence, when the log has to be read."""
-        while True:
+        while not place.ended:
             try:
                 message = await asyncio.wait_for(anext(live), _LOOK_AFTER_SECONDS)
             except TimeoutError:
                 return
             entry = await self._entry(message)
-            if entry.event.sequence > seen + 1:
+            if entry.event.sequence > place.seen + 1:
                 return
-            if entry.event.sequence == seen + 1:
-                seen += 1
-                yield entry
+            if place.advance(entry):
+                yield entry.event
 
     async def _entry(self, message: StoredMessage) -> Entry:
         entry = _stored(message)

@@ -175,6 +175,14 @@ def sequence(value: int, *, field: str) -> int:
     return value
 
 
+def sequence_seen(value: int, request_id: str) -> int:
+    """The last event that an earlier call with `request_id` saw; 0 for none."""
+    seen = sequence(value, field="after_sequence")
+    if seen and not request_id:
+        raise InvalidField("after_sequence", "must be 0 without the request_id of an earlier call")
+    return seen
+
+
 def time(message: Proto, field: str) -> datetime | None:
     """A Timestamp field of `message`, where it is set."""
     if not message.HasField(field):

@@ -1,6 +1,6 @@
 """How tasks are accepted, shown and stopped."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Final, Protocol
 
 from agentmesh.coordinator.v1 import task_event_pb2, task_pb2
@@ -28,7 +28,7 @@ class Log(Protocol):
     ) -> AsyncIterator[Entry]: ...
     def follow(
         self, tenant: str, task_id: str, *, after_sequence: int
-    ) -> AsyncIterator[TaskEvent]: ...
+    ) -> AsyncGenerator[TaskEvent]: ...
 
 
 class Parents(Protocol):
@@ -99,7 +99,9 @@ class Coordinator:
         """The task as its log stands; TaskNotFound where there is none."""
         return await self._log.task(tenant, task_id)
 
-    def follow(self, tenant: str, task_id: str, *, after_sequence: int) -> AsyncIterator[TaskEvent]:
+    def follow(
+        self, tenant: str, task_id: str, *, after_sequence: int
+    ) -> AsyncGenerator[TaskEvent]:
         """Every event after `after_sequence`, until the task has ended."""
         return self._log.follow(tenant, task_id, after_sequence=after_sequence)
 

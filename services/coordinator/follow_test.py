@@ -2,9 +2,12 @@
 
 import asyncio
 
+import pytest
+
 from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
+from meshkit.errors import InvalidField, Violation
 from meshtest.eventually import eventually
 from services.coordinator.coordinator_mesh import PARENT, Mesh
 from tasklog import lifecycle, subjects
@@ -64,6 +67,86 @@ async def test_running_a_task_streams_it_to_its_end(mesh: Mesh) -> None:
     assert next(update.delta for update in updates if update.HasField("delta")) == words
     assert updates[-1].task.state == task_pb2.TASK_STATE_SUCCEEDED
     assert updates[-1].task.output.text == "done"
+
+
+async def test_a_run_goes_on_where_an_earlier_call_ended(mesh: Mesh) -> None:
+    """With the same request_id, after the last event seen: no gap, no repeat, one task."""
+
+    async def run(after: int, *, until: int = 0) -> tuple[Task, list[int]]:
+        request = pb.RunTaskRequest(
+            parent=PARENT,
+            task=Task(input=TaskInput(text="x")),
+            request_id="r1",
+            after_sequence=after,
+        )
+        call = mesh.tasks.RunTask(request, timeout=20)
+        task, found = Task(), list[int]()
+        async for update in call:
+            if update.HasField("task"):
+                task = update.task
+            elif update.HasField("event"):
+                found.append(update.event.sequence)
+                if update.event.sequence == until:
+                    call.cancel()
+                    break
+        return task, found
+
+    task, seen = await run(0, until=1)
+    assert seen == [1]
+    await mesh.execute(task, "started", "model_called")
+    assert await run(1, until=3) == (await _task(mesh, task.name), [2, 3])
+    running = asyncio.create_task(run(3))
+    await mesh.execute(task, "tool_called", "completed")
+    ended, seen = await running
+    assert seen == [4, 5]
+    assert ended.state == task_pb2.TASK_STATE_SUCCEEDED
+    assert await run(5) == (ended, [])
+    assert await run(0) == (ended, [1, 2, 3, 4, 5])
+
+
+@pytest.mark.parametrize(
+    ("after", "request_id", "description"),
+    [
+        (-1, "r1", "must not be negative"),
+        (-1, "", "must not be negative"),
+        (1, "", "must be 0 without the request_id of an earlier call"),
+    ],
+)
+async def test_a_run_after_an_impossible_event_is_refused(
+    mesh: Mesh, after: int, request_id: str, description: str
+) -> None:
+    """And no task is accepted."""
+    request = pb.RunTaskRequest(
+        parent=PARENT,
+        task=Task(input=TaskInput(text="x")),
+        request_id=request_id,
+        after_sequence=after,
+    )
+    with pytest.raises(InvalidField) as caught:
+        await anext(aiter(mesh.tasks.RunTask(request, timeout=5)))
+    assert caught.value.violations == (Violation("after_sequence", description),)
+    assert await mesh.bus.last(subjects.STREAM, subjects.ALL_EVENTS) is None
+
+
+async def test_a_watch_after_a_negative_number_is_refused(mesh: Mesh) -> None:
+    """As for a run."""
+    task = await mesh.submit()
+    call = mesh.tasks.WatchTask(pb.WatchTaskRequest(name=task.name, after_sequence=-5), timeout=5)
+    with pytest.raises(InvalidField) as caught:
+        await anext(aiter(call))
+    assert caught.value.violations == (Violation("after_sequence", "must not be negative"),)
+
+
+async def test_a_watcher_of_a_redriven_task_goes_on(mesh: Mesh) -> None:
+    """The end of an attempt that was redriven is not the end of the stream."""
+    task = await mesh.submit()
+    await mesh.execute(task, "started", "dead_lettered", "redriven", "started")
+    call = mesh.tasks.WatchTask(pb.WatchTaskRequest(name=task.name), timeout=20)
+    updates = aiter(call)
+    seen = [(await anext(updates)).event.sequence for _ in range(5)]
+    await mesh.execute(task, "completed")
+    seen += [update.event.sequence async for update in updates]
+    assert seen == [1, 2, 3, 4, 5, 6]
 
 
 async def test_events_come_in_pages(mesh: Mesh) -> None:
@@ -141,3 +224,7 @@ async def test_a_second_cancel_is_heard_again(mesh: Mesh) -> None:
     message = await asyncio.wait_for(anext(heard), 5)
     assert subjects.parse(message.subject)[1] == task.name.rpartition("/")[2]
     await heard.close()
+
+
+async def _task(mesh: Mesh, name: str) -> Task:
+    return (await mesh.tasks.GetTask(pb.GetTaskRequest(name=name), timeout=5)).task

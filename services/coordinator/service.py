@@ -57,10 +57,11 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         tenant = convert.tenant(request.parent)
         task = convert.task(request.task, max_input_bytes=self._settings.max_input_bytes)
         request_id = convert.request_id(request.request_id)
+        after = convert.sequence_seen(request.after_sequence, request_id)
         accepted = await self._coordinator.submit(tenant, task, request_id)
         yield pb.RunTaskResponse(task=accepted)
         _, task_id = convert.task_name(accepted.name)
-        events = self._coordinator.follow(tenant, task_id, after_sequence=0)
+        events = self._coordinator.follow(tenant, task_id, after_sequence=after)
         async with aclosing(with_deltas(self._bus, tenant, task_id, events)) as updates:
             async for update in updates:
                 if isinstance(update, TaskEvent):
@@ -100,8 +101,9 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         after = convert.sequence(request.after_sequence, field="after_sequence")
         events = self._coordinator.follow(tenant, task_id, after_sequence=after)
         if not request.include_deltas:
-            async for event in events:
-                yield pb.WatchTaskResponse(event=event)
+            async with aclosing(events):
+                async for event in events:
+                    yield pb.WatchTaskResponse(event=event)
             return
         async with aclosing(with_deltas(self._bus, tenant, task_id, events)) as updates:
             async for update in updates:
