@@ -21,7 +21,6 @@ _REMEDIES: Final = {
     "REQUEST_ID_REUSED": "Choose another --request-id, or repeat the first request unchanged.",
     "QUEUE_FULL": "See `agentmesh queue stats` for how the queues stand.",
     "RATE_LIMITED": "See `agentmesh queue policy` for the limits.",
-    "CONFLICT": "Read it again, and apply your change to that.",
     "BUDGET_EXHAUSTED": "See `agentmesh spend` for where the budget stands.",
     "DEPENDENCY_UNAVAILABLE": "See `agentmesh status` for what is down.",
     "DEADLINE_EXCEEDED": "See `agentmesh status` for what is slow or down.",

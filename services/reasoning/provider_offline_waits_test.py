@@ -102,6 +102,14 @@ async def test_what_comes_before_a_wait_is_called_with_it() -> None:
     )
 
 
+async def test_equal_waits_are_waited_one_after_another() -> None:
+    """What is asked twice is done once, but time passes each time."""
+    task = _Task("Wait 1 second, then wait 1 second.")
+    assert await task.calls() == [{"tool": "wait", "seconds": 1.0}]
+    assert await task.calls("over") == [{"tool": "wait", "seconds": 1.0}]
+    assert _text(await task.answers("over")) == "I waited 1 second. I waited 1 second."
+
+
 async def test_parts_are_handed_on_and_their_results_listed() -> None:
     """Each part is a task; a part that failed says why."""
     task = _Task("Delegate: What is 2 + 2?; Read the moon; What is 3 * 3?")

@@ -80,7 +80,8 @@ class Planner:
         steps: list[Step] = []
         for subject in subjects:
             step = _step(subject, offered)
-            if step not in steps:
+            # What is asked twice is done once, but time passes each time.
+            if step not in steps or isinstance(subject, Pause):
                 steps.append(step)
         return steps
 

@@ -1,0 +1,127 @@
+"""A tool call that a person must approve, through coordinator, executor and command line.
+
+The model and the tool are the test's: no tool of the mesh requires approval yet.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentmesh.common.v1.conversation_pb2 import ToolCall, ToolResult
+from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
+from agentmesh.tool.v1 import tool_pb2, tool_service_pb2
+from cli.command_mesh import Commands
+from meshtest.eventually import eventually
+from meshtest.hosting import hosting
+from meshtest.nats_server import NatsServer
+from meshtest.scripted import (
+    ScriptedGovernor,
+    ScriptedReasoning,
+    ScriptedTools,
+    calls,
+    registrations,
+    says,
+)
+from services.coordinator import main as coordinator
+from services.coordinator.settings import CoordinatorSettings
+from services.executor import main as executor
+from services.executor.settings import ExecutorSettings
+
+pytest_plugins = ["meshtest.fixtures"]
+
+
+class _Payments:
+    """The tool: it counts what it paid."""
+
+    def __init__(self) -> None:
+        self.paid: list[float] = []
+
+    async def execute(self, request: tool_service_pb2.ExecuteToolRequest) -> ToolResult:
+        """Pays."""
+        self.paid.append(request.call.arguments.fields["amount"].number_value)
+        return ToolResult(call_id=request.call.call_id, tool=request.call.tool, text="paid")
+
+
+async def _model(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
+    """Wants to pay once, and then says what came of it."""
+    result = request.messages[-1].tool_result
+    if result.tool:
+        return says(f"The payment: {result.text}")
+    call = ToolCall(call_id="c1", tool="effect")
+    call.arguments.update({"amount": 5})
+    return calls(call)
+
+
+@pytest.fixture
+def payments() -> _Payments:
+    return _Payments()
+
+
+@pytest.fixture
+async def commands(
+    nats_server: NatsServer, tmp_path: Path, payments: _Payments
+) -> AsyncIterator[Commands]:
+    """Command lines for a coordinator and an executor, with a tool that requires approval."""
+    tools: Any = ScriptedTools(payments.execute, tool_pb2.EFFECT_UNSAFE)  # pyright: ignore[reportAbstractUsage]
+    tools.tool.requires_approval = True
+    async with hosting(
+        [
+            lambda resources: coordinator.build(resources, CoordinatorSettings()),
+            lambda resources: executor.build(resources, ExecutorSettings()),
+        ],
+        data_dir=tmp_path,
+        nats_url=nats_server.url,
+        beside=registrations(
+            tools,
+            ScriptedReasoning(_model),  # pyright: ignore[reportAbstractUsage]
+            ScriptedGovernor(),  # pyright: ignore[reportAbstractUsage]
+        ),
+    ) as channels:
+        yield Commands(channels.address("gateway"))
+
+
+async def _task(commands: Commands, name: str) -> dict[str, Any]:
+    found = await commands.run("task", "get", name, "--json")
+    return json.loads(found.stdout)["task"]
+
+
+async def _waits(commands: Commands) -> str:
+    """A task that waits for approval."""
+    submitted = await commands.run("task", "submit", "Pay five.", "--json")
+    assert submitted.exit_code == 0, submitted.stderr
+    name: str = json.loads(submitted.stdout)["task"]["name"]
+
+    async def waiting() -> bool:
+        return (await _task(commands, name))["state"] == "TASK_STATE_WAITING"
+
+    await eventually(waiting, 30)
+    return name
+
+
+async def test_an_approved_call_is_made_once(commands: Commands, payments: _Payments) -> None:
+    """Nothing is paid before somebody agrees, and the log says who did, and why."""
+    name = await _waits(commands)
+    shown = (await commands.run("task", "get", name)).stdout
+    assert "Waits    for approval of effect(amount=5) (The tool requires approval.)" in shown
+    assert "task signal" in shown
+    assert payments.paid == []
+    approved = await commands.run("task", "signal", name, "--approve", "--comment", "small sum")
+    assert approved.exit_code == 0
+    watched = await commands.run("task", "watch", name)
+    assert watched.exit_code == 0
+    assert "approved by user:cli: small sum" in watched.stdout
+    assert (await _task(commands, name))["output"]["text"] == "The payment: paid"
+    assert payments.paid == [5]
+
+
+async def test_a_rejected_call_is_never_made(commands: Commands, payments: _Payments) -> None:
+    """The agent reads the reason, and goes on with it."""
+    name = await _waits(commands)
+    assert (await commands.run("task", "signal", name, "--reject", "too much")).exit_code == 0
+    assert (await commands.run("task", "watch", name)).exit_code == 0
+    text = (await _task(commands, name))["output"]["text"]
+    assert "rejected this call: too much" in text
+    assert payments.paid == []
