@@ -22,37 +22,46 @@ class RedisCallRecords:
 
     async def exist(self, calls: Sequence[Call]) -> Sequence[bool]:
         """Whether there is a record of each."""
+        names = [_name(each.task.tenant, each.key) for each in calls]
         try:
-            pipeline: Any = self._redis.pipeline(transaction=False)
-            for each in calls:
-                pipeline.exists(_name(each.task.tenant, each.key))
-            return [bool(found) for found in await pipeline.execute()]
+            # One answer for all, as long as all are there.
+            if await self._redis.exists(*names) == len(names):
+                return [True] * len(names)
+            return [bool(each) for each in await self._each("exists", names)]
         except RedisError as error:
             raise unavailable(error) from error
 
-    async def finished(self, tenant: str) -> AsyncGenerator[CallRecord]:
-        """Executed calls of tasks, some of them twice; of one tenant unless that is empty."""
+    async def finished(self, records: Sequence[CallRecord]) -> Sequence[bool]:
+        """Whether each call was executed, and not only begun."""
+        names = [_name(each.task.tenant, each.key) for each in records]
+        try:
+            return [state == b"finished" for state in await self._each("hget", names, "state")]
+        except RedisError as error:
+            raise unavailable(error) from error
+
+    async def all(self, tenant: str) -> AsyncGenerator[CallRecord]:
+        """Records of tasks' calls, some of them twice; of one tenant unless that is empty."""
         cursor = 0
         while True:
             try:
                 cursor, names = await self._redis.scan(
                     cursor, match=_name(tenant or "*", "*"), count=_TOGETHER
                 )
-                pipeline: Any = self._redis.pipeline(transaction=False)
-                for name in names:
-                    pipeline.hget(name, "state")
-                states: list[bytes | None] = await pipeline.execute() if names else []
             except RedisError as error:
                 raise unavailable(error) from error
-            for name, state in zip(cast(list[bytes], names), states, strict=True):
+            for name in cast(list[bytes], names):
                 match = _RECORD.fullmatch(name)
-                if match is None or state != b"finished":
-                    continue
-                record = record_of(match[1].decode(), match[2].decode("utf-8", "replace"))
-                if record is not None:
+                record = match and record_of(match[1].decode(), match[2].decode("utf-8", "replace"))
+                if record:
                     yield record
             if not cursor:
                 return
+
+    async def _each(self, command: str, names: Sequence[str], *arguments: str) -> list[Any]:
+        pipeline: Any = self._redis.pipeline(transaction=False)
+        for name in names:
+            getattr(pipeline, command)(name, *arguments)
+        return await pipeline.execute()
 
 
 def _name(tenant: str, key: str) -> str:

@@ -82,7 +82,7 @@ class ChargeExamination:
             async for charge in all_charges:
                 self._counts["charges"] += 1
                 self._counts["charged_micros"] += charge.cost_micros
-                if charge not in self._recorded:
+                if charge not in self._recorded and not histories.ended.has_expired(charge.task):
                     unknown.setdefault(charge.task, set()).add(charge)
         for task, log in await side_by_side(unknown, self._logs.of_task):
             for said in charges.judge(sorted(unknown[task]), log) if log else ():

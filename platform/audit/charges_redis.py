@@ -22,11 +22,9 @@ class RedisCharges:
 
     async def exist(self, charges: Sequence[Charge]) -> Sequence[bool]:
         """Whether there is a charge under the key of each, whatever its cost."""
+        names = [_name(each.task.tenant, each.key) for each in charges]
         try:
-            pipeline: Any = self._redis.pipeline(transaction=False)
-            for each in charges:
-                pipeline.exists(_name(each.task.tenant, each.key))
-            return [bool(found) for found in await pipeline.execute()]
+            return [value is not None for value in await self._redis.mget(names)]
         except RedisError as error:
             raise unavailable(error) from error
 

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from audit import effects
 from audit.effects import Call, CallRecord
+from audit.ended_tasks import EndedTasks
 from audit.entry import Entry
 from audit.examination import TaskLogs
 from audit.finding import Finding, Invariant, TaskKey, finding
@@ -27,7 +28,8 @@ class CallRecords(Protocol):
     """What the tool service remembers of calls that change something."""
 
     async def exist(self, calls: Sequence[Call]) -> Sequence[bool]: ...
-    def finished(self, tenant: str) -> AsyncGenerator[CallRecord]: ...
+    async def finished(self, records: Sequence[CallRecord]) -> Sequence[bool]: ...
+    def all(self, tenant: str) -> AsyncGenerator[CallRecord]: ...
 
 
 class EffectExamination:
@@ -106,12 +108,7 @@ class EffectExamination:
         found = await self._look_up() if self._wanted else []
         for tool in self._with_records & self._without.keys():
             found += [effects.missing(call) for call in self._without[tool]]
-        unknown: dict[TaskKey, set[CallRecord]] = {}
-        async with aclosing(self._store.finished(self._tenant)) as records:
-            async for record in records:
-                self._counts["call_records"] += 1
-                if (record.task.tenant, record.key) not in self._recorded:
-                    unknown.setdefault(record.task, set()).add(record)
+        unknown = await self._unknown(histories.ended)
         for task, log in await side_by_side(unknown, self._logs.of_task):
             if not log:
                 found += await self._homeless(task, unknown[task])
@@ -122,6 +119,24 @@ class EffectExamination:
                 else:
                     self._counts["unrecorded_calls"] += 1
         return found
+
+    async def _unknown(self, ended: EndedTasks) -> Mapping[TaskKey, set[CallRecord]]:
+        """Calls that were made and that the log, as it was read, does not have."""
+        found: set[CallRecord] = set()
+        async with aclosing(self._store.all(self._tenant)) as records:
+            async for record in records:
+                self._counts["call_records"] += 1
+                name = (record.task.tenant, record.key)
+                if name not in self._recorded and not ended.has_expired(record.task):
+                    found.add(record)
+        by_task: dict[TaskKey, set[CallRecord]] = {}
+        ordered = sorted(found)
+        for first in range(0, len(ordered), _TOGETHER):
+            group = ordered[first : first + _TOGETHER]
+            for record, is_finished in zip(group, await self._store.finished(group), strict=True):
+                if is_finished:
+                    by_task.setdefault(record.task, set()).add(record)
+        return by_task
 
     async def _homeless(self, task: TaskKey, theirs: set[CallRecord]) -> list[Finding]:
         elsewhere = await self._logs.owners(task.task_id)

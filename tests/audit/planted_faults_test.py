@@ -102,7 +102,8 @@ async def test_what_a_real_mesh_leaves_behind_holds(
         if TaskEvent.FromString(message.payload).usage.cost_micros
     ]
     assert report.counts["charged_steps"] == report.counts["charges"] == len(steps)
-    assert report.counts["call_records"] == 6
+    # With those of calls that were begun and did not end: of unknown outcome, and cancelled.
+    assert report.counts["call_records"] == report.counts["tool_calls"] - 2 + 3
     assert report.counts["blobs"] == 1
     assert report.remarks == ()
 
