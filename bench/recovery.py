@@ -24,7 +24,6 @@ from tests.faults.trap import Trap, laid
 from tests.faults.verdict import after_the_fault
 
 _DEAD_SECONDS = 6.0
-_SECONDS_A_DEATH = 20.0
 
 
 async def _run(deaths: int, seed: int) -> list[Recovery]:
@@ -35,7 +34,7 @@ async def _run(deaths: int, seed: int) -> list[Recovery]:
         async with running(Path(folder)) as mesh:
             async with (
                 users(mesh.address, seed=seed, per_second=5.0, lanes=lanes) as load,
-                laid(mesh, trap, within_seconds=deaths * _SECONDS_A_DEATH) as sprung,
+                laid(mesh, trap) as sprung,
             ):
                 pass
             return recoveries(sprung, await after_the_fault(mesh, load))

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from agentmesh.common.v1 import tier_pb2
+from meshtest.eventually import eventually
 from tests.faults.fault import Action, Fault
 from tests.faults.fault_mesh import EXECUTORS, Arrangement, running
-from tests.faults.load import users
+from tests.faults.load import Load, users
+from tests.faults.outside import Effect
 from tests.faults.recovery import recoveries
 from tests.faults.trap import Trap, laid
 from tests.faults.verdict import after_the_fault
@@ -26,12 +28,14 @@ _TAKEN_OVER_WITHIN = 10.0
     [
         # Dies when the effect is done and the transition is not recorded.
         Trap(Action.KILL, lasts=0.1, times=_TIMES),
+        # The same, and the tool is asked again.
+        Trap(Action.KILL, lasts=_LONGER_THAN_A_CLAIM, times=_TIMES, silent=True),
         # Wakes up when its task has moved on.
         Trap(Action.FREEZE, lasts=_LONGER_THAN_A_CLAIM, times=_TIMES),
         # Goes on working while its acknowledgement expires, and the task is delivered again.
         Trap(Action.CUT_OFF, lasts=_LONGER_THAN_A_CLAIM, times=_TIMES),
     ],
-    ids=lambda trap: str(trap.action),
+    ids=lambda trap: f"{trap.action}{', never answered' if trap.silent else ''}",
 )
 async def test_an_executor_that_is_hurt_at_an_effect(tmp_path: Path, trap: Trap) -> None:
     """Another one goes on; the effect is there once, and so is the step in the log."""
@@ -50,6 +54,32 @@ async def test_an_executor_that_is_hurt_at_an_effect(tmp_path: Path, trap: Trap)
         # Who was hurt recorded nothing that came after.
         writers = [event.writer for event in hurt.events if event.HasField("started")]
         assert len(set(writers)) == len(writers)
+
+
+async def test_an_effect_that_must_not_happen_twice(tmp_path: Path) -> None:
+    """Where nobody knows whether it happened a person is asked, and it is not repeated before."""
+    trap = Trap(Action.KILL, lasts=_LONGER_THAN_A_CLAIM, times=_TIMES, silent=True)
+    async with running(tmp_path, Arrangement(effect="UNSAFE")) as mesh:
+        async with users(mesh.address, seed=_SEED, per_second=5.0) as load:
+            async with laid(mesh, trap) as sprung:
+                pass
+            for effect, _ in sprung.at:
+                await load.approve(await _asks_a_person(load, effect))
+        ended = await after_the_fault(mesh, load)
+    assert set(mesh.outside.asked.values()) == {1}
+    approved = {each.id for each in ended.values() if "resumed" in each.kinds()}
+    assert approved == {effect.task_id for effect, _ in sprung.at}
+
+
+async def _asks_a_person(load: Load, effect: Effect) -> str:
+    """The name of the task that had the effect, once it waits for a word on it."""
+
+    async def name() -> str:
+        (found,) = (each for each in load.accepted if each.endswith(effect.task_id))
+        task = await load.get(found)
+        return found if task.wait.approval.outcome_unknown else ""
+
+    return await eventually(name, 30)
 
 
 async def test_an_interactive_task_goes_on_soon_after_its_executor_died(tmp_path: Path) -> None:

@@ -250,6 +250,8 @@ class FaultMesh:
             environment={
                 told_calculator.OUTSIDE: self.outside.address,
                 told_calculator.EFFECT: self._arrangement.effect,
+                # Who crashes says where.
+                "PYTHONFAULTHANDLER": "1",
             },
         )
 

@@ -10,6 +10,7 @@ from typing import Final
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
+from agentmesh.coordinator.v1.task_event_pb2 import TaskSignal
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
 from meshkit import identity
 from meshkit.client import Channels
@@ -88,6 +89,14 @@ class Load:
         """The task as it stands now."""
         with identity.use(Identity(name.split("/")[1], "user:load")):
             return (await self._tasks.GetTask(pb.GetTaskRequest(name=name), timeout=20)).task
+
+    async def approve(self, name: str) -> None:
+        """Tells a task that waits for a word on a tool call to make it."""
+        signal = TaskSignal(approval=TaskSignal.Approval(comment="It did not happen."))
+        with identity.use(Identity(name.split("/")[1], "user:load")):
+            await self._tasks.SignalTask(
+                pb.SignalTaskRequest(name=name, signal=signal), timeout=_CALL_SECONDS
+            )
 
     async def settle_doubts(self) -> None:
         """Asks again whatever was refused, under the same request id, until it is accepted.

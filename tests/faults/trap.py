@@ -11,6 +11,9 @@ from tests.faults.fault import Action, Fault
 from tests.faults.fault_mesh import FaultMesh
 from tests.faults.outside import Effect
 
+# Time for an effect to come by, and for a process to start again.
+_SPRINGS_WITHIN_SECONDS: Final = 20.0
+
 
 @dataclass(frozen=True, slots=True)
 class Trap:
@@ -71,15 +74,13 @@ class Sprung:
 
 
 @asynccontextmanager
-async def laid(
-    mesh: FaultMesh, trap: Trap, *, within_seconds: float = 60.0
-) -> AsyncGenerator[Sprung]:
+async def laid(mesh: FaultMesh, trap: Trap) -> AsyncGenerator[Sprung]:
     """Lays a trap; at the end of the block it has sprung as often as it may."""
     sprung = Sprung(mesh, trap)
     mesh.outside.on_effect = sprung.on_effect
     try:
         yield sprung
-        async with asyncio.timeout(within_seconds):
+        async with asyncio.timeout(trap.times * (trap.lasts + _SPRINGS_WITHIN_SECONDS)):
             await sprung.healed()
     finally:
         mesh.outside.on_effect = None
