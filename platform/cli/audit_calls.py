@@ -104,7 +104,9 @@ def _document(report: Report) -> dict[str, Any]:
 def _print(terminal: Terminal, report: Report) -> None:
     counts = report.counts
     tasks = ", ".join(f"{count:,} {state}" for state, count in report.tasks.items())
-    rate = counts.get("events", 0) / max(report.seconds, 0.001)
+    took = seconds(report.seconds)
+    if report.seconds >= 1:
+        took += f" ({counts.get('events', 0) / report.seconds:,.0f} events a second)"
     terminal.fields(
         [
             ("Tenant", report.tenant or "all"),
@@ -129,7 +131,7 @@ def _print(terminal: Terminal, report: Report) -> None:
                 f"{counts.get('blobs', 0):,} ({counts.get('blob_bytes', 0):,} bytes)"
                 " outside the log",
             ),
-            ("Time", f"{seconds(report.seconds)} ({rate:,.0f} events a second)"),
+            ("Time", took),
         ]
     )
     for remark in report.remarks:

@@ -55,3 +55,24 @@ def test_a_table_that_cannot_fit_runs_on(screen: _Screen, monkeypatch: pytest.Mo
         "TASK                        STATE      INPUT",
         "51qh5e3sjch521avgn7303d8b4  SUCCEEDED  What is 17.5% of 2,480?",
     ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("y\n", True), ("Yes \n", True), ("\n", False), ("no\n", False), ("", False), ("yo\n", False)],
+)
+def test_only_a_yes_is_one(screen: _Screen, typed: str, meant: bool) -> None:
+    """Enter, the end of input and everything else leave things as they are."""
+    terminal = Terminal(as_json=False, out=screen, err=screen, typed=_Screen(typed))
+    assert terminal.interactive
+    assert terminal.confirm("Put 2 dead letters back?") is meant
+    assert screen.getvalue() == "Put 2 dead letters back? [y/N] "
+
+
+def test_nobody_is_asked_where_nobody_sees_it(screen: _Screen) -> None:
+    """A pipe at either end, or JSON, is no person."""
+    person, pipe = _Screen(), io.StringIO()
+    assert not Terminal(as_json=True, out=screen, err=screen, typed=person).interactive
+    assert not Terminal(as_json=False, out=pipe, err=screen, typed=person).interactive
+    assert not Terminal(as_json=False, out=screen, err=pipe, typed=person).interactive
+    assert not Terminal(as_json=False, out=screen, err=screen, typed=pipe).interactive

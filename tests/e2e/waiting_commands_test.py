@@ -141,8 +141,10 @@ async def test_a_batch_is_accepted_line_by_line(commands: Commands, tmp_path: Pa
     assert "49 + 1 is 50" in ended[1]["task"]["output"]["text"]
 
 
-async def test_limits_change_while_the_mesh_runs(commands: Commands) -> None:
+async def test_limits_change_while_the_mesh_runs(commands: Commands, tmp_path: Path) -> None:
     """A lane's time limit holds for the next task, a tenant's rate for the next second."""
+    old = tmp_path / "policy.yaml"
+    old.write_text((await commands.run("queue", "policy")).stdout.replace("weight: 4", "weight: 5"))
     lane = await commands.run("queue", "set", "lane", "batch", "time_limit=7m")
     assert lane.stdout == "~ lanes.batch.time_limit: 10m → 7m\n"
     name = await _submit(commands, "What is 1 + 1?", "--lane", "batch")
@@ -161,6 +163,10 @@ async def test_limits_change_while_the_mesh_runs(commands: Commands) -> None:
     assert "(RATE_LIMITED)" in answers[1].stderr
     stats = await _document(commands, "queue", "stats")
     assert [lane["max_queued"] for lane in stats["lanes"]] == [1000] * 3
+    # A file made from the built-in policy must not undo what was set since.
+    stale = await commands.run("queue", "apply", str(old))
+    assert stale.exit_code == 1
+    assert "(CONFLICT)" in stale.stderr
     back = await commands.run("queue", "set", "tenant", "default", "--default")
     assert back.exit_code == 0
     await _submit(commands, "What is 1 + 1?")

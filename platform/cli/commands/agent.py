@@ -57,6 +57,10 @@ def get(invocation: Invocation, name: str) -> None:
             "an agent that has a calculator and nothing else",
         ),
         Example(
+            'agentmesh agent create clerk --instructions "Ask." --tool ask_person --tool wait',
+            "an agent that asks people, and waits for them",
+        ),
+        Example(
             "agentmesh agent create librarian --instructions-file librarian.md --lane interactive",
             "with its instructions in a file",
         ),
@@ -85,7 +89,8 @@ def get(invocation: Invocation, name: str) -> None:
     "tools",
     multiple=True,
     metavar="NAME",
-    help="A tool it may call; all, if none is named. Repeatable.",
+    help="A tool it may call; all, if none is named, but for ask_person, wait and delegate,"
+    " which make a task wait and must be named. Repeatable.",
 )
 @click.option(
     "--tier",

@@ -45,7 +45,7 @@ def audit(
 ) -> None:
     """Read the log and the stores of a mesh, and prove its promises.
 
-    It may run, and nothing is written. Without --tenant the tasks of all tenants
+    The mesh may be at work, and nothing is written. Without --tenant the tasks of all tenants
     are looked at. The exit code is 1 where a promise is broken; docs/audit.md
     says what each finding means and what to do.
     """
