@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
-    AsyncIterator,
     Awaitable,
     Callable,
     Sequence,
@@ -124,7 +123,7 @@ async def serve_items(
     *,
     max_items: int = _MAX_ITEMS,
     to: Log | None = None,
-) -> AsyncIterator[Sequence[tuple[int, A | MeshError]]]:
+) -> AsyncGenerator[Sequence[tuple[int, A | MeshError]]]:
     """Runs `call` for each item at the same time; gives answers as they come.
 
     Each answer goes with its item's index; those ready together come together.

@@ -1,5 +1,6 @@
 """Admission by the cost governor: a tenant whose budget is spent submits nothing."""
 
+import asyncio
 from collections import OrderedDict
 from typing import Final
 
@@ -26,6 +27,7 @@ class GovernorAdmission:
         self._governor = governor
         self._clock = clock
         self._kept: OrderedDict[str, tuple[float, BudgetExhausted | None]] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[BudgetExhausted | None]] = {}
 
     async def check(self, task: Task) -> None:
         """Returns if the task's tenant may spend; BudgetExhausted otherwise.
@@ -33,16 +35,30 @@ class GovernorAdmission:
         A governor that cannot be reached stops nobody here: model calls have
         their own admission.
         """
-        tenant = task.tenant
-        kept = self._kept.get(tenant)
+        kept = self._kept.get(task.tenant)
         if kept is None or kept[0] < self._clock.monotonic_seconds():
-            kept = (self._clock.monotonic_seconds() + _KEPT_SECONDS, await self._ask(tenant))
-            self._kept[tenant] = kept
-            self._kept.move_to_end(tenant)
-            if len(self._kept) > _KEPT_TENANTS:
-                self._kept.popitem(last=False)
-        if kept[1] is not None:
-            raise kept[1]
+            refusal = await self._refreshed(task.tenant)
+        else:
+            refusal = kept[1]
+        if refusal is not None:
+            raise refusal
+
+    async def _refreshed(self, tenant: str) -> BudgetExhausted | None:
+        """Asks once for all that come while the question is open."""
+        asking = self._asking.get(tenant)
+        if asking is None:
+            asking = self._asking[tenant] = asyncio.create_task(self._refresh(tenant))
+            asking.add_done_callback(lambda _: self._asking.pop(tenant))
+        # Who gives up does not take the answer from the others.
+        return await asyncio.shield(asking)
+
+    async def _refresh(self, tenant: str) -> BudgetExhausted | None:
+        refusal = await self._ask(tenant)
+        self._kept[tenant] = (self._clock.monotonic_seconds() + _KEPT_SECONDS, refusal)
+        self._kept.move_to_end(tenant)
+        if len(self._kept) > _KEPT_TENANTS:
+            self._kept.popitem(last=False)
+        return refusal
 
     async def _ask(self, tenant: str) -> BudgetExhausted | None:
         try:

@@ -1,17 +1,19 @@
 """Requests, checked: every field that is wrong is named."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from google.protobuf.message import Message as Proto
 
 from agentmesh.common.v1 import tier_pb2
+from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1 import task_event_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec
 from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit import identity, names
-from meshkit.errors import InvalidField, TooLarge, Violation
+from meshkit.errors import InvalidField, MeshError, TooLarge, Violation, to_status
 
 _ALL_TENANTS: Final = "tenants/-"
 _MAX_LABELS: Final = 64
@@ -94,6 +96,20 @@ def task(requested: Task, *, max_input_bytes: int) -> Task:
     if requested.HasField("time_limit"):
         accepted.time_limit.CopyFrom(requested.time_limit)
     return accepted
+
+
+def batch_answers(
+    answers: Sequence[tuple[int, Task | MeshError]],
+) -> pb.BatchSubmitTasksResponse:
+    """Some answers of a batch: the tasks as accepted, or why they were not."""
+    response = pb.BatchSubmitTasksResponse()
+    for index, answer in answers:
+        result = response.results.add(index=index)
+        if isinstance(answer, MeshError):
+            result.error.CopyFrom(to_status(answer))
+        else:
+            result.response.task.CopyFrom(answer)
+    return response
 
 
 def _task_violations(requested: Task) -> list[Violation]:

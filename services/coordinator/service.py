@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Final
 
 from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceServicer
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit import page_token
+from meshkit.batch import serve_items
 from meshkit.bus import Bus
 from services.coordinator import convert, dead_letter_convert, signal_convert
 from services.coordinator.coordinator import Coordinator
@@ -20,6 +22,7 @@ from services.coordinator.updates import with_deltas
 
 # grpc.aio's context has one type parameter pair per method; nothing here uses them.
 _Context = Any
+_MAX_BATCH_ITEMS: Final = 1_000
 
 
 class CoordinatorServicer(CoordinatorServiceServicer):
@@ -46,21 +49,28 @@ class CoordinatorServicer(CoordinatorServiceServicer):
     async def SubmitTask(
         self, request: pb.SubmitTaskRequest, context: _Context
     ) -> pb.SubmitTaskResponse:
-        tenant = convert.tenant(request.parent)
-        task = convert.task(request.task, max_input_bytes=self._settings.max_input_bytes)
-        request_id = convert.request_id(request.request_id)
-        return pb.SubmitTaskResponse(task=await self._coordinator.submit(tenant, task, request_id))
+        return pb.SubmitTaskResponse(task=await self._submit(request))
+
+    async def BatchSubmitTasks(
+        self, request: pb.BatchSubmitTasksRequest, context: _Context
+    ) -> AsyncIterator[pb.BatchSubmitTasksResponse]:
+        answers = serve_items(
+            request.items,
+            lambda item: item.context,
+            lambda item: self._submit(item.request),
+            max_items=_MAX_BATCH_ITEMS,
+        )
+        async with aclosing(answers):
+            async for ready in answers:
+                yield convert.batch_answers(ready)
 
     async def RunTask(
         self, request: pb.RunTaskRequest, context: _Context
     ) -> AsyncIterator[pb.RunTaskResponse]:
-        tenant = convert.tenant(request.parent)
-        task = convert.task(request.task, max_input_bytes=self._settings.max_input_bytes)
-        request_id = convert.request_id(request.request_id)
-        after = convert.sequence_seen(request.after_sequence, request_id)
-        accepted = await self._coordinator.submit(tenant, task, request_id)
+        after = convert.sequence_seen(request.after_sequence, request.request_id)
+        accepted = await self._submit(request)
         yield pb.RunTaskResponse(task=accepted)
-        _, task_id = convert.task_name(accepted.name)
+        tenant, task_id = convert.task_name(accepted.name)
         events = self._coordinator.follow(tenant, task_id, after_sequence=after)
         async with aclosing(with_deltas(self._bus, tenant, task_id, events)) as updates:
             async for update in updates:
@@ -197,6 +207,12 @@ class CoordinatorServicer(CoordinatorServiceServicer):
     ) -> pb.GetQueueStatsResponse:
         tenant = convert.tenant_or_all(request.parent)
         return pb.GetQueueStatsResponse(lanes=await self._queue_stats.lanes(tenant))
+
+    async def _submit(self, request: pb.SubmitTaskRequest | pb.RunTaskRequest) -> Task:
+        tenant = convert.tenant(request.parent)
+        task = convert.task(request.task, max_input_bytes=self._settings.max_input_bytes)
+        request_id = convert.request_id(request.request_id)
+        return await self._coordinator.submit(tenant, task, request_id)
 
 
 def _filter(request: pb.ListTasksRequest) -> TaskFilter:
