@@ -22,7 +22,7 @@ CONSUMER: Final = timers.unlimited(
     "Waits, cancels and ends of children, for the coordinators.",
 )
 # The list of children is usually a moment behind.
-_SOON_SECONDS: Final = 0.05
+_SOON_SECONDS: Final = 0.02
 _SOON_AT_MOST_SECONDS: Final = 5.0
 
 
@@ -92,14 +92,16 @@ class Control:
         self, event: TaskEvent, tenant: str, task_id: str, delivery: Delivery
     ) -> datetime | None:
         """Stops the children; each one's own cancel stops its children."""
-        if not await self._projection.has_passed(delivery.sequence):
-            # Children that were submitted before may not be listed yet.
-            seconds = _SOON_SECONDS * 2 ** min(delivery.delivery_count, 10)
-            return self._clock.now() + timedelta(seconds=min(seconds, _SOON_AT_MOST_SECONDS))
+        # Asked first: what is listed by then is in the list that is read next.
+        complete = await self._projection.has_passed(delivery.sequence)
         for child_id in await self._children.open_children(tenant, task_id):
             try:
                 reason = f"Its parent {event.task} was cancelled."
                 await self._canceller.cancel(tenant, child_id, reason)
             except (TaskNotFound, CorruptData):
                 continue  # it is listed, but there is nothing to be stopped
-        return None
+        if complete:
+            return None
+        # Children that were submitted just before may not be listed yet.
+        seconds = _SOON_SECONDS * 2 ** min(delivery.delivery_count - 1, 10)
+        return self._clock.now() + timedelta(seconds=min(seconds, _SOON_AT_MOST_SECONDS))
