@@ -76,16 +76,11 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
         resources.clock,
     )
     parents = Parents(log, read_model)
-    gates = (
-        parents,
-        budget,
-        SubmitRate(policies, resources.clock),
-        QueueLimit(policies, depths),
-    )
+    queue_limit = QueueLimit(policies, depths)
     coordinator = Coordinator(
         log=log,
         acceptance=acceptance,
-        gates=gates,
+        gates=(parents, budget, SubmitRate(policies, resources.clock), queue_limit),
         parents=parents,
         cancel_signal=NatsCancelSignal(bus),
         clock=resources.clock,
@@ -121,7 +116,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
         store=schedules,
         log=log,
         acceptance=acceptance,
-        gates=gates,
+        gates=(parents, budget, queue_limit),
         clock=resources.clock,
         ids=resources.ids,
     )

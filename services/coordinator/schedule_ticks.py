@@ -72,7 +72,7 @@ class Ticks:
         clock: Clock,
         ids: Ids,
     ) -> None:
-        """`gates` are those that the tasks of clients must pass."""
+        """`gates` are those that the tasks of schedules must pass."""
         self._store = store
         self._log = log
         self._acceptance = acceptance

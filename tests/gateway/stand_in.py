@@ -9,6 +9,8 @@ from agentmesh.coordinator.v1 import (
     agent_service_pb2_grpc,
     coordinator_service_pb2,
     coordinator_service_pb2_grpc,
+    queue_service_pb2_grpc,
+    schedule_service_pb2_grpc,
     task_event_pb2,
     task_pb2,
 )
@@ -97,6 +99,8 @@ def registrations(coordinator: StandInCoordinator) -> Sequence[Registration]:
     """Every service of the mesh; all but the coordinator are not implemented."""
     # The types of generated code call the servicers abstract; they answer UNIMPLEMENTED.
     agents: Any = agent_service_pb2_grpc
+    queues: Any = queue_service_pb2_grpc
+    schedules: Any = schedule_service_pb2_grpc
     reasoning: Any = reasoning_service_pb2_grpc
     memory: Any = memory_service_pb2_grpc
     tool: Any = tool_service_pb2_grpc
@@ -111,6 +115,16 @@ def registrations(coordinator: StandInCoordinator) -> Sequence[Registration]:
             "agentmesh.coordinator.v1.AgentService",
             agents.add_AgentServiceServicer_to_server,
             agents.AgentServiceServicer(),
+        ),
+        Registration(
+            "agentmesh.coordinator.v1.QueueService",
+            queues.add_QueueServiceServicer_to_server,
+            queues.QueueServiceServicer(),
+        ),
+        Registration(
+            "agentmesh.coordinator.v1.ScheduleService",
+            schedules.add_ScheduleServiceServicer_to_server,
+            schedules.ScheduleServiceServicer(),
         ),
         Registration(
             "agentmesh.reasoning.v1.ReasoningService",
