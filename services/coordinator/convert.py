@@ -143,8 +143,9 @@ def _task_violations(requested: Task) -> list[Violation]:
     if requested.budget_micros < 0:
         wrong("budget_micros", "must not be negative")
     if requested.HasField("time_limit"):
-        limit = requested.time_limit.seconds + requested.time_limit.nanos / 1e9
-        if not 0 < limit <= _MAX_TIME_LIMIT_SECONDS:
+        # Times are kept in microseconds: what is shorter would be no time at all.
+        limit = requested.time_limit.ToNanoseconds()
+        if not 1_000 <= limit <= _MAX_TIME_LIMIT_SECONDS * 1_000_000_000:
             wrong("time_limit", f"must be over 0 s and at most {_MAX_TIME_LIMIT_SECONDS} s")
     return found
 
