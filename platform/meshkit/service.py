@@ -20,8 +20,8 @@ from meshkit.log import Log
 from meshkit.program import Program, run
 from meshkit.server import MeshServer, Registration
 
-# A service that is started again serves after this at the latest.
-_PEERS_RESTART_SECONDS: Final = 3.0
+# A service that is started again serves after this, even on a busy machine.
+_PEERS_RESTART_SECONDS: Final = 5.0
 _PRETTY: Final = {"json": False, "pretty": True, "auto": None}
 
 
