@@ -23,7 +23,6 @@ from meshkit.errors import (
 from meshkit.identity import Identity
 from meshtest.eventually import eventually
 from services.coordinator.coordinator_mesh import PARENT, Mesh
-from tasklog import subjects
 
 pytest_plugins = ["meshtest.fixtures", "services.coordinator.coordinator_mesh"]
 
