@@ -42,9 +42,11 @@ class _CountedLog(TaskLog):
         return await super().last(tenant, task_id)
 
     async def read(
-        self, tenant: str, task_id: str, *, from_stream_sequence: int = 1
+        self, tenant: str, task_id: str, *, from_stream_sequence: int = 1, batch: int = 256
     ) -> AsyncGenerator[Entry]:
-        async for entry in super().read(tenant, task_id, from_stream_sequence=from_stream_sequence):
+        async for entry in super().read(
+            tenant, task_id, from_stream_sequence=from_stream_sequence, batch=batch
+        ):
             self.messages += 1
             yield entry
 
