@@ -11,6 +11,7 @@ from meshkit.bus_blobs import Blobs
 from meshkit.bus_consumer import Consumption
 from meshkit.bus_delivery import Delivery
 from meshkit.bus_link import Link
+from meshkit.bus_listener import Listener
 from meshkit.bus_messages import ConsumerSpec, StoredMessage, StreamSpec
 from meshkit.bus_publisher import Publisher, api_error
 from meshkit.bus_puller import Puller
@@ -23,6 +24,7 @@ __all__ = [
     "Bus",
     "ConsumerSpec",
     "Delivery",
+    "Listener",
     "Puller",
     "StoredMessage",
     "StreamSpec",
@@ -272,6 +274,17 @@ class Bus:
         )
         await subscription.open()
         return subscription
+
+    async def listen(
+        self, subject: str, hear: Callable[[str], None], *, missed: Callable[[], None]
+    ) -> Listener:
+        """Calls `hear` with the subject of each signal, and `missed` where some may be lost.
+
+        Close it at the end.
+        """
+        listener = Listener(self._link, subject, hear, missed)
+        await listener.open()
+        return listener
 
     async def signal(
         self, subject: str, payload: bytes, headers: Mapping[str, str] | None = None

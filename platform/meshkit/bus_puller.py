@@ -109,6 +109,7 @@ class Puller:
     async def close(self) -> None:
         """Stops listening; what is on its way is delivered first."""
         self._forget_reconnect()
+        self._forget_reconnect = lambda: None
         subscription, self._subscription = self._subscription, None
         if subscription is None or not self._link.is_up:
             return
