@@ -19,6 +19,9 @@ from tasklog.subjects import Queue
 
 # The order in which lanes borrow workers.
 _LANES: Final = (tier_pb2.LANE_INTERACTIVE, tier_pb2.LANE_STANDARD, tier_pb2.LANE_BATCH)
+# Places of pulls that wait, beyond the workers that are free: so that a few free
+# workers are enough to hear of many queues.
+_OVERSHOOT: Final = 32
 # With free workers, a task that waits is served in milliseconds.
 _STALL_SECONDS: Final = 5.0
 
@@ -60,8 +63,8 @@ class Dispatcher(Generic[T]):
     A free worker goes to the tenant that is furthest behind in its share, and
     there to the highest priority. Pulls for tasks that are known to wait hold
     workers, so what they bring begins at once. Pulls that wait for what may come
-    hold none, but there are never more of their places than free workers; what
-    they bring when all are busy is parked, and begins in its turn.
+    hold none, and a bounded number of their places is open while any worker is
+    free; what they bring when all are busy is parked, and begins in its turn.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -69,15 +72,8 @@ class Dispatcher(Generic[T]):
         self._slots: Final = LaneSlots(policy)
         self._lanes: Final[dict[int, _Lane[T]]] = {lane: _Lane(lane) for lane in _LANES}
         self._views: Final[dict[Queue, QueueView[T]]] = {}
-
-    @property
-    def is_due(self) -> bool:
-        """Whether a plan would have anything in it."""
-        return any(
-            self._slots.free(lane.lane) > (0 if lane.share else lane.invited)
-            for lane in self._lanes.values()
-            if lane.share or lane.inviting
-        )
+        # Whether a plan may have anything in it.
+        self.is_due = False
 
     def view(self, queue: Queue) -> QueueView[T]:
         """What is believed of a queue; from now on it is one that is known."""
@@ -93,6 +89,7 @@ class Dispatcher(Generic[T]):
         """Goes by another policy from now on."""
         self._policy = policy
         self._slots.resize(policy)
+        self.is_due = True
         for view in self._views.values():
             self._note(view)
 
@@ -120,24 +117,29 @@ class Dispatcher(Generic[T]):
             return False
         return True
 
-    def take(self, view: QueueView[T], task: T, *, pending: int, now: float) -> bool:
+    def take(
+        self, view: QueueView[T], task: T, *, is_repeated: bool, pending: int, now: float
+    ) -> bool:
         """A task came. True if it begins now; else it is parked.
 
         Args:
             view: Its queue.
             task: What a plan shall name when its turn comes.
+            is_repeated: Whether it was delivered before, to anybody.
             pending: How many the broker had left behind it.
             now: In seconds of any clock that never goes back.
         """
         lane = self._lanes[view.queue.lane]
         has_worker = self._take_place(lane, view, pending, now)
         view.mine += 1
+        if is_repeated and view.others:
+            view.others -= 1
         if not has_worker and self._slots.free(lane.lane) > 0:
             lane.share.charge(view.queue.tenant, self._weight(view))
             self._slots.take(lane.lane)
             has_worker = True
         if not has_worker:
-            view.parked.append(task)
+            view.parked.append((now, task))
         self._note(view)
         return has_worker
 
@@ -163,15 +165,19 @@ class Dispatcher(Generic[T]):
         self._slots.release(lane.lane)
         view.mine -= 1
         view.others += is_put_off
+        # Any lane may borrow the worker.
+        self.is_due = self.is_due or any(
+            each.share or each.inviting for each in self._lanes.values()
+        )
         for each in lane.tenants[view.queue.tenant]:
             each.blocked = False
             self._note(each)
 
-    def unpark(self) -> Iterator[T]:
-        """Gives up what is parked: others may have it."""
+    def unpark(self, before: float) -> Iterator[T]:
+        """Gives up what was parked before that time: others may have workers for it."""
         for view in self._views.values():
-            while view.parked:
-                task = view.parked.popleft()
+            while view.parked and view.parked[0][0] < before:
+                _, task = view.parked.popleft()
                 view.mine -= 1
                 view.others += 1
                 self._note(view)
@@ -179,6 +185,7 @@ class Dispatcher(Generic[T]):
 
     def plan(self) -> Plan[T]:
         """Takes free workers for what waits, and says what to begin and what to ask for."""
+        self.is_due = False
         plan: Plan[T] = Plan()
         for lane in self._lanes.values():
             self._fill(lane, plan)
@@ -196,7 +203,7 @@ class Dispatcher(Generic[T]):
             lane.share.charge(tenant, self._weight(view))
             self._slots.take(lane.lane)
             if view.parked:
-                plan.begin.append(view.parked.popleft())
+                plan.begin.append(view.parked.popleft()[1])
             else:
                 demands[view] = demands.get(view, 0) + 1
         for view, places in demands.items():
@@ -218,7 +225,8 @@ class Dispatcher(Generic[T]):
         return None
 
     def _invite(self, lane: _Lane[T], plan: Plan[T]) -> None:
-        budget = self._slots.free(lane.lane) - lane.invited
+        free = self._slots.free(lane.lane)
+        budget = free + _OVERSHOOT - lane.invited if free else 0
         while budget > 0 and lane.inviting:
             view = next(iter(lane.inviting))
             del lane.inviting[view]
@@ -261,10 +269,14 @@ class Dispatcher(Generic[T]):
 
     def _note(self, view: QueueView[T]) -> None:
         lane = self._lanes[view.queue.lane]
-        if view.parked or view.wants_demand:
+        waits = bool(view.parked) or view.wants_demand
+        if waits:
             lane.share.enter(view.queue.tenant)
         if view.wants_invitation:
             lane.inviting[view] = None
+            waits = True
+        if waits and not self.is_due:
+            self.is_due = self._slots.free(lane.lane) > 0
 
     def _weight(self, view: QueueView[T]) -> int:
         return self._policy.tenant(view.queue.tenant).weight

@@ -32,18 +32,28 @@ class QueueNews:
 
     async def hear(self, wake: Callable[[Queue], None]) -> None:
         """Calls `wake` for each task that is stored, until cancelled."""
-        while True:
-            with contextlib.suppress(MeshError):
-                wakes = await self._bus.subscribe(subjects.ALL_WAKES)
+        known: dict[str, Queue] = {}
+
+        def hear(subject: str) -> None:
+            queue = known.get(subject)
+            if queue is None:
                 try:
-                    async for message in wakes:
-                        # Anything may be said on a plain subject.
-                        with contextlib.suppress(ValueError, KeyError):
-                            wake(subjects.queue_of_wake(message.subject))
-                finally:
-                    await wakes.close()
-            await asyncio.sleep(_LISTEN_AGAIN_SECONDS)
-            self.look_soon()
+                    queue = known[subject] = subjects.queue_of_wake(subject)
+                except (ValueError, KeyError):
+                    return  # anything may be said on a plain subject
+            wake(queue)
+
+        while True:
+            try:
+                wakes = await self._bus.listen(subjects.ALL_WAKES, hear, missed=self.look_soon)
+                break
+            except MeshError:
+                await asyncio.sleep(_LISTEN_AGAIN_SECONDS)
+        self.look_soon()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await wakes.close()
 
     async def look(self, begin: Callable[[], None], tell: Callable[[Queue, Depth], None]) -> None:
         """Calls `begin`, and `tell` for each queue, about every second until cancelled."""

@@ -11,7 +11,7 @@ from tasklog.subjects import Queue
 DEMAND_SECONDS: Final = 0.25
 # How long a pull waits for what may come. It keeps no workers.
 INVITATION_SECONDS: Final = 2.0
-_LARGEST_INVITATION: Final = 32
+_LARGEST_INVITATION: Final = 8
 
 T = TypeVar("T")
 
@@ -50,9 +50,10 @@ class QueueView(Generic[T]):
         self.queue: Final = queue
         # Tasks that nobody has pulled, without those that the open pull will bring.
         self.pending = 0
-        # Tasks that this executor holds; `parked` are those without a worker.
+        # Tasks that this executor holds.
         self.mine = 0
-        self.parked: Final[deque[T]] = deque()
+        # Those of them that have no worker, and since when, by the caller's clock.
+        self.parked: Final[deque[tuple[float, T]]] = deque()
         # Tasks that other executors hold, or that are delivered again later.
         self.others = 0
         # Messages that the open pull may still bring; 0 where none is open.

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -20,6 +21,10 @@ from tasklog.subjects import Queue
 
 # The broker hears three times within a claim that its owner is alive.
 _BEAT_SECONDS: Final = CLAIM_SECONDS / 3
+# Under load, pulls that are a little apart bring several tasks at once.
+_BETWEEN_PULLS_SECONDS: Final = 0.005
+# A task that has waited here for a worker for so long may find one elsewhere.
+_PARK_SECONDS: Final = 1.0
 _FAULT_PAUSE_SECONDS: Final = 30.0
 _LISTEN_AGAIN_SECONDS: Final = 1.0
 
@@ -59,6 +64,8 @@ class Worker:
         self._held: dict[int, Held] = {}
         # Messages that came when this executor had begun to stop.
         self._unwanted: list[Held] = []
+        # Something was not delivered that should have been.
+        self._is_stalled = False
         self._is_stopping = False
         self._puller: Puller
         self._group: asyncio.TaskGroup
@@ -90,13 +97,15 @@ class Worker:
                     self._begin(held)
                 for ask in plan.ask:
                     await self._puller.ask(ask.view.queue.durable, ask.places, ask.expires_seconds)
+                if plan.ask:
+                    await asyncio.sleep(_BETWEEN_PULLS_SECONDS)
         finally:
             self._is_stopping = True
             await self._give_back()
 
     async def _give_back(self) -> None:
         await self._puller.close()
-        for held in (*self._unwanted, *self._dispatcher.unpark()):
+        for held in (*self._unwanted, *self._dispatcher.unpark(math.inf)):
             await self._postpone(held, 0.0)
 
     def _nudge(self) -> None:
@@ -119,12 +128,15 @@ class Worker:
 
     def _begin_look(self) -> None:
         self._puller.end_overdue()
+        if self._is_stalled:
+            self._is_stalled = False
+            self._group.create_task(self._restart())
         self._dispatcher.begin_look()
 
     def _look(self, queue: Queue, depth: Depth) -> None:
         if not self._dispatcher.look(self._view(queue), depth, time.monotonic()):
             self._log.warning("dispatch.stalled", queue=queue.durable, queued=depth.queued)
-            self._group.create_task(self._restart())
+            self._is_stalled = True
         self._nudge()
 
     async def _restart(self) -> None:
@@ -141,7 +153,13 @@ class Worker:
             self._dispatcher.take_again(view, pending=delivery.pending, now=now)
         else:
             held = self._held[delivery.sequence] = Held(delivery)
-            if self._dispatcher.take(view, held, pending=delivery.pending, now=now):
+            if self._dispatcher.take(
+                view,
+                held,
+                is_repeated=delivery.delivery_count > 1,
+                pending=delivery.pending,
+                now=now,
+            ):
                 self._begin(held)
         self._nudge()
 
@@ -185,6 +203,9 @@ class Worker:
     async def _keep_claims(self) -> None:
         while True:
             await asyncio.sleep(_BEAT_SECONDS)
+            for held in self._dispatcher.unpark(time.monotonic() - _PARK_SECONDS):
+                del self._held[held.latest.sequence]
+                await self._postpone(held, 0.0)
             with contextlib.suppress(MeshError):
                 # While NATS is away beats would only fill its buffer.
                 await self._bus.check()

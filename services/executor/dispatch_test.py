@@ -1,0 +1,332 @@
+"""Whose tasks run when, on a real broker: fairness, limits, and what goes wrong with pulls."""
+
+import asyncio
+import io
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from agentmesh.common.v1 import tier_pb2
+from agentmesh.coordinator.v1.queue_service_pb2 import QueuePolicy
+from meshkit import log
+from meshkit.bus import Bus
+from meshkit.bus_puller import Puller
+from meshtest.eventually import eventually
+from meshtest.nats_server import NatsServer
+from meshtest.proxy import FaultProxy
+from services.executor import dispatcher
+from services.executor.held import Held
+from services.executor.worker import Worker
+from tasklog import subjects
+from tasklog.policy import built_in
+from tasklog.policy_store import PolicyStore
+from tasklog.queues import Queues
+from tasklog.subjects import Queue
+
+pytest_plugins = ["meshtest.fixtures"]
+
+_STANDARD = tier_pb2.LANE_STANDARD
+_ACME, _SMALL = Queue("acme", _STANDARD, 0), Queue("small", _STANDARD, 0)
+
+
+class Script:
+    """Runs every task by writing down its subject; holds them while `gate` is shut."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.done: list[str] = []
+        self.busy = Counter[str]()
+        self.most = Counter[str]()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def run(self, held: Held) -> None:
+        """As long as it takes to let others on, and to open the gate."""
+        _, tenant, _, token = held.latest.subject.split(".")
+        self.begun.append(held.latest.subject)
+        for each in (tenant, token):
+            self.busy[each] += 1
+            self.most[each] = max(self.most[each], self.busy[each])
+        try:
+            await asyncio.sleep(0)
+            await self.gate.wait()
+            await held.acknowledge()
+            self.done.append(held.latest.subject)
+        finally:
+            self.busy.subtract((tenant, token))
+
+    def cancel(self, tenant: str, task_id: str) -> None:
+        """Nobody asks for it here."""
+
+
+class Mesh:
+    """A broker, who submits, and executors that come and go."""
+
+    def __init__(self, nats: NatsServer, bus: Bus, policies: PolicyStore) -> None:
+        self.nats = nats
+        self.bus = bus
+        self.policies = policies
+        self.queues = Queues(bus, policies)
+        self.script = Script()
+        self.lines = io.StringIO()
+        self._count = 0
+
+    async def submit(self, queue: Queue, tasks: int = 1, *, is_told: bool = True) -> None:
+        """Stores what makes tasks runnable; tells executors of it or not."""
+        await self.queues.ensure(queue)
+        first, self._count = self._count, self._count + tasks
+        for start in range(first, self._count, 200):
+            names = range(start, min(start + 200, self._count))
+            await asyncio.gather(*(self._store(queue, f"t{name}") for name in names))
+        for _ in range(tasks if is_told else 0):
+            await self.bus.signal(queue.wake, b"")
+
+    async def _store(self, queue: Queue, name: str) -> None:
+        subject = queue.filter.replace("*", name)
+        await self.bus.append(subject, b"", expected_last=0)
+
+    async def limit(self, **changes: int) -> None:
+        """Puts a policy in force: `workers`, `shared`, `concurrent` of a tenant."""
+        await self.policies.set(_policy(**changes))
+
+    @asynccontextmanager
+    async def executor(self, url: str = "") -> AsyncGenerator[Worker]:
+        """An executor on a connection of its own, for as long as the block lasts."""
+        async with AsyncExitStack() as stack:
+            connecting = Bus.connect(url or self.nats.url, name="executor")
+            bus = await stack.enter_async_context(await connecting)
+            policies = PolicyStore(bus)
+            await policies.prepare()
+            worker = Worker(
+                bus=bus,
+                queues=Queues(bus, policies),
+                runner=self.script,
+                log=log.get("test", stream=self.lines),
+                policies=policies,
+            )
+            jobs = [asyncio.create_task(job) for job in (worker.run(), policies.follow())]
+            try:
+                yield worker
+            finally:
+                for job in jobs:
+                    job.cancel()
+                await asyncio.gather(*jobs, return_exceptions=True)
+
+    async def all_done(self, tasks: int, timeout_seconds: float = 30) -> None:
+        """Returns when so many are done; none of them twice."""
+        await eventually(lambda: len(self.script.done) >= tasks, timeout_seconds)
+        assert len(set(self.script.done)) == len(self.script.done) == tasks
+
+    async def standing(self, queue: Queue) -> tuple[int, int]:
+        """How many nobody has pulled, and how many are pulled and not settled."""
+        info = await self.bus.consumer_info(subjects.STREAM, queue.durable)
+        return info["num_pending"], info["num_ack_pending"]
+
+
+def _policy(*, workers: int = 4, shared: int = 0, concurrent: int = 256) -> QueuePolicy:
+    policy = built_in()
+    policy.shared_workers = shared
+    for lane in policy.lanes:
+        lane.workers, lane.max_concurrent = workers, workers + shared
+    for tier in policy.tenant_tiers:
+        if tier.id == policy.default_tenant_tier:
+            tier.max_concurrent = concurrent
+    return policy
+
+
+@pytest.fixture
+async def mesh(nats_server: NatsServer) -> AsyncIterator[Mesh]:
+    """An empty task log, and four workers to a lane."""
+    async with await Bus.connect(nats_server.url, name="test") as bus:
+        await bus.ensure_stream(subjects.stream_spec())
+        policies = PolicyStore(bus)
+        await policies.prepare()
+        made = Mesh(nats_server, bus, policies)
+        await made.limit()
+        yield made
+
+
+async def test_a_flood_hardly_delays_another_tenant(mesh: Mesh) -> None:
+    """Twenty tasks behind two thousand are done before a hundred of those."""
+    await mesh.submit(_ACME, 2000)
+    await mesh.submit(_SMALL, 20)
+    async with mesh.executor():
+        await mesh.all_done(2020)
+    last = max(n for n, subject in enumerate(mesh.script.done) if ".small." in subject)
+    assert last + 1 - 20 < 100
+    assert "dispatch.stalled" not in mesh.lines.getvalue()
+
+
+async def test_a_tenant_that_comes_late_has_its_share_at_once(mesh: Mesh) -> None:
+    """While a flood runs, twenty tasks of another tenant wait for few of it."""
+    await mesh.submit(_ACME, 2000)
+    async with mesh.executor():
+        await eventually(lambda: len(mesh.script.done) > 200, 20)
+        mesh.script.gate.clear()
+        await mesh.submit(_SMALL, 20)
+        before = len(mesh.script.done)
+        mesh.script.gate.set()
+        await mesh.all_done(2020)
+    last = max(n for n, subject in enumerate(mesh.script.done) if ".small." in subject)
+    assert last + 1 - 20 - before < 100
+
+
+async def test_a_tenants_priorities_come_in_order(mesh: Mesh) -> None:
+    """Whatever was stored first, the highest is done first."""
+    await mesh.limit(workers=1)
+    queues = [Queue("acme", _STANDARD, priority) for priority in (0, 3, 9)]
+    for queue in queues:
+        await mesh.submit(queue, 30)
+    async with mesh.executor():
+        await mesh.all_done(90)
+    order = [int(subject.rpartition("-")[2]) for subject in mesh.script.done]
+    assert order == sorted(order, reverse=True)
+
+
+async def test_a_tenants_limit_holds_over_executors(mesh: Mesh) -> None:
+    """Two executors with eight workers each run three tasks of the tenant at once, never more."""
+    await mesh.limit(workers=8, concurrent=3)
+    await mesh.submit(_ACME, 60)
+    mesh.script.gate.clear()
+    async with mesh.executor(), mesh.executor():
+        await eventually(lambda: mesh.script.busy["acme"] == 3)
+        mesh.script.gate.set()
+        await mesh.all_done(60)
+    assert mesh.script.most["acme"] == 3
+
+
+async def test_a_busy_lane_borrows_and_leaves_others_their_own(mesh: Mesh) -> None:
+    """Its workers and the shared ones; another lane's worker is there for that one."""
+    await mesh.limit(workers=1, shared=2)
+    mesh.script.gate.clear()
+    async with mesh.executor():
+        await mesh.submit(_ACME, 10)
+        await eventually(lambda: mesh.script.busy["standard-0"] == 3)
+        await mesh.submit(Queue("acme", tier_pb2.LANE_BATCH, 0), 10)
+        await eventually(lambda: mesh.script.busy["batch-0"] == 1)
+        mesh.script.gate.set()
+        await mesh.all_done(20)
+    assert mesh.script.most["standard-0"] == 3
+
+
+async def test_policies_change_under_load_and_nothing_is_lost(mesh: Mesh) -> None:
+    """More workers begin at once; fewer let what runs end; all is done once."""
+    await mesh.limit(workers=1)
+    mesh.script.gate.clear()
+    async with mesh.executor(), mesh.executor():
+        await mesh.submit(_ACME, 300)
+        await mesh.submit(_SMALL, 100)
+        await eventually(lambda: mesh.script.busy["standard-0"] == 2)
+        await mesh.limit(workers=5)
+        await eventually(lambda: mesh.script.busy["standard-0"] == 10)
+        await mesh.limit(workers=2)
+        mesh.script.gate.set()
+        await mesh.all_done(400)
+
+
+async def test_a_task_whose_signal_was_lost_is_found(mesh: Mesh) -> None:
+    """Looking now and then is enough."""
+    async with mesh.executor():
+        await mesh.submit(_ACME)
+        await mesh.all_done(1)
+        await mesh.submit(_SMALL, is_told=False)
+        await mesh.all_done(2)
+
+
+async def test_a_signal_that_means_nothing_is_passed_over(mesh: Mesh) -> None:
+    """Whatever is said on the subjects of signals, the executor goes on."""
+    async with mesh.executor():
+        for subject in ("wake.x", "wake.standard.acme", "wake.idle-0.acme", "wake.a.b.c.d"):
+            await mesh.bus.signal(subject, b"?")
+        await mesh.submit(_ACME)
+        await mesh.all_done(1)
+
+
+async def test_a_queue_whose_consumer_is_gone_is_made_again(mesh: Mesh) -> None:
+    """Nothing that stands in the log is passed over."""
+    await mesh.submit(_ACME, 3)
+    await mesh.bus.delete_consumer(subjects.STREAM, _ACME.durable)
+    async with mesh.executor():
+
+        async def found() -> bool:
+            await mesh.bus.signal(_ACME.wake, b"")
+            return bool(mesh.script.done)
+
+        await eventually(found)
+        await mesh.all_done(3)
+
+
+async def test_an_executor_that_dies_is_followed_by_one_that_was_there(mesh: Mesh) -> None:
+    """Its tasks go to the other when its claims have run out; nobody has to submit anything."""
+    mesh.script.gate.clear()
+    async with FaultProxy(mesh.nats.port) as proxy, AsyncExitStack() as stack:
+        await stack.enter_async_context(mesh.executor(f"nats://127.0.0.1:{proxy.port}"))
+        await mesh.submit(_ACME, 3)
+        await eventually(lambda: len(mesh.script.begun) == 3)
+        await stack.enter_async_context(mesh.executor())
+        proxy.refuse = True
+        proxy.cut()
+        await eventually(lambda: len(mesh.script.begun) == 6, 5)
+        assert set(Counter(mesh.script.begun).values()) == {2}
+
+
+async def test_an_executor_that_stops_gives_back_what_it_did_not_begin(mesh: Mesh) -> None:
+    """It goes to another at once, before the claim on what it had begun has run out."""
+    mesh.script.gate.clear()
+    await mesh.limit(workers=1)
+    async with mesh.executor() as worker:
+        await mesh.submit(_ACME)
+        await eventually(lambda: len(mesh.script.begun) == 1)
+        await mesh.submit(_SMALL, 3)
+        # As if a pull that waits had brought more than there are workers for.
+        await _puller(worker).ask(_SMALL.durable, 3, 2.0)
+
+        async def pulled() -> bool:
+            return await mesh.standing(_SMALL) == (0, 3)
+
+        await eventually(pulled)
+        assert len(mesh.script.begun) == 1
+    mesh.script.gate.set()
+    async with mesh.executor():
+        await mesh.all_done(4)
+    assert [subject.split(".")[1] for subject in mesh.script.done] == ["small"] * 3 + ["acme"]
+
+
+async def test_work_goes_on_after_the_broker_was_restarted(mesh: Mesh) -> None:
+    """Pulls that waited, tasks that ran and signals that were lost cost nothing."""
+    async with mesh.executor():
+        await mesh.submit(_ACME, 20)
+        await mesh.all_done(20)
+        mesh.script.gate.clear()
+        await mesh.submit(_ACME, 10)
+        await eventually(lambda: mesh.script.busy["acme"] == 4)
+        mesh.nats.restart()
+        await mesh.submit(_SMALL, 10)
+        mesh.script.gate.set()
+        await eventually(lambda: len(set(mesh.script.done)) == 40, 30)
+
+
+async def test_pulls_that_bring_nothing_are_begun_anew(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that waits while workers are free is noticed, reported, and fetched another way."""
+    monkeypatch.setattr(dispatcher, "_STALL_SECONDS", 0.5)
+    async with mesh.executor() as worker:
+        await mesh.submit(_ACME)
+        await mesh.all_done(1)
+        # The broker forgets who listens, and the connection looks alive.
+        await _deafen(_puller(worker))
+        await mesh.submit(_SMALL)
+        await mesh.all_done(2)
+    assert '"dispatch.stalled"' in mesh.lines.getvalue()
+
+
+def _puller(worker: Worker) -> Puller:
+    return worker._puller  # pyright: ignore[reportPrivateUsage]
+
+
+async def _deafen(puller: Puller) -> None:
+    subscription = puller._subscription  # pyright: ignore[reportPrivateUsage]
+    await subscription._conn._send_unsubscribe(subscription._id)
