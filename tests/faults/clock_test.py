@@ -9,11 +9,11 @@ from agentmesh.coordinator.v1 import task_pb2
 from tests.faults.fault import Action, in_turn
 from tests.faults.fault_mesh import SERVICES, running
 from tests.faults.load import users
-from tests.faults.verdict import after_the_fault
+from tests.faults.verdict import EXPECTED, after_the_fault
 
 _SEED = int(os.environ.get("FAULTS_SEED", "1"))
 # Who believes that a task's time is over ends it with what there is.
-_ENDS = frozenset({task_pb2.TASK_STATE_SUCCEEDED, task_pb2.TASK_STATE_PARTIAL})
+_ENDS = EXPECTED | {task_pb2.TASK_STATE_PARTIAL}
 
 
 @pytest.mark.parametrize("action", [Action.HOUR_AHEAD, Action.HOUR_BEHIND])

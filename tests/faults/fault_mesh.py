@@ -37,7 +37,8 @@ GATEWAY: Final = "gateway"
 # Two of these, so that one can be away.
 COORDINATORS: Final = ("coordinator-1", "coordinator-2")
 EXECUTORS: Final = ("executor-1", "executor-2")
-SERVICES: Final = ("governor", "reasoning", "memory", "tool", *COORDINATORS, *EXECUTORS)
+_SINGLE: Final = ("governor", "reasoning", "memory", "tool")
+SERVICES: Final = (*_SINGLE, *COORDINATORS, *EXECUTORS)
 EVERYTHING: Final = (NATS, REDIS, GATEWAY, *SERVICES)
 
 _PRICES: Final = Path("services/governor/prices.yaml")
@@ -52,6 +53,8 @@ class Arrangement:
 
     # Services whose connection to NATS can be cut.
     behind_proxy: tuple[str, ...] = ()
+    # How many there are of each service that is no coordinator and no executor.
+    replicas: int = 1
     # Whether the calculator may be called again under the same key.
     effect: str = "IDEMPOTENT"
     # What NATS is started through.
@@ -75,7 +78,9 @@ class FaultMesh:
         self._children: Final[dict[str, Child]] = {}
         self._watchers: Final[dict[str, asyncio.Future[None]]] = {}
         self._proxies: Final[dict[str, FaultProxy]] = {}
-        names: Sequence[str] = (NATS, "monitor", REDIS, GATEWAY, "admin", *SERVICES)
+        # The names of its services.
+        self.services: Final = _names(arrangement.replicas)
+        names: Sequence[str] = (NATS, "monitor", REDIS, GATEWAY, "admin", *self.services)
         numbers = ports.free_ports(len(names))
         self._ports: Final[dict[str, int]] = dict(zip(names, numbers, strict=True))
 
@@ -175,7 +180,7 @@ class FaultMesh:
         stack.push_async_callback(self._stop)
         servers = self._servers()
         await self._bring_up([servers[NATS], servers[REDIS], servers[GATEWAY]])
-        specs = [self._service(name) for name in SERVICES]
+        specs = [self._service(name) for name in self.services]
         # An executor reads streams that the coordinator makes.
         await self._bring_up([each for each in specs if each.name not in EXECUTORS])
         await self._bring_up([each for each in specs if each.name in EXECUTORS])
@@ -212,7 +217,7 @@ class FaultMesh:
             binary("NATS_SERVER"), data_dir, place[NATS], place["monitor"], Tier.STAGING
         )
         endpoints: dict[str, list[int]] = {}
-        for name in SERVICES:
+        for name in self.services:
             endpoints.setdefault(name.partition("-")[0], []).append(place[name])
         endpoints[DIRECTORY] = endpoints["coordinator"]
         return {
@@ -232,7 +237,7 @@ class FaultMesh:
         values = {
             "nats_url": f"nats://{HOST}:{proxy.port}" if proxy else self.nats_url,
             "redis_url": self.redis_url,
-            "targets": {each: f"{HOST}:{self._ports[each]}" for each in part.calls},
+            "targets": {each: self._target(each) for each in part.calls},
             # Replicas share no files.
             "data_dir": str(self._data_dir.folder(name)),
             "instance": name.partition("-")[2],
@@ -255,6 +260,11 @@ class FaultMesh:
             },
         )
 
+    def _target(self, part: str) -> str:
+        """Where all instances of a service are."""
+        found = [name for name in self.services if name.partition("-")[0] == part]
+        return "ipv4:" + ",".join(f"{HOST}:{self._ports[name]}" for name in found)
+
     def _section(self, part: str) -> dict[str, Any]:
         """Calls of the model that comes with the mesh cost something here, and never too much."""
         if part not in ("governor", "reasoning"):
@@ -265,6 +275,14 @@ class FaultMesh:
         book.write_text(yaml.safe_dump(prices), "utf-8")
         allowance = {"allowance_micros_per_minute": 1_000_000_000} if part == "reasoning" else {}
         return {"price_book": str(book), **allowance}
+
+
+def _names(replicas: int) -> tuple[str, ...]:
+    if replicas == 1:
+        return SERVICES
+    numbers = range(1, replicas + 1)
+    others = [f"{part}-{number}" for part in _SINGLE for number in numbers]
+    return (*others, *COORDINATORS, *EXECUTORS)
 
 
 @asynccontextmanager

@@ -98,7 +98,7 @@ class Load:
                 pb.SignalTaskRequest(name=name, signal=signal), timeout=_CALL_SECONDS
             )
 
-    async def settle_doubts(self) -> None:
+    async def _settle_doubts(self) -> None:
         """Asks again whatever was refused, under the same request id, until it is accepted.
 
         A refusal leaves open whether the task was stored.
@@ -130,7 +130,7 @@ class Load:
             answer=str(number * 7 + self._seed),
         )
 
-    async def run(self, per_second: float, enough: asyncio.Event) -> None:
+    async def _run(self, per_second: float, enough: asyncio.Event) -> None:
         """Asks at that pace, whether answers come or not; returns when what was begun has ended."""
         async with asyncio.TaskGroup() as group:
             while not enough.is_set():
@@ -138,6 +138,21 @@ class Load:
                 pause = self._chance.expovariate(per_second)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(enough.wait(), pause)
+
+    @asynccontextmanager
+    async def going_on(self, per_second: float) -> AsyncGenerator[None]:
+        """Keeps on asking inside the block; after it every question was accepted."""
+        enough = asyncio.Event()
+        asking = asyncio.create_task(self._run(per_second, enough))
+        try:
+            yield
+            enough.set()
+            async with asyncio.timeout(_WATCH_SECONDS):
+                await asking
+            await self._settle_doubts()
+        finally:
+            asking.cancel()
+            await asyncio.wait([asking])
 
     async def _one(self, question: Question) -> None:
         name = await self.ask(question)
@@ -170,20 +185,19 @@ class Load:
 
 
 @asynccontextmanager
+async def one_user(
+    address: str, *, seed: int, lanes: Sequence[tier_pb2.Lane] = LANES
+) -> AsyncGenerator[Load]:
+    """Somebody who asks when told to."""
+    print(f"load with seed {seed}")
+    async with Channels(Everywhere(address), caller="user:load") as channels:
+        yield Load(channels, seed=seed, lanes=lanes)
+
+
+@asynccontextmanager
 async def users(
     address: str, *, seed: int, per_second: float = 15.0, lanes: Sequence[tier_pb2.Lane] = LANES
 ) -> AsyncGenerator[Load]:
     """Users who keep on asking inside the block; after it every question was accepted."""
-    print(f"load with seed {seed}")
-    async with Channels(Everywhere(address), caller="user:load") as channels:
-        load, enough = Load(channels, seed=seed, lanes=lanes), asyncio.Event()
-        asking = asyncio.create_task(load.run(per_second, enough))
-        try:
-            yield load
-            enough.set()
-            async with asyncio.timeout(_WATCH_SECONDS):
-                await asking
-            await load.settle_doubts()
-        finally:
-            asking.cancel()
-            await asyncio.wait([asking])
+    async with one_user(address, seed=seed, lanes=lanes) as load, load.going_on(per_second):
+        yield load

@@ -12,9 +12,9 @@ from meshtest.eventually import eventually
 from tasklog import subjects
 from tests.faults.fault import Action
 from tests.faults.fault_mesh import running
-from tests.faults.load import Question, users
+from tests.faults.load import Question, one_user, users
 from tests.faults.trap import Trap, laid
-from tests.faults.verdict import after_the_fault
+from tests.faults.verdict import EXPECTED, after_the_fault
 
 _SEED = int(os.environ.get("FAULTS_SEED", "1"))
 _QUEUE = subjects.Queue("alpha", tier_pb2.LANE_INTERACTIVE, 0)
@@ -25,12 +25,17 @@ async def test_a_task_that_kills_each_of_its_executors(tmp_path: Path) -> None:
     poison = Question("poison", "alpha", _QUEUE.lane, "What is 13 * 666?", "8658")
     trap = Trap(Action.KILL, lasts=0.1, times=2, expression="13 * 666", silent=True)
     async with running(tmp_path) as mesh:
-        async with users(mesh.address, seed=_SEED) as load, laid(mesh, trap):
+        async with one_user(mesh.address, seed=_SEED) as load, laid(mesh, trap) as sprung:
             name = await load.submit(poison)
+            # Others come in time for the second death: those who died with it twice would
+            # look like it.
+            await eventually(lambda: sprung.at, 20)
+            async with load.going_on(per_second=15.0):
+                await sprung.healed()
         ended = await after_the_fault(
             mesh,
             load,
-            may_end=frozenset({task_pb2.TASK_STATE_SUCCEEDED, task_pb2.TASK_STATE_DEAD_LETTERED}),
+            may_end=EXPECTED | {task_pb2.TASK_STATE_DEAD_LETTERED},
         )
     dead = [each for each in ended.values() if each.task.state != task_pb2.TASK_STATE_SUCCEEDED]
     assert [each.task.name for each in dead] == [name]

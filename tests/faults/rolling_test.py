@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from tests.faults.fault import Action, in_turn
-from tests.faults.fault_mesh import SERVICES, running
+from tests.faults.fault_mesh import Arrangement, running
 from tests.faults.load import users
 from tests.faults.verdict import after_the_fault
 
@@ -14,9 +14,9 @@ _SEED = int(os.environ.get("FAULTS_SEED", "1"))
 
 async def test_a_rolling_restart_is_not_noticed(tmp_path: Path) -> None:
     """Nobody who tries twice sees an error, and every task succeeds as if nothing had been."""
-    async with running(tmp_path) as mesh:
+    async with running(tmp_path, Arrangement(replicas=2)) as mesh:
         async with users(mesh.address, seed=_SEED) as load:
-            for fault in in_turn(SERVICES, Action.RESTART, seed=_SEED, rounds=_ROUNDS):
+            for fault in in_turn(mesh.services, Action.RESTART, seed=_SEED, rounds=_ROUNDS):
                 await mesh.inflict(fault)
         assert load.refused == []
         ended = await after_the_fault(mesh, load)

@@ -25,7 +25,8 @@ from tests.faults.load import Load
 _ENDED_WITHIN_SECONDS: Final = 90.0
 _SETTLED_WITHIN_SECONDS: Final = 15.0
 _WITHOUT_TOOLS: Final = frozenset({"TOOL_SKIPPED", "TOOLS_SKIPPED"})
-_GOOD: Final = frozenset({task_pb2.TASK_STATE_SUCCEEDED})
+# How tasks end unless a test knows better.
+EXPECTED: Final = frozenset({task_pb2.TASK_STATE_SUCCEEDED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ async def after_the_fault(
     mesh: FaultMesh,
     load: Load,
     *,
-    may_end: frozenset[task_pb2.TaskState] = _GOOD,
+    may_end: frozenset[task_pb2.TaskState] = EXPECTED,
     overlooked: frozenset[Invariant] = frozenset(),
 ) -> Mapping[str, Ended]:
     """Every accepted task, by name, after all promises were found kept.
