@@ -114,7 +114,7 @@ class BudgetedModel:
                         yield update
         finally:
             if not ended and produced:
-                self._settlements.put(_settlement(grant, bytes_tokens(produced)))
+                self._put(grant, _settlement(grant, bytes_tokens(produced)))
             elif not ended:
                 self._give_back(grant)
 
@@ -209,7 +209,7 @@ class BudgetedModel:
         cost = 0
         if not grant.governed:
             cost = self._cost_by_list(settlement)
-            self._settlements.put(settlement)
+            self._put(grant, settlement)
         elif grant.free and not self._settlements.full:
             self._settlements.put(settlement)
         else:
@@ -221,12 +221,18 @@ class BudgetedModel:
             except MeshError:
                 # Whatever it is: the model is paid, and its answer is not to be paid twice.
                 cost = self._cost_by_list(settlement)
-                self._settlements.put(settlement)
+                self._put(grant, settlement)
                 degradations = (*degradations, SETTLED_LATER)
             except BaseException:
-                self._settlements.put(settlement)
+                self._put(grant, settlement)
                 raise
         return Generation(completion, generation.model, generation.tier, cost, degradations)
+
+    def _put(self, grant: _Grant, settlement: Settlement) -> None:
+        if grant.free:
+            self._settlements.put(settlement)
+        else:
+            self._settlements.put_due(settlement)
 
     def _cost_by_list(self, settlement: Settlement) -> int:
         price = self._prices.get(settlement.model)

@@ -33,6 +33,7 @@ from services.reasoning.provider_offline import OFFLINE, OfflineProvider
 from services.reasoning.reasoner import Reasoner
 from services.reasoning.scripted_governor import MICROS_PER_TOKEN, ScriptedGovernor
 from services.reasoning.scripted_provider import PAID, ScriptedProvider
+from services.reasoning.scripted_settlement_store import ScriptedSettlementStore
 from services.reasoning.service import ReasoningService
 from services.reasoning.settlement_queue import SettlementQueue
 
@@ -115,6 +116,7 @@ def _reasoner(
     )
     settlements = SettlementQueue(
         governor,
+        ScriptedSettlementStore(),
         clock=clock,
         log=log.get("test", stream=io.StringIO()),
         size=4,

@@ -26,6 +26,7 @@ from services.reasoning.provider_offline import OFFLINE, OfflineProvider
 from services.reasoning.reasoner import Reasoner
 from services.reasoning.service import ReasoningService
 from services.reasoning.settings import ReasoningSettings, Settings
+from services.reasoning.settlement_file import SettlementFile
 from services.reasoning.settlement_queue import SettlementQueue
 
 # The one price book of the mesh. The governor charges by it.
@@ -61,8 +62,11 @@ async def build(
         timeout_seconds=section.governor_timeout_seconds,
     )
     resources.stack.push_async_callback(governor.close)
+    store = SettlementFile(resources.data_dir / "reasoning" / "settlements", resources.ids.new())
+    resources.stack.callback(store.close)
     settlements = SettlementQueue(
         governor,
+        store,
         clock=resources.clock,
         log=resources.log,
         size=section.waiting_settlements,

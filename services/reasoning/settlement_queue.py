@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from meshkit.clock import Clock
 from meshkit.errors import Internal, MeshError, is_retryable
@@ -19,14 +20,38 @@ _LONGEST_WAIT_SECONDS: Final = 5.0
 Item = Settlement | Spending
 
 
+class SettlementStore(Protocol):
+    """Keeps settlements beyond the life of the process."""
+
+    def take_over(self) -> Sequence[Settlement]:
+        """What processes that are gone have left; it is kept here from now on."""
+        ...
+
+    def add(self, settlement: Settlement) -> None:
+        """Keeps a settlement. Raises OSError where there is no room for it."""
+        ...
+
+    def clear(self) -> None:
+        """Forgets all: they are settled."""
+        ...
+
+
 class SettlementQueue:
     """A bounded queue that is worked off in the background, in batches, until it succeeds."""
 
     def __init__(
-        self, governor: Governor, *, clock: Clock, log: Log, size: int, drain_seconds: float
+        self,
+        governor: Governor,
+        store: SettlementStore,
+        *,
+        clock: Clock,
+        log: Log,
+        size: int,
+        drain_seconds: float,
     ) -> None:
         """`size` bounds it; at the end it has `drain_seconds` for what is left."""
         self._governor: Final = governor
+        self._store: Final = store
         self._clock: Final = clock
         self._log: Final = log
         self._size: Final = size
@@ -48,8 +73,18 @@ class SettlementQueue:
         self._items.append(item)
         self._filled.set()
 
+    def put_due(self, settlement: Settlement) -> None:
+        """As `put`, for what was paid: the next process settles it where this one dies."""
+        try:
+            self._store.add(settlement)
+        except OSError as error:
+            self._log.error("settlement.unkept", cause=str(error))
+        self.put(settlement)
+
     async def run(self) -> None:
         """Works the queue off until cancelled, then for as long as it may drain."""
+        for each in self._store.take_over():
+            self.put(each)
         try:
             while True:
                 await self._filled.wait()
@@ -62,7 +97,8 @@ class SettlementQueue:
             async with asyncio.timeout(self._drain_seconds):
                 await self._work_off()
         except TimeoutError:
-            self._log.error("settlements.lost", count=len(self._items))
+            # What was paid is in the store, for the next process.
+            self._log.error("settlements.left", count=len(self._items))
 
     async def _work_off(self) -> None:
         wait = _FIRST_WAIT_SECONDS
@@ -79,6 +115,7 @@ class SettlementQueue:
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
             else:
                 wait = _FIRST_WAIT_SECONDS
+        self._store.clear()
         self._filled.clear()
 
     async def _settle(self, item: Item) -> Item | None:

@@ -12,6 +12,7 @@ from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
 from services.reasoning.generation import Spending
 from services.reasoning.governor import Admission, Settlement, Verdict
+from services.reasoning.scripted_settlement_store import ScriptedSettlementStore
 from services.reasoning.settlement_queue import Item, SettlementQueue
 
 
@@ -44,9 +45,19 @@ def _settlement(key: str) -> Settlement:
     return Settlement(Spending("acme", "user:ada", key), "offline", 1, 1)
 
 
-def _queue(governor: _Governor, clock: FakeClock, output: io.StringIO) -> SettlementQueue:
+def _queue(
+    governor: _Governor,
+    clock: FakeClock,
+    output: io.StringIO,
+    store: ScriptedSettlementStore | None = None,
+) -> SettlementQueue:
     return SettlementQueue(
-        governor, clock=clock, log=log.get("test", stream=output), size=3, drain_seconds=0.05
+        governor,
+        store or ScriptedSettlementStore(),
+        clock=clock,
+        log=log.get("test", stream=output),
+        size=3,
+        drain_seconds=0.05,
     )
 
 
@@ -116,7 +127,7 @@ async def test_what_cannot_be_drained_in_time_is_counted_in_the_log(clock: FakeC
     queue.put(_settlement("a"))
     await eventually(lambda: governor.begun == 1)
     await _stop(working)
-    assert "settlements.lost" in output.getvalue()
+    assert "settlements.left" in output.getvalue()
     assert '"count":1' in output.getvalue()
 
 
@@ -128,3 +139,44 @@ async def test_it_is_full_at_its_size(clock: FakeClock) -> None:
         queue.put(_settlement(key))
     assert queue.full
     queue.put(_settlement("d"))
+
+
+async def test_what_was_paid_is_kept_until_it_is_settled(clock: FakeClock) -> None:
+    """A process that dies while the governor is away leaves it to the next one."""
+    governor, store = _Governor(), ScriptedSettlementStore()
+    governor.failures = [DependencyUnavailable("Away.")]
+    queue = _queue(governor, clock, io.StringIO(), store)
+    working = asyncio.create_task(queue.run())
+    queue.put_due(_settlement("paid"))
+    queue.put(_settlement("free"))
+    await eventually(lambda: clock.sleeping == 1)
+    assert store.kept == [_settlement("paid")]
+    await clock.advance(0.1)
+    await eventually(lambda: len(governor.done) == 2)
+    await eventually(lambda: store.kept == [])
+    await _stop(working)
+
+
+async def test_what_an_earlier_process_left_is_settled_first(clock: FakeClock) -> None:
+    """Nothing needs to happen for that."""
+    governor, store = _Governor(), ScriptedSettlementStore([_settlement("left")])
+    working = asyncio.create_task(_queue(governor, clock, io.StringIO(), store).run())
+    await eventually(lambda: governor.done == [_settlement("left")])
+    await eventually(lambda: store.kept == [])
+    await _stop(working)
+
+
+async def test_what_cannot_be_kept_is_settled_all_the_same(clock: FakeClock) -> None:
+    """A full disk is told in the log; only the death of the process would cost the charge."""
+
+    class Full(ScriptedSettlementStore):
+        def add(self, settlement: Settlement) -> None:
+            raise OSError(28, "No space left on device")
+
+    governor, output = _Governor(), io.StringIO()
+    queue = _queue(governor, clock, output, Full())
+    working = asyncio.create_task(queue.run())
+    queue.put_due(_settlement("a"))
+    await eventually(lambda: governor.done == [_settlement("a")])
+    await _stop(working)
+    assert "settlement.unkept" in output.getvalue()
