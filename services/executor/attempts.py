@@ -29,12 +29,20 @@ def counted(events: Sequence[TaskEvent]) -> int:
 
 
 def deaths_in_this_step(events: Sequence[TaskEvent]) -> int:
-    """How often in a row an executor took the task and finished no step of it."""
+    """How often an executor took the task since its last step and was not heard of again.
+
+    An attempt that failed, or that a stop ended, is no death; but neither does
+    it undo the deaths before it: the step is still the same.
+    """
     deaths = 0
+    is_told = False
     for event in reversed(events):
         match event.WhichOneof("kind"):
             case "started":
-                deaths += 1
+                deaths += not is_told
+                is_told = False
+            case "retried":
+                is_told = True
             case "tool_intended" | "degraded" | "cancel_requested":
                 # These come before a step, and do not end it.
                 pass

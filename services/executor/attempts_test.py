@@ -52,6 +52,11 @@ def test_attempts_count_since_the_task_was_submitted_or_redriven(kinds: str, cou
         ("submitted started model_called tool_intended started tool_intended started", 2),
         ("submitted started started cancel_requested", 2),
         ("submitted started degraded started degraded", 2),
+        # What failed or was handed back is no death, and undoes none.
+        ("submitted started retried started handed_back", 0),
+        ("submitted started retried started started", 2),
+        ("submitted started started retried started", 2),
+        ("submitted started started handed_back started", 2),
         # A step was finished, an attempt ended in good order, or somebody decided.
         ("submitted started model_called", 0),
         ("submitted started started model_called started", 1),
