@@ -332,6 +332,7 @@ def _stream_config(spec: StreamSpec, replicas: int) -> dict[str, Any]:
         "max_age": round((spec.max_age_seconds or 0) * _NANOSECONDS),
         "max_bytes": spec.max_bytes or -1,
         "max_msgs": -1,
+        "max_consumers": spec.max_consumers or -1,
         "max_msgs_per_subject": spec.max_messages_per_subject or -1,
         "duplicate_window": round(spec.duplicate_window_seconds * _NANOSECONDS),
         "allow_direct": spec.allow_direct,

@@ -53,6 +53,8 @@ class StreamSpec:
     allow_direct: bool = True
     # None keeps any number of messages of a subject.
     max_messages_per_subject: int | None = None
+    # None leaves it to the server, which refuses the 1,001st.
+    max_consumers: int | None = None
     # `work_queue` removes what was acknowledged.
     retention: Literal["limits", "work_queue"] = "limits"
     # When a limit is reached: refuse new messages (QueueFull) instead of dropping old ones.

@@ -19,6 +19,7 @@ _MAX_IN_FLIGHT: Final = 1024
 _WRONG_LAST_SEQUENCE: Final = (10071, 10164)
 _TOO_LARGE: Final = 10054
 _STORE_FAILED: Final = 10077
+_TOO_MANY_CONSUMERS: Final = 10026
 _NO_STREAM: Final = 10059
 
 
@@ -113,7 +114,7 @@ def api_error(error: Mapping[str, Any], what: str) -> MeshError:
     match int(error.get("err_code", 0)):
         case code if code == _TOO_LARGE:
             return TooLarge(text)
-        case code if code == _STORE_FAILED:
+        case code if code in (_STORE_FAILED, _TOO_MANY_CONSUMERS):
             return QueueFull(text, retry_after_seconds=1.0)
         case code if code == _NO_STREAM:
             return DependencyUnavailable(text, metadata={"dependency": "nats"})

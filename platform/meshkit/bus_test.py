@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from meshkit import bus_link, bus_subscription, deadline
-from meshkit.bus import Bus, StreamSpec
+from meshkit.bus import Bus, ConsumerSpec, StreamSpec
 from meshkit.errors import Conflict, CorruptData, DependencyUnavailable, QueueFull, TooLarge
 from meshtest.eventually import eventually
 from meshtest.nats_server import NatsServer
@@ -142,6 +142,17 @@ async def test_a_stream_can_be_ensured_again_with_other_limits(bus: Bus) -> None
     assert info["config"]["max_age"] == 3600 * 10**9
     assert info["state"]["messages"] == 1
     assert await bus.stream_info("NONE") is None
+
+
+async def test_one_consumer_too_many_is_a_full_queue(bus: Bus) -> None:
+    """It is accepted once the stream, which is there, was ensured with more room."""
+    one, two = (ConsumerSpec("FEW", name, f"few.{name}", 1.0, 1, "Tests.") for name in "ab")
+    await bus.ensure_stream(StreamSpec("FEW", ("few.>",), "Tests.", max_consumers=1))
+    await bus.ensure_consumer(one)
+    with pytest.raises(QueueFull, match=r"^Failed to create consumer b: maximum consumers"):
+        await bus.ensure_consumer(two)
+    await bus.ensure_stream(StreamSpec("FEW", ("few.>",), "Tests.", max_consumers=2))
+    await bus.ensure_consumer(two)
 
 
 async def test_a_subject_without_a_stream_is_unavailable_at_the_deadline(bus: Bus) -> None:

@@ -1,8 +1,10 @@
 """Queues as consumers of a real broker."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -188,3 +190,15 @@ async def test_the_broker_bounds_what_runs(bus: Bus, policies: PolicyStore) -> N
         third = asyncio.ensure_future(anext(deliveries))
         await first.acknowledge()
         assert (await asyncio.wait_for(third, 5)).sequence > first.sequence
+
+
+async def test_more_than_a_thousand_queues_are_accepted(bus: Bus, queues: Queues) -> None:
+    """A log that was made with the server's own limit has room for them, and so has a new one."""
+    await bus.ensure_stream(replace(subjects.stream_spec(), max_consumers=None))
+    await TaskLog(bus).prepare()
+    for number in range(1001):
+        await queues.ensure(Queue(f"t{number}", tier_pb2.LANE_STANDARD, 0))
+    started = time.monotonic()
+    await queues.ensure(_QUEUE)
+    assert time.monotonic() - started < 1
+    assert len([queue async for queue, _ in queues.all()]) == 1002

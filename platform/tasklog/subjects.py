@@ -32,6 +32,8 @@ LANES: Final = {
 _LANES_BY_NAME: Final = {name: lane for lane, name in LANES.items()}
 # What is written about a task that has ended tells its parent nothing new.
 _AFTER_THE_END: Final = frozenset({"discarded", "expired"})
+# One for each tenant, lane and priority that ever had a task.
+_MAX_QUEUES: Final = 100_000
 _LOG: Final = "log"
 _CONTROL: Final = "control"
 
@@ -95,6 +97,7 @@ def stream_spec() -> StreamSpec:
         max_bytes=None,
         # Appends recognise their own repeats in the log itself: see Bus.append.
         duplicate_window_seconds=10,
+        max_consumers=_MAX_QUEUES,
         republish=("task.>", f"{LIVE_PREFIX}.task.>"),
         description="One log per task: the truth about it. Append with compare-and-set only.",
     )
