@@ -1,6 +1,6 @@
 """The conversation of a task, rebuilt from its log."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from google.protobuf import json_format
 
@@ -52,6 +52,24 @@ def steps(events: Iterable[TaskEvent]) -> list[Message]:
     return messages
 
 
+def with_unique_calls(message: Message) -> Message:
+    """The message as it is recorded: each of its calls has an id of its own.
+
+    A model may leave ids out or give one twice. What is done about a call is
+    found again by its id, so two calls must not share one.
+    """
+    recorded = Message()
+    recorded.CopyFrom(message)
+    taken = {call.call_id for call in recorded.tool_calls}
+    used: set[str] = set()
+    for index, call in enumerate(recorded.tool_calls):
+        if not call.call_id or call.call_id in used:
+            call.call_id = _free_id(call.call_id or "call", index, taken)
+            taken.add(call.call_id)
+        used.add(call.call_id)
+    return recorded
+
+
 def pending_calls(events: Sequence[TaskEvent]) -> tuple[int, list[ToolCall]]:
     """The calls of the last model message that no tool has answered yet, and the step it was."""
     answered: set[str] = set()
@@ -66,6 +84,13 @@ def pending_calls(events: Sequence[TaskEvent]) -> tuple[int, list[ToolCall]]:
             case _:
                 pass
     return 0, []
+
+
+def _free_id(stem: str, index: int, taken: Container[str]) -> str:
+    candidate = f"{stem}-{index}"
+    while candidate in taken:
+        candidate += f"-{index}"
+    return candidate
 
 
 def text_of(message: Message) -> str:

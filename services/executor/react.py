@@ -96,8 +96,9 @@ class React:
             await _degrade(journal, "TOOLS_SKIPPED", f"No tools were available: {error}")
         if not agent.tools:
             return tools
-        # Those that make a task wait are for agents that ask for them.
-        known = {**tools, **control_tools.TOOLS}
+        # Those that make a task wait are for agents that ask for them. A tool that
+        # the tenant registered under such a name comes before them.
+        known = {**control_tools.TOOLS, **tools}
         return {name: known[name] for name in sorted(set(agent.tools)) if name in known}
 
     async def _earlier(self, journal: Journal) -> Sequence[Message]:
@@ -127,7 +128,10 @@ class React:
             else:
                 answer = await self.models.generate(request)
         called = ModelCalled(
-            step=step, message=answer.message, model=answer.model, tier=answer.tier
+            step=step,
+            message=conversation.with_unique_calls(answer.message),
+            model=answer.model,
+            tier=answer.tier,
         )
         if answer.cache > reasoning.CACHE_OUTCOME_MISS:
             called.cache = reasoning.CacheOutcome.Name(answer.cache).removeprefix("CACHE_OUTCOME_")
