@@ -1,6 +1,7 @@
 """Admission by the cost governor: a tenant whose budget is spent submits nothing."""
 
 import asyncio
+import contextvars
 from collections import OrderedDict
 from typing import Final
 
@@ -47,7 +48,11 @@ class GovernorAdmission:
         """Asks once for all that come while the question is open."""
         asking = self._asking.get(tenant)
         if asking is None:
-            asking = self._asking[tenant] = asyncio.create_task(self._refresh(tenant))
+            # In a context of its own: a first caller with no time left would else
+            # decide for all who ask with it.
+            asking = self._asking[tenant] = asyncio.create_task(
+                self._refresh(tenant), context=_without_deadline()
+            )
             asking.add_done_callback(lambda _: self._asking.pop(tenant))
         # Who gives up does not take the answer from the others.
         return await asyncio.shield(asking)
@@ -64,7 +69,7 @@ class GovernorAdmission:
         try:
             spend = await self._governor.GetSpend(
                 cost_governor_service_pb2.GetSpendRequest(parent=f"tenants/{tenant}"),
-                timeout=deadline.timeout_for(_TIMEOUT_SECONDS),
+                timeout=_TIMEOUT_SECONDS,
             )
         except (DependencyUnavailable, DeadlineExceeded):
             return None
@@ -79,3 +84,10 @@ class GovernorAdmission:
                     quota=[QuotaViolation(budget, "spent")],
                 )
         return None
+
+
+def _without_deadline() -> contextvars.Context:
+    """The present context, with nobody's time limit."""
+    context = contextvars.copy_context()
+    context.run(deadline.adopt, None)
+    return context
