@@ -30,7 +30,9 @@ class Waits(Protocol):
     """Ends waits."""
 
     async def attend(self, tenant: str, task_id: str, wait: Entry) -> datetime | None: ...
-    async def child_ended(self, tenant: str, parent_id: str, child: str) -> datetime | None: ...
+    async def child_ended(
+        self, tenant: str, parent_id: str, child: str, *, first: bool
+    ) -> datetime | None: ...
 
 
 class Canceller(Protocol):
@@ -81,11 +83,20 @@ class Control:
         if event.HasField("waiting"):
             return await self._waits.attend(tenant, task_id, Entry(event, delivery.sequence))
         again: datetime | None = None
+        if event.WhichOneof("kind") in ("cancel_requested", "cancelled"):
+            # First of all: a parent that cannot be read does not keep a cancel from going down.
+            again = await self._cancel_down(event, tenant, task_id, delivery)
         if event.status.parent_task and event.status.state in lifecycle.TERMINAL:
             parent_id = names.TASK.parse(event.status.parent_task, field="parent_task")[1]
-            again = await self._waits.child_ended(tenant, parent_id, event.task)
-        if event.WhichOneof("kind") in ("cancel_requested", "cancelled"):
-            return await self._cancel_down(event, tenant, task_id, delivery) or again
+            try:
+                for_parent = await self._waits.child_ended(
+                    tenant, parent_id, event.task, first=delivery.delivery_count == 1
+                )
+            except CorruptData:
+                if again is None:
+                    raise
+            else:
+                again = again or for_parent
         return again
 
     async def _cancel_down(

@@ -16,6 +16,7 @@ from meshtest.nats_server import NatsServer
 from services.coordinator.coordinator_mesh import Mesh
 from services.coordinator.parents import MAX_CHILDREN, Parents
 from services.coordinator.waiting_mesh import append, events, get, kinds, reaches
+from tasklog import subjects
 
 pytest_plugins = ["meshtest.fixtures", "services.coordinator.coordinator_mesh"]
 
@@ -73,6 +74,24 @@ async def test_a_running_parent_takes_its_children_along(mesh: Mesh) -> None:
     await cancel(mesh, parent)
     await reaches(mesh, child.name, "CANCELLED")
     assert (await get(mesh, parent.name)).state == task_pb2.TASK_STATE_RUNNING
+
+
+async def test_a_damaged_parent_does_not_keep_a_cancel_from_its_grandchildren(mesh: Mesh) -> None:
+    """The end of the child cannot be told to its parent; the cancel goes down all the same."""
+    parent = await mesh.submit()
+    child = await mesh.submit(parent_task=parent.name)
+    grandchild = await mesh.submit(parent_task=child.name)
+    task_id = parent.name.rpartition("/")[2]
+    last = await mesh.log.last("acme", task_id)
+    assert last is not None
+    await mesh.bus.append(
+        f"task.acme.{task_id}.event",
+        b"\xff\xff",
+        expected_last=last.stream_sequence,
+        scope=subjects.scope("acme", task_id),
+    )
+    await cancel(mesh, child)
+    await reaches(mesh, grandchild.name, "CANCELLED")
 
 
 async def test_the_end_of_a_parent_alone_stops_no_child(mesh: Mesh) -> None:

@@ -37,6 +37,8 @@ _LASTING: Final = frozenset(
         grpc.StatusCode.ALREADY_EXISTS,
     }
 )
+# By then a replica that was behind has caught up.
+_LOOK_AGAIN: Final = timedelta(seconds=1)
 # Where a refusal does not say when to come back.
 _RETRY_SECONDS: Final = 30.0
 
@@ -94,8 +96,11 @@ class Ticks:
             sequence: The broker's, of the state of the schedule that was delivered.
         """
         stored = await self._store.read(tenant, schedule_id)
-        if stored is None or stored.sequence != sequence:
-            return None  # deleted; or changed, and delivered again for that
+        if stored is None or stored.sequence < sequence:
+            # A replica answered that is behind. What was deleted is not delivered again.
+            return self._clock.now() + _LOOK_AGAIN
+        if stored.sequence > sequence:
+            return None  # changed, and delivered again for that
         schedule = stored.schedule
         if not schedule.HasField("next_run_time"):
             return None

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +11,8 @@ from agentmesh.coordinator.v1 import schedule_service_pb2 as pb
 from agentmesh.coordinator.v1.schedule_service_pb2 import Schedule
 from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit.errors import AgentNotFound, BudgetExhausted, QueueFull, from_status
+from meshtest.eventually import eventually
+from services.coordinator.schedule_store_jetstream import TICKS
 from services.coordinator.schedule_world import World
 from services.coordinator.schedules import Stored
 
@@ -178,13 +181,55 @@ async def test_an_update_that_keeps_the_times_leaves_none_out(world: World) -> N
     assert [task.input.text for task in await world.runs()] == ["run better"]
 
 
+@pytest.mark.parametrize("empty", [True, False], ids=["no schedule", "an earlier state"])
+async def test_a_replica_that_is_behind_does_not_end_a_schedule(
+    world: World, monkeypatch: pytest.MonkeyPatch, empty: bool
+) -> None:
+    """What it does not have yet is looked at again a second later."""
+    created = await world.create()
+    before = await world.stored()
+    created.overlap = OVERLAP_SKIP
+    await world.schedules.update("acme", world.id, created)
+    sequence = (await world.stored()).sequence
+    read = world.store.read
+
+    async def stale(tenant: str, schedule_id: str) -> Stored | None:
+        monkeypatch.setattr(world.store, "read", read)
+        return None if empty else before
+
+    monkeypatch.setattr(world.store, "read", stale)
+    again = await world.ticks.attend("acme", world.id, sequence)
+    assert again == world.clock.now() + timedelta(seconds=1)
+    assert await world.ticks.attend("acme", world.id, sequence) == datetime(
+        2026, 1, 1, 1, tzinfo=UTC
+    )
+
+
+async def test_a_deleted_schedule_is_not_delivered_again(world: World) -> None:
+    """Although it was told to come back: nobody looks for it for ever."""
+    await world.create()
+    await world.bus.ensure_consumer(TICKS)
+    async with aclosing(world.bus.consume(TICKS, max_in_flight=1)) as deliveries:
+        delivery = await anext(deliveries)
+        await world.schedules.delete("acme", world.id)
+        await delivery.not_now(0.01)
+
+        async def gone() -> bool:
+            info = await world.bus.consumer_info(TICKS.stream, TICKS.durable)
+            return not info["num_ack_pending"] and not info["num_pending"]
+
+        await eventually(gone)
+
+
 async def test_a_deleted_schedule_submits_nothing(world: World) -> None:
     """And one of the same name that comes after it begins anew."""
     await world.create()
     former = (await world.stored()).sequence
     await world.schedules.delete("acme", world.id)
     await world.clock.advance(7200)
-    assert await world.ticks.attend("acme", world.id, former) is None
+    assert await world.ticks.attend("acme", world.id, former) == world.clock.now() + timedelta(
+        seconds=1
+    )
     assert await world.runs() == []
     await world.create()
     await world.pass_to("2026-01-01 03:00")

@@ -1,8 +1,8 @@
 """How the wait of a task ends by itself: at its time, or with its children."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
-from typing import Protocol
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
 
 from agentmesh.common.v1 import usage_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import ChildResult, TaskEvent, TaskWaiting
@@ -11,6 +11,9 @@ from meshkit.clock import Clock
 from meshkit.errors import Conflict
 from tasklog import lifecycle
 from tasklog.task_log import Entry
+
+# Any replica answers reads, and one may be behind: by then it has caught up.
+_LOOK_AGAIN: Final = timedelta(seconds=1)
 
 
 class Log(Protocol):
@@ -51,9 +54,10 @@ class Waits:
     async def attend(self, tenant: str, task_id: str, wait: Entry) -> datetime | None:
         """Does what is to be done about a wait now; when to look again, None for never."""
         last = await self._log.last(tenant, task_id)
-        if last is None or last.stream_sequence != wait.stream_sequence:
-            await self._let_go(tenant, task_id, wait)
-            return None
+        if last is None or last.stream_sequence < wait.stream_sequence:
+            return self._soon()  # a replica answered that does not have the wait yet
+        if last.stream_sequence > wait.stream_sequence:
+            return await self._let_go(tenant, task_id, wait)
         waiting = wait.event.waiting
         results: Sequence[ChildResult] = ()
         if waiting.wait.HasField("children"):
@@ -69,16 +73,24 @@ class Waits:
             return self._clock.now()
         return due
 
-    async def child_ended(self, tenant: str, parent_id: str, child: str) -> datetime | None:
-        """Has the parent go on if `child` was the last one that it waited for."""
+    async def child_ended(
+        self, tenant: str, parent_id: str, child: str, *, first: bool
+    ) -> datetime | None:
+        """Has the parent go on if `child` was the last one that it waited for.
+
+        Returns when to look again, None for never. At the `first` look a replica that is
+        behind may show a parent that does not wait yet, or, of two children that
+        end at once, to each the other as open: nobody would tell the parent then.
+        """
+        again = self._soon() if first else None
         wait = await self._log.last(tenant, parent_id)
         if wait is None or child not in wait.event.waiting.wait.children.tasks:
-            return None
+            return again
         if await self._family.any_open(tenant, wait.event.waiting):
-            return None
+            return again
         results = await self._family.results(tenant, wait.event.waiting)
         if not all(map(_has_ended, results)):
-            return None
+            return again
         return await self._resume(tenant, parent_id, wait, results, expired=False)
 
     async def _still_waits(self, tenant: str, task_id: str, wait: Entry) -> bool:
@@ -109,13 +121,12 @@ class Waits:
         except Conflict:
             # Somebody else was quicker: a signal, a cancel, another coordinator.
             return now
-        await self._let_go(tenant, task_id, wait)
-        return None
+        return await self._let_go(tenant, task_id, wait)
 
-    async def _let_go(self, tenant: str, task_id: str, wait: Entry) -> None:
+    async def _let_go(self, tenant: str, task_id: str, wait: Entry) -> datetime | None:
         """Stops the children that nobody waits for any more."""
         if not wait.event.waiting.children:
-            return
+            return None
         async for entry in self._log.read(
             tenant, task_id, from_stream_sequence=wait.stream_sequence + 1
         ):
@@ -124,7 +135,11 @@ class Waits:
             if entry.event.HasField("cancelled") or entry.event.resumed.expired:
                 reason = f"{wait.event.task} no longer waits for it."
                 await self._family.cancel(tenant, wait.event.waiting, reason)
-            return
+            return None
+        return self._soon()  # a replica answered that does not know the end of the wait yet
+
+    def _soon(self) -> datetime:
+        return self._clock.now() + _LOOK_AGAIN
 
 
 def _due(wait: TaskWait) -> datetime | None:

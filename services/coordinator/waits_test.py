@@ -178,6 +178,78 @@ async def test_the_time_limit_does_not_count_the_wait(log: TaskLog, clock: FakeC
     assert last.event.status.deadline.ToDatetime() - before == timedelta(hours=5)
 
 
+class Behind:
+    """A log of which one read is answered by a replica that has no more than `entries`."""
+
+    def __init__(self, log: TaskLog, *entries: Entry) -> None:
+        self._log = log
+        self._entries = entries
+        self._stale = True
+
+    async def append(self, tenant: str, task_id: str, event: TaskEvent, *, after: int) -> Entry:
+        return await self._log.append(tenant, task_id, event, after=after)
+
+    async def last(self, tenant: str, task_id: str) -> Entry | None:
+        if self._stale:
+            self._stale = False
+            return self._entries[-1] if self._entries else None
+        return await self._log.last(tenant, task_id)
+
+    def read(self, tenant: str, task_id: str, *, from_stream_sequence: int) -> AsyncIterator[Entry]:
+        return self._log.read(tenant, task_id, from_stream_sequence=from_stream_sequence)
+
+
+@pytest.mark.parametrize("empty", [True, False], ids=["no task", "an earlier event"])
+async def test_a_replica_that_is_behind_does_not_end_a_timer(
+    log: TaskLog, clock: FakeClock, empty: bool
+) -> None:
+    """What it does not have yet is looked at again a second later."""
+    before = await log.last("acme", "t1")
+    assert before is not None
+    entry = await wait(log, clock, timer(clock.now()))
+    behind = Behind(log) if empty else Behind(log, before)
+    waits = Waits(behind, NoChildren(), clock, writer="coordinator/test")
+    assert await waits.attend("acme", "t1", entry) == clock.now() + timedelta(seconds=1)
+    assert await last_kind(log) == "waiting"
+    assert await waits.attend("acme", "t1", entry) is None
+    assert await last_kind(log) == "resumed"
+
+
+class TwoEnded:
+    """Two children that have ended; the first who asks is told of an open one."""
+
+    def __init__(self) -> None:
+        self._stale = True
+
+    async def results(self, tenant: str, waiting: TaskWaiting) -> Sequence[ChildResult]:
+        return [
+            ChildResult(task=child.name, state=task_pb2.TASK_STATE_SUCCEEDED)
+            for child in waiting.children
+        ]
+
+    async def any_open(self, tenant: str, waiting: TaskWaiting) -> bool:
+        stale, self._stale = self._stale, False
+        return stale
+
+    async def cancel(self, tenant: str, waiting: TaskWaiting, reason: str) -> None:
+        raise AssertionError
+
+
+async def test_an_end_that_a_replica_does_not_show_yet_is_looked_for_once_more(
+    log: TaskLog, clock: FakeClock
+) -> None:
+    """Two children that end at once do not leave their parent asleep."""
+    waiting = for_children(task_pb2.Task(name=TASK, tenant="acme"), "a", "b")
+    await wait(log, clock, waiting)
+    waits = Waits(log, TwoEnded(), clock, writer="coordinator/test")
+    child = waiting.children[0].name
+    again = await waits.child_ended("acme", "t1", child, first=True)
+    assert again == clock.now() + timedelta(seconds=1)
+    assert await last_kind(log) == "waiting"
+    assert await waits.child_ended("acme", "t1", child, first=False) is None
+    assert await last_kind(log) == "resumed"
+
+
 async def test_a_timer_ends_on_time(mesh: Mesh) -> None:
     """Within a fraction of a second, by the real clock and the real broker."""
     task = await mesh.submit()
