@@ -81,6 +81,15 @@ class Bus:
                 "There is no connection to NATS.", metadata={"dependency": "nats"}
             )
 
+    def on_reconnect(self, call: Callable[[bool], None]) -> Callable[[], None]:
+        """Calls `call` after every reconnect; gives a function that ends that.
+
+        It is told whether the same server is there as before: not where that was
+        started anew, or is another one of the cluster. Who asks first is called
+        first, and before pullers that are opened later ask for anything.
+        """
+        return self._link.on_reconnect(lambda: call(self._link.is_same_server))
+
     async def ensure_stream(self, spec: StreamSpec) -> None:
         """Creates the stream, or updates it to the spec."""
         config = _stream_config(spec, self._replicas)
