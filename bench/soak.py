@@ -20,6 +20,7 @@ from tasklog import lifecycle
 from tests.faults.fault import Action, at_random
 from tests.faults.fault_mesh import EVERYTHING, FaultMesh, running
 from tests.faults.load import Load, users
+from tests.faults.question import MIXED
 from tests.faults.verdict import after_the_fault
 
 _ACTIONS = (Action.KILL, Action.KILL, Action.RESTART, Action.FREEZE)
@@ -29,7 +30,7 @@ _TELL_SECONDS = 60.0
 async def _soak(minutes: float, seed: int, per_second: float) -> None:
     with tempfile.TemporaryDirectory(prefix="agentmesh-soak-") as folder:
         async with running(Path(folder)) as mesh:
-            async with users(mesh.address, seed=seed, per_second=per_second) as load:
+            async with users(mesh.address, seed=seed, per_second=per_second, kinds=MIXED) as load:
                 telling = asyncio.create_task(_tell(load))
                 faults = await _hurt(mesh, seed, minutes * 60)
                 telling.cancel()

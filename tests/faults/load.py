@@ -2,15 +2,16 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Final
 
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
+from agentmesh.coordinator.v1.agent_service_pb2 import CreateAgentRequest
+from agentmesh.coordinator.v1.agent_service_pb2_grpc import AgentServiceStub
 from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
-from agentmesh.coordinator.v1.task_event_pb2 import TaskSignal
+from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec, TaskSignal
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
 from meshkit import identity
 from meshkit.client import Channels
@@ -18,9 +19,16 @@ from meshkit.errors import MeshError
 from meshkit.identity import Identity
 from meshtest.eventually import eventually
 from meshtest.everywhere import Everywhere
+from tests.faults.question import (
+    HELPER,
+    LANES,
+    PLAIN,
+    TENANTS,
+    Kind,
+    Question,
+    questions,
+)
 
-TENANTS: Final = ("alpha", "beta", "gamma")
-LANES: Final = (tier_pb2.LANE_INTERACTIVE, tier_pb2.LANE_STANDARD, tier_pb2.LANE_BATCH)
 _CALL_SECONDS: Final = 10.0
 _RETRY_AFTER_SECONDS: Final = 0.25
 _ACCEPTED_WITHIN_SECONDS: Final = 30.0
@@ -29,29 +37,14 @@ _WATCH_SECONDS: Final = 60.0
 _WATCHED: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a user asks, and the answer."""
-
-    request_id: str
-    tenant: str
-    lane: tier_pb2.Lane
-    text: str
-    answer: str
-
-
 class Load:
     """Asks one question after the other, and knows what became of asking."""
 
-    def __init__(
-        self, channels: Channels, *, seed: int, lanes: Sequence[tier_pb2.Lane] = LANES
-    ) -> None:
+    def __init__(self, channels: Channels, questions: Iterator[Question], *, seed: int) -> None:
         self._tasks: Final = CoordinatorServiceStub(channels.get("gateway"))
+        self._agents: Final = AgentServiceStub(channels.get("gateway"))
+        self._questions: Final = questions
         self._chance: Final = random.Random(seed)
-        self._seed: Final = seed
-        self._lanes: Final = lanes
-        self._asked = 0
-        self._group: asyncio.TaskGroup | None = None
         # By the name of the task that the mesh made of it.
         self.accepted: Final[dict[str, Question]] = {}
         # What went wrong in a first try, and where the second did not help either.
@@ -77,7 +70,13 @@ class Load:
         """The task's name, once the mesh has accepted the question. Raises MeshError."""
         request = pb.SubmitTaskRequest(
             parent=f"tenants/{question.tenant}",
-            task=Task(input=TaskInput(text=question.text), lane=question.lane),
+            task=Task(
+                input=TaskInput(text=question.text),
+                lane=question.lane,
+                agent=f"tenants/{question.tenant}/agents/{question.agent}"
+                if question.agent
+                else "",
+            ),
             request_id=question.request_id,
         )
         with identity.use(Identity(question.tenant, "user:load")):
@@ -119,22 +118,24 @@ class Load:
         enough = len(self.accepted) + more
         await eventually(lambda: len(self.accepted) >= enough, _ACCEPTED_WITHIN_SECONDS)
 
-    def question(self) -> Question:
-        """The next one."""
-        number, self._asked = self._asked, self._asked + 1
-        return Question(
-            request_id=f"{self._seed}-{number}",
-            tenant=self._chance.choice(TENANTS),
-            lane=self._chance.choice(self._lanes),
-            text=f"What is {number} * 7 + {self._seed}?",
-            answer=str(number * 7 + self._seed),
+    async def employ_helpers(self) -> None:
+        """Creates the agent that may wait and delegate, for every tenant."""
+        spec = AgentSpec(
+            instructions="Wait and delegate as you are told.",
+            tools=["calculator", "wait", "delegate"],
         )
+        for tenant in TENANTS:
+            with identity.use(Identity(tenant, "user:load")):
+                await self._agents.CreateAgent(
+                    CreateAgentRequest(parent=f"tenants/{tenant}", agent_id=HELPER, spec=spec),
+                    timeout=_CALL_SECONDS,
+                )
 
     async def _run(self, per_second: float, enough: asyncio.Event) -> None:
         """Asks at that pace, whether answers come or not; returns when what was begun has ended."""
         async with asyncio.TaskGroup() as group:
             while not enough.is_set():
-                group.create_task(self._one(self.question()))
+                group.create_task(self._one(next(self._questions)))
                 pause = self._chance.expovariate(per_second)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(enough.wait(), pause)
@@ -186,18 +187,32 @@ class Load:
 
 @asynccontextmanager
 async def one_user(
-    address: str, *, seed: int, lanes: Sequence[tier_pb2.Lane] = LANES
+    address: str,
+    *,
+    seed: int,
+    kinds: Sequence[Kind] = PLAIN,
+    lanes: Sequence[tier_pb2.Lane] = LANES,
 ) -> AsyncGenerator[Load]:
     """Somebody who asks when told to."""
     print(f"load with seed {seed}")
     async with Channels(Everywhere(address), caller="user:load") as channels:
-        yield Load(channels, seed=seed, lanes=lanes)
+        load = Load(channels, questions(seed, kinds=kinds, lanes=lanes), seed=seed)
+        await load.employ_helpers()
+        yield load
 
 
 @asynccontextmanager
 async def users(
-    address: str, *, seed: int, per_second: float = 15.0, lanes: Sequence[tier_pb2.Lane] = LANES
+    address: str,
+    *,
+    seed: int,
+    per_second: float = 15.0,
+    kinds: Sequence[Kind] = PLAIN,
+    lanes: Sequence[tier_pb2.Lane] = LANES,
 ) -> AsyncGenerator[Load]:
     """Users who keep on asking inside the block; after it every question was accepted."""
-    async with one_user(address, seed=seed, lanes=lanes) as load, load.going_on(per_second):
+    async with (
+        one_user(address, seed=seed, kinds=kinds, lanes=lanes) as load,
+        load.going_on(per_second),
+    ):
         yield load

@@ -12,7 +12,8 @@ from meshtest.eventually import eventually
 from tasklog import subjects
 from tests.faults.fault import Action
 from tests.faults.fault_mesh import running
-from tests.faults.load import Question, one_user, users
+from tests.faults.load import one_user, users
+from tests.faults.question import Question
 from tests.faults.trap import Trap, laid
 from tests.faults.verdict import EXPECTED, after_the_fault
 
@@ -22,7 +23,7 @@ _QUEUE = subjects.Queue("alpha", tier_pb2.LANE_INTERACTIVE, 0)
 
 async def test_a_task_that_kills_each_of_its_executors(tmp_path: Path) -> None:
     """It is a dead letter after its attempts, with the reason; nobody else is harmed."""
-    poison = Question("poison", "alpha", _QUEUE.lane, "What is 13 * 666?", "8658")
+    poison = Question("poison", "alpha", _QUEUE.lane, "What is 13 * 666?", ("8658",))
     trap = Trap(Action.KILL, lasts=0.1, times=2, expression="13 * 666", silent=True)
     async with running(tmp_path) as mesh:
         async with one_user(mesh.address, seed=_SEED) as load, laid(mesh, trap) as sprung:

@@ -8,8 +8,9 @@ import psutil
 
 from agentmesh.common.v1 import tier_pb2
 from tests.faults.fault_mesh import COORDINATORS, running
-from tests.faults.load import Question, users
+from tests.faults.load import users
 from tests.faults.outside import Effect
+from tests.faults.question import Question
 from tests.faults.verdict import after_the_fault
 
 _SEED = int(os.environ.get("FAULTS_SEED", "1"))
@@ -23,7 +24,7 @@ _SLOW_SECONDS = 4.0
 
 async def test_watchers_that_do_not_read(tmp_path: Path) -> None:
     """They cost a bounded amount of memory, keep nobody waiting, and miss nothing in the end."""
-    large = Question("large", "alpha", tier_pb2.LANE_BATCH, f"What is 6 * 7? {_PADDING}", "42")
+    large = Question("large", "alpha", tier_pb2.LANE_BATCH, f"What is 6 * 7? {_PADDING}", ("42",))
     async with running(tmp_path) as mesh:
         async with users(mesh.address, seed=_SEED) as load:
             name = await load.submit(large)
