@@ -59,8 +59,6 @@ class StreamSpec:
     retention: Literal["limits", "work_queue"] = "limits"
     # When a limit is reached: refuse new messages (QueueFull) instead of dropping old ones.
     refuse_when_full: bool = False
-    # None for the server's own limit, which is 1,000 from NATS 2.15 on.
-    max_consumers: int | None = None
     # Lets a message replace the former ones of its subject, by the `Nats-Rollup` header.
     allow_rollup: bool = False
 

@@ -21,9 +21,6 @@ _TOO_LARGE: Final = 10054
 _STORE_FAILED: Final = 10077
 _TOO_MANY_CONSUMERS: Final = 10026
 _NO_STREAM: Final = 10059
-_TOO_MANY_CONSUMERS: Final = 10026
-# Consumers that nobody needs any more are removed by hand.
-_CONSUMERS_RETRY_SECONDS: Final = 60.0
 
 
 class Read(Protocol):
@@ -119,8 +116,6 @@ def api_error(error: Mapping[str, Any], what: str) -> MeshError:
             return TooLarge(text)
         case code if code in (_STORE_FAILED, _TOO_MANY_CONSUMERS):
             return QueueFull(text, retry_after_seconds=1.0)
-        case code if code == _TOO_MANY_CONSUMERS:
-            return QueueFull(text, retry_after_seconds=_CONSUMERS_RETRY_SECONDS)
         case code if code == _NO_STREAM:
             return DependencyUnavailable(text, metadata={"dependency": "nats"})
         case _:

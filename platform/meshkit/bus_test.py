@@ -332,14 +332,3 @@ async def test_listening_while_the_server_is_away_is_unavailable(
         await _checked(bus)
     with pytest.raises(DependencyUnavailable, match=r"^Failed to listen to signal\.>\.$"):
         await bus.subscribe("signal.>")
-
-
-async def test_a_stream_takes_no_more_consumers_than_it_says(bus: Bus) -> None:
-    """One too many is refused as a queue that is full."""
-    await bus.ensure_stream(StreamSpec("FEW", ("few.>",), "Tests.", max_consumers=1))
-    await bus.ensure_consumer(ConsumerSpec("FEW", "one", "few.1", 1.0, 10, "Tests."))
-    with pytest.raises(QueueFull) as caught:
-        await bus.ensure_consumer(ConsumerSpec("FEW", "two", "few.2", 1.0, 10, "Tests."))
-    assert caught.value.message == (
-        "Failed to create consumer two: maximum consumers limit reached."
-    )

@@ -192,7 +192,6 @@ async def test_the_broker_bounds_what_runs(bus: Bus, policies: PolicyStore) -> N
         assert (await asyncio.wait_for(third, 5)).sequence > first.sequence
 
 
-<<<<<<< ours
 async def test_more_than_a_thousand_queues_are_accepted(bus: Bus, queues: Queues) -> None:
     """A log that was made with the server's own limit has room for them, and so has a new one."""
     await bus.ensure_stream(replace(subjects.stream_spec(), max_consumers=None))
@@ -203,12 +202,3 @@ async def test_more_than_a_thousand_queues_are_accepted(bus: Bus, queues: Queues
     await queues.ensure(_QUEUE)
     assert time.monotonic() - started < 1
     assert len([queue async for queue, _ in queues.all()]) == 1002
-=======
-async def test_there_may_be_more_queues_than_a_broker_allows_by_itself(
-    bus: Bus, queues: Queues
-) -> None:
-    """A thousand consumers of a stream are the limit where nobody sets one."""
-    for number in range(1010):
-        await queues.ensure(Queue(f"tenant-{number}", tier_pb2.LANE_STANDARD, 0))
-    assert len([queue async for queue, _ in queues.all()]) == 1010
->>>>>>> theirs

@@ -32,13 +32,8 @@ LANES: Final = {
 _LANES_BY_NAME: Final = {name: lane for lane, name in LANES.items()}
 # What is written about a task that has ended tells its parent nothing new.
 _AFTER_THE_END: Final = frozenset({"discarded", "expired"})
-<<<<<<< ours
 # One for each tenant, lane and priority that ever had a task.
 _MAX_QUEUES: Final = 100_000
-=======
-# A queue is a consumer: 50 KB of the broker's memory.
-_MAX_QUEUES: Final = 20_000
->>>>>>> theirs
 _LOG: Final = "log"
 _CONTROL: Final = "control"
 
@@ -104,7 +99,6 @@ def stream_spec() -> StreamSpec:
         duplicate_window_seconds=10,
         max_consumers=_MAX_QUEUES,
         republish=("task.>", f"{LIVE_PREFIX}.task.>"),
-        max_consumers=_MAX_QUEUES,
         description="One log per task: the truth about it. Append with compare-and-set only.",
     )
 
