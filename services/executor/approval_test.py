@@ -51,6 +51,25 @@ async def test_a_tool_that_requires_approval_is_called_once_a_person_agrees(benc
     assert [each.idempotency_key for each in bench.tools.requests] == [f"{task_id}/1/c1"]
 
 
+@pytest.mark.parametrize("named", [[], ["wait"]], ids=["all tools", "named"])
+async def test_a_tool_of_the_tenant_keeps_its_approval_whatever_its_name(
+    bench: Bench, named: list[str]
+) -> None:
+    """Its own tool `wait` is called like any other, and hides the executor's."""
+    bench.tools.tool.tool_id = "wait"
+    bench.tools.tool.requires_approval = True
+    asks(bench, a_call("wait", {"for": "godot"}))
+    agent = task_event_pb2.AgentSpec(name="tenants/acme/agents/a@1", max_steps=8, tools=named)
+    async with bench.executor():
+        task_id = await bench.submit(agent=agent)
+        wait = await until_waiting(bench, task_id)
+        assert wait.approval.why == "The tool requires approval."
+        await resume(bench, task_id, signal=APPROVED)
+        task = await bench.ended(task_id)
+    assert task.output.text == "effect happened"
+    assert [each.call.tool for each in bench.tools.requests] == ["wait"]
+
+
 async def test_a_wait_ends_after_the_time_that_its_lane_allows(bench: Bench) -> None:
     """Seven days, as the built-in policy has it."""
     bench.tools.tool.requires_approval = True

@@ -145,7 +145,8 @@ class ToolUse:
             return Answered(waits.failed(call, f"This agent has no tool {call.tool!r}."))
         if isinstance(outcome, Approved):
             return _Execution(call, tool, key + outcome.key_suffix)
-        if call.tool in control_tools.TOOLS:
+        # By identity: a tenant's own tool of such a name is a tool like any other.
+        if tool is control_tools.TOOLS.get(call.tool):
             try:
                 return control_tools.waiting(
                     call,
