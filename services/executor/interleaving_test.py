@@ -63,6 +63,8 @@ class _Mesh:
                 for stored in _picked(list(world.log.queue.values()), pick):
                     world.deliver(stored, world.executors[pick % 2])
             case "stop":
+                if pick % 3:
+                    world.store_unheard(world.executors[pick % 2])
                 world.stop(world.executors[pick % 2])
             case "cancel" if pick < _CANCELS:
                 for task_id in _picked(self._in(*_OPEN, _WAITING), pick):

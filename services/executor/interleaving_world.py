@@ -302,7 +302,7 @@ class World:
         """The appends of the living that wait for their turn."""
         return [turn for executor in self.executors for turn in executor.turns]
 
-    def submit(self, plan: str) -> None:
+    def submit(self, plan: str, *, limit: timedelta = timedelta(days=1)) -> None:
         """A task whose model follows `plan`."""
         task_id = f"t{len(self.log.entries) + 1}"
         now = self.clock.now()
@@ -318,8 +318,8 @@ class World:
         )
         status = TaskStatus(lane=tier_pb2.LANE_STANDARD)
         status.create_time.FromDatetime(now)
-        status.time_limit.FromTimedelta(timedelta(days=1))
-        status.deadline.FromDatetime(now + timedelta(days=1))
+        status.time_limit.FromTimedelta(limit)
+        status.deadline.FromDatetime(now + limit)
         lifecycle.advance(status, event, sequence=1, time=now)
         self.log.store(task_id, event, after=0)
 
@@ -358,6 +358,13 @@ class World:
         self.executors.remove(turn.executor)
         self.dead.append(turn.executor)
         self._join()
+
+    def store_unheard(self, executor: Executor) -> None:
+        """What an executor has on its way is stored; no answer has come yet."""
+        for turn in executor.turns:
+            entries = self.log.entries[turn.task_id]
+            if entries[-1].stream_sequence == turn.after:
+                self.log.store(turn.task_id, turn.event, after=turn.after)
 
     def stop(self, executor: Executor) -> None:
         """Tells an executor to stop, as SIGTERM does."""

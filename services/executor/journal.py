@@ -86,6 +86,8 @@ class Journal:
         self.is_last_attempt: Final = is_last_attempt
         self._events = [entry.event for entry in history.entries]
         self._start_sequence = history.last.event.sequence
+        # Sent to stand next in the log; nobody has said whether one of them does.
+        self._sent: list[TaskEvent] = []
 
     @property
     def task(self) -> Task:
@@ -131,10 +133,28 @@ class Journal:
     ) -> None:
         """Records `event` as the next one; it is stored when this returns.
 
+        An append before it that was broken off may be stored too: then `event`
+        comes after that.
+
         Raises:
             Fenced: Another executor owns the task now, or it has ended.
             CancelRequestedError: Cancellation was asked for; `event` is not recorded.
         """
+        is_appended = False
+        while not is_appended:
+            if self.status.state != task_pb2.TASK_STATE_RUNNING:
+                raise Fenced(f"{event.task} moved on by what was sent before.")
+            is_appended = await self._is_appended(event, state, usage, notes)
+
+    async def _is_appended(
+        self,
+        event: TaskEvent,
+        state: task_pb2.TaskState | None,
+        usage: usage_pb2.Usage | None,
+        notes: Sequence[TaskNote],
+    ) -> bool:
+        """Whether `event` is stored; False where one that was sent before it came first."""
+        is_cancelled, last_sequence = self.status.cancel_requested, self.last_sequence
         lifecycle.advance(
             self.status,
             event,
@@ -145,18 +165,26 @@ class Journal:
             # The last ones are always told: they say what is missing.
             notes=notes if state in lifecycle.TERMINAL else _new(notes, self.status.notes),
         )
+        self._sent.append(event)
         try:
             entry = await self._log.append(
                 self.tenant, self.task_id, event, after=self._history.last.stream_sequence
             )
         except Conflict as conflict:
-            if await self.refresh():
+            self._sent.pop()
+            if await self.refresh() and not is_cancelled:
                 raise CancelRequestedError from conflict
-            raise Fenced(f"{event.task} moved on without this executor.") from conflict
+            if self.last_sequence == last_sequence:
+                raise Fenced(f"{event.task} moved on without this executor.") from conflict
+            return False
         self._take(entry)
+        return True
 
     async def refresh(self) -> bool:
         """Reads what others wrote; answers whether cancellation was asked for.
+
+        What this journal sent itself, in an append that was broken off, is
+        recognised and taken as if its answer had come.
 
         Raises:
             Fenced: Another executor owns the task now, or it has ended.
@@ -164,7 +192,8 @@ class Journal:
         async for entry in self._log.read(
             self.tenant, self.task_id, from_stream_sequence=self._history.last.stream_sequence + 1
         ):
-            if entry.event.WhichOneof("kind") != "cancel_requested":
+            is_own = any(_is_same(entry.event, event) for event in self._sent)
+            if not is_own and entry.event.WhichOneof("kind") != "cancel_requested":
                 raise Fenced(f"{entry.event.task} was taken over by {entry.event.writer}.")
             self._take(entry)
         return self.status.cancel_requested
@@ -172,7 +201,18 @@ class Journal:
     def _take(self, entry: Entry) -> None:
         self._events.append(entry.event)
         self._history.entries.append(entry)
+        self._sent.clear()
         self._grown(self._history)
+
+
+def _is_same(stored: TaskEvent, sent: TaskEvent) -> bool:
+    """Whether an event of the log is one that was sent; large content may differ in its form."""
+    return (
+        stored.sequence == sent.sequence
+        and stored.writer == sent.writer
+        and stored.time == sent.time
+        and stored.WhichOneof("kind") == sent.WhichOneof("kind")
+    )
 
 
 def _new(notes: Sequence[TaskNote], present: Sequence[TaskNote]) -> list[TaskNote]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Final, Protocol
 
+from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_pb2 import TaskNote
 from meshkit import deadline, identity
 from meshkit.clock import Clock
@@ -87,8 +88,10 @@ class Runner:
             with identity.use(Identity(claimed.tenant, "service:executor")):
                 await self._attempt(claimed)
         except (Fenced, Conflict) as error:
-            self._log.info("task.lost", task=claimed.task.name, why=str(error))
-            return
+            if claimed.status.state == task_pb2.TASK_STATE_RUNNING:
+                self._log.info("task.lost", task=claimed.task.name, why=str(error))
+                return
+            # What was on its way when the attempt was stopped has been its end.
         except asyncio.CancelledError:
             await self._hand_back(claimed, held)
             raise
@@ -110,14 +113,7 @@ class Runner:
         try:
             await self._run_pattern(journal)
         except TimeoutError:
-            status = journal.status
-            allowed_seconds = status.time_limit.ToNanoseconds() / 1e9
-            note = TaskNote(
-                code="TIME_LIMIT",
-                text=f"Stopped at the time limit of {allowed_seconds:g} s, after {status.steps}"
-                " steps; what follows from them is missing.",
-            )
-            await self._unless_cancelled(journal, finish_partial(journal, note))
+            await self._unless_cancelled(journal, _end_at_limit(journal))
         except CancelRequestedError:
             await self._record_cancelled(journal)
         except (Fenced, Conflict):
@@ -177,3 +173,17 @@ class Runner:
         event.cancelled.reason = cancel_reason(journal.events)
         event.cancelled.SetInParent()
         await journal.append(event)
+
+
+async def _end_at_limit(journal: Journal) -> None:
+    """Ends a task whose time is up with what it has, a step that was on its way included."""
+    if await journal.refresh():
+        raise CancelRequestedError
+    status = journal.status
+    allowed_seconds = status.time_limit.ToNanoseconds() / 1e9
+    note = TaskNote(
+        code="TIME_LIMIT",
+        text=f"Stopped at the time limit of {allowed_seconds:g} s, after {status.steps}"
+        " steps; what follows from them is missing.",
+    )
+    await finish_partial(journal, note)
