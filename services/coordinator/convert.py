@@ -1,7 +1,7 @@
 """Requests, checked: every field that is wrong is named."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -9,7 +9,7 @@ from google.protobuf.message import Message as Proto
 
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
-from agentmesh.coordinator.v1 import task_event_pb2
+from agentmesh.coordinator.v1 import task_event_pb2, task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec
 from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit import identity, names
@@ -17,6 +17,7 @@ from meshkit.errors import InvalidField, MeshError, TooLarge, Violation, to_stat
 
 _ALL_TENANTS: Final = "tenants/-"
 _MAX_LABELS: Final = 64
+_MAX_STATES: Final = 16
 _LABEL_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 _MAX_LABEL_VALUE: Final = 255
 _MAX_REQUEST_ID: Final = 128
@@ -215,3 +216,17 @@ def agent_filter(parent: str, wanted: str) -> str:
     if not wanted or "/" in wanted:
         return wanted
     return f"{parent}/agents/{wanted}"
+
+
+def state_filter(states: Sequence[task_pb2.TaskState]) -> Sequence[task_pb2.TaskState]:
+    """The states to filter by; InvalidField for more than there can be."""
+    if len(states) > _MAX_STATES:
+        raise InvalidField("states", f"must be at most {_MAX_STATES}, not {len(states)}")
+    return tuple(states)
+
+
+def label_filter(labels: Mapping[str, str]) -> Mapping[str, str]:
+    """The labels to filter by; InvalidField for more than a task can have."""
+    if len(labels) > _MAX_LABELS:
+        raise InvalidField("labels", f"must be at most {_MAX_LABELS}, not {len(labels)}")
+    return dict(labels)

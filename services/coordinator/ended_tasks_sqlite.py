@@ -1,13 +1,10 @@
 """What retention asks of the read model in SQLite."""
 
-import sqlite3
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from meshkit.errors import DependencyUnavailable
-from services.coordinator.read_model_file import ReadModelFile
+from services.coordinator.read_model_file import ReadModelFile, translated
 from services.coordinator.retention import EndedTask, TenantUse
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,7 +29,7 @@ class SqliteEndedTasks:
 
     async def tenants(self) -> Sequence[TenantUse]:
         """Every tenant that has tasks."""
-        with _translated():
+        with translated():
             rows = await self._database.execute_fetchall(
                 "SELECT tenant, size_bytes, ("
                 f"SELECT ended_micros FROM task WHERE task.tenant = use.tenant AND {_REMOVABLE}"
@@ -49,7 +46,7 @@ class SqliteEndedTasks:
         """The next tasks that ended before a time, the first to end first."""
         position = (_micros(after.ended), after.task_id) if after else (0, "")
         no_letters = "" if letters else "AND reason = ''"
-        with _translated():
+        with translated():
             rows = await self._database.execute_fetchall(
                 "SELECT task_id, ended_micros, size_bytes FROM task"
                 f" WHERE tenant = ? AND {_REMOVABLE}"
@@ -63,7 +60,7 @@ class SqliteEndedTasks:
         self, *, after: tuple[str, str] | None, limit: int
     ) -> Sequence[tuple[str, str]]:
         """Tenant and id of the next tasks that are marked, and may have content still."""
-        with _translated():
+        with translated():
             rows = await self._database.execute_fetchall(
                 "SELECT tenant, task_id FROM task WHERE expired AND content"
                 " AND (tenant, task_id) > (?, ?) ORDER BY tenant, task_id LIMIT ?",
@@ -74,7 +71,7 @@ class SqliteEndedTasks:
     async def removed(self, tenant: str, task_id: str) -> None:
         """Takes note that a task has no content any more."""
         async with self._file.writing:
-            with _translated():
+            with translated():
                 try:
                     await self._database.execute(
                         "UPDATE tenant_size SET size_bytes = size_bytes - coalesce(("
@@ -92,16 +89,6 @@ class SqliteEndedTasks:
                 except BaseException:
                     await self._database.rollback()
                     raise
-
-
-@contextmanager
-def _translated() -> Generator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise DependencyUnavailable(
-            f"Failed to use the read model: {error}.", metadata={"dependency": "read_model"}
-        ) from error
 
 
 def _micros(time: datetime) -> int:

@@ -12,6 +12,7 @@ from meshkit.errors import (
     MeshError,
     RequestIdReused,
     TooLarge,
+    Violation,
 )
 from meshtest.eventually import eventually
 from services.coordinator.coordinator_mesh import PARENT, Mesh
@@ -79,6 +80,46 @@ async def test_lists_filter_by_state_label_session_agent_and_lane(mesh: Mesh) ->
         pb.ListTasksRequest(parent=PARENT, agent="assistant@2"), timeout=5
     )
     assert not none.tasks
+
+
+@pytest.mark.parametrize(
+    ("field", "request_", "limit"),
+    [
+        (
+            "labels",
+            pb.ListTasksRequest(labels={f"k{n}": "v" for n in range(2_000)}),
+            "64, not 2000",
+        ),
+        (
+            "states",
+            pb.ListTasksRequest(states=[task_pb2.TASK_STATE_WAITING] * 300_000),
+            "16, not 300000",
+        ),
+    ],
+)
+async def test_too_many_filters_are_refused(
+    mesh: Mesh, field: str, request_: pb.ListTasksRequest, limit: str
+) -> None:
+    """More than a task can have are a mistake of the caller, not of the mesh."""
+    request_.parent = PARENT
+    with pytest.raises(InvalidField) as caught:
+        await mesh.tasks.ListTasks(request_, timeout=5)
+    assert caught.value.violations == (Violation(field, f"must be at most {limit}"),)
+
+
+async def test_as_many_filters_as_a_task_can_have_are_answered(mesh: Mesh) -> None:
+    """All 64 labels and every state at once."""
+    labels = {f"k{number}": "v" for number in range(64)}
+    task = await mesh.submit(labels=labels)
+
+    async def found() -> bool:
+        request = pb.ListTasksRequest(
+            parent=PARENT, labels=labels, states=task_pb2.TaskState.keys()
+        )
+        answer = await mesh.tasks.ListTasks(request, timeout=5)
+        return [each.name for each in answer.tasks] == [task.name]
+
+    await eventually(found)
 
 
 async def test_agents_are_created_once_and_listed_with_the_built_in_one(mesh: Mesh) -> None:

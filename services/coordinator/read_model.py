@@ -76,7 +76,7 @@ class ReadModel(Protocol):
         ...
 
     async def list(self, wanted: TaskFilter, *, position: str | None, limit: int) -> Page:
-        """One page of the tasks that are wanted."""
+        """One page of the tasks that are wanted; DependencyUnavailable where it cannot be read."""
         ...
 
     async def dead_letters(

@@ -2,13 +2,15 @@
 
 import asyncio
 import sqlite3
-from contextlib import AsyncExitStack
+from collections.abc import Generator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import aiosqlite
 
+from meshkit.errors import DependencyUnavailable
 from meshkit.ids import Ids
 
 # Raise it with every change of the schema: the file is then built again from the log.
@@ -99,6 +101,17 @@ async def open_file(path: Path, ids: Ids, stack: AsyncExitStack) -> ReadModelFil
         )
     (row,) = await database.execute_fetchall("SELECT id FROM identity")
     return ReadModelFile(database, str(row[0]), asyncio.Lock())
+
+
+@contextmanager
+def translated() -> Generator[None]:
+    """Has a file that is locked, full or damaged raise DependencyUnavailable."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise DependencyUnavailable(
+            f"Failed to use the read model: {error}.", metadata={"dependency": "read_model"}
+        ) from error
 
 
 async def _version(database: aiosqlite.Connection) -> int:

@@ -15,7 +15,7 @@ from services.coordinator.read_model import (
     Page,
     TaskFilter,
 )
-from services.coordinator.read_model_file import ReadModelFile
+from services.coordinator.read_model_file import ReadModelFile, translated
 from services.coordinator.task_row import Recorded, TaskRow, take
 from tasklog import fold, subjects
 
@@ -103,13 +103,12 @@ class SqliteReadModel:
         if position is not None:
             where.append("(created_micros, task_id) < (?, ?)")
             values += _split(position)
-        rows = await self._database.execute_fetchall(
+        rows = await self._fetch(
             "SELECT created_micros, task_id, first_event, last_event FROM task"
             f" WHERE {' AND '.join(where)} ORDER BY created_micros DESC, task_id DESC LIMIT ?",
             (*values, limit + 1),
         )
-        found = list(rows)
-        return Page([_task(row[2], row[3]) for row in found[:limit]], _following(found, limit))
+        return Page([_task(row[2], row[3]) for row in rows[:limit]], _following(rows, limit))
 
     async def dead_letters(
         self, wanted: DeadLetterFilter, *, position: str | None, limit: int
@@ -129,27 +128,30 @@ class SqliteReadModel:
         if position is not None:
             where.append("(ended_micros, task_id) < (?, ?)")
             values += _split(position)
-        rows = await self._database.execute_fetchall(
+        rows = await self._fetch(
             "SELECT ended_micros, task_id, reason, first_event, last_event FROM task"
             f" WHERE {' AND '.join(where)} AND length(first_event) > 0"
             " ORDER BY ended_micros DESC, task_id DESC LIMIT ?",
             (*values, limit + 1),
         )
-        found = list(rows)
         letters = [
             Letter(_task(row[3], row[4]), _EPOCH + timedelta(microseconds=row[0]), row[2])
-            for row in found[:limit]
+            for row in rows[:limit]
         ]
-        return LetterPage(letters, _following(found, limit))
+        return LetterPage(letters, _following(rows, limit))
 
     async def open_children(self, tenant: str, task_id: str) -> Sequence[str]:
         """Ids of the task's children that have not ended."""
-        rows = await self._database.execute_fetchall(
+        rows = await self._fetch(
             "SELECT task_id FROM task WHERE tenant = ? AND parent_id = ? AND parent_id <> ''"
             " AND ended_micros = 0 ORDER BY task_id",
             (tenant, task_id),
         )
         return [str(row[0]) for row in rows]
+
+    async def _fetch(self, statement: str, values: Sequence[Any]) -> Sequence[Any]:
+        with translated():
+            return [*await self._database.execute_fetchall(statement, values)]
 
 
 def _values(row: TaskRow) -> list[Any]:

@@ -11,6 +11,7 @@ import pytest
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskStatus
+from meshkit.errors import DependencyUnavailable
 from meshkit.ids import RandomIds
 from services.coordinator.read_model import DeadLetterFilter, TaskFilter
 from services.coordinator.read_model_file import open_file
@@ -160,3 +161,20 @@ async def test_a_file_that_cannot_be_used_is_built_again(tmp_path: Path, former:
         model = SqliteReadModel(file)
         await model.apply(_log("submitted"))
         assert len((await model.list(TaskFilter("acme"), position=None, limit=10)).tasks) == 1
+
+
+async def test_a_file_that_cannot_be_read_is_a_dependency_that_is_away(tmp_path: Path) -> None:
+    """Whatever is asked; the log is whole, so the call may be repeated later."""
+    async with AsyncExitStack() as stack:
+        file = await open_file(tmp_path / "tasks.sqlite", RandomIds(), stack)
+        model = SqliteReadModel(file)
+        await file.database.execute("DROP TABLE task")
+        for asked in (
+            model.list(TaskFilter("acme"), position=None, limit=10),
+            model.dead_letters(DeadLetterFilter("acme"), position=None, limit=10),
+            model.open_children("acme", "t1"),
+        ):
+            with pytest.raises(DependencyUnavailable) as caught:
+                await asked
+            assert str(caught.value) == "Failed to use the read model: no such table: task."
+            assert caught.value.metadata == {"dependency": "read_model"}

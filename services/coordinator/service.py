@@ -218,11 +218,11 @@ class CoordinatorServicer(CoordinatorServiceServicer):
 def _filter(request: pb.ListTasksRequest) -> TaskFilter:
     return TaskFilter(
         tenant=convert.tenant(request.parent),
-        states=tuple(request.states),
+        states=convert.state_filter(request.states),
         agent=convert.agent_filter(request.parent, request.agent),
         session=request.session,
         lane=request.lane,
-        labels=dict(request.labels),
+        labels=convert.label_filter(request.labels),
         created_after=convert.time(request, "created_after"),
         created_before=convert.time(request, "created_before"),
     )
