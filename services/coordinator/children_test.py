@@ -136,7 +136,7 @@ async def _count_resumed(mesh: Mesh, name: str, wanted: int) -> bool:
 
 
 async def test_a_wait_that_runs_out_goes_on_with_what_there_is(mesh: Mesh) -> None:
-    """Children that have not ended are cancelled; what they used so far counts."""
+    """Children that have not ended are cancelled."""
     parent = await mesh.submit()
     waiting = expiring(for_children(parent, "quick", "slow"), seconds=0.6)
     await begin_wait(mesh, parent, waiting)
@@ -147,11 +147,45 @@ async def test_a_wait_that_runs_out_goes_on_with_what_there_is(mesh: Mesh) -> No
     assert result.expired
     assert [each.task for each in result.children] == [quick, slow]
     assert result.children[0].output.text == "done"
-    assert result.children[1].state == task_pb2.TASK_STATE_QUEUED
+    assert result.children[1].state == task_pb2.TASK_STATE_CANCELLED
     assert (await get(mesh, parent.name)).usage.cost_micros == 4
-    await reaches(mesh, slow, "CANCELLED")
     cancelled = (await events(mesh, slow))[-1].cancelled
     assert cancelled.reason == f"{parent.name} no longer waits for it."
+
+
+async def test_what_a_child_used_until_it_stopped_counts(mesh: Mesh) -> None:
+    """A wait that ran out gives running children a moment to stop."""
+    parent = await mesh.submit()
+    waiting = expiring(for_children(parent, "busy"), seconds=0.4)
+    await begin_wait(mesh, parent, waiting)
+    (busy,) = waiting.wait.children.tasks
+    await reaches(mesh, busy, "QUEUED")
+    await append(mesh, busy, TaskEvent(started={}))
+
+    async def asked() -> bool:
+        return (await kinds(mesh, busy))[-1] == "cancel_requested"
+
+    await eventually(asked)
+    await reaches(mesh, parent.name, "WAITING")
+    await append(mesh, busy, TaskEvent(cancelled={}), cost_micros=9)
+    result = await resumed(mesh, parent)
+    assert result.expired
+    assert result.children[0].state == task_pb2.TASK_STATE_CANCELLED
+    assert (await get(mesh, parent.name)).usage.cost_micros == 9
+
+
+async def test_a_child_that_does_not_stop_does_not_keep_its_parent(mesh: Mesh) -> None:
+    """After a few seconds the parent goes on with what the child has used by then."""
+    parent = await mesh.submit()
+    waiting = expiring(for_children(parent, "hangs"), seconds=0.4)
+    await begin_wait(mesh, parent, waiting)
+    (hangs,) = waiting.wait.children.tasks
+    await reaches(mesh, hangs, "QUEUED")
+    await append(mesh, hangs, TaskEvent(started={}))
+    await reaches(mesh, parent.name, "QUEUED", seconds=15)
+    result = (await events(mesh, parent.name))[-1].resumed
+    assert result.expired
+    assert result.children[0].state == task_pb2.TASK_STATE_RUNNING
 
 
 async def test_a_cancel_goes_down_to_children_of_children(mesh: Mesh) -> None:

@@ -7,13 +7,23 @@ from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import ChildResult, TaskWaiting
 from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit import names
-from meshkit.errors import CorruptData, MeshError, TaskNotFound, is_retryable, to_status
+from meshkit.errors import (
+    CorruptData,
+    MeshError,
+    QueueFull,
+    TaskNotFound,
+    is_retryable,
+    to_status,
+)
 from services.coordinator.acceptance import Gate
+from services.coordinator.waits import Standing
 from tasklog import lifecycle
 from tasklog.task_log import Entry
 
 # The results of all children of a wait stand in one event, which has to be sent whole.
 MAX_RESULTS_BYTES: Final = 4 * 1024 * 1024
+# Where a full queue does not say when to come back.
+_RETRY_SECONDS: Final = 1.0
 
 
 class Log(Protocol):
@@ -40,21 +50,34 @@ class Canceller(Protocol):
 class Family:
     """The children that tasks wait for."""
 
-    def __init__(self, log: Log, acceptance: Acceptance, canceller: Canceller) -> None:
+    def __init__(
+        self, log: Log, acceptance: Acceptance, canceller: Canceller, *, gates: Sequence[Gate]
+    ) -> None:
+        """`gates` are those that children must pass, beside the limits of their parent."""
         self._log = log
         self._acceptance = acceptance
         self._canceller = canceller
+        self._gates = gates
 
-    async def results(self, tenant: str, waiting: TaskWaiting) -> Sequence[ChildResult]:
-        """How each child stands, in their order; those that are not there yet are submitted.
+    async def standing(self, tenant: str, waiting: TaskWaiting, *, submit: bool) -> Standing:
+        """How each child stands; with `submit`, those that are not there yet are submitted.
 
-        A child that cannot be accepted has its error as its result.
+        A child that cannot be accepted has its error as its result. One that
+        finds the queue full is to be tried again.
 
         Raises:
             DependencyUnavailable: The broker cannot be reached in time.
         """
-        results = [await self._result(tenant, child) for child in waiting.children]
-        return _bounded(results)
+        results: list[ChildResult] = []
+        retries_seconds: list[float] = []
+        for child in waiting.children:
+            try:
+                results.append(await self._result(tenant, child, submit=submit))
+            except QueueFull as error:
+                results.append(ChildResult(error=to_status(error)))
+                if submit:
+                    retries_seconds.append(error.retry_after_seconds or _RETRY_SECONDS)
+        return Standing(_bounded(results), min(retries_seconds, default=None))
 
     async def any_open(self, tenant: str, waiting: TaskWaiting) -> bool:
         """Whether a child is there that has not ended."""
@@ -76,9 +99,11 @@ class Family:
             except (TaskNotFound, CorruptData):
                 continue  # it was never accepted, or has ended
 
-    async def _result(self, tenant: str, child: Task) -> ChildResult:
+    async def _result(self, tenant: str, child: Task, *, submit: bool) -> ChildResult:
         try:
-            task = await self._task(tenant, child)
+            task = await self._task(tenant, child, submit=submit)
+        except QueueFull:
+            raise
         except CorruptData as error:
             return ChildResult(
                 task=child.name, state=task_pb2.TASK_STATE_FAILED, error=to_status(error)
@@ -96,12 +121,17 @@ class Family:
             result.error.CopyFrom(task.error)
         return result
 
-    async def _task(self, tenant: str, child: Task) -> Task:
+    async def _task(self, tenant: str, child: Task, *, submit: bool) -> Task:
         try:
             return await self._log.task(tenant, _id(child.name))
         except TaskNotFound:
-            # It is part of a task that was accepted: no gate keeps it out.
-            return await self._acceptance.accept(tenant, child, task_id=_id(child.name), gates=())
+            if not submit:
+                raise QueueFull(
+                    "The wait ran out before this child found room in the queue."
+                ) from None
+            return await self._acceptance.accept(
+                tenant, child, task_id=_id(child.name), gates=self._gates
+            )
 
 
 def _id(name: str) -> str:

@@ -104,7 +104,12 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
     projector.on_applied(retention.look)
     policies.on_change(retention.look)
     control = Control(
-        waits=Waits(log, Family(log, acceptance, coordinator), resources.clock, writer=writer),
+        waits=Waits(
+            log,
+            Family(log, acceptance, coordinator, gates=(queue_limit,)),
+            resources.clock,
+            writer=writer,
+        ),
         canceller=coordinator,
         children=read_model,
         projection=projector,

@@ -10,21 +10,31 @@ from hypothesis import strategies as st
 
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
-from agentmesh.coordinator.v1 import queue_service_pb2
+from agentmesh.coordinator.v1 import queue_service_pb2, task_pb2
 from agentmesh.coordinator.v1.queue_service_pb2 import TenantTier
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
 from meshkit import identity
-from meshkit.errors import MeshError, QueueFull, RateLimited
+from meshkit.errors import MeshError, QueueFull, RateLimited, from_status
 from meshkit.identity import Identity
 from meshkit.mesh_error import QuotaViolation
 from meshtest.eventually import eventually
 from services.coordinator.coordinator_mesh import Mesh
 from services.coordinator.tenant_limits import QueueLimit
+from services.coordinator.waiting_mesh import (
+    append,
+    begin_wait,
+    events,
+    expiring,
+    for_children,
+    reaches,
+)
 from tasklog import subjects
 from tasklog.policy import built_in, policy_of
 from tasklog.policy_store import PolicyStore
 from tasklog.queues import Queues
 from tasklog.subjects import Queue
+from tasklog.task_log import Entry
 
 pytest_plugins = ["meshtest.fixtures", "services.coordinator.coordinator_mesh"]
 
@@ -170,6 +180,60 @@ async def test_a_wider_limit_holds_at_once(mesh: Mesh) -> None:
     await _limit(mesh, lambda tier: setattr(tier, "max_queued", 2))
     await mesh.submit()
     assert isinstance(await _refusal(mesh), QueueFull)
+
+
+async def _execute(mesh: Mesh, running: set[str]) -> None:
+    """Takes what comes out of the queue; runs the tasks that are in `running`."""
+    queue = Queues(mesh.bus, PolicyStore(mesh.bus)).spec(Queue("acme", tier_pb2.LANE_STANDARD, 0))
+    async with aclosing(mesh.bus.consume(queue, max_in_flight=1)) as deliveries:
+        async for delivery in deliveries:
+            name = subjects.task_name(*subjects.parse(delivery.subject))
+            if name in running:
+                await append(mesh, name, TaskEvent(started={}))
+                completed = TaskEvent(completed={})
+                await append(mesh, name, completed, task_pb2.TASK_STATE_SUCCEEDED)
+            await delivery.acknowledge()
+
+
+async def test_children_that_find_no_room_come_when_there_is_some(mesh: Mesh) -> None:
+    """The limit holds for what agents delegate, too; all of it is done in the end."""
+    await _limit(mesh, lambda tier: setattr(tier, "max_queued", 2))
+    parent = await mesh.submit()
+    waiting = for_children(parent, *"abcd")
+    await begin_wait(mesh, parent, waiting)
+    children = list(waiting.wait.children.tasks)
+    await reaches(mesh, children[0], "QUEUED")
+    executor = asyncio.create_task(_execute(mesh, set(children)))
+    try:
+        await reaches(mesh, parent.name, "QUEUED", seconds=20)
+    finally:
+        executor.cancel()
+    result = (await events(mesh, parent.name))[-1].resumed
+    assert [each.task for each in result.children] == children
+    assert {each.state for each in result.children} == {task_pb2.TASK_STATE_SUCCEEDED}
+    assert not result.expired
+    ended = (await _entries(mesh, children[0]))[-1].stream_sequence
+    assert (await _entries(mesh, children[-1]))[0].stream_sequence > ended
+
+
+async def test_children_that_never_found_room_are_told_as_such(mesh: Mesh) -> None:
+    """When the wait runs out; those that were accepted are results like any other."""
+    await _limit(mesh, lambda tier: setattr(tier, "max_queued", 2))
+    parent = await mesh.submit()
+    waiting = expiring(for_children(parent, "a", "b"), seconds=1.5)
+    await begin_wait(mesh, parent, waiting)
+    await reaches(mesh, waiting.wait.children.tasks[0], "QUEUED")
+    await reaches(mesh, parent.name, "QUEUED", seconds=10)
+    result = (await events(mesh, parent.name))[-1].resumed
+    assert result.expired
+    assert [each.task for each in result.children] == [waiting.wait.children.tasks[0], ""]
+    error = from_status(result.children[1].error)
+    assert isinstance(error, QueueFull)
+    assert error.message == "The wait ran out before this child found room in the queue."
+
+
+async def _entries(mesh: Mesh, name: str) -> list[Entry]:
+    return [each async for each in mesh.log.read("acme", name.rpartition("/")[2])]
 
 
 class _Policies:

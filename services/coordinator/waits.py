@@ -1,10 +1,12 @@
 """How the wait of a task ends by itself: at its time, or with its children."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from agentmesh.common.v1 import usage_pb2
+from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import ChildResult, TaskEvent, TaskWaiting
 from agentmesh.coordinator.v1.task_pb2 import TaskWait
 from meshkit.clock import Clock
@@ -14,6 +16,23 @@ from tasklog.task_log import Entry
 
 # Any replica answers reads, and one may be behind: by then it has caught up.
 _LOOK_AGAIN: Final = timedelta(seconds=1)
+# How long a wait that ran out waits for its children to stop.
+_STOPPING: Final = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the children of a wait stand."""
+
+    # In the order they were asked for.
+    results: Sequence[ChildResult] = ()
+    # When to submit those again that found a full queue; None where there are none.
+    retry_seconds: float | None = None
+
+    @property
+    def have_ended(self) -> bool:
+        """Whether nothing more can come of any of them."""
+        return self.retry_seconds is None and all(map(_has_ended, self.results))
 
 
 class Log(Protocol):
@@ -29,12 +48,12 @@ class Log(Protocol):
 class Family(Protocol):
     """Knows how the children of a task stand."""
 
-    async def results(self, tenant: str, waiting: TaskWaiting) -> Sequence[ChildResult]:
-        """How each child stands, in their order; those that are not there yet are submitted."""
+    async def standing(self, tenant: str, waiting: TaskWaiting, *, submit: bool) -> Standing:
+        """How each child stands; with `submit`, those that are not there yet are submitted."""
         ...
 
     async def any_open(self, tenant: str, waiting: TaskWaiting) -> bool:
-        """Whether a child is there that has not ended. Quicker than `results`."""
+        """Whether a child is there that has not ended. Quicker than `standing`."""
         ...
 
     async def cancel(self, tenant: str, waiting: TaskWaiting, reason: str) -> None:
@@ -59,19 +78,37 @@ class Waits:
         if last.stream_sequence > wait.stream_sequence:
             return await self._let_go(tenant, task_id, wait)
         waiting = wait.event.waiting
-        results: Sequence[ChildResult] = ()
         if waiting.wait.HasField("children"):
-            results = await self._family.results(tenant, waiting)
-            if all(map(_has_ended, results)):
-                return await self._resume(tenant, task_id, wait, results, expired=False)
+            return await self._attend_family(tenant, task_id, wait)
         due = _due(waiting.wait)
         if due is not None and due <= self._clock.now():
             expired = not waiting.wait.HasField("until")
-            return await self._resume(tenant, task_id, wait, results, expired=expired)
-        if results and not await self._still_waits(tenant, task_id, wait):
-            # It was cancelled while its children were submitted.
-            return self._clock.now()
+            return await self._resume(tenant, task_id, wait, (), expired=expired)
         return due
+
+    async def _attend_family(self, tenant: str, task_id: str, wait: Entry) -> datetime | None:
+        waiting = wait.event.waiting
+        due = _due(waiting.wait)
+        is_over = due is not None and due <= self._clock.now()
+        standing = await self._family.standing(tenant, waiting, submit=not is_over)
+        if is_over and not standing.have_ended:
+            # Stopped first, so that what they used is known when the parent goes on.
+            await self._family.cancel(tenant, waiting, _no_longer(wait))
+            standing = await self._family.standing(tenant, waiting, submit=False)
+        if standing.have_ended:
+            return await self._go_on(tenant, task_id, wait, standing)
+        now = self._clock.now()
+        if due is not None and due + _STOPPING <= now:
+            return await self._resume(tenant, task_id, wait, standing.results, expired=True)
+        if is_over:
+            return self._soon()
+        if not await self._still_waits(tenant, task_id, wait):
+            # It was cancelled while its children were submitted.
+            return now
+        if standing.retry_seconds is None:
+            return due
+        retry = now + timedelta(seconds=standing.retry_seconds)
+        return retry if due is None else min(due, retry)
 
     async def child_ended(
         self, tenant: str, parent_id: str, child: str, *, first: bool
@@ -88,10 +125,23 @@ class Waits:
             return again
         if await self._family.any_open(tenant, wait.event.waiting):
             return again
-        results = await self._family.results(tenant, wait.event.waiting)
-        if not all(map(_has_ended, results)):
+        due = _due(wait.event.waiting.wait)
+        submit = due is None or self._clock.now() < due
+        standing = await self._family.standing(tenant, wait.event.waiting, submit=submit)
+        if not standing.have_ended:
             return again
-        return await self._resume(tenant, parent_id, wait, results, expired=False)
+        return await self._go_on(tenant, parent_id, wait, standing)
+
+    async def _go_on(
+        self, tenant: str, task_id: str, wait: Entry, standing: Standing
+    ) -> datetime | None:
+        """Has the task go on, now that all of its children have ended."""
+        due = _due(wait.event.waiting.wait)
+        # Those that did all they were asked for just came late.
+        expired = (
+            due is not None and due <= self._clock.now() and any(map(_is_cut, standing.results))
+        )
+        return await self._resume(tenant, task_id, wait, standing.results, expired=expired)
 
     async def _still_waits(self, tenant: str, task_id: str, wait: Entry) -> bool:
         last = await self._log.last(tenant, task_id)
@@ -133,8 +183,7 @@ class Waits:
             # A wait that ended with all of its children leaves none to be stopped;
             # one of them may have been redriven since.
             if entry.event.HasField("cancelled") or entry.event.resumed.expired:
-                reason = f"{wait.event.task} no longer waits for it."
-                await self._family.cancel(tenant, wait.event.waiting, reason)
+                await self._family.cancel(tenant, wait.event.waiting, _no_longer(wait))
             return None
         return self._soon()  # a replica answered that does not know the end of the wait yet
 
@@ -149,6 +198,15 @@ def _due(wait: TaskWait) -> datetime | None:
         if wait.HasField(field)
     ]
     return min(times, default=None)
+
+
+def _no_longer(wait: Entry) -> str:
+    return f"{wait.event.task} no longer waits for it."
+
+
+def _is_cut(child: ChildResult) -> bool:
+    """Whether the end of the wait may have been its end, too."""
+    return not child.task or child.state == task_pb2.TASK_STATE_CANCELLED
 
 
 def _has_ended(child: ChildResult) -> bool:

@@ -1,7 +1,7 @@
 """When a wait ends by itself, whoever looks, and however often."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from services.coordinator.waiting_mesh import (
     kinds,
     reaches,
 )
-from services.coordinator.waits import Waits
+from services.coordinator.waits import Standing, Waits
 from tasklog import lifecycle, subjects
 from tasklog.task_log import Entry, TaskLog
 
@@ -47,7 +47,7 @@ TASK = "tenants/acme/tasks/t1"
 class NoChildren:
     """The family of a task that has none."""
 
-    async def results(self, tenant: str, waiting: TaskWaiting) -> Sequence[ChildResult]:
+    async def standing(self, tenant: str, waiting: TaskWaiting, *, submit: bool) -> Standing:
         raise AssertionError
 
     async def any_open(self, tenant: str, waiting: TaskWaiting) -> bool:
@@ -221,11 +221,13 @@ class TwoEnded:
     def __init__(self) -> None:
         self._stale = True
 
-    async def results(self, tenant: str, waiting: TaskWaiting) -> Sequence[ChildResult]:
-        return [
-            ChildResult(task=child.name, state=task_pb2.TASK_STATE_SUCCEEDED)
-            for child in waiting.children
-        ]
+    async def standing(self, tenant: str, waiting: TaskWaiting, *, submit: bool) -> Standing:
+        return Standing(
+            [
+                ChildResult(task=child.name, state=task_pb2.TASK_STATE_SUCCEEDED)
+                for child in waiting.children
+            ]
+        )
 
     async def any_open(self, tenant: str, waiting: TaskWaiting) -> bool:
         stale, self._stale = self._stale, False
