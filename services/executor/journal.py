@@ -140,11 +140,8 @@ class Journal:
             Fenced: Another executor owns the task now, or it has ended.
             CancelRequestedError: Cancellation was asked for; `event` is not recorded.
         """
-        is_appended = False
-        while not is_appended:
-            if self.status.state != task_pb2.TASK_STATE_RUNNING:
-                raise Fenced(f"{event.task} moved on by what was sent before.")
-            is_appended = await self._is_appended(event, state, usage, notes)
+        while not await self._is_appended(event, state, usage, notes):
+            pass
 
     async def _is_appended(
         self,
@@ -196,6 +193,8 @@ class Journal:
             if not is_own and entry.event.WhichOneof("kind") != "cancel_requested":
                 raise Fenced(f"{entry.event.task} was taken over by {entry.event.writer}.")
             self._take(entry)
+        if self.status.state != task_pb2.TASK_STATE_RUNNING:
+            raise Fenced(f"{self.task.name} moved on by what was sent before.")
         return self.status.cancel_requested
 
     def _take(self, entry: Entry) -> None:
