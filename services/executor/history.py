@@ -3,14 +3,13 @@
 import asyncio
 from typing import Final
 
-from agentmesh.coordinator.v1.snapshot_pb2 import SnapshotEvents, SnapshotSegment, TaskSnapshot
+from agentmesh.coordinator.v1.snapshot_pb2 import SnapshotSegment, TaskSnapshot
 from meshkit.errors import CorruptData, MeshError, TaskStateError
 from meshkit.log import Log as Lines
 from services.executor import snapshots
 from services.executor.journal import History, Log
 from services.executor.snapshots import SEGMENT_EVENTS, SnapshotStore, Span
 from tasklog import fold, lifecycle
-from tasklog.task_log import Entry
 
 # Tasks whose next segment waits to be written. Beyond it some get theirs later.
 _MAX_WAITING: Final = 1_000
@@ -63,14 +62,16 @@ class Histories:
             except MeshError as error:
                 task = history.last.event.task
                 self._lines.warning("snapshot.unwritten", task=task, error=str(error))
+            except Exception:
+                # One task's snapshot must not be the last of all.
+                self._lines.exception("snapshot.crashed", task=history.last.event.task)
 
     async def _with_snapshot(self, tenant: str, task_id: str) -> History:
         snapshot, revision = await self._store.load(tenant, task_id)
         history = History(tenant, task_id, [], snapshot, revision)
         start = 1
         for segment in snapshot.segments:
-            content = await self._store.get(tenant, task_id, segment.events)
-            history.entries += [Entry(each.event, each.stream_sequence) for each in content.events]
+            history.entries += await self._store.get(tenant, task_id, segment.events)
             start = segment.last_stream_sequence + 1
         history.due = len(history.entries) + SEGMENT_EVENTS
         async for entry in self._log.read(tenant, task_id, from_stream_sequence=start):
@@ -97,15 +98,12 @@ class Histories:
 
     async def _segment(self, history: History, span: Span) -> SnapshotSegment:
         entries = history.entries[span.first - 1 : span.last]
-        events = SnapshotEvents()
-        for entry in entries:
-            events.events.add(event=entry.event, stream_sequence=entry.stream_sequence)
         return SnapshotSegment(
             first_sequence=span.first,
             last_sequence=span.last,
             last_stream_sequence=entries[-1].stream_sequence,
             level=span.level,
-            events=await self._store.put(history.tenant, history.task_id, events),
+            events=await self._store.put(history.tenant, history.task_id, entries),
         )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from io import StringIO
 
@@ -11,7 +11,7 @@ import pytest
 from agentmesh.common.v1 import conversation_pb2
 from agentmesh.common.v1.conversation_pb2 import BlobRef
 from agentmesh.coordinator.v1 import task_pb2
-from agentmesh.coordinator.v1.snapshot_pb2 import SnapshotEvents, TaskSnapshot
+from agentmesh.coordinator.v1.snapshot_pb2 import TaskSnapshot
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from meshkit import log as lines
 from meshkit.bus import Bus
@@ -58,15 +58,18 @@ class _CountedSnapshots(JetStreamSnapshots):
         super().__init__(bus)
         self.segments = 0
         self.is_full = False
+        self.is_broken = False
 
-    async def get(self, tenant: str, task_id: str, reference: BlobRef) -> SnapshotEvents:
+    async def get(self, tenant: str, task_id: str, reference: BlobRef) -> list[Entry]:
         self.segments += 1
         return await super().get(tenant, task_id, reference)
 
-    async def put(self, tenant: str, task_id: str, events: SnapshotEvents) -> BlobRef:
+    async def put(self, tenant: str, task_id: str, entries: Sequence[Entry]) -> BlobRef:
         if self.is_full:
             raise QueueFull("The disk is full.")
-        return await super().put(tenant, task_id, events)
+        if self.is_broken:
+            raise ValueError("No message is that large.")
+        return await super().put(tenant, task_id, entries)
 
 
 class _Executor:
@@ -192,6 +195,25 @@ async def test_what_is_stored_grows_as_the_task_does(bench: Bench) -> None:
     assert sizes[-1] <= 2.5 * content
 
 
+async def test_large_content_is_stored_once_whatever_segments_there_are(bench: Bench) -> None:
+    """Segments refer to it as the log does, and who resumes the task has it."""
+    executor = _Executor(bench.bus)
+    async with executor.running():
+        task_id = await bench.submit()
+        journal = await executor.start(task_id)
+        for number in range(SEGMENT_EVENTS):
+            event = journal.event()
+            event.tool_called.step = journal.status.steps + 1
+            event.tool_called.result.text = f"{number}" + "x" * (1_000_000 if number < 8 else 0)
+            await journal.append(event)
+        snapshot = await _covered(executor, task_id, SEGMENT_EVENTS + 2)
+    assert [segment.events.size_bytes < 50_000 for segment in snapshot.segments] == [True]
+    another = _Executor(bench.bus)
+    history = await another.histories.read("acme", task_id)
+    assert another.store.segments == 1
+    _assert_same(history, await bench.events(task_id))
+
+
 async def _bytes(bench: Bench) -> int:
     """What all streams hold."""
     total = 0
@@ -272,6 +294,20 @@ async def test_a_snapshot_that_cannot_be_written_disturbs_nobody(bench: Bench) -
         await _steps(journal, 70)
         await eventually(lambda: "snapshot.unwritten" in executor.lines.getvalue())
         executor.store.is_full = False
+        await _steps(journal, 70)
+        await _covered(executor, task_id, 142)
+
+
+async def test_a_fault_in_writing_a_snapshot_is_not_the_end_of_all_others(bench: Bench) -> None:
+    """Whatever it is: a line says so, and the next one is written."""
+    executor = _Executor(bench.bus)
+    executor.store.is_broken = True
+    async with executor.running():
+        task_id = await bench.submit()
+        journal = await executor.start(task_id)
+        await _steps(journal, 70)
+        await eventually(lambda: "snapshot.crashed" in executor.lines.getvalue())
+        executor.store.is_broken = False
         await _steps(journal, 70)
         await _covered(executor, task_id, 142)
 

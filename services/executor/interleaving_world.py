@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from agentmesh.common.v1 import conversation_pb2, tier_pb2
 from agentmesh.common.v1.conversation_pb2 import BlobRef, Message, ToolCall, ToolResult
-from agentmesh.coordinator.v1.snapshot_pb2 import SnapshotEvents, TaskSnapshot
+from agentmesh.coordinator.v1.snapshot_pb2 import TaskSnapshot
 from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec, TaskEvent, TaskStatus
 from agentmesh.coordinator.v1.task_pb2 import Task
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
@@ -128,10 +128,10 @@ class _NoSnapshots:
     async def save(self, tenant: str, task_id: str, snapshot: TaskSnapshot, *, after: int) -> int:
         raise AssertionError
 
-    async def put(self, tenant: str, task_id: str, events: SnapshotEvents) -> BlobRef:
+    async def put(self, tenant: str, task_id: str, entries: Sequence[Entry]) -> BlobRef:
         raise AssertionError
 
-    async def get(self, tenant: str, task_id: str, reference: BlobRef) -> SnapshotEvents:
+    async def get(self, tenant: str, task_id: str, reference: BlobRef) -> list[Entry]:
         raise AssertionError
 
     async def drop(self, tenant: str, task_id: str, reference: BlobRef) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agentmesh.common.v1.conversation_pb2 import BlobRef
-from agentmesh.coordinator.v1.snapshot_pb2 import SnapshotEvents, SnapshotSegment, TaskSnapshot
+from agentmesh.coordinator.v1.snapshot_pb2 import SnapshotSegment, TaskSnapshot
+from tasklog.task_log import Entry
 
 SEGMENT_EVENTS: Final = 64
 _MERGED_SEGMENTS: Final = 8
@@ -36,12 +37,12 @@ class SnapshotStore(Protocol):
         """
         ...
 
-    async def put(self, tenant: str, task_id: str, events: SnapshotEvents) -> BlobRef:
-        """Stores the content of a segment."""
+    async def put(self, tenant: str, task_id: str, entries: Sequence[Entry]) -> BlobRef:
+        """Stores the content of a segment; large content stays where the log has it."""
         ...
 
-    async def get(self, tenant: str, task_id: str, reference: BlobRef) -> SnapshotEvents:
-        """The content of a segment.
+    async def get(self, tenant: str, task_id: str, reference: BlobRef) -> list[Entry]:
+        """The content of a segment, large content brought back.
 
         Raises:
             CorruptData: It is gone or damaged.

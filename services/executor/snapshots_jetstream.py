@@ -1,12 +1,15 @@
 """Snapshots on JetStream: a message per task, and segments in the object store."""
 
+from collections.abc import Sequence
+
 from google.protobuf.message import DecodeError
 
 from agentmesh.common.v1.conversation_pb2 import BlobRef
 from agentmesh.coordinator.v1.snapshot_pb2 import SnapshotEvents, TaskSnapshot
 from meshkit.bus import Bus
 from meshkit.errors import CorruptData
-from tasklog import subjects
+from tasklog import claim_check, subjects
+from tasklog.task_log import Entry
 
 _MEDIA_TYPE = f"application/x-protobuf; type={SnapshotEvents.DESCRIPTOR.full_name}"
 
@@ -37,18 +40,27 @@ class JetStreamSnapshots:
             subjects.snapshot(tenant, task_id), snapshot.SerializeToString(), expected_last=after
         )
 
-    async def put(self, tenant: str, task_id: str, events: SnapshotEvents) -> BlobRef:
-        """Stores the content of a segment."""
+    async def put(self, tenant: str, task_id: str, entries: Sequence[Entry]) -> BlobRef:
+        """Stores the content of a segment; large content stays where the log has it."""
+        owner = subjects.owner(tenant, task_id)
+        events = SnapshotEvents()
+        for entry in entries:
+            stored = await claim_check.check_in(entry.event, self._bus, owner)
+            events.events.add(event=stored, stream_sequence=entry.stream_sequence)
         content = events.SerializeToString(deterministic=True)
-        return await self._bus.put_blob(subjects.owner(tenant, task_id), content, _MEDIA_TYPE)
+        return await self._bus.put_blob(owner, content, _MEDIA_TYPE)
 
-    async def get(self, tenant: str, task_id: str, reference: BlobRef) -> SnapshotEvents:
-        """The content of a segment."""
-        content = await self._bus.get_blob(subjects.owner(tenant, task_id), reference)
+    async def get(self, tenant: str, task_id: str, reference: BlobRef) -> list[Entry]:
+        """The content of a segment, large content brought back."""
+        owner = subjects.owner(tenant, task_id)
+        content = await self._bus.get_blob(owner, reference)
         try:
-            return SnapshotEvents.FromString(content)
+            events = SnapshotEvents.FromString(content)
         except DecodeError as error:
             raise CorruptData(f"A segment of task {task_id} cannot be read.") from error
+        for each in events.events:
+            await claim_check.check_out(each.event, self._bus, owner)
+        return [Entry(each.event, each.stream_sequence) for each in events.events]
 
     async def drop(self, tenant: str, task_id: str, reference: BlobRef) -> None:
         """Removes the content of a segment."""
