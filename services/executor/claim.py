@@ -20,6 +20,8 @@ from tasklog.task_log import Entry, event_of
 
 # A step during which its executor died is tried once more, and no third time.
 _MAX_DEATHS_IN_A_STEP: Final = 2
+# How long a message is put off at a time.
+_LONGEST_PAUSE: Final = timedelta(seconds=60)
 # In these states a task needs an executor.
 _OPEN: Final = frozenset({task_pb2.TASK_STATE_QUEUED, task_pb2.TASK_STATE_RUNNING})
 
@@ -88,7 +90,8 @@ class Claims:
         if event.retried.HasField("not_before"):
             not_before = event.retried.not_before.ToDatetime(tzinfo=self._clock.now().tzinfo)
             if not_before > self._clock.now():
-                return NotYet(not_before)
+                # It may be the clock here that is wrong: somebody else may look, too.
+                return NotYet(min(not_before, self._clock.now() + _LONGEST_PAUSE))
         if _is_whole_log(event, delivery):
             # The usual case: nobody has had the task, and the message is all there is.
             with contextlib.suppress(Conflict):

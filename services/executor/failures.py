@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
+from agentmesh.coordinator.v1.task_pb2 import TaskNote
 from meshkit.clock import Clock
 from meshkit.errors import CorruptData, Internal, MeshError, is_retryable, to_status
 from services.executor import attempts
 from services.executor.journal import Journal
 from services.executor.policies import Policies
+from services.executor.react import finish_partial
 from services.executor.step_limit import is_of_step
 from tasklog.policy import LanePolicy
 
@@ -57,14 +59,34 @@ class Failures:
         elif follows is Consequence.DEAD_LETTER or attempt >= lane.max_attempts:
             event.dead_lettered.error.CopyFrom(to_status(error))
         else:
-            event.retried.error.CopyFrom(to_status(error))
             pause_seconds = max(
                 _backoff_seconds(attempt, lane, self.jitter), error.retry_after_seconds or 0.0
             )
+            # Compared in seconds: a service may ask for longer than there are dates.
+            left_seconds = _seconds_left(journal, self.clock)
+            if pause_seconds >= left_seconds:
+                await finish_partial(journal, _no_time_left(journal, pause_seconds, error))
+                return
+            event.retried.error.CopyFrom(to_status(error))
             event.retried.not_before.FromDatetime(
                 self.clock.now() + timedelta(seconds=pause_seconds)
             )
         await journal.append(event)
+
+
+def _seconds_left(journal: Journal, clock: Clock) -> float:
+    return journal.status.deadline.ToMicroseconds() / 1e6 - clock.now().timestamp()
+
+
+def _no_time_left(journal: Journal, pause_seconds: float, error: MeshError) -> TaskNote:
+    status = journal.status
+    allowed_seconds = status.time_limit.ToNanoseconds() / 1e9
+    return TaskNote(
+        code="TIME_LIMIT",
+        text=f"Stopped after {status.steps} steps; what follows from them is missing. The next"
+        f" attempt had to wait {round(pause_seconds, 1):g} s, longer than the time limit of"
+        f" {allowed_seconds:g} s leaves: {error}",
+    )
 
 
 def _backoff_seconds(attempt: int, lane: LanePolicy, jitter: random.Random) -> float:

@@ -10,7 +10,7 @@ from agentmesh.coordinator.v1 import task_event_pb2, task_pb2
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
 from agentmesh.tool.v1 import tool_pb2
 from agentmesh.tool.v1 import tool_service_pb2 as tool
-from meshkit.errors import DeadlineExceeded, DependencyUnavailable, from_status
+from meshkit.errors import DeadlineExceeded, DependencyUnavailable, RateLimited, from_status
 from meshtest.scripted import calls, says
 from services.executor.executor_bench import Bench, impatient, kinds
 from tasklog import subjects
@@ -59,6 +59,29 @@ async def test_a_call_s_own_limit_holds_inside_a_long_step(bench: Bench) -> None
         await bench.ended(await bench.submit(lane=tier_pb2.LANE_BATCH, seconds=600))
     assert bench.models.timeouts == [pytest.approx(60, abs=0.1)] * 2
     assert bench.tools.timeouts == [pytest.approx(30, abs=0.1)]
+
+
+async def test_a_pause_that_outlasts_the_task_ends_it(bench: Bench) -> None:
+    """At once, with what is missing and why: it holds no place in its queue till then."""
+    usual = bench.models.answer
+
+    async def answer(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
+        if request.messages[-1].role == conversation_pb2.ROLE_TOOL:
+            raise RateLimited("Come back in an hour.", retry_after_seconds=3600)
+        return await usual(request)
+
+    bench.models.answer = answer
+    async with bench.executor():
+        task = await bench.ended(await bench.submit(seconds=50))
+    assert (task.state, task.attempt) == (task_pb2.TASK_STATE_PARTIAL, 1)
+    assert task.output.text == "effect happened"
+    assert [(note.code, note.text) for note in task.notes] == [
+        (
+            "TIME_LIMIT",
+            "Stopped after 2 steps; what follows from them is missing. The next attempt had to"
+            " wait 3600 s, longer than the time limit of 50 s leaves: Come back in an hour.",
+        )
+    ]
 
 
 @pytest.mark.parametrize("lane", [tier_pb2.LANE_INTERACTIVE, tier_pb2.LANE_STANDARD])

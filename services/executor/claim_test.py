@@ -1,0 +1,52 @@
+"""When a message that comes too early is looked at again."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+
+from agentmesh.common.v1 import tier_pb2
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from meshkit.bus import Delivery
+from meshtest.clock import FakeClock
+from services.executor.claim import Claims, NotYet
+from tasklog import subjects
+from tasklog.policy import built_in, policy_of
+
+
+@dataclass(frozen=True)
+class _Policies:
+    current = policy_of(built_in())
+
+
+@dataclass(frozen=True)
+class _Delivery:
+    """The message of an attempt that failed."""
+
+    event: TaskEvent
+    sequence: int = 3
+    delivery_count: int = 1
+
+    @property
+    def subject(self) -> str:
+        return subjects.of_event("acme", "t1", self.event)
+
+    @property
+    def payload(self) -> bytes:
+        return self.event.SerializeToString()
+
+
+@pytest.mark.parametrize(("pause_seconds", "looks_after"), [(5, 5), (60, 60), (3600, 60)])
+async def test_a_message_is_put_off_for_a_minute_at_most(
+    pause_seconds: int, looks_after: int
+) -> None:
+    """The clock that said when and the one that reads it may differ; nothing is read or held."""
+    clock = FakeClock()
+    event = TaskEvent(sequence=3)
+    event.status.lane = tier_pb2.LANE_STANDARD
+    event.retried.not_before.FromDatetime(clock.now() + timedelta(seconds=pause_seconds))
+    nothing = cast(Any, None)
+    claims = Claims(log=nothing, histories=nothing, clock=clock, writer="x", policies=_Policies())
+    claimed = await claims.claim(cast(Delivery, _Delivery(event)))
+    assert claimed == NotYet(clock.now() + timedelta(seconds=looks_after))
