@@ -144,7 +144,7 @@ class Dispatcher(Generic[T]):
         return has_worker
 
     def take_again(self, view: QueueView[T], *, pending: int, now: float) -> None:
-        """A task came that this executor holds already: its place is free."""
+        """A task came that this executor holds already, or leaves to others: its place is free."""
         lane = self._lanes[view.queue.lane]
         if self._take_place(lane, view, pending, now):
             self._give_up(lane, view, 1)
@@ -170,7 +170,6 @@ class Dispatcher(Generic[T]):
             each.share or each.inviting for each in self._lanes.values()
         )
         for each in lane.tenants[view.queue.tenant]:
-            each.blocked = False
             self._note(each)
 
     def unpark(self, before: float) -> Iterator[T]:

@@ -114,14 +114,14 @@ def test_a_queue_in_which_others_hold_tasks_has_a_pull_that_waits() -> None:
 
 
 def test_a_pull_that_finds_nothing_gives_its_workers_and_its_turn_back() -> None:
-    """The next look says whether it is worth another."""
+    """A pull that keeps none waits in its stead; the next look says whether there is more."""
     played = Played(policy())
     queue = Queue("a", _STANDARD, 0)
     played.dispatcher.look(played.view(queue), Depth(9, 0, 0, 0), 0.0)
     assert [ask.places for ask in played.plan().ask] == [4]
     played.expire(queue)
-    played.queues[queue].places = 0
-    assert played.plan() == Plan()
+    assert played.plan() == Plan(ask=[Ask(played.view(queue), 1, 2.0)])
+    played.expire(queue)
     for tenant in "ab":
         view = played.view(Queue(tenant, _STANDARD, 0))
         played.dispatcher.look(view, Depth(9, 0, 0, 0), 1.0)
@@ -131,18 +131,30 @@ def test_a_pull_that_finds_nothing_gives_its_workers_and_its_turn_back() -> None
     ]
 
 
-def test_a_pull_that_finds_nothing_is_repeated_when_a_task_of_the_tenant_ends() -> None:
-    """The broker may have kept the rest back for the tenant's limit."""
+def test_what_the_broker_kept_back_is_asked_for_when_it_gives_something() -> None:
+    """It may have kept to the tenant's limit: one task that comes says that there is room."""
+    played, queue = Played(policy()), Queue("a", _STANDARD, 0)
+    played.submit(queue, 9, is_heard=False)
+    played.dispatcher.look(played.view(queue), Depth(9, 0, 0, 0), 0.0)
+    played.plan()
+    played.expire(queue)
+    assert [ask.view.kind for ask in played.plan().ask] == [Pull.INVITATION]
+    assert played.deliver(queue)
+    assert [(ask.view.kind, ask.places) for ask in played.plan().ask] == [(Pull.DEMAND, 3)]
+
+
+def test_a_task_that_another_executor_was_quicker_to_take_may_come_again() -> None:
+    """A pull waits for it, until a look says that nobody holds it any more."""
     played, queue = Played(policy()), Queue("a", _STANDARD, 0)
     played.submit(queue)
     played.plan()
-    assert played.deliver(queue)
-    played.dispatcher.look(played.view(queue), Depth(9, 1, 0, 0), 0.0)
-    assert [ask.places for ask in played.plan().ask] == [3]
+    played.queues[queue].queued.clear()
+    for _ in range(2):
+        played.expire(queue)
+        assert [ask.view.kind for ask in played.plan().ask] == [Pull.INVITATION]
+    played.look()
     played.expire(queue)
     assert played.plan() == Plan()
-    played.end(1)
-    assert [ask.places for ask in played.plan().ask] == [4]
 
 
 def test_pulls_that_wait_are_bounded_while_workers_are_free() -> None:

@@ -126,6 +126,9 @@ class QueueView(Generic[T]):
     def close(self) -> int:
         """The pull has ended; the places that it leaves unused."""
         left, self.places = self.places, 0
+        if self.kind is Pull.DEMAND or self._heard:
+            # What was heard of and did not come, another executor holds by now.
+            self.others = max(self.others, 1)
         if self.kind is Pull.INVITATION:
             self._window = max(1, self._got)
             self.hot = self._got > 0 or self._heard
