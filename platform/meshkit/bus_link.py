@@ -47,6 +47,9 @@ class Link:
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
         self._connected: Final = asyncio.Event()
         self._on_reconnect: Final[list[Callable[[], None]]] = []
+        self._server = ""
+        # Whether the last reconnect led to the process that had been there before.
+        self.is_same_server = True
 
     @classmethod
     async def open(cls, url: str, *, name: str, log: Log | None = None) -> Self:
@@ -72,6 +75,7 @@ class Link:
             raise unreachable(f"Failed to connect to NATS at {url}") from error
         link._prefix = client.new_inbox() + "."
         await subscribe(client, link._prefix + "*", link.take_answer)
+        link._note_server()
         link._connected.set()
         return link
 
@@ -193,11 +197,17 @@ class Link:
 
     async def note_reconnect(self) -> None:
         """Tells who wants to know."""
+        self._note_server()
         self._connected.set()
         if self._log:
             self._log.info("nats.reconnected")
         for call in tuple(self._on_reconnect):
             call()
+
+    def _note_server(self) -> None:
+        # A server chooses its id when it starts. nats-py keeps it to itself.
+        former, self._server = self._server, cast(Any, self.client)._server_info["server_id"]
+        self.is_same_server = former == self._server
 
     async def note_error(self, error: Exception) -> None:
         """Errors of the connection that no request is to blame for."""

@@ -13,6 +13,7 @@ from agentmesh.coordinator.v1.queue_service_pb2 import QueuePolicy
 from meshkit import log
 from meshkit.bus import Bus
 from meshkit.bus_puller import Puller
+from meshkit.errors import DependencyUnavailable
 from meshtest.eventually import eventually
 from meshtest.nats_server import NatsServer
 from meshtest.proxy import FaultProxy
@@ -22,7 +23,7 @@ from services.executor.worker import Worker
 from tasklog import subjects
 from tasklog.policy import built_in
 from tasklog.policy_store import PolicyStore
-from tasklog.queues import Queues
+from tasklog.queues import CLAIM_SECONDS, Queues
 from tasklog.subjects import Queue
 
 pytest_plugins = ["meshtest.fixtures"]
@@ -308,6 +309,63 @@ async def test_work_goes_on_after_the_broker_was_restarted(mesh: Mesh) -> None:
         await eventually(lambda: len(set(mesh.script.done)) == 40, 30)
 
 
+@pytest.mark.parametrize("outage_seconds", [0.0, CLAIM_SECONDS + 1])
+async def test_tasks_that_run_stay_where_they_are_when_the_broker_is_restarted(
+    mesh: Mesh, outage_seconds: float
+) -> None:
+    """However long it was away, an executor that lives keeps its tasks."""
+    mesh.script.gate.clear()
+    async with mesh.executor(), mesh.executor():
+        await mesh.submit(_ACME, 8)
+        await eventually(lambda: mesh.script.busy["acme"] == 8)
+        await asyncio.sleep(CLAIM_SECONDS / 2)  # the broker writes down who has what
+        mesh.nats.kill()
+        await asyncio.sleep(outage_seconds)
+        mesh.nats.start()
+        await asyncio.sleep(2 * CLAIM_SECONDS)  # whatever might be begun again would be by now
+        assert set(Counter(mesh.script.begun).values()) == {1}
+        mesh.script.gate.set()
+        await mesh.all_done(8)
+
+
+async def test_a_task_whose_executor_died_with_the_broker_goes_to_another(mesh: Mesh) -> None:
+    """Nobody beats for it: another executor has it after one more claim."""
+    mesh.script.gate.clear()
+    async with FaultProxy(mesh.nats.port) as proxy, AsyncExitStack() as stack:
+        await stack.enter_async_context(mesh.executor(f"nats://127.0.0.1:{proxy.port}"))
+        await mesh.submit(_ACME, 3)
+        await eventually(lambda: len(mesh.script.begun) == 3)
+        await stack.enter_async_context(mesh.executor())
+        await asyncio.sleep(CLAIM_SECONDS / 2)  # the broker writes down who has what
+        proxy.refuse = True
+        mesh.nats.restart()
+        proxy.cut()
+        await eventually(lambda: len(mesh.script.begun) == 6, 3 * CLAIM_SECONDS)
+        assert set(Counter(mesh.script.begun).values()) == {2}
+
+
+async def test_who_lost_a_task_does_not_keep_it_from_others(mesh: Mesh) -> None:
+    """An executor that was cut off for long comes back; the one that took over dies."""
+    mesh.script.gate.clear()
+    async with (
+        FaultProxy(mesh.nats.port) as one,
+        FaultProxy(mesh.nats.port) as two,
+        mesh.executor(f"nats://127.0.0.1:{one.port}") as first,
+    ):
+        await mesh.submit(_ACME)
+        await eventually(lambda: len(mesh.script.begun) == 1)
+        async with mesh.executor(f"nats://127.0.0.1:{two.port}"):
+            one.refuse = True
+            one.cut()
+            await eventually(lambda: len(mesh.script.begun) == 2, 2 * CLAIM_SECONDS)
+            one.refuse = False
+            await eventually(lambda: _is_up(first))
+            async with mesh.executor():
+                two.refuse = True
+                two.cut()
+                await eventually(lambda: len(mesh.script.begun) == 3, 2 * CLAIM_SECONDS)
+
+
 async def test_pulls_that_bring_nothing_are_begun_anew(
     mesh: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,6 +379,14 @@ async def test_pulls_that_bring_nothing_are_begun_anew(
         await mesh.submit(_SMALL)
         await mesh.all_done(2)
     assert '"dispatch.stalled"' in mesh.lines.getvalue()
+
+
+async def _is_up(worker: Worker) -> bool:
+    try:
+        await worker._bus.check()  # pyright: ignore[reportPrivateUsage]
+    except DependencyUnavailable:
+        return False
+    return True
 
 
 def _puller(worker: Worker) -> Puller:

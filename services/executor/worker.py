@@ -25,6 +25,8 @@ _BEAT_SECONDS: Final = CLAIM_SECONDS / 3
 _BETWEEN_PULLS_SECONDS: Final = 0.005
 # A task that has waited here for a worker for so long may find one elsewhere.
 _PARK_SECONDS: Final = 1.0
+# For so long after a restart of the broker, what is delivered again may have an owner.
+_DOUBT_NANOSECONDS: Final = 60 * 10**9
 _FAULT_PAUSE_SECONDS: Final = 30.0
 _LISTEN_AGAIN_SECONDS: Final = 1.0
 
@@ -67,6 +69,10 @@ class Worker:
         # Something was not delivered that should have been.
         self._is_stalled = False
         self._is_stopping = False
+        # When the broker was back after a restart, in nanoseconds since 1970, and what
+        # of before was left to its owner since then.
+        self._restarted_ns = 0
+        self._left: set[int] = set()
         self._puller: Puller
         self._group: asyncio.TaskGroup
 
@@ -74,13 +80,15 @@ class Worker:
         """Works until cancelled; then gives its tasks back to their queues."""
         self._policies.on_change(self._resize)
         self._resize()
-        self._puller = await self._bus.puller(
-            subjects.STREAM,
-            acknowledge_wait_seconds=CLAIM_SECONDS,
-            deliver=self._take,
-            ended=self._end,
-        )
         async with asyncio.TaskGroup() as self._group:
+            # Before the puller: claims come first.
+            self._bus.on_reconnect(self._reconnect)
+            self._puller = await self._bus.puller(
+                subjects.STREAM,
+                acknowledge_wait_seconds=CLAIM_SECONDS,
+                deliver=self._take,
+                ended=self._end,
+            )
             self._group.create_task(self._dispatch())
             self._group.create_task(self._news.hear(self._wake))
             self._group.create_task(self._news.look(self._begin_look, self._look))
@@ -143,6 +151,41 @@ class Worker:
         with contextlib.suppress(MeshError):
             await self._puller.restart()
 
+    def _reconnect(self, is_same_server: bool) -> None:
+        if self._is_stopping:
+            return
+        if not is_same_server:
+            # It counts the time that it was away: every claim may have run out,
+            # though nobody else can have heard of that.
+            self._restarted_ns = time.time_ns()
+            self._left.clear()
+        self._group.create_task(self._claim_again(is_same_server))
+
+    async def _claim_again(self, is_same_server: bool) -> None:
+        with contextlib.suppress(MeshError):
+            now = time.monotonic()
+            for held in tuple(self._held.values()):
+                if not is_same_server or held.latest.expires_at > now:
+                    await held.in_progress()
+
+    def _is_in_doubt(self, delivery: Delivery) -> bool:
+        """Whether its claim may have run out only because the broker was away.
+
+        The broker puts it in line for others before it hears from its owner, and
+        there it stays for as long as all workers are busy.
+        """
+        return (
+            delivery.delivery_count > 1
+            and delivery.timestamp_ns < self._restarted_ns
+            and time.time_ns() < self._restarted_ns + _DOUBT_NANOSECONDS
+            and delivery.sequence not in self._left
+        )
+
+    async def _leave(self, delivery: Delivery) -> None:
+        # Its owner's next beat keeps it; without one it comes again after this.
+        with contextlib.suppress(MeshError):
+            await delivery.not_now(CLAIM_SECONDS)
+
     def _take(self, delivery: Delivery) -> None:
         view = self._views[delivery.consumer]
         now, held = time.monotonic(), self._held.get(delivery.sequence)
@@ -151,6 +194,10 @@ class Worker:
         elif held is not None:
             held.latest = delivery
             self._dispatcher.take_again(view, pending=delivery.pending, now=now)
+        elif self._is_in_doubt(delivery):
+            self._left.add(delivery.sequence)
+            self._dispatcher.take_again(view, pending=delivery.pending, now=now)
+            self._group.create_task(self._leave(delivery))
         else:
             held = self._held[delivery.sequence] = Held(delivery)
             if self._dispatcher.take(
@@ -209,10 +256,13 @@ class Worker:
             with contextlib.suppress(MeshError):
                 # While NATS is away beats would only fill its buffer.
                 await self._bus.check()
-                # A claim that has only begun may wait for the next beat.
-                young = time.monotonic() + CLAIM_SECONDS - _BEAT_SECONDS / 2
+                # A claim that has only begun may wait for the next beat. One that has
+                # run out may be somebody else's, whom our beats would keep alive: it
+                # is ours again when the message comes again.
+                now = time.monotonic()
+                young = now + CLAIM_SECONDS - _BEAT_SECONDS / 2
                 for held in tuple(self._held.values()):
-                    if held.latest.expires_at < young:
+                    if now < held.latest.expires_at < young:
                         await held.in_progress()
 
     async def _hear_cancels(self) -> None:
