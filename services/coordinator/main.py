@@ -15,6 +15,7 @@ from services.coordinator.agent_service import AgentServicer
 from services.coordinator.agent_store_jetstream import JetStreamAgentStore
 from services.coordinator.agents import Agents
 from services.coordinator.cancel_signal_nats import NatsCancelSignal
+from services.coordinator.child_limit import ChildLimit
 from services.coordinator.control import CONSUMER, Control
 from services.coordinator.coordinator import Coordinator
 from services.coordinator.dead_letters import DeadLetters
@@ -75,12 +76,18 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
         cost_governor_service_pb2_grpc.CostGovernorServiceStub(resources.channels.get("governor")),
         resources.clock,
     )
-    parents = Parents(log, read_model)
+    parents = Parents(log)
     queue_limit = QueueLimit(policies, depths)
     coordinator = Coordinator(
         log=log,
         acceptance=acceptance,
-        gates=(parents, budget, SubmitRate(policies, resources.clock), queue_limit),
+        gates=(
+            parents,
+            budget,
+            SubmitRate(policies, resources.clock),
+            queue_limit,
+            ChildLimit(read_model, resources.clock),
+        ),
         parents=parents,
         cancel_signal=NatsCancelSignal(bus),
         clock=resources.clock,

@@ -1,6 +1,5 @@
-"""Which tasks may have children, and how many."""
+"""Which tasks may have children."""
 
-from collections.abc import Sequence
 from typing import Final, Protocol
 
 from agentmesh.coordinator.v1.task_pb2 import Task
@@ -11,8 +10,6 @@ from tasklog.task_log import Entry
 
 # How many tasks may stand above a task.
 MAX_DEPTH: Final = 5
-# How many of a task's children may be open.
-MAX_CHILDREN: Final = 100
 _FIELD: Final = "task.parent_task"
 
 
@@ -23,28 +20,18 @@ class Log(Protocol):
     async def task(self, tenant: str, task_id: str) -> Task: ...
 
 
-class Children(Protocol):
-    """Knows the children of every task, a moment late."""
-
-    async def open_children(self, tenant: str, task_id: str) -> Sequence[str]: ...
-
-
 class Parents:
     """A Gate for tasks that clients submit as children of others."""
 
-    def __init__(self, log: Log, children: Children) -> None:
+    def __init__(self, log: Log) -> None:
         self._log = log
-        self._children = children
 
     async def check(self, task: Task) -> None:
         """Returns, and says how deep the task stands, if it may be a child of its parent.
 
-        Children that are submitted at the same moment do not see each other,
-        so a parent may get a few more than MAX_CHILDREN.
-
         Raises:
-            InvalidField: There is no such parent, it is another tenant's, it stands too
-                deep, or it has too many children.
+            InvalidField: There is no such parent, it is another tenant's, or it stands
+                too deep.
             TaskStateError: The parent has ended, or is about to.
         """
         if not task.parent_task:
@@ -68,12 +55,6 @@ class Parents:
                 _FIELD,
                 f"must be a task with fewer than {MAX_DEPTH} tasks above it;"
                 f" {task.parent_task!r} has {parent.depth}",
-            )
-        if len(await self._children.open_children(tenant, parent_id)) >= MAX_CHILDREN:
-            raise InvalidField(
-                _FIELD,
-                f"must be a task with fewer than {MAX_CHILDREN} open children."
-                " Wait until some have ended",
             )
         task.depth = parent.depth + 1
 

@@ -8,13 +8,14 @@ from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task
-from meshkit import identity
+from meshkit import batch, identity
 from meshkit.errors import Forbidden, InvalidField, TaskStateError
 from meshkit.identity import Identity
 from meshtest.eventually import eventually
 from meshtest.nats_server import NatsServer
+from services.coordinator.child_limit import MAX_CHILDREN
 from services.coordinator.coordinator_mesh import Mesh
-from services.coordinator.parents import MAX_CHILDREN, Parents
+from services.coordinator.parents import Parents
 from services.coordinator.waiting_mesh import append, events, get, kinds, reaches
 from tasklog import subjects
 
@@ -214,6 +215,28 @@ async def test_a_parent_has_at_most_a_hundred_open_children(mesh: Mesh) -> None:
         return True
 
     await eventually(accepted)
+
+
+async def test_a_batch_does_not_pass_the_limit_of_children_together(mesh: Mesh) -> None:
+    """Of two hundred children in one call exactly a hundred are accepted."""
+    parent = await mesh.submit()
+    request = pb.BatchSubmitTasksRequest()
+    for index in range(2 * MAX_CHILDREN):
+        item = request.items.add(context=batch.item_context(15, index=index))
+        item.request.parent = "tenants/acme"
+        item.request.task.parent_task = parent.name
+        item.request.task.input.text = "x"
+    results = [
+        result
+        async for answer in mesh.tasks.BatchSubmitTasks(request, timeout=20)
+        for result in answer.results
+    ]
+    assert sum(not result.HasField("error") for result in results) == MAX_CHILDREN
+    refused = {result.error.message for result in results if result.HasField("error")}
+    assert refused == {
+        "task.parent_task: must be a task with fewer than 100 open children."
+        " Wait until some have ended"
+    }
 
 
 async def test_another_tenant_cannot_cancel_or_join_a_family(mesh: Mesh) -> None:

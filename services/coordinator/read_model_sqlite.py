@@ -149,6 +149,17 @@ class SqliteReadModel:
         )
         return [str(row[0]) for row in rows]
 
+    async def listed(self, tenant: str, task_ids: Sequence[str]) -> Sequence[str]:
+        """Those of `task_ids` that are known; no more than a few hundred."""
+        if not task_ids:
+            return []
+        rows = await self._fetch(
+            "SELECT task_id FROM task WHERE tenant = ?"
+            f" AND task_id IN ({', '.join('?' * len(task_ids))})",
+            (tenant, *task_ids),
+        )
+        return [str(row[0]) for row in rows]
+
     async def _fetch(self, statement: str, values: Sequence[Any]) -> Sequence[Any]:
         with translated():
             return [*await self._database.execute_fetchall(statement, values)]
