@@ -13,8 +13,10 @@ from tasklog.queues import Depth, Queues
 from tasklog.subjects import Queue
 
 _SWEEP_SECONDS: Final = 1.0
-# Looking takes no more than a hundredth of the time, however many queues there are.
+# Looking takes no more than a hundredth of the time where that is enough to hear of
+# every task that is held before its claim can have run out.
 _PAUSES_PER_SWEEP: Final = 100
+_LONGEST_PAUSE_SECONDS: Final = 2.0
 _LISTEN_AGAIN_SECONDS: Final = 1.0
 
 
@@ -64,6 +66,7 @@ class QueueNews:
                 begin()
                 async for queue, depth in self._queues.all():
                     tell(queue, depth)
-            pause = max(_SWEEP_SECONDS, (time.monotonic() - started) * _PAUSES_PER_SWEEP)
+            worth = (time.monotonic() - started) * _PAUSES_PER_SWEEP
+            pause = min(max(_SWEEP_SECONDS, worth), _LONGEST_PAUSE_SECONDS)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._look_now.wait(), pause)
