@@ -53,9 +53,15 @@ class Puller:
         self._pulls: dict[str, _Pull] = {}
         self._consumers: dict[int, str] = {}  # by the number of their open pull
         self._count = 0
+        self._heard_at = time.monotonic()
         self._inbox = ""
         self._subscription: Any = None
         self._forget_reconnect: Callable[[], None] = lambda: None
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long nothing has come: neither a message nor the end of a pull."""
+        return time.monotonic() - self._heard_at
 
     async def open(self) -> None:
         """Begins to listen."""
@@ -120,6 +126,7 @@ class Puller:
             pass  # the connection is gone: it is delivered again after the wait
 
     async def _take(self, message: Msg) -> None:
+        self._heard_at = time.monotonic()
         status = (message.headers or {}).get("Status")
         if status is not None:
             self._note_end(message, status)

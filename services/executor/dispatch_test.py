@@ -19,11 +19,12 @@ from meshtest.nats_server import NatsServer
 from meshtest.proxy import FaultProxy
 from services.executor import dispatcher
 from services.executor.held import Held
+from services.executor.queue_news import QueueNews
 from services.executor.worker import Worker
 from tasklog import subjects
 from tasklog.policy import built_in
 from tasklog.policy_store import PolicyStore
-from tasklog.queues import CLAIM_SECONDS, Queues
+from tasklog.queues import CLAIM_SECONDS, NO_DEPTH, Depth, Queues
 from tasklog.subjects import Queue
 
 pytest_plugins = ["meshtest.fixtures"]
@@ -379,6 +380,50 @@ async def test_pulls_that_bring_nothing_are_begun_anew(
         await mesh.submit(_SMALL)
         await mesh.all_done(2)
     assert '"dispatch.stalled"' in mesh.lines.getvalue()
+
+
+async def test_a_queue_that_stalls_disturbs_no_other(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is reported; pulls for other tenants go on."""
+    monkeypatch.setattr(dispatcher, "_STALL_SECONDS", 0.5)
+    await mesh.submit(_ACME)
+    await mesh.bus.signal(
+        f"$JS.API.CONSUMER.PAUSE.{subjects.STREAM}.{_ACME.durable}",
+        b'{"pause_until": "2999-01-01T00:00:00Z"}',
+    )
+    async with mesh.executor() as worker:
+        await mesh.submit(_SMALL)
+        await mesh.all_done(1)
+        restarts = list[bool]()
+
+        async def restart() -> None:
+            restarts.append(True)
+
+        monkeypatch.setattr(_puller(worker), "restart", restart)
+        for tasks in range(2, 200):
+            await mesh.submit(_SMALL)
+            await mesh.all_done(tasks)
+            if mesh.lines.getvalue().count('"dispatch.stalled"') == 3:
+                break
+            await asyncio.sleep(0.1)
+        assert mesh.lines.getvalue().count('"dispatch.stalled"') == 3
+    assert restarts == []
+
+
+async def test_however_long_a_look_takes_the_next_is_within_a_claim(mesh: Mesh) -> None:
+    """So that a dead executor's tasks are known to others before its claims run out."""
+
+    class Many(Queues):
+        async def all(self) -> AsyncGenerator[tuple[Queue, Depth]]:
+            await asyncio.sleep(0.1)  # as with some thousands of queues
+            yield _ACME, NO_DEPTH
+
+    looks = list[Queue]()
+    news = QueueNews(mesh.bus, Many(mesh.bus, mesh.policies))
+    looking = asyncio.create_task(news.look(lambda: None, lambda queue, _: looks.append(queue)))
+    await eventually(lambda: len(looks) == 2, CLAIM_SECONDS)
+    looking.cancel()
 
 
 async def _is_up(worker: Worker) -> bool:

@@ -27,6 +27,8 @@ _BETWEEN_PULLS_SECONDS: Final = 0.005
 _PARK_SECONDS: Final = 1.0
 # For so long after a restart of the broker, what is delivered again may have an owner.
 _DOUBT_NANOSECONDS: Final = 60 * 10**9
+# A pull that waits is used, or ended by the broker, within less.
+_SILENCE_SECONDS: Final = 3.0
 _FAULT_PAUSE_SECONDS: Final = 30.0
 _LISTEN_AGAIN_SECONDS: Final = 1.0
 
@@ -138,7 +140,9 @@ class Worker:
         self._puller.end_overdue()
         if self._is_stalled:
             self._is_stalled = False
-            self._group.create_task(self._restart())
+            # Where other queues' pulls are answered, it is that queue's own trouble.
+            if self._puller.silent_seconds > _SILENCE_SECONDS:
+                self._group.create_task(self._restart())
         self._dispatcher.begin_look()
 
     def _look(self, queue: Queue, depth: Depth) -> None:
