@@ -95,7 +95,11 @@ async def _move(event: TaskEvent, shelf: _Shelf) -> None:
 
 
 async def check_out(event: TaskEvent, blobs: BlobStore, owner: str) -> None:
-    """Brings back what `check_in` moved out of `event`, in place."""
+    """Brings back what `check_in` moved out of `event`, in place.
+
+    Raises:
+        CorruptData: Content is gone or damaged. Its reference stays in its place.
+    """
     shelf = _Shelf(blobs, owner)
     match event.WhichOneof("kind"):
         case "submitted":
@@ -114,11 +118,12 @@ async def check_out(event: TaskEvent, blobs: BlobStore, owner: str) -> None:
                 )
         case "completed":
             completed = event.completed
-            if completed.HasField("model_called"):
-                await _model_out(completed.model_called, shelf)
             if completed.output.HasField("blob"):
                 output = await shelf.get(completed.output.blob, task_pb2.TaskOutput())
                 completed.output.CopyFrom(output)
+            # Last: where this is lost, the task's output is still there.
+            if completed.HasField("model_called"):
+                await _model_out(completed.model_called, shelf)
         case "resumed":
             resumed = event.resumed
             if resumed.HasField("children_blob"):

@@ -9,7 +9,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
-from agentmesh.coordinator.v1.task_pb2 import Task
+from agentmesh.coordinator.v1.task_pb2 import Task, TaskNote
 from meshkit.bus import Bus, Delivery, StoredMessage, Subscription
 from meshkit.errors import Conflict, CorruptData, MeshError, QueueFull, TaskNotFound
 from tasklog import claim_check, fold, lifecycle, subjects
@@ -119,9 +119,20 @@ class TaskLog:
         return None if message is None else await self._entry(message)
 
     async def read(
-        self, tenant: str, task_id: str, *, from_stream_sequence: int = 1, batch: int = 256
+        self,
+        tenant: str,
+        task_id: str,
+        *,
+        from_stream_sequence: int = 1,
+        batch: int = 256,
+        lenient: bool = False,
     ) -> AsyncGenerator[Entry]:
-        """The task's events as they stand now, oldest first; `batch` at most are on their way."""
+        """The task's events as they stand now, oldest first; `batch` at most are on their way.
+
+        Raises:
+            CorruptData: A message is no event, or its large content is gone or damaged.
+                Where `lenient`, an event whose content is lost has the reference alone.
+        """
         async with contextlib.aclosing(
             self._bus.read(
                 subjects.STREAM,
@@ -135,11 +146,13 @@ class TaskLog:
                     entry = await self._entry(message)
                 except CorruptData:
                     # Retention may be at work: then what it leaves is the whole log.
-                    end = await self.last(tenant, task_id)
-                    if end is None or not end.event.HasField("expired"):
+                    end = await self._end(tenant, task_id)
+                    if end is not None and end.event.HasField("expired"):
+                        yield end
+                        return
+                    if not lenient:
                         raise
-                    yield end
-                    return
+                    entry = _stored(message)
                 yield entry
 
     async def read_stored(self, tenant: str, task_id: str) -> AsyncGenerator[Entry]:
@@ -166,10 +179,9 @@ class TaskLog:
 
     async def ends(self, tenant: str, task_id: str) -> tuple[Entry, Entry] | None:
         """The task's first and last event, as `read_stored` gives them; None without a task."""
-        message = await self._bus.last(subjects.STREAM, subjects.scope(tenant, task_id))
-        if message is None:
+        last = await self._end(tenant, task_id)
+        if last is None:
             return None
-        last = _stored(message)
         if last.event.sequence > 1:
             start = last.event.status.submitted_stream_sequence or 1
             async with contextlib.aclosing(
@@ -192,6 +204,32 @@ class TaskLog:
             raise TaskNotFound(f"There is no task {subjects.task_name(tenant, task_id)!r}.")
         return fold.task_of(await self._first(tenant, task_id, last), last.event)
 
+    async def shown(self, tenant: str, task_id: str) -> Task:
+        """As `task`, for people: content that is gone or damaged is missing, and a note says so.
+
+        Raises:
+            TaskNotFound: There is no such task.
+            CorruptData: Its log itself cannot be read.
+        """
+        try:
+            return await self.task(tenant, task_id)
+        except CorruptData:
+            ends = await self.ends(tenant, task_id)
+            if ends is None:
+                raise
+        first, last = ends
+        if last.event.HasField("expired"):
+            first = last
+        for entry in ends:
+            with contextlib.suppress(CorruptData):
+                await claim_check.check_out(entry.event, self._bus, subjects.owner(tenant, task_id))
+        task = fold.task_of(first.event, last.event)
+        if first.event.submitted.HasField("input_blob") and not task.HasField("input"):
+            task.notes.append(_lost("input"))
+        if task.output.HasField("blob"):
+            task.notes.append(_lost("output"))
+        return task
+
     async def _first(self, tenant: str, task_id: str, last: Entry) -> TaskEvent:
         """The submission of the task that `last` belongs to."""
         if last.event.sequence == 1 or last.event.HasField("expired"):
@@ -210,7 +248,8 @@ class TaskLog:
         """Every event after `after_sequence`, without gap or repeat, until the task has ended.
 
         A reader may be slow, or stop for as long as it likes: a page of the log
-        and a few new events are held for it, and the rest stays in the log.
+        and a few new events are held for it, and the rest stays in the log. An
+        event whose large content is lost has the reference alone.
 
         Raises:
             TaskNotFound: There is no such task.
@@ -251,7 +290,7 @@ class TaskLog:
         page: list[Entry] = []
         size_bytes = 0
         async with contextlib.aclosing(
-            self.read(tenant, task_id, from_stream_sequence=start, batch=_PAGE_EVENTS)
+            self.read(tenant, task_id, from_stream_sequence=start, batch=_PAGE_EVENTS, lenient=True)
         ) as entries:
             async for entry in entries:
                 page.append(entry)
@@ -267,11 +306,19 @@ class TaskLog:
                 message = await asyncio.wait_for(anext(live), _LOOK_AFTER_SECONDS)
             except TimeoutError:
                 return
-            entry = await self._entry(message)
+            try:
+                entry = await self._entry(message)
+            except CorruptData:
+                return  # the log is read with more patience
             if entry.event.sequence > place.seen + 1:
                 return
             if place.advance(entry):
                 yield entry.event
+
+    async def _end(self, tenant: str, task_id: str) -> Entry | None:
+        """The task's last event as it is stored, or None where there is no such task."""
+        message = await self._bus.last(subjects.STREAM, subjects.scope(tenant, task_id))
+        return None if message is None else _stored(message)
 
     async def _entry(self, message: StoredMessage) -> Entry:
         entry = _stored(message)
@@ -299,3 +346,8 @@ def event_of(message: StoredMessage | Delivery) -> TaskEvent:
 
 def _stored(message: StoredMessage) -> Entry:
     return Entry(event_of(message), message.sequence)
+
+
+def _lost(part: str) -> TaskNote:
+    text = f"The task's {part} is gone or damaged where large content is kept."
+    return TaskNote(code="CONTENT_LOST", text=text)

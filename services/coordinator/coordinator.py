@@ -1,6 +1,7 @@
 """How tasks are accepted, shown and stopped."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Final, Protocol
 
 from agentmesh.coordinator.v1 import task_event_pb2, task_pb2
@@ -15,6 +16,11 @@ from tasklog.task_log import Entry
 
 # A cancel meets a busy executor's appends: each turn loses to at most one of them.
 _CANCEL_TURNS: Final = 20
+# What a page of events may take, one that is larger by itself excepted: a
+# message of 8 MiB has room for it.
+_PAGE_BYTES: Final = 4 * 1024 * 1024
+# Stored events on their way; large content is read one by one.
+_READ_AHEAD: Final = 64
 
 
 class Log(Protocol):
@@ -22,10 +28,10 @@ class Log(Protocol):
 
     async def append(self, tenant: str, task_id: str, event: TaskEvent, *, after: int) -> Entry: ...
     async def last(self, tenant: str, task_id: str) -> Entry | None: ...
-    async def task(self, tenant: str, task_id: str) -> Task: ...
+    async def shown(self, tenant: str, task_id: str) -> Task: ...
     def read(
-        self, tenant: str, task_id: str, *, from_stream_sequence: int = 1
-    ) -> AsyncIterator[Entry]: ...
+        self, tenant: str, task_id: str, *, from_stream_sequence: int, batch: int, lenient: bool
+    ) -> AsyncGenerator[Entry]: ...
     def follow(
         self, tenant: str, task_id: str, *, after_sequence: int
     ) -> AsyncGenerator[TaskEvent]: ...
@@ -96,8 +102,11 @@ class Coordinator:
         return task
 
     async def get(self, tenant: str, task_id: str) -> Task:
-        """The task as its log stands; TaskNotFound where there is none."""
-        return await self._log.task(tenant, task_id)
+        """The task as its log stands; TaskNotFound where there is none.
+
+        Content that is lost is missing from it, and a note says so.
+        """
+        return await self._log.shown(tenant, task_id)
 
     def follow(
         self, tenant: str, task_id: str, *, after_sequence: int
@@ -107,18 +116,35 @@ class Coordinator:
 
     async def events(
         self, tenant: str, task_id: str, *, from_stream_sequence: int, limit: int
-    ) -> list[Entry]:
-        """At most `limit` events as they stand, oldest first; TaskNotFound without a task."""
+    ) -> tuple[list[Entry], int]:
+        """A page of events as they stand, oldest first, and where the next one begins.
+
+        At most `limit` events, and about 4 MiB of them, but at least one. An event
+        whose large content is lost has the reference alone. The next page
+        begins at a stream sequence; 0 where there is none.
+
+        Raises:
+            TaskNotFound: There is no such task.
+        """
         found: list[Entry] = []
-        async for entry in self._log.read(
-            tenant, task_id, from_stream_sequence=from_stream_sequence
-        ):
-            found.append(entry)
-            if len(found) == limit:
-                break
+        size_bytes = 0
+        async with aclosing(
+            self._log.read(
+                tenant,
+                task_id,
+                from_stream_sequence=from_stream_sequence,
+                batch=min(limit + 1, _READ_AHEAD),
+                lenient=True,
+            )
+        ) as entries:
+            async for entry in entries:
+                size_bytes += entry.event.ByteSize()
+                if found and (len(found) == limit or size_bytes > _PAGE_BYTES):
+                    return found, entry.stream_sequence
+                found.append(entry)
         if not found and await self._log.last(tenant, task_id) is None:
             raise _not_found(tenant, task_id)
-        return found
+        return found, 0
 
     async def cancel(self, tenant: str, task_id: str, reason: str) -> Task:
         """Asks a task to stop; one that has ended stays as it is.
@@ -154,7 +180,7 @@ class Coordinator:
                 continue
             await self._cancel_signal.send(tenant, task_id)
             break
-        return await self._log.task(tenant, task_id)
+        return await self._log.shown(tenant, task_id)
 
 
 def _not_found(tenant: str, task_id: str) -> TaskNotFound:

@@ -28,7 +28,7 @@ class Log(Protocol):
 
     async def append(self, tenant: str, task_id: str, event: TaskEvent, *, after: int) -> Entry: ...
     async def last(self, tenant: str, task_id: str) -> Entry | None: ...
-    async def task(self, tenant: str, task_id: str) -> Task: ...
+    async def shown(self, tenant: str, task_id: str) -> Task: ...
     def read_stored(self, tenant: str, task_id: str) -> AsyncGenerator[Entry]: ...
 
 
@@ -89,7 +89,7 @@ class DeadLetters:
         """
         redriven = task_event_pb2.TaskRedriven(comment=comment, request_id=request_id)
         await self._once(tenant, task_id, TaskEvent(redriven=redriven), request_id)
-        return await self._log.task(tenant, task_id)
+        return await self._log.shown(tenant, task_id)
 
     async def discard(self, tenant: str, task_id: str, *, comment: str, request_id: str) -> None:
         """Takes a dead letter off the list for good.

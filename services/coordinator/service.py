@@ -129,15 +129,11 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         query = page_token.query_of(request)
         limit = page_token.page_size(request.page_size, default=100)
         position = page_token.decode(query, request.page_token, shape=r"[0-9]{1,18}")
-        entries = await self._coordinator.events(
-            tenant, task_id, from_stream_sequence=int(position or 1), limit=limit + 1
+        entries, beginning = await self._coordinator.events(
+            tenant, task_id, from_stream_sequence=int(position or 1), limit=limit
         )
-        following = (
-            page_token.encode(query, str(entries[limit].stream_sequence))
-            if len(entries) > limit
-            else ""
-        )
-        events = [entry.event for entry in entries[:limit]]
+        following = page_token.encode(query, str(beginning)) if beginning else ""
+        events = [entry.event for entry in entries]
         return pb.ListTaskEventsResponse(events=events, next_page_token=following)
 
     async def SignalTask(
