@@ -1,5 +1,7 @@
 """The coordinator's composition root."""
 
+from functools import partial
+
 from agentmesh.coordinator.v1 import (
     agent_service_pb2_grpc,
     coordinator_service_pb2_grpc,
@@ -22,7 +24,7 @@ from services.coordinator.dead_letters import DeadLetters
 from services.coordinator.ended_tasks_sqlite import SqliteEndedTasks
 from services.coordinator.family import Family
 from services.coordinator.parents import Parents
-from services.coordinator.projector import Projector
+from services.coordinator.projector import Projector, fits
 from services.coordinator.queue_depths import QueueDepths
 from services.coordinator.queue_service import QueueServicer
 from services.coordinator.queue_stats import QueueStats
@@ -59,7 +61,10 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
     await store.prepare()
     agents = Agents(store, resources.clock)
     file = await open_file(
-        resources.data_dir / "coordinator" / "tasks.sqlite", resources.ids, resources.stack
+        resources.data_dir / "coordinator" / "tasks.sqlite",
+        resources.ids,
+        resources.stack,
+        fits=partial(fits, bus),
     )
     read_model = SqliteReadModel(file)
     projector = Projector(bus, read_model, resources.log, identity=file.identity)

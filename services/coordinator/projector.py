@@ -31,7 +31,40 @@ _LOOK_AGAIN_SECONDS: Final = 0.05
 class Sink(Protocol):
     """Where events go."""
 
-    async def apply(self, entries: Sequence[Recorded]) -> None: ...
+    async def apply(self, entries: Sequence[Recorded], *, position: int) -> None:
+        """Writes events, and the last stream sequence that is passed with them."""
+        ...
+
+
+async def fits(bus: Bus, identity: str, position: int) -> bool:
+    """Whether a copy has all that was carried into it, and nothing that the log has not.
+
+    A power cut may take the last writes of a file, though the broker knows them as
+    acknowledged and does not bring them again. A broker may lose its last messages,
+    or all of them, and give their sequences to others.
+
+    Args:
+        bus: The broker.
+        identity: Of the copy.
+        position: The last stream sequence that the copy knows to be carried into it.
+
+    Raises:
+        DependencyUnavailable: The broker cannot be reached in time.
+    """
+    stream = await bus.stream_info(subjects.STREAM)
+    if stream is None:
+        return position == 0
+    spec = _consumer(identity)
+    await bus.ensure_consumer(spec)
+    consumer = await bus.consumer_info(spec.stream, spec.durable)
+    acknowledged = int(consumer["ack_floor"]["stream_seq"])
+    is_known = position == 0 or int(consumer["delivered"]["consumer_seq"]) > 0
+    # A consumer begins as if what is gone before the log's first message was acknowledged.
+    has_all = acknowledged <= position or acknowledged < int(stream["state"]["first_seq"])
+    if is_known and has_all and position <= int(stream["state"]["last_seq"]):
+        return True
+    await bus.delete_consumer(spec.stream, spec.durable)
+    return False
 
 
 class Projector:
@@ -45,15 +78,7 @@ class Projector:
         self._listeners: list[Callable[[], None]] = []
         # Whether the consumer is there for sure.
         self._made = False
-        self._spec = ConsumerSpec(
-            stream=subjects.STREAM,
-            durable=f"projector-{identity}",
-            subject_filter=subjects.ALL_EVENTS,
-            acknowledge_wait_seconds=_WAIT_SECONDS,
-            max_acknowledge_pending=_WINDOW * 2,
-            inactive_seconds=_FORGET_SECONDS,
-            description="Carries events into the coordinator's read model.",
-        )
+        self._spec = _consumer(identity)
 
     def on_applied(self, listener: Callable[[], None]) -> None:
         """Has `listener` called whenever events were written."""
@@ -103,6 +128,7 @@ class Projector:
 
     async def _write(self, batch: Sequence[Delivery]) -> None:
         readable: list[Delivery] = []
+        unreadable: list[Delivery] = []
         entries: list[Recorded] = []
         for delivery in batch:
             try:
@@ -110,18 +136,34 @@ class Projector:
                 readable.append(delivery)
             except (DecodeError, ValueError, MeshError):
                 self._log.error("projection.unreadable", subject=delivery.subject)
-                await delivery.reject()
+                unreadable.append(delivery)
         try:
-            await self._sink.apply(entries)
+            # What is passed over counts, or it would look like something lost.
+            position = max(delivery.sequence for delivery in batch)
+            await self._sink.apply(entries, position=position)
         except sqlite3.Error as error:
             self._log.error("projection.failed", error=str(error), events=len(entries))
-            for delivery in readable:
+            for delivery in batch:
                 await delivery.not_now(_RETRY_SECONDS)
             return
+        for delivery in unreadable:
+            await delivery.reject()
         for delivery in readable:
             await delivery.acknowledge()
         for listener in self._listeners:
             listener()
+
+
+def _consumer(identity: str) -> ConsumerSpec:
+    return ConsumerSpec(
+        stream=subjects.STREAM,
+        durable=f"projector-{identity}",
+        subject_filter=subjects.ALL_EVENTS,
+        acknowledge_wait_seconds=_WAIT_SECONDS,
+        max_acknowledge_pending=_WINDOW * 2,
+        inactive_seconds=_FORGET_SECONDS,
+        description="Carries events into the coordinator's read model.",
+    )
 
 
 def _recorded(delivery: Delivery) -> Recorded:

@@ -13,7 +13,7 @@ from meshkit import log
 from meshkit.bus import Bus
 from meshtest.eventually import eventually
 from meshtest.nats_server import NatsServer
-from services.coordinator.projector import Projector
+from services.coordinator.projector import Projector, fits
 from services.coordinator.task_row import Recorded
 from tasklog import lifecycle, subjects
 from tasklog.task_log import TaskLog
@@ -27,12 +27,14 @@ class _Sink:
     def __init__(self) -> None:
         self.entries: list[Recorded] = []
         self.failures_left = 0
+        self.position = 0
 
-    async def apply(self, entries: Sequence[Recorded]) -> None:
+    async def apply(self, entries: Sequence[Recorded], *, position: int) -> None:
         if self.failures_left:
             self.failures_left -= 1
             raise sqlite3.OperationalError("disk I/O error")
         self.entries += entries
+        self.position = max(self.position, position)
 
 
 @pytest.fixture
@@ -112,3 +114,49 @@ async def test_what_cannot_be_written_comes_again(bus: Bus) -> None:
     await asyncio.wait_for(projector.wait_for(second), 15)
     assert [entry.stream_sequence for entry in sink.entries] == [second, first]
     run.cancel()
+
+
+async def _carried(bus: Bus, sink: _Sink, sequence: int) -> None:
+    """Has everything up to there in the copy, and the copy closed."""
+    projector = _projector(bus, sink, io.StringIO())
+    run = asyncio.create_task(projector.run())
+    await asyncio.wait_for(projector.wait_for(sequence), 5)
+    run.cancel()
+
+
+async def test_a_copy_fits_that_has_what_was_carried_into_it(bus: Bus) -> None:
+    """Also before anything was, and where the last message was no event."""
+    assert await fits(bus, "copy", 0)
+    await _submit(bus, "t1")
+    assert await fits(bus, "copy", 0)
+    last = await bus.append("task.acme.bad.log", b"\xff", expected_last=0)
+    sink = _Sink()
+    await _carried(bus, sink, last)
+    assert await fits(bus, "copy", sink.position)
+    await _submit(bus, "t2")
+    assert await fits(bus, "copy", sink.position)
+
+
+async def test_a_copy_that_lost_what_was_acknowledged_does_not_fit(bus: Bus) -> None:
+    """The broker would not bring it again; a copy that begins anew gets everything."""
+    await _submit(bus, "t1")
+    second = await _submit(bus, "t2")
+    await _carried(bus, _Sink(), second)
+    assert not await fits(bus, "copy", second - 1)
+
+
+async def test_a_copy_of_what_the_broker_lost_does_not_fit(bus: Bus) -> None:
+    """Whether the sequences are still to come or were given to others, or it begins anew."""
+    last = await _submit(bus, "t1")
+    await _carried(bus, _Sink(), last)
+    assert not await fits(bus, "copy", last + 1)
+    assert not await fits(bus, "unknown", last)
+
+
+async def test_a_new_copy_fits_a_log_that_lost_its_beginning(bus: Bus) -> None:
+    """What retention removed was never to be carried into it."""
+    await _submit(bus, "t1")
+    await _submit(bus, "t2")
+    await bus.purge(subjects.STREAM, subjects.scope("acme", "t1"))
+    assert await fits(bus, "copy", 0)
+    assert await fits(bus, "copy", 0)

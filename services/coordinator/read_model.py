@@ -71,8 +71,11 @@ class LetterPage:
 class ReadModel(Protocol):
     """Keeps the tasks of all tenants for listing."""
 
-    async def apply(self, entries: Sequence[Recorded]) -> None:
-        """Takes over events, in any order. Repeats change nothing."""
+    async def apply(self, entries: Sequence[Recorded], *, position: int = 0) -> None:
+        """Takes over events, in any order. Repeats change nothing.
+
+        `position`: the last stream sequence of them, kept along with them.
+        """
         ...
 
     async def list(self, wanted: TaskFilter, *, position: str | None, limit: int) -> Page:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,15 @@ import aiosqlite
 from meshkit.errors import DependencyUnavailable
 from meshkit.ids import Ids
 
+# Whether a copy of that identity and position goes on where the log is.
+Fits = Callable[[str, int], Awaitable[bool]]
 # Raise it with every change of the schema: the file is then built again from the log.
-_VERSION: Final = 2
+_VERSION: Final = 3
 # In place of a version.
 _EMPTY: Final = -1
 _DAMAGED: Final = -2
 _SCHEMA: Final = """
-CREATE TABLE identity (id TEXT NOT NULL);
+CREATE TABLE copy (identity TEXT NOT NULL, position INTEGER NOT NULL);
 CREATE TABLE task (
     tenant TEXT NOT NULL,
     task_id TEXT NOT NULL,
@@ -75,31 +77,41 @@ class ReadModelFile:
     writing: asyncio.Lock
 
 
-async def open_file(path: Path, ids: Ids, stack: AsyncExitStack) -> ReadModelFile:
+async def open_file(
+    path: Path, ids: Ids, stack: AsyncExitStack, *, fits: Fits | None = None
+) -> ReadModelFile:
     """Opens or creates the file; it is closed by `stack`.
 
-    A file that is damaged or of another version is replaced by an empty one
-    with a new identity.
+    A file that is damaged, of another version or does not fit the log is replaced
+    by an empty one with a new identity.
+
+    Args:
+        path: Where it is.
+        ids: Where a new identity comes from.
+        stack: Closes it.
+        fits: Told the identity of the copy, and the last stream sequence that was
+            carried into it; whether what is in the log goes on there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     database = await aiosqlite.connect(path)
-    if await _version(database) not in (_VERSION, _EMPTY):
+    if not await _is_usable(database, fits):
         await database.close()
         # A process that still has the file open keeps it to itself.
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         database = await aiosqlite.connect(path)
     stack.push_async_callback(database.close)
-    # It can be rebuilt from the log, so a write need not reach the disk at once.
+    # It can be rebuilt from the log, so a write need not reach the disk at once:
+    # after a power cut `fits` tells that some are missing.
     await database.execute("PRAGMA journal_mode = WAL")
     await database.execute("PRAGMA synchronous = NORMAL")
     if await _version(database) == _EMPTY:
         # All of it or nothing: a crash leaves a file that is begun again.
         await database.executescript(
-            f"BEGIN; {_SCHEMA} INSERT INTO identity VALUES ('{ids.new()}');"
+            f"BEGIN; {_SCHEMA} INSERT INTO copy VALUES ('{ids.new()}', 0);"
             f" PRAGMA user_version = {_VERSION}; COMMIT;"
         )
-    (row,) = await database.execute_fetchall("SELECT id FROM identity")
+    (row,) = await database.execute_fetchall("SELECT identity FROM copy")
     return ReadModelFile(database, str(row[0]), asyncio.Lock())
 
 
@@ -112,6 +124,14 @@ def translated() -> Generator[None]:
         raise DependencyUnavailable(
             f"Failed to use the read model: {error}.", metadata={"dependency": "read_model"}
         ) from error
+
+
+async def _is_usable(database: aiosqlite.Connection, fits: Fits | None) -> bool:
+    version = await _version(database)
+    if version != _VERSION or fits is None:
+        return version in (_VERSION, _EMPTY)
+    (row,) = await database.execute_fetchall("SELECT identity, position FROM copy")
+    return await fits(str(row[0]), int(row[1]))
 
 
 async def _version(database: aiosqlite.Connection) -> int:

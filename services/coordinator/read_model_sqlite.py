@@ -32,11 +32,14 @@ class SqliteReadModel:
         self._file = file
         self._database = file.database
 
-    async def apply(self, entries: Sequence[Recorded]) -> None:
+    async def apply(self, entries: Sequence[Recorded], *, position: int = 0) -> None:
         """Takes over events in one transaction, in any order. Repeats change nothing."""
         async with self._file.writing:
             try:
                 await self._apply(entries)
+                await self._database.execute(
+                    "UPDATE copy SET position = max(position, ?)", (position,)
+                )
                 await self._database.commit()
             except BaseException:
                 await self._database.rollback()

@@ -178,3 +178,27 @@ async def test_a_file_that_cannot_be_read_is_a_dependency_that_is_away(tmp_path:
                 await asked
             assert str(caught.value) == "Failed to use the read model: no such table: task."
             assert caught.value.metadata == {"dependency": "read_model"}
+
+
+async def test_a_file_that_does_not_fit_the_log_is_built_again(tmp_path: Path) -> None:
+    """It is told by its identity and by the last position that was written along with events."""
+    path = tmp_path / "tasks.sqlite"
+    async with AsyncExitStack() as stack:
+        first = await open_file(path, RandomIds(), stack)
+        await SqliteReadModel(first).apply(_log("submitted"), position=7)
+        await SqliteReadModel(first).apply([], position=5)
+    asked: list[tuple[str, int]] = []
+
+    async def fits(identity: str, position: int) -> bool:
+        asked.append((identity, position))
+        return len(asked) == 1
+
+    identities: list[str] = []
+    for tasks in (1, 0):
+        async with AsyncExitStack() as stack:
+            file = await open_file(path, RandomIds(), stack, fits=fits)
+            identities.append(file.identity)
+            page = await SqliteReadModel(file).list(TaskFilter("acme"), position=None, limit=10)
+            assert len(page.tasks) == tasks
+    assert asked == [(first.identity, 7)] * 2
+    assert identities[0] == first.identity != identities[1]
