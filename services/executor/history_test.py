@@ -42,10 +42,20 @@ class _CountedLog(TaskLog):
         return await super().last(tenant, task_id)
 
     async def read(
-        self, tenant: str, task_id: str, *, from_stream_sequence: int = 1, batch: int = 256
+        self,
+        tenant: str,
+        task_id: str,
+        *,
+        from_stream_sequence: int = 1,
+        batch: int = 256,
+        lenient: bool = False,
     ) -> AsyncGenerator[Entry]:
         async for entry in super().read(
-            tenant, task_id, from_stream_sequence=from_stream_sequence, batch=batch
+            tenant,
+            task_id,
+            from_stream_sequence=from_stream_sequence,
+            batch=batch,
+            lenient=lenient,
         ):
             self.messages += 1
             yield entry
