@@ -71,7 +71,11 @@ class Mesh:
 
 @asynccontextmanager
 async def coordinator(
-    nats_url: str, data_dir: Path, *, clock: Clock | None = None
+    nats_url: str,
+    data_dir: Path,
+    *,
+    clock: Clock | None = None,
+    settings: CoordinatorSettings | None = None,
 ) -> AsyncGenerator[Mesh]:
     """A coordinator, called for the tenant acme. There may be more on the same broker.
 
@@ -79,11 +83,12 @@ async def coordinator(
         nats_url: The broker.
         data_dir: Where it keeps files; no two may share it.
         clock: The system's where None.
+        settings: The built-in ones where None.
     """
     governor = ScriptedGovernor()  # pyright: ignore[reportAbstractUsage]
     async with (
         hosting(
-            [lambda resources: build(resources, CoordinatorSettings())],
+            [lambda resources: build(resources, settings or CoordinatorSettings())],
             data_dir=data_dir,
             nats_url=nats_url,
             beside=registrations(governor),

@@ -23,6 +23,7 @@ from services.coordinator.coordinator import Coordinator
 from services.coordinator.dead_letters import DeadLetters
 from services.coordinator.ended_tasks_sqlite import SqliteEndedTasks
 from services.coordinator.family import Family
+from services.coordinator.operators import Operators
 from services.coordinator.parents import Parents
 from services.coordinator.projector import Projector, fits
 from services.coordinator.queue_depths import QueueDepths
@@ -54,6 +55,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
     await log.prepare()
     policies = PolicyStore(bus)
     await policies.prepare()
+    operators = Operators(settings.operators)
     queues = Queues(bus, policies)
     depths = QueueDepths(queues, resources.clock)
     writer = f"coordinator/{resources.ids.new()}"
@@ -150,6 +152,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
                     QueueStats(depths, policies),
                     bus,
                     settings,
+                    operators,
                 ),
                 dependencies=(bus,),
             ),
@@ -162,7 +165,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
             Registration(
                 service_name="agentmesh.coordinator.v1.QueueService",
                 add=queue_service_pb2_grpc.add_QueueServiceServicer_to_server,
-                servicer=QueueServicer(policies),
+                servicer=QueueServicer(policies, operators),
                 dependencies=(bus,),
             ),
             Registration(

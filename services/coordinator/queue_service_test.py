@@ -1,6 +1,7 @@
 """How the policy is read and changed, and what lanes look like."""
 
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,9 @@ from meshkit import identity
 from meshkit.errors import Conflict, Forbidden, InvalidField
 from meshkit.identity import Identity
 from meshtest.eventually import eventually
-from services.coordinator.coordinator_mesh import PARENT, Mesh
+from meshtest.nats_server import NatsServer
+from services.coordinator.coordinator_mesh import PARENT, Mesh, coordinator
+from services.coordinator.settings import CoordinatorSettings
 from tasklog import subjects
 from tasklog.policy import built_in
 from tasklog.policy_store import PolicyStore
@@ -157,6 +160,39 @@ async def test_a_malformed_parent_is_named(mesh: Mesh) -> None:
     with pytest.raises(InvalidField) as caught:
         await _stats(mesh, "acme")
     assert [violation.field for violation in caught.value.violations] == ["parent"]
+
+
+async def test_only_operators_set_the_policy_and_see_all_tenants(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """Others are refused; they see the lanes, and the tier of their own tenant alone."""
+    policy = built_in()
+    policy.tenants["acme"] = "free"
+    policy.tenants["other"] = "enterprise"
+    settings = CoordinatorSettings(operators=["user:root", "service:test"])
+    async with coordinator(nats_server.url, tmp_path / "a", settings=settings) as mesh:
+        in_force = await _set(mesh, policy)
+        assert await _get(mesh) == in_force
+        assert len(await _stats(mesh, "tenants/-")) == 3
+    settings = CoordinatorSettings(operators=["user:root"])
+    async with coordinator(nats_server.url, tmp_path / "b", settings=settings) as mesh:
+        with pytest.raises(Forbidden) as caught:
+            await _set(mesh, in_force)
+        assert str(caught.value) == (
+            "service:test is no operator, and only operators may set the queue policy."
+        )
+        with pytest.raises(Forbidden) as caught:
+            await _stats(mesh, "tenants/-")
+        assert str(caught.value) == (
+            "service:test is no operator, and only operators may see the lanes of all tenants."
+        )
+        assert len(await _stats(mesh)) == 3
+        assert await _get(mesh) == pb.QueuePolicy(
+            lanes=policy.lanes,
+            shared_workers=policy.shared_workers,
+            tenant_tiers=[policy.tenant_tiers[0]],
+            tenants={"acme": "free"},
+        )
 
 
 async def _stats(mesh: Mesh, parent: str = "") -> list[LaneStats]:

@@ -14,6 +14,7 @@ from meshkit.bus import Bus
 from services.coordinator import convert, dead_letter_convert, signal_convert
 from services.coordinator.coordinator import Coordinator
 from services.coordinator.dead_letters import DeadLetters
+from services.coordinator.operators import Operators
 from services.coordinator.queue_stats import QueueStats
 from services.coordinator.read_model import POSITION, ReadModel, TaskFilter
 from services.coordinator.settings import CoordinatorSettings
@@ -37,6 +38,7 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         queue_stats: QueueStats,
         bus: Bus,
         settings: CoordinatorSettings,
+        operators: Operators,
     ) -> None:
         self._coordinator = coordinator
         self._signals = signals
@@ -45,6 +47,7 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         self._queue_stats = queue_stats
         self._bus = bus
         self._settings = settings
+        self._operators = operators
 
     async def SubmitTask(
         self, request: pb.SubmitTaskRequest, context: _Context
@@ -202,6 +205,8 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         self, request: pb.GetQueueStatsRequest, context: _Context
     ) -> pb.GetQueueStatsResponse:
         tenant = convert.tenant_or_all(request.parent)
+        if tenant is None:
+            self._operators.require_caller("see the lanes of all tenants")
         return pb.GetQueueStatsResponse(lanes=await self._queue_stats.lanes(tenant))
 
     async def _submit(self, request: pb.SubmitTaskRequest | pb.RunTaskRequest) -> Task:

@@ -11,6 +11,11 @@ class CoordinatorSettings(Section):
     max_input_bytes: int = Field(
         default=1 << 20, gt=0, le=1 << 20, description="Largest input of a task, in bytes."
     )
+    operators: list[str] = Field(
+        default=["*"],
+        description="Callers that may set the queue policy and see the lanes of all tenants,"
+        " such as `user:anonymous`; `*` is everybody.",
+    )
 
 
 class Settings(ProcessSettings):

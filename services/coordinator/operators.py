@@ -1,0 +1,28 @@
+"""Who may change what holds for all tenants, and see what concerns all of them."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from meshkit import identity
+from meshkit.errors import Forbidden
+
+_EVERYBODY: Final = "*"
+
+
+class Operators:
+    """Callers by name, as the mesh knows them."""
+
+    def __init__(self, callers: Sequence[str]) -> None:
+        """`callers`: such as `user:anonymous`; `*` for every caller."""
+        self._callers = frozenset(callers)
+
+    def include_caller(self) -> bool:
+        """Whether the call that is being served is an operator's."""
+        return bool({identity.current().caller, _EVERYBODY} & self._callers)
+
+    def require_caller(self, to_do: str) -> None:
+        """Forbidden unless the call that is being served is an operator's."""
+        if not self.include_caller():
+            raise Forbidden(
+                f"{identity.current().caller} is no operator, and only operators may {to_do}."
+            )
