@@ -1,5 +1,6 @@
 """What must be true after any fault."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -28,6 +29,8 @@ from tests.faults.question import Question
 _ENDED_WITHIN_SECONDS: Final = 90.0
 _SETTLED_WITHIN_SECONDS: Final = 15.0
 _STEPS: Final = lifecycle.STEP_KINDS | {"completed"}
+# What a child's answer says, in its parent's; the note on it stays with the child.
+_COULD_NOT: Final = re.compile(r"I could not calculate|I was offered no calculator")
 _WITHOUT_TOOLS: Final = frozenset({"TOOL_SKIPPED", "TOOLS_SKIPPED"})
 # How tasks end unless a test knows better.
 EXPECTED: Final = frozenset({task_pb2.TASK_STATE_SUCCEEDED})
@@ -55,8 +58,10 @@ class Ended:
 
     @property
     def degraded(self) -> bool:
-        """Whether it had to do without something that its answer needs."""
-        return any(note.code in _WITHOUT_TOOLS for note in self.task.notes)
+        """Whether it, or a child task, had to do without something that its answer needs."""
+        without = any(note.code in _WITHOUT_TOOLS for note in self.task.notes)
+        parts = any(event.HasField("resumed") and event.resumed.children for event in self.events)
+        return without or (parts and _COULD_NOT.search(self.task.output.text) is not None)
 
     def kinds(self) -> list[str]:
         """What happened, in order."""
