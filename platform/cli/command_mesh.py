@@ -26,7 +26,7 @@ _SERVICES: Final[Mapping[str, Callable[..., None]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """Runs command lines against a gateway."""
+    """Runs command lines against a gateway, one at a time: each takes the process's output."""
 
     gateway: str
 

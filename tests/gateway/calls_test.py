@@ -98,7 +98,8 @@ async def test_nobody_can_claim_to_be_a_service(stub: Any) -> None:
 async def test_the_deadline_reaches_the_service(stub: Any) -> None:
     """A service sees the time that the client gave."""
     task = await _get(stub, timeout=7)
-    assert 6 < float(task.labels["remaining_seconds"]) <= 7
+    # gRPC rounds a timeout up by as much as a hundredth when it writes it down.
+    assert 6 < float(task.labels["remaining_seconds"]) <= 7 * 1.01
 
 
 async def test_the_deadline_ends_a_call(running: Front) -> None:
