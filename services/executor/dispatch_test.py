@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -290,10 +291,17 @@ async def test_an_executor_that_stops_gives_back_what_it_did_not_begin(mesh: Mes
 
         await eventually(pulled)
         assert len(mesh.script.begun) == 1
+        stopped = time.monotonic()
     mesh.script.gate.set()
     async with mesh.executor():
+        await eventually(lambda: len(mesh.script.begun) > 1)
+        waited_seconds = time.monotonic() - stopped
         await mesh.all_done(4)
-    assert [subject.split(".")[1] for subject in mesh.script.done] == ["small"] * 3 + ["acme"]
+    # The last beat was a second before the stop at most. Where starting the other
+    # took so long that the claim ran out meanwhile, the order says nothing.
+    if waited_seconds < CLAIM_SECONDS - 1:
+        assert mesh.script.begun[1].split(".")[1] == "small", waited_seconds
+    assert Counter(each.split(".")[1] for each in mesh.script.done) == {"small": 3, "acme": 1}
 
 
 async def test_work_goes_on_after_the_broker_was_restarted(mesh: Mesh) -> None:
