@@ -23,19 +23,14 @@ print("%d.%d" % sys.version_info[:2], sysconfig.get_config_var("LIBDIR"), sep="\
 # The backend's embedded Python finds its packages through the first python3 on
 # PATH, and must not see the caller's. All ports are on loopback unless the
 # caller says otherwise. A model's process looks for its server by itself, but not
-# while it waits for a lock that the server held when it was killed.
+# while it waits for a lock that the server held when it was killed: what is left of
+# the process group ends with the server, where the server leads one.
 _LAUNCHER = """#!/bin/sh
 # {pins}
 server=$$
 (
-  watcher=$(exec sh -c 'echo $PPID')
-  while [ -d /proc/$server ]; do
-    models=$(cat /proc/$server/task/*/children 2> /dev/null)
-    sleep 1
-  done
-  for model in $models; do
-    [ "$model" = "$watcher" ] || kill -9 "$model" 2> /dev/null
-  done
+  while [ -d /proc/$server ]; do sleep 1; done
+  kill -9 -- -$server
 ) > /dev/null 2>&1 &
 unset PYTHONPATH PYTHONHOME
 export LD_LIBRARY_PATH={libraries}
