@@ -15,6 +15,7 @@ from services.reasoning.allowance import Allowance
 from services.reasoning.budgeted_model import BudgetedModel
 from services.reasoning.catalogue import Catalogue
 from services.reasoning.embedding import EmbeddingModel
+from services.reasoning.generation import Provider
 from services.reasoning.governor_grpc import GrpcGovernor
 from services.reasoning.keyed_models import keyed_models
 from services.reasoning.model import Kind, ModelSpec, Tier
@@ -23,6 +24,7 @@ from services.reasoning.offline.times import TimeQuestions
 from services.reasoning.price_list import Price, load_prices
 from services.reasoning.provided_model import ProvidedModel
 from services.reasoning.provider_offline import OFFLINE, OfflineProvider
+from services.reasoning.provider_stub import STUB, StubProvider
 from services.reasoning.reasoner import Reasoner
 from services.reasoning.service import ReasoningService
 from services.reasoning.settings import ReasoningSettings, Settings
@@ -43,9 +45,11 @@ async def build(
     """
     prices = load_prices(section.price_book or _PRICE_BOOK)
     embedding, dependencies = _embedding(section, resources)
+    stubs = _stubs(section)
     models = [
         OFFLINE,
         embedding.spec,
+        *(STUB for _ in stubs),
         *keyed_models(
             environ, openai_model=section.openai_model, anthropic_model=section.anthropic_model
         ),
@@ -74,7 +78,7 @@ async def build(
     )
     offline = OfflineProvider(Planner(TimeQuestions(zoneinfo.available_timezones)))
     generator = BudgetedModel(
-        ProvidedModel({OFFLINE.provider: offline}),
+        ProvidedModel({OFFLINE.provider: offline, **stubs}),
         governor,
         settlements,
         first_of=catalogue.first_of,
@@ -96,6 +100,13 @@ async def build(
         ],
         background=[settlements.run],
     )
+
+
+def _stubs(section: ReasoningSettings) -> Mapping[str, Provider]:
+    """The stub model's provider by its name, where the settings ask for one."""
+    if section.stub_latency_ms is None:
+        return {}
+    return {STUB.provider: StubProvider(latency_seconds=section.stub_latency_ms / 1000)}
 
 
 def _embedding(

@@ -90,6 +90,22 @@ async def test_it_lists_the_models_of_the_machine(tmp_path: Path) -> None:
     assert response.models[2].output_price_micros_per_million > 0
 
 
+async def test_the_stub_model_is_there_where_a_setting_asks_for_it(tmp_path: Path) -> None:
+    """A tier may then name it, and calls of it cost something; nowhere else is it listed."""
+    section = ReasoningSettings(stub_latency_ms=0, tiers={"fast": ["stub"]})
+    async with _reasoning(tmp_path, section, {}) as reasoning:
+        answer = await reasoning.Generate(
+            pb.GenerateRequest(
+                messages=[Message(role=ROLE_USER, parts=[Part(text="Hello")])],
+                tier=tier_pb2.MODEL_TIER_FAST,
+            ),
+            timeout=5.0,
+        )
+    assert answer.model == "stub"
+    assert [call.tool for call in answer.message.tool_calls] == ["stub"]
+    assert answer.usage.cost_micros > 0
+
+
 async def test_a_tier_with_an_unknown_model_is_refused(tmp_path: Path) -> None:
     """One line with the key and the models that there are."""
     async with _resources(tmp_path) as resources:

@@ -13,8 +13,8 @@ TierName = Literal["fast", "balanced", "powerful"]
 class ReasoningSettings(Section):
     """The reasoning service's section of the settings."""
 
-    # The models of each tier by name, the preferred one first. `offline` is the
-    # only one that this version calls.
+    # The models of each tier by name, the preferred one first. This version calls
+    # `offline`, and `stub` where that is there.
     tiers: dict[TierName, list[str]] = Field(
         default_factory=lambda: {
             "fast": ["offline"],
@@ -42,6 +42,9 @@ class ReasoningSettings(Section):
     embedding_model: Path | None = None
     # host:port of Triton's gRPC endpoint; needed with `embedder: triton`.
     triton_target: str = ""
+    # How long each call of the model `stub` takes, in milliseconds; None for no such model.
+    # It is for measuring: see provider_stub.py.
+    stub_latency_ms: int | None = Field(default=None, ge=0, le=60_000)
     # The models that OPENAI_API_KEY (or OPENAI_BASE_URL) and ANTHROPIC_API_KEY stand for.
     openai_model: str = Field(default="gpt-5-mini", min_length=1)
     anthropic_model: str = Field(default="claude-sonnet-4-5", min_length=1)

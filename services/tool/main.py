@@ -1,5 +1,7 @@
 """The tool service's composition root."""
 
+from collections.abc import Sequence
+
 from agentmesh.memory.v1 import memory_service_pb2_grpc
 from agentmesh.tool.v1 import tool_service_pb2_grpc as pb_grpc
 from meshkit.server import Registration
@@ -12,6 +14,8 @@ from services.tool.executor import ToolExecutor
 from services.tool.search_memory import SearchMemoryTool
 from services.tool.service import ToolService
 from services.tool.settings import Settings, ToolSettings
+from services.tool.stub_tool import StubTool
+from services.tool.tool import Tool
 
 
 async def build(resources: Resources, section: ToolSettings) -> Service:
@@ -22,6 +26,7 @@ async def build(resources: Resources, section: ToolSettings) -> Service:
             CalculatorTool(),
             CurrentTimeTool(resources.clock),
             SearchMemoryTool(GrpcDocuments(memory, timeout_seconds=section.memory_timeout_seconds)),
+            *_stubs(section),
         ],
         records=RedisCallRecords(
             resources.redis, resources.clock, keep_seconds=section.keep_record_seconds
@@ -43,6 +48,13 @@ async def build(resources: Resources, section: ToolSettings) -> Service:
             )
         ]
     )
+
+
+def _stubs(section: ToolSettings) -> Sequence[Tool]:
+    """The stub tool, where the settings ask for one."""
+    if section.stub_latency_ms is None:
+        return ()
+    return (StubTool(latency_seconds=section.stub_latency_ms / 1000),)
 
 
 def main() -> None:

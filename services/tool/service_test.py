@@ -87,7 +87,15 @@ def _resources(stack: AsyncExitStack, channels: Channels, folder: Path) -> Resou
 
 
 @pytest.fixture
-async def tools(memory: _Memory, tmp_path: Path) -> AsyncIterator[pb_grpc.ToolServiceStub]:
+def settings() -> ToolSettings:
+    """As it is shipped."""
+    return ToolSettings()
+
+
+@pytest.fixture
+async def tools(
+    memory: _Memory, settings: ToolSettings, tmp_path: Path
+) -> AsyncIterator[pb_grpc.ToolServiceStub]:
     """The service, called for the tenant acme."""
     async with AsyncExitStack() as stack:
         registration = Registration(
@@ -96,7 +104,7 @@ async def tools(memory: _Memory, tmp_path: Path) -> AsyncIterator[pb_grpc.ToolSe
             servicer=memory,
         )
         channels = await stack.enter_async_context(serving([registration]))
-        service = await build(_resources(stack, channels, tmp_path), ToolSettings())
+        service = await build(_resources(stack, channels, tmp_path), settings)
         own = await stack.enter_async_context(serving(service.registrations))
         with identity.use(identity.Identity("acme", "service:executor")):
             yield pb_grpc.ToolServiceStub(own.get("tool"))
@@ -132,6 +140,23 @@ async def test_tools_are_listed_with_all_that_a_model_needs(tools: pb_grpc.ToolS
     assert MessageToDict(calculator.parameters)["required"] == ["expression"]
     get = pb.GetToolRequest(name="tenants/acme/tools/calculator")
     assert (await tools.GetTool(get, timeout=5)).tool == calculator
+
+
+@pytest.mark.parametrize("settings", [ToolSettings(stub_latency_ms=1)])
+async def test_the_stub_tool_is_there_where_a_setting_asks_for_it(
+    tools: pb_grpc.ToolServiceStub,
+) -> None:
+    """It only reads, and answers any text with 200 bytes."""
+    listed = await tools.ListTools(pb.ListToolsRequest(parent=_ACME), timeout=5)
+    assert [each.tool_id for each in listed.tools] == [
+        "calculator",
+        "current_time",
+        "search_memory",
+        "stub",
+    ]
+    assert listed.tools[3].effect == tool_pb2.EFFECT_READ_ONLY
+    result = await _execute(tools, "stub", text="x" * 200)
+    assert (len(result.text), result.is_error) == (200, False)
 
 
 async def test_tools_are_listed_a_page_at_a_time(tools: pb_grpc.ToolServiceStub) -> None:

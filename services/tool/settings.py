@@ -13,6 +13,9 @@ class ToolSettings(Section):
     keep_record_seconds: int = Field(default=7 * 86_400, ge=60)
     # How long search_memory waits for the memory service, in seconds.
     memory_timeout_seconds: float = Field(default=5.0, gt=0, le=10)
+    # How long each call of the tool `stub` takes, in milliseconds; None for no such
+    # tool. It is for measuring.
+    stub_latency_ms: int | None = Field(default=None, ge=0, le=60_000)
 
 
 class Settings(ProcessSettings):
