@@ -9,6 +9,7 @@ from audit.finding import TaskKey
 from audit.queue_standing import Standing
 from meshkit.bus import Bus
 from tasklog import subjects
+from tasklog.partitions import WHOLE
 
 # Messages a request: more make it no quicker, fewer do slow it down.
 _BATCH: Final = 2048
@@ -24,7 +25,7 @@ class JetStreamLog:
 
     async def horizon(self) -> int:
         """The last stream sequence there is; 0 where there is no log. To be asked first."""
-        info = await self._bus.stream_info(subjects.STREAM)
+        info = await self._bus.stream_info(WHOLE.stream)
         self._is_there = info is not None
         return 0 if info is None else int(info["state"]["last_seq"])
 
@@ -33,8 +34,8 @@ class JetStreamLog:
 
         A message that holds no event is given as its stream sequence.
         """
-        scope = f"task.{tenant}.>" if tenant else subjects.ALL_EVENTS
-        async with aclosing(self._bus.read(subjects.STREAM, scope, batch=_BATCH)) as messages:
+        scope = WHOLE.of_tenant(tenant) if tenant else WHOLE.all_events
+        async with aclosing(self._bus.read(WHOLE.stream, scope, batch=_BATCH)) as messages:
             async for message in messages:
                 if message.sequence > horizon:
                     return
@@ -44,16 +45,16 @@ class JetStreamLog:
         """A task's events as they stand now, from after that stream sequence on."""
         if not self._is_there:
             return []
-        scope = subjects.scope(task.tenant, task.task_id)
+        scope = WHOLE.scope(task.tenant, task.task_id)
         async with aclosing(
-            self._bus.read(subjects.STREAM, scope, start_sequence=after + 1)
+            self._bus.read(WHOLE.stream, scope, start_sequence=after + 1)
         ) as messages:
             found = [entry_of(message) async for message in messages]
         return [entry for entry in found if entry is not None]
 
     async def owners(self, task_id: str) -> Sequence[TaskKey]:
         """The tasks of any tenant that have this id."""
-        found = await self._bus.subjects(subjects.STREAM, f"task.*.{task_id}.*")
+        found = await self._bus.subjects(WHOLE.stream, WHOLE.of_task_id(task_id))
         return sorted({TaskKey(*subjects.parse(each)) for each in found})
 
     async def standings(self) -> Mapping[str, Standing]:
@@ -66,5 +67,5 @@ class JetStreamLog:
                 acknowledged=int(info["ack_floor"]["stream_seq"]),
                 unacknowledged=int(info["num_ack_pending"]),
             )
-            async for info in self._bus.consumers(subjects.STREAM)
+            async for info in self._bus.consumers(WHOLE.stream)
         }

@@ -8,8 +8,7 @@ from tasklog import subjects
 def check(entry: Entry) -> list[Finding]:
     """An event under another subject than its content demands, and a wait for nothing."""
     found: list[Finding] = []
-    subject = subjects.of_event(entry.task.tenant, entry.task.task_id, entry.event)
-    token = subject.rpartition(".")[2]
+    token = subjects.token_of(entry.event)
     if entry.token != token:
         found.append(_finding(entry, f"stands under {entry.token!r}, not under {token!r}"))
     if entry.kind == "waiting" and entry.event.waiting.wait.WhichOneof("reason") is None:

@@ -122,4 +122,4 @@ def stored(events: list[TaskEvent], tokens: list[str] | None = None) -> list[Ent
 
 def token_of(event: TaskEvent) -> str:
     """Where the event stands: the last token of its subject."""
-    return subjects.of_event(*TASK, event).rpartition(".")[2]
+    return subjects.token_of(event)

@@ -13,7 +13,7 @@ from cli.app import app
 from meshkit.bus import Bus, ConsumerSpec
 from meshtest.nats_server import NatsServer
 from meshtest.redis_server import RedisServer
-from tasklog import subjects
+from tasklog.partitions import WHOLE
 from tasklog.subjects import Queue
 
 pytest_plugins = ["meshtest.fixtures"]
@@ -26,7 +26,7 @@ def _store(nats: NatsServer, *kinds: str, without: Sequence[int] = ()) -> None:
 
     async def store() -> None:
         async with await Bus.connect(nats.url, name="test") as bus:
-            await bus.ensure_stream(subjects.stream_spec())
+            await bus.ensure_stream(WHOLE.stream_spec())
             for entry in written(*kinds):
                 if entry.event.sequence not in without:
                     subject = f"task.acme.t1.{entry.token}"
@@ -34,9 +34,9 @@ def _store(nats: NatsServer, *kinds: str, without: Sequence[int] = ()) -> None:
                     await bus.publish(subject, payload, message_id=f"{entry.stream_sequence}")
             await bus.ensure_consumer(
                 ConsumerSpec(
-                    stream=subjects.STREAM,
+                    stream=WHOLE.stream,
                     durable=_QUEUE.durable,
-                    subject_filter=_QUEUE.filter,
+                    subject_filter=WHOLE.of_queue(_QUEUE),
                     acknowledge_wait_seconds=3,
                     max_acknowledge_pending=8,
                     description="A queue.",

@@ -36,6 +36,7 @@ class Delivery:
         "payload",
         "pending",
         "sequence",
+        "stream",
         "subject",
         "timestamp_ns",
     )
@@ -50,6 +51,8 @@ class Delivery:
         self.subject: str = message.subject
         self.payload: bytes = message.data
         self.headers: Mapping[str, str] = own_headers(message.headers or {})
+        # The stream that keeps it.
+        self.stream: str = fields[base]
         # The durable name of the consumer that it came from.
         self.consumer: str = fields[base + 1]
         # Which delivery of this message it is, from 1.

@@ -43,6 +43,9 @@ class Resources:
     log: Log
     # Where the process may keep files.
     data_dir: Path
+    # Of how many streams a log of tasks that is yet to be made shall consist; 1 where
+    # None. One that is there stays as it is: another number is refused.
+    task_partitions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,10 @@ class ProcessSettings(config.MeshSettings):
     nats_url: str = "nats://127.0.0.1:4222"
     # On how many NATS servers streams are kept: 3 in a cluster.
     nats_replicas: int = Field(default=1, ge=1, le=5)
+    # Into how many streams a log of tasks that is yet to be made is cut, by a hash of
+    # the tenant; 1 where None. One that is there stays as it is: another number is
+    # refused. Only the coordinator and executors look at it.
+    task_partitions: int | None = Field(default=None, ge=1, le=1024)
     redis_url: str = "redis://127.0.0.1:6379"
     # The services that this process calls: name and host:port.
     targets: dict[str, str] = Field(default_factory=dict[str, str])
@@ -121,6 +128,7 @@ async def resources(settings: ProcessSettings, program: Program, *, name: str) -
         ids=RandomIds(),
         log=logger,
         data_dir=settings.data_dir,
+        task_partitions=settings.task_partitions,
     )
 
 

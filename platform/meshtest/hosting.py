@@ -29,6 +29,7 @@ async def hosting(
     beside: Sequence[Registration] = (),
     clock: Clock | None = None,
     ids: Ids | None = None,
+    task_partitions: int | None = None,
 ) -> AsyncGenerator[Channels]:
     """Builds and serves services, and runs their background jobs.
 
@@ -40,6 +41,7 @@ async def hosting(
         beside: Further services on the same server: scripted ones that these call.
         clock: The system's where None.
         ids: Random ones where None.
+        task_partitions: Of a log that is yet to be made; one where None.
 
     Yields:
         Channels that lead to everything that is served, under every name.
@@ -62,6 +64,7 @@ async def hosting(
             ids=ids or RandomIds(),
             log=silent,
             data_dir=data_dir,
+            task_partitions=task_partitions,
         )
         services = [await build(resources) for build in builds]
         server = MeshServer(

@@ -8,6 +8,7 @@ from typing import Any, Final
 from meshkit.bus import Bus, ConsumerSpec
 from meshkit.errors import MeshError
 from tasklog import subjects
+from tasklog.partitions import Partitions
 from tasklog.policy_store import PolicyStore
 from tasklog.subjects import Queue
 
@@ -44,8 +45,9 @@ NO_DEPTH: Final = Depth(queued=0, held=0, redelivered=0, delivered=0)
 class Queues:
     """Makes queues and tells how they stand. Safe to share within one event loop."""
 
-    def __init__(self, bus: Bus, policies: PolicyStore) -> None:
+    def __init__(self, bus: Bus, partitions: Partitions, policies: PolicyStore) -> None:
         self._bus = bus
+        self._partitions = partitions
         self._policies = policies
         # What this process made, and with which limit.
         self._made: dict[Queue, int] = {}
@@ -54,10 +56,11 @@ class Queues:
 
     def spec(self, queue: Queue) -> ConsumerSpec:
         """The consumer of a queue. The broker itself bounds how much of a tenant runs at once."""
+        partition = self._partitions.of(queue.tenant)
         return ConsumerSpec(
-            stream=subjects.STREAM,
+            stream=partition.stream,
             durable=queue.durable,
-            subject_filter=queue.filter,
+            subject_filter=partition.of_queue(queue),
             acknowledge_wait_seconds=CLAIM_SECONDS,
             max_acknowledge_pending=self._limit(queue),
             description=f"Runnable tasks of {queue.tenant}.",
@@ -91,9 +94,8 @@ class Queues:
                 await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _apply_policy(self) -> None:
-        async for info in self._bus.consumers(subjects.STREAM):
-            queue = subjects.queue_of_durable(info["name"])
-            if queue is not None and info["config"]["max_ack_pending"] != self._limit(queue):
+        async for queue, info in self._infos():
+            if info["config"]["max_ack_pending"] != self._limit(queue):
                 await self._make(queue)
 
     def _is_made(self, queue: Queue) -> bool:
@@ -109,10 +111,15 @@ class Queues:
 
     async def all(self) -> AsyncIterator[tuple[Queue, Depth]]:
         """Every queue there is, and how it stands."""
-        async for info in self._bus.consumers(subjects.STREAM):
-            queue = subjects.queue_of_durable(info["name"])
-            if queue is not None:
-                yield queue, _depth(info)
+        async for queue, info in self._infos():
+            yield queue, _depth(info)
+
+    async def _infos(self) -> AsyncIterator[tuple[Queue, dict[str, Any]]]:
+        for partition in self._partitions.all:
+            async for info in self._bus.consumers(partition.stream):
+                queue = subjects.queue_of_durable(info["name"])
+                if queue is not None:
+                    yield queue, info
 
 
 def _depth(info: dict[str, Any]) -> Depth:

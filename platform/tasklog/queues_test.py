@@ -14,6 +14,7 @@ from meshkit.bus import Bus, ConsumerSpec
 from meshtest.eventually import eventually
 from meshtest.nats_server import NatsServer
 from tasklog import lifecycle, subjects
+from tasklog.partitions import WHOLE, Partitions
 from tasklog.policy import built_in
 from tasklog.policy_store import PolicyStore
 from tasklog.queues import Depth, Queues
@@ -29,7 +30,7 @@ _QUEUE = Queue("acme", tier_pb2.LANE_STANDARD, 3)
 async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
     """A connection to a broker with an empty task log."""
     async with await Bus.connect(nats_server.url, name="test") as made:
-        await TaskLog(made).prepare()
+        await TaskLog(made, Partitions()).prepare()
         yield made
 
 
@@ -44,7 +45,7 @@ async def policies(bus: Bus) -> PolicyStore:
 @pytest.fixture
 def queues(bus: Bus, policies: PolicyStore) -> Queues:
     """A process's queues."""
-    return Queues(bus, policies)
+    return Queues(bus, Partitions(), policies)
 
 
 async def _submit(bus: Bus, task_id: str, queue: Queue = _QUEUE) -> None:
@@ -53,7 +54,7 @@ async def _submit(bus: Bus, task_id: str, queue: Queue = _QUEUE) -> None:
     status = lifecycle.advance(event.status, event, sequence=1, time=event.time.ToDatetime()).status
     status.lane, status.priority = queue.lane, queue.priority
     assert status.state == task_pb2.TASK_STATE_QUEUED
-    await TaskLog(bus).append(queue.tenant, task_id, event, after=0)
+    await TaskLog(bus, Partitions()).append(queue.tenant, task_id, event, after=0)
 
 
 async def test_a_queue_has_its_tenants_tasks_of_one_lane_and_priority(
@@ -102,9 +103,9 @@ async def test_other_consumers_are_no_queues(bus: Bus, queues: Queues) -> None:
     await queues.ensure(_QUEUE)
     await bus.ensure_consumer(
         ConsumerSpec(
-            stream=subjects.STREAM,
+            stream=WHOLE.stream,
             durable="projector-of-somebody",
-            subject_filter=subjects.ALL_EVENTS,
+            subject_filter=WHOLE.all_events,
             acknowledge_wait_seconds=30.0,
             max_acknowledge_pending=1,
             description="Reads along.",
@@ -137,7 +138,7 @@ async def test_a_changed_policy_reaches_every_queue(
     bus: Bus, policies: PolicyStore, queues: Queues
 ) -> None:
     """Queues that this process never made too, and nothing in them is lost."""
-    elsewhere = Queues(bus, policies)
+    elsewhere = Queues(bus, Partitions(), policies)
     await elsewhere.ensure(_QUEUE)
     await _submit(bus, "one")
     following = asyncio.create_task(queues.follow_policy())
@@ -146,7 +147,7 @@ async def test_a_changed_policy_reaches_every_queue(
     await policies.set(policy)
 
     async def limited() -> bool:
-        info = await bus.consumer_info(subjects.STREAM, _QUEUE.durable)
+        info = await bus.consumer_info(WHOLE.stream, _QUEUE.durable)
         return info["config"]["max_ack_pending"] == 8
 
     await eventually(limited)
@@ -162,10 +163,10 @@ async def test_a_limit_that_changed_while_nobody_ran_is_found(
     policy = built_in()
     policy.tenants["acme"] = "enterprise"
     await policies.set(policy)
-    following = asyncio.create_task(Queues(bus, policies).follow_policy())
+    following = asyncio.create_task(Queues(bus, Partitions(), policies).follow_policy())
 
     async def widened() -> bool:
-        info = await bus.consumer_info(subjects.STREAM, _QUEUE.durable)
+        info = await bus.consumer_info(WHOLE.stream, _QUEUE.durable)
         return info["config"]["max_ack_pending"] == 2_048
 
     await eventually(widened)
@@ -178,7 +179,7 @@ async def test_the_broker_bounds_what_runs(bus: Bus, policies: PolicyStore) -> N
     policy.tenant_tiers[0].max_concurrent = 2
     policy.tenants["acme"] = "free"
     await policies.set(policy)
-    queues = Queues(bus, policies)
+    queues = Queues(bus, Partitions(), policies)
     await queues.ensure(_QUEUE)
     for number in range(5):
         await _submit(bus, f"task-{number}")
@@ -194,8 +195,8 @@ async def test_the_broker_bounds_what_runs(bus: Bus, policies: PolicyStore) -> N
 
 async def test_more_than_a_thousand_queues_are_accepted(bus: Bus, queues: Queues) -> None:
     """A log that was made with the server's own limit has room for them, and so has a new one."""
-    await bus.ensure_stream(replace(subjects.stream_spec(), max_consumers=None))
-    await TaskLog(bus).prepare()
+    await bus.ensure_stream(replace(WHOLE.stream_spec(), max_consumers=None))
+    await TaskLog(bus, Partitions()).prepare()
     for number in range(1001):
         await queues.ensure(Queue(f"t{number}", tier_pb2.LANE_STANDARD, 0))
     started = time.monotonic()

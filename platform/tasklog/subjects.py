@@ -4,7 +4,12 @@ All events of a task lie under one prefix, `task.<tenant>.<task>`, and are
 appended by compare-and-set over that prefix. The last token says who must
 notice. An event that makes the task runnable carries its queue (lane and
 priority), and so is itself the message that an executor pulls. An event on
-which a coordinator must act carries `control`. Every other carries `log`.
+which a coordinator must act carries `control`. Else an event that ends the
+task carries `end`, so that who waits for that alone hears of nothing else.
+Every other carries `log`.
+
+In a log that is cut into partitions the first token names the tenant's, such
+as `task-3`: see `partitions`. What is here holds for all of them.
 """
 
 from dataclasses import dataclass
@@ -16,7 +21,6 @@ from meshkit import names
 from meshkit.bus import StreamSpec
 from tasklog.lifecycle import TERMINAL
 
-STREAM: Final = "TASKS"
 SNAPSHOTS: Final = "SNAPSHOTS"
 # Stored events are published again here, so that watchers need no consumer each.
 LIVE_PREFIX: Final = "live"
@@ -32,10 +36,13 @@ LANES: Final = {
 _LANES_BY_NAME: Final = {name: lane for lane, name in LANES.items()}
 # What is written about a task that has ended tells its parent nothing new.
 _AFTER_THE_END: Final = frozenset({"discarded", "expired"})
-# One for each tenant, lane and priority that ever had a task.
-_MAX_QUEUES: Final = 100_000
+# The last token of events on which a coordinator must act, of those that end a task,
+# and of all others.
+CONTROL: Final = "control"
+_END: Final = "end"
 _LOG: Final = "log"
-_CONTROL: Final = "control"
+# Those that an event may carry with which a task ends.
+ENDS: Final = (_END, CONTROL)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -49,12 +56,7 @@ class Queue:
     @property
     def token(self) -> str:
         """The last token of its events, such as `standard-0`."""
-        return f"{LANES[self.lane]}-{self.priority}"
-
-    @property
-    def filter(self) -> str:
-        """A filter for its events."""
-        return f"task.{self.tenant}.*.{self.token}"
+        return _queue_token(self.lane, self.priority)
 
     @property
     def durable(self) -> str:
@@ -65,6 +67,10 @@ class Queue:
     def wake(self) -> str:
         """Where executors hear that it may have a task."""
         return f"wake.{self.token}.{self.tenant}"
+
+
+def _queue_token(lane: tier_pb2.Lane, priority: int) -> str:
+    return f"{LANES[lane]}-{priority}"
 
 
 def durable_of(tenant: str, token: str) -> str:
@@ -88,21 +94,6 @@ def queue_of_wake(subject: str) -> Queue:
     return Queue(tenant, _LANES_BY_NAME[lane_name], int(priority))
 
 
-def stream_spec() -> StreamSpec:
-    """The stream that holds every task's log."""
-    return StreamSpec(
-        name=STREAM,
-        subjects=("task.*.*.*",),
-        max_age_seconds=None,
-        max_bytes=None,
-        # Appends recognise their own repeats in the log itself: see Bus.append.
-        duplicate_window_seconds=10,
-        max_consumers=_MAX_QUEUES,
-        republish=("task.>", f"{LIVE_PREFIX}.task.>"),
-        description="One log per task: the truth about it. Append with compare-and-set only.",
-    )
-
-
 def snapshot_stream_spec() -> StreamSpec:
     """The stream that holds where each long task's events stand a second time."""
     return StreamSpec(
@@ -114,19 +105,15 @@ def snapshot_stream_spec() -> StreamSpec:
     )
 
 
-def of_event(tenant: str, task_id: str, event: task_event_pb2.TaskEvent) -> str:
-    """The subject that `event` is stored under."""
+def token_of(event: task_event_pb2.TaskEvent) -> str:
+    """The last token of the subject that `event` is stored under."""
     kind, status = event.WhichOneof("kind"), event.status
-    queue = queue_of(tenant, event)
-    if queue is not None:
-        token = queue.token
-    elif kind in _CONTROL_KINDS or (
-        status.parent_task and status.state in TERMINAL and kind not in _AFTER_THE_END
-    ):
-        token = _CONTROL
-    else:
-        token = _LOG
-    return f"task.{tenant}.{task_id}.{token}"
+    if kind in RUNNABLE_KINDS:
+        return _queue_token(status.lane, status.priority)
+    ends = status.state in TERMINAL and kind not in _AFTER_THE_END
+    if kind in _CONTROL_KINDS or (ends and status.parent_task):
+        return CONTROL
+    return _END if ends else _LOG
 
 
 def queue_of(tenant: str, event: task_event_pb2.TaskEvent) -> Queue | None:
@@ -134,16 +121,6 @@ def queue_of(tenant: str, event: task_event_pb2.TaskEvent) -> Queue | None:
     if event.WhichOneof("kind") not in RUNNABLE_KINDS:
         return None
     return Queue(tenant, event.status.lane, event.status.priority)
-
-
-def scope(tenant: str, task_id: str) -> str:
-    """A filter for all events of one task: what compare-and-set compares over."""
-    return f"task.{tenant}.{task_id}.*"
-
-
-def live(tenant: str, task_id: str) -> str:
-    """Where the events of one task are published again once they are stored."""
-    return f"{LIVE_PREFIX}.task.{tenant}.{task_id}.*"
 
 
 def snapshot(tenant: str, task_id: str) -> str:
@@ -166,8 +143,6 @@ def owner(tenant: str, task_id: str) -> str:
     return f"{tenant}.{task_id}"
 
 
-ALL_EVENTS: Final = "task.>"
-ALL_CONTROL: Final = f"task.*.*.{_CONTROL}"
 ALL_CANCELS: Final = "cancel.>"
 ALL_WAKES: Final = "wake.>"
 

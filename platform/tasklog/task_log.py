@@ -1,4 +1,7 @@
-"""The log of every task on JetStream: append by compare-and-set, read, follow."""
+"""The log of every task on JetStream: append by compare-and-set, read, follow.
+
+A stream sequence is one of the stream in which the tenant's tasks are.
+"""
 
 import asyncio
 import contextlib
@@ -13,6 +16,7 @@ from agentmesh.coordinator.v1.task_pb2 import Task, TaskNote
 from meshkit.bus import Bus, Delivery, StoredMessage, Subscription
 from meshkit.errors import Conflict, CorruptData, MeshError, QueueFull, TaskNotFound
 from tasklog import claim_check, fold, lifecycle, subjects
+from tasklog.partitions import Partitions
 
 # After this long without an event a watcher looks for itself: what is
 # published again after storing is not guaranteed to arrive.
@@ -58,12 +62,14 @@ class _Place:
 class TaskLog:
     """Reads and writes task logs. Safe to share within one event loop."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, partitions: Partitions) -> None:
         self._bus = bus
+        self._partitions = partitions
 
     async def prepare(self) -> None:
-        """Creates the stream, or brings it up to date."""
-        await self._bus.ensure_stream(subjects.stream_spec())
+        """Creates the streams, or brings them up to date."""
+        for partition in self._partitions.all:
+            await self._bus.ensure_stream(partition.stream_spec())
 
     async def append(self, tenant: str, task_id: str, event: TaskEvent, *, after: int) -> Entry:
         """Stores `event` if `after` is still the last stream sequence of the task.
@@ -83,17 +89,17 @@ class TaskLog:
         """
         owner = subjects.owner(tenant, task_id)
         stored = await claim_check.check_in(event, self._bus, owner)
-        scope = subjects.scope(tenant, task_id)
+        partition = self._partitions.of(tenant)
         try:
             sequence = await self._bus.append(
-                subjects.of_event(tenant, task_id, event),
+                partition.of_event(tenant, task_id, event),
                 stored.SerializeToString(),
                 expected_last=after,
-                scope=scope,
+                scope=partition.scope(tenant, task_id),
             )
         except Conflict:
             if stored is not event:
-                await self._sweep(owner, scope)
+                await self._sweep(tenant, task_id)
             raise
         if event.sequence == 1:
             event.status.submitted_stream_sequence = sequence
@@ -104,18 +110,18 @@ class TaskLog:
                 await self._bus.signal(queue.wake, b"")
         return Entry(event, sequence)
 
-    async def _sweep(self, owner: str, scope: str) -> None:
+    async def _sweep(self, tenant: str, task_id: str) -> None:
         """Removes content that came too late: retention has been there.
 
         Before retention it lies beside the task's other content and goes with it.
         """
-        message = await self._bus.last(subjects.STREAM, scope)
-        if message is not None and _stored(message).event.HasField("expired"):
-            await self._bus.delete_blobs(owner)
+        end = await self._end(tenant, task_id)
+        if end is not None and end.event.HasField("expired"):
+            await self._bus.delete_blobs(subjects.owner(tenant, task_id))
 
     async def last(self, tenant: str, task_id: str) -> Entry | None:
         """The task's last event, or None where there is no such task."""
-        message = await self._bus.last(subjects.STREAM, subjects.scope(tenant, task_id))
+        message = await self._last(tenant, task_id)
         return None if message is None else await self._entry(message)
 
     async def read(
@@ -134,12 +140,7 @@ class TaskLog:
                 Where `lenient`, an event whose content is lost has the reference alone.
         """
         async with contextlib.aclosing(
-            self._bus.read(
-                subjects.STREAM,
-                subjects.scope(tenant, task_id),
-                start_sequence=from_stream_sequence,
-                batch=batch,
-            )
+            self._messages(tenant, task_id, start=from_stream_sequence, batch=batch)
         ) as messages:
             async for message in messages:
                 try:
@@ -157,7 +158,7 @@ class TaskLog:
 
     async def read_stored(self, tenant: str, task_id: str) -> AsyncGenerator[Entry]:
         """As `read`, but large content stays in the object store: it may be damaged or gone."""
-        async for message in self._bus.read(subjects.STREAM, subjects.scope(tenant, task_id)):
+        async for message in self._messages(tenant, task_id):
             yield _stored(message)
 
     async def last_readable(self, tenant: str, task_id: str) -> Entry | None:
@@ -167,7 +168,7 @@ class TaskLog:
         can be appended after it. None where nothing can be read.
         """
         found: Entry | None = None
-        async for message in self._bus.read(subjects.STREAM, subjects.scope(tenant, task_id)):
+        async for message in self._messages(tenant, task_id):
             try:
                 event = _stored(message).event
             except CorruptData:
@@ -185,9 +186,7 @@ class TaskLog:
         if last.event.sequence > 1:
             start = last.event.status.submitted_stream_sequence or 1
             async with contextlib.aclosing(
-                self._bus.read(
-                    subjects.STREAM, subjects.scope(tenant, task_id), start_sequence=start, batch=1
-                )
+                self._messages(tenant, task_id, start=start, batch=1)
             ) as messages:
                 async for first in messages:
                     return _stored(first), last
@@ -259,7 +258,7 @@ class TaskLog:
             # The subscription stands before the log is read, so that nothing falls
             # between the two; what arrives twice is passed over.
             live = await self._bus.subscribe(
-                subjects.live(tenant, task_id), max_waiting=_WAITING_EVENTS
+                self._partitions.of(tenant).live(tenant, task_id), max_waiting=_WAITING_EVENTS
             )
             try:
                 while not place.ended:
@@ -317,8 +316,20 @@ class TaskLog:
 
     async def _end(self, tenant: str, task_id: str) -> Entry | None:
         """The task's last event as it is stored, or None where there is no such task."""
-        message = await self._bus.last(subjects.STREAM, subjects.scope(tenant, task_id))
+        message = await self._last(tenant, task_id)
         return None if message is None else _stored(message)
+
+    async def _last(self, tenant: str, task_id: str) -> StoredMessage | None:
+        partition = self._partitions.of(tenant)
+        return await self._bus.last(partition.stream, partition.scope(tenant, task_id))
+
+    def _messages(
+        self, tenant: str, task_id: str, *, start: int = 1, batch: int = 256
+    ) -> AsyncGenerator[StoredMessage]:
+        partition = self._partitions.of(tenant)
+        return self._bus.read(
+            partition.stream, partition.scope(tenant, task_id), start_sequence=start, batch=batch
+        )
 
     async def _entry(self, message: StoredMessage) -> Entry:
         entry = _stored(message)

@@ -8,7 +8,7 @@ from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
 from meshkit.errors import InvalidField
 from services.coordinator.coordinator_mesh import PARENT, Mesh
-from tasklog import subjects
+from tasklog.partitions import WHOLE
 
 pytest_plugins = ["meshtest.fixtures", "services.coordinator.coordinator_mesh"]
 
@@ -83,7 +83,7 @@ async def test_a_wrong_field_is_named_with_what_would_be_right(
     with pytest.raises(InvalidField) as caught:
         await mesh.tasks.SubmitTask(pb.SubmitTaskRequest(parent=PARENT, task=task), timeout=5)
     assert str(caught.value) == message
-    assert await mesh.bus.last(subjects.STREAM, subjects.ALL_EVENTS) is None
+    assert await mesh.bus.last(WHOLE.stream, WHOLE.all_events) is None
 
 
 async def test_a_request_id_has_a_length(mesh: Mesh) -> None:

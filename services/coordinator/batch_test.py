@@ -24,7 +24,7 @@ from meshkit.identity import Identity
 from meshtest.eventually import eventually
 from meshtest.nats_server import NatsServer
 from services.coordinator.coordinator_mesh import Mesh
-from tasklog import subjects
+from tasklog.partitions import WHOLE
 
 pytest_plugins = ["meshtest.fixtures", "services.coordinator.coordinator_mesh"]
 
@@ -66,7 +66,7 @@ async def test_every_item_is_a_task(mesh: Mesh) -> None:
     assert sorted(found) == [*range(1_000)]
     names = {task.name for task in found.values() if isinstance(task, Task)}
     assert len(names) == 1_000
-    info = await mesh.bus.stream_info(subjects.STREAM)
+    info = await mesh.bus.stream_info(WHOLE.stream)
     assert info is not None
     assert info["state"]["messages"] == 1_000
     last = found[999]
@@ -110,7 +110,7 @@ async def test_a_repeated_batch_is_the_same_tasks(mesh: Mesh) -> None:
     again = await _submit(mesh, *(_item(index, request_id=f"r{index}") for index in range(10)))
     assert {index: again[index] for index in range(5)} == first
     assert all(isinstance(task, Task) for task in again.values())
-    info = await mesh.bus.stream_info(subjects.STREAM)
+    info = await mesh.bus.stream_info(WHOLE.stream)
     assert info is not None
     assert info["state"]["messages"] == 10
 
@@ -135,7 +135,7 @@ async def test_a_batch_over_the_limit_is_refused_whole(mesh: Mesh) -> None:
         await _submit(mesh, *(_item(index) for index in range(1_001)))
     assert str(caught.value) == "A batch of 1001 items is over the limit of 1000."
     assert caught.value.metadata == {"limit_items": "1000", "size_items": "1001"}
-    assert await mesh.bus.last(subjects.STREAM, subjects.ALL_EVENTS) is None
+    assert await mesh.bus.last(WHOLE.stream, WHOLE.all_events) is None
 
 
 async def test_an_empty_batch_is_answered(mesh: Mesh) -> None:
@@ -149,7 +149,7 @@ async def test_a_batch_that_breaks_is_repeated_without_harm(
     """The broker dies in the midst: after a repeat each item is one task, and none is lost."""
     items = [_item(index, request_id=f"r{index}", seconds=3) for index in range(500)]
     breaking = asyncio.create_task(_submit(mesh, *items))
-    await eventually(lambda: mesh.bus.last(subjects.STREAM, subjects.ALL_EVENTS))
+    await eventually(lambda: mesh.bus.last(WHOLE.stream, WHOLE.all_events))
     nats_server.kill()
     answered = {
         index: answer for index, answer in (await breaking).items() if isinstance(answer, Task)
@@ -161,6 +161,6 @@ async def test_a_batch_that_breaks_is_repeated_without_harm(
     assert {task.state if isinstance(task, Task) else type(task) for task in repeated.values()} == {
         task_pb2.TASK_STATE_QUEUED
     }
-    info = await mesh.bus.stream_info(subjects.STREAM)
+    info = await mesh.bus.stream_info(WHOLE.stream)
     assert info is not None
     assert info["state"]["num_subjects"] == info["state"]["messages"] == 500

@@ -7,23 +7,27 @@ from typing import Final, Protocol
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit import names
-from meshkit.bus import Delivery
+from meshkit.bus import ConsumerSpec, Delivery
 from meshkit.clock import Clock
 from meshkit.errors import CorruptData, TaskNotFound
 from services.coordinator import timers
 from tasklog import lifecycle, subjects
+from tasklog.partitions import Partition
 from tasklog.task_log import Entry
 
-# Shared by all coordinators.
-CONSUMER: Final = timers.unlimited(
-    subjects.STREAM,
-    "control",
-    subjects.ALL_CONTROL,
-    "Waits, cancels and ends of children, for the coordinators.",
-)
 # The list of children is usually a moment behind.
 _SOON_SECONDS: Final = 0.02
 _SOON_AT_MOST_SECONDS: Final = 5.0
+
+
+def consumer(partition: Partition) -> ConsumerSpec:
+    """The control events of a partition, shared by all coordinators."""
+    return timers.unlimited(
+        partition.stream,
+        subjects.CONTROL,
+        partition.all_control,
+        "Waits, cancels and ends of children, for the coordinators.",
+    )
 
 
 class Waits(Protocol):
@@ -50,7 +54,7 @@ class Children(Protocol):
 class Projection(Protocol):
     """Knows how far the list of children is."""
 
-    async def has_passed(self, stream_sequence: int) -> bool: ...
+    async def has_passed(self, stream: str, stream_sequence: int) -> bool: ...
 
 
 class Control:
@@ -104,7 +108,7 @@ class Control:
     ) -> datetime | None:
         """Stops the children; each one's own cancel stops its children."""
         # Asked first: what is listed by then is in the list that is read next.
-        complete = await self._projection.has_passed(delivery.sequence)
+        complete = await self._projection.has_passed(delivery.stream, delivery.sequence)
         for child_id in await self._children.open_children(tenant, task_id):
             try:
                 reason = f"Its parent {event.task} was cancelled."

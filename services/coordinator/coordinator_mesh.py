@@ -24,6 +24,7 @@ from meshtest.scripted import ScriptedGovernor, registrations
 from services.coordinator.main import build
 from services.coordinator.settings import CoordinatorSettings
 from tasklog import lifecycle
+from tasklog.partitions import Partitions
 from tasklog.task_log import TaskLog
 
 PARENT = "tenants/acme"
@@ -103,7 +104,7 @@ async def coordinator(
                 QueueServiceStub(channels.get("coordinator")),
                 ScheduleServiceStub(channels.get("coordinator")),
                 governor,
-                TaskLog(bus),
+                TaskLog(bus, Partitions()),
                 bus,
             )
 

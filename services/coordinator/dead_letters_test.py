@@ -30,6 +30,7 @@ from services.coordinator.coordinator_mesh import PARENT, Mesh
 from services.coordinator.dead_letters import DeadLetters, Redriven
 from services.coordinator.read_model import DeadLetterFilter, Letter, LetterPage
 from tasklog import lifecycle
+from tasklog.partitions import Partitions
 from tasklog.policy_store import PolicyStore
 from tasklog.queues import Queues
 
@@ -285,7 +286,7 @@ class _Listed:
 def _letters(mesh: Mesh, clock: Clock, *tasks: Task) -> DeadLetters:
     return DeadLetters(
         log=mesh.log,
-        queues=Queues(mesh.bus, PolicyStore(mesh.bus)),
+        queues=Queues(mesh.bus, Partitions(), PolicyStore(mesh.bus)),
         letters=_Listed(*tasks),
         clock=clock,
         writer="coordinator/test",

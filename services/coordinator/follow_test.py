@@ -11,6 +11,7 @@ from meshkit.errors import InvalidField, Violation
 from meshtest.eventually import eventually
 from services.coordinator.coordinator_mesh import PARENT, Mesh
 from tasklog import lifecycle, subjects
+from tasklog.partitions import WHOLE
 
 pytest_plugins = ["meshtest.fixtures", "services.coordinator.coordinator_mesh"]
 
@@ -125,7 +126,7 @@ async def test_a_run_after_an_impossible_event_is_refused(
     with pytest.raises(InvalidField) as caught:
         await anext(aiter(mesh.tasks.RunTask(request, timeout=5)))
     assert caught.value.violations == (Violation("after_sequence", description),)
-    assert await mesh.bus.last(subjects.STREAM, subjects.ALL_EVENTS) is None
+    assert await mesh.bus.last(WHOLE.stream, WHOLE.all_events) is None
 
 
 async def test_a_watch_after_a_negative_number_is_refused(mesh: Mesh) -> None:
@@ -183,7 +184,7 @@ async def test_large_output_is_kept_outside_the_log_and_answered_whole(mesh: Mes
         state=task_pb2.TASK_STATE_SUCCEEDED,
     )
     await mesh.log.append("acme", task_id, event, after=last.stream_sequence)
-    stored = await mesh.bus.last(subjects.STREAM, subjects.scope("acme", task_id))
+    stored = await mesh.bus.last(WHOLE.stream, WHOLE.scope("acme", task_id))
     assert stored is not None
     assert len(stored.payload) < 2000
     answer = await mesh.tasks.GetTask(pb.GetTaskRequest(name=task.name), timeout=5)

@@ -18,7 +18,7 @@ from services.coordinator.agent_store_jetstream import JetStreamAgentStore
 from services.coordinator.agents import Agents
 from services.coordinator.cancel_signal_nats import NatsCancelSignal
 from services.coordinator.child_limit import ChildLimit
-from services.coordinator.control import CONSUMER, Control
+from services.coordinator.control import Control, consumer
 from services.coordinator.coordinator import Coordinator
 from services.coordinator.dead_letters import DeadLetters
 from services.coordinator.ended_tasks_sqlite import SqliteEndedTasks
@@ -32,6 +32,7 @@ from services.coordinator.queue_stats import QueueStats
 from services.coordinator.read_model_file import open_file
 from services.coordinator.read_model_sqlite import SqliteReadModel
 from services.coordinator.retention import Retention
+from services.coordinator.runs import Runs
 from services.coordinator.schedule_service import ScheduleServicer
 from services.coordinator.schedule_store_jetstream import TICKS, JetStreamScheduleStore
 from services.coordinator.schedule_ticks import Ticks
@@ -43,6 +44,7 @@ from services.coordinator.task_content_jetstream import JetStreamTaskContent
 from services.coordinator.tenant_limits import QueueLimit, SubmitRate
 from services.coordinator.timers import Timers
 from services.coordinator.waits import Waits
+from tasklog import partition_store
 from tasklog.policy_store import PolicyStore
 from tasklog.queues import Queues
 from tasklog.task_log import TaskLog
@@ -51,12 +53,13 @@ from tasklog.task_log import TaskLog
 async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
     """Makes the coordinator and its agents from what the process offers."""
     bus = resources.bus
-    log = TaskLog(bus)
+    partitions = await partition_store.settle(bus, resources.task_partitions)
+    log = TaskLog(bus, partitions)
     await log.prepare()
     policies = PolicyStore(bus)
     await policies.prepare()
     operators = Operators(settings.operators)
-    queues = Queues(bus, policies)
+    queues = Queues(bus, partitions, policies)
     depths = QueueDepths(queues, resources.clock)
     writer = f"coordinator/{resources.ids.new()}"
     store = JetStreamAgentStore(bus)
@@ -76,7 +79,6 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
         policies=policies,
         agents=agents,
         clock=resources.clock,
-        ids=resources.ids,
         writer=writer,
     )
     budget = GovernorAdmission(
@@ -104,7 +106,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
     dead_letters = DeadLetters(
         log=log, queues=queues, letters=read_model, clock=resources.clock, writer=writer
     )
-    content = JetStreamTaskContent(bus)
+    content = JetStreamTaskContent(bus, partitions)
     await content.prepare()
     retention = Retention(
         ended=SqliteEndedTasks(file),
@@ -146,6 +148,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
                 add=coordinator_service_pb2_grpc.add_CoordinatorServiceServicer_to_server,
                 servicer=CoordinatorServicer(  # pyright: ignore[reportAbstractUsage]
                     coordinator,
+                    Runs(coordinator, log, bus),
                     Signals(log, resources.clock, writer=writer),
                     dead_letters,
                     read_model,
@@ -179,7 +182,12 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
         ),
         background=(
             projector.run,
-            Timers(bus, CONSUMER, control.attend, clock=resources.clock, log=resources.log).run,
+            *(
+                Timers(
+                    bus, consumer(each), control.attend, clock=resources.clock, log=resources.log
+                ).run
+                for each in partitions.all
+            ),
             Timers(bus, TICKS, ticks.on_delivery, clock=resources.clock, log=resources.log).run,
             retention.run,
             policies.follow,

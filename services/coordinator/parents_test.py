@@ -17,7 +17,7 @@ from services.coordinator.child_limit import MAX_CHILDREN
 from services.coordinator.coordinator_mesh import Mesh
 from services.coordinator.parents import Parents
 from services.coordinator.waiting_mesh import append, events, get, kinds, reaches
-from tasklog import subjects
+from tasklog.partitions import WHOLE
 
 pytest_plugins = ["meshtest.fixtures", "services.coordinator.coordinator_mesh"]
 
@@ -89,7 +89,7 @@ async def test_a_damaged_parent_does_not_keep_a_cancel_from_its_grandchildren(me
         f"task.acme.{task_id}.event",
         b"\xff\xff",
         expected_last=last.stream_sequence,
-        scope=subjects.scope("acme", task_id),
+        scope=WHOLE.scope("acme", task_id),
     )
     await cancel(mesh, child)
     await reaches(mesh, grandchild.name, "CANCELLED")

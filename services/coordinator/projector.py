@@ -13,6 +13,7 @@ from meshkit.errors import MeshError
 from meshkit.log import Log
 from services.coordinator.task_row import Recorded
 from tasklog import claim_check, subjects
+from tasklog.partitions import WHOLE
 
 # Events that come within so long are written together: one alone costs ten times
 # as much as one of many, and nobody waits for the list.
@@ -51,7 +52,7 @@ async def fits(bus: Bus, identity: str, position: int) -> bool:
     Raises:
         DependencyUnavailable: The broker cannot be reached in time.
     """
-    stream = await bus.stream_info(subjects.STREAM)
+    stream = await bus.stream_info(WHOLE.stream)
     if stream is None:
         return position == 0
     spec = _consumer(identity)
@@ -107,8 +108,8 @@ class Projector:
                     batch.append(waiting.get_nowait())
                 await self._write(batch)
 
-    async def has_passed(self, stream_sequence: int) -> bool:
-        """Whether every event up to that one is written.
+    async def has_passed(self, stream: str, stream_sequence: int) -> bool:
+        """Whether every event of the stream up to that one is written.
 
         Raises:
             DependencyUnavailable: The broker, which knows, cannot be reached in time.
@@ -116,13 +117,13 @@ class Projector:
         if not self._made:
             await self._bus.ensure_consumer(self._spec)
             self._made = True
-        info = await self._bus.consumer_info(self._spec.stream, self._spec.durable)
+        info = await self._bus.consumer_info(stream, self._spec.durable)
         return int(info["ack_floor"]["stream_seq"]) >= stream_sequence
 
     async def wait_for(self, stream_sequence: int) -> None:
         """Returns once every event up to that one is written. The caller limits the time."""
         while True:
-            if await self.has_passed(stream_sequence):
+            if await self.has_passed(self._spec.stream, stream_sequence):
                 return
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
@@ -156,9 +157,9 @@ class Projector:
 
 def _consumer(identity: str) -> ConsumerSpec:
     return ConsumerSpec(
-        stream=subjects.STREAM,
+        stream=WHOLE.stream,
         durable=f"projector-{identity}",
-        subject_filter=subjects.ALL_EVENTS,
+        subject_filter=WHOLE.all_events,
         acknowledge_wait_seconds=_WAIT_SECONDS,
         max_acknowledge_pending=_WINDOW * 2,
         inactive_seconds=_FORGET_SECONDS,

@@ -16,6 +16,7 @@ from meshtest.nats_server import NatsServer
 from services.coordinator.projector import Projector, fits
 from services.coordinator.task_row import Recorded
 from tasklog import lifecycle, subjects
+from tasklog.partitions import WHOLE, Partitions
 from tasklog.task_log import TaskLog
 
 pytest_plugins = ["meshtest.fixtures"]
@@ -41,7 +42,7 @@ class _Sink:
 async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
     """The stream of tasks is there."""
     async with await Bus.connect(nats_server.url, name="test") as bus:
-        await TaskLog(bus).prepare()
+        await TaskLog(bus, Partitions()).prepare()
         yield bus
 
 
@@ -51,7 +52,9 @@ async def _submit(bus: Bus, task_id: str, text: str = "hello") -> int:
     status = TaskStatus(lane=tier_pb2.LANE_STANDARD)
     status.create_time.GetCurrentTime()
     lifecycle.advance(status, event, sequence=1, time=status.create_time.ToDatetime())
-    return (await TaskLog(bus).append("acme", task_id, event, after=0)).stream_sequence
+    return (
+        await TaskLog(bus, Partitions()).append("acme", task_id, event, after=0)
+    ).stream_sequence
 
 
 def _projector(bus: Bus, sink: _Sink, journal: io.StringIO) -> Projector:
@@ -63,13 +66,13 @@ async def test_it_has_passed_what_is_written_and_nothing_else(bus: Bus) -> None:
     sink = _Sink()
     projector = _projector(bus, sink, io.StringIO())
     first = await _submit(bus, "t1")
-    assert not await projector.has_passed(first)
+    assert not await projector.has_passed(WHOLE.stream, first)
     waiting = asyncio.create_task(projector.wait_for(first))
     run = asyncio.create_task(projector.run())
     await asyncio.wait_for(waiting, 5)
     assert [entry.stream_sequence for entry in sink.entries] == [first]
-    assert await projector.has_passed(first)
-    assert not await projector.has_passed(first + 1)
+    assert await projector.has_passed(WHOLE.stream, first)
+    assert not await projector.has_passed(WHOLE.stream, first + 1)
     run.cancel()
 
 
@@ -109,8 +112,8 @@ async def test_what_cannot_be_written_comes_again(bus: Bus) -> None:
     await eventually(lambda: not sink.failures_left)
     second = await _submit(bus, "t2")
     await eventually(lambda: heard == [1])
-    assert not await projector.has_passed(first)
-    assert not await projector.has_passed(second)
+    assert not await projector.has_passed(WHOLE.stream, first)
+    assert not await projector.has_passed(WHOLE.stream, second)
     await asyncio.wait_for(projector.wait_for(second), 15)
     assert [entry.stream_sequence for entry in sink.entries] == [second, first]
     run.cancel()
@@ -157,6 +160,6 @@ async def test_a_new_copy_fits_a_log_that_lost_its_beginning(bus: Bus) -> None:
     """What retention removed was never to be carried into it."""
     await _submit(bus, "t1")
     await _submit(bus, "t2")
-    await bus.purge(subjects.STREAM, subjects.scope("acme", "t1"))
+    await bus.purge(WHOLE.stream, WHOLE.scope("acme", "t1"))
     assert await fits(bus, "copy", 0)
     assert await fits(bus, "copy", 0)

@@ -16,7 +16,7 @@ from meshtest.eventually import eventually
 from meshtest.nats_server import NatsServer
 from services.coordinator.coordinator_mesh import PARENT, Mesh, coordinator
 from services.coordinator.settings import CoordinatorSettings
-from tasklog import subjects
+from tasklog.partitions import WHOLE, Partitions
 from tasklog.policy import built_in
 from tasklog.policy_store import PolicyStore
 from tasklog.queues import Queues
@@ -106,7 +106,7 @@ async def test_a_lower_concurrency_reaches_queues_that_get_no_tasks(mesh: Mesh) 
     await _set(mesh, policy)
 
     async def limited() -> bool:
-        info = await mesh.bus.consumer_info(subjects.STREAM, _QUEUE.durable)
+        info = await mesh.bus.consumer_info(WHOLE.stream, _QUEUE.durable)
         return info["config"]["max_ack_pending"] == 8
 
     await eventually(limited)
@@ -117,7 +117,7 @@ async def test_lanes_show_what_waits_and_what_runs(mesh: Mesh) -> None:
     for _ in range(3):
         await mesh.submit(priority=0)
     await mesh.submit(priority=9)
-    spec = Queues(mesh.bus, PolicyStore(mesh.bus)).spec(_QUEUE)
+    spec = Queues(mesh.bus, Partitions(), PolicyStore(mesh.bus)).spec(_QUEUE)
     async with aclosing(mesh.bus.consume(spec, max_in_flight=1)) as deliveries:
         await anext(deliveries)
 

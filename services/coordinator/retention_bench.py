@@ -26,6 +26,7 @@ from services.coordinator.read_model_sqlite import SqliteReadModel
 from services.coordinator.retention import Retention
 from services.coordinator.task_content_jetstream import JetStreamTaskContent
 from tasklog import subjects
+from tasklog.partitions import WHOLE, Partitions
 from tasklog.policy import built_in
 from tasklog.policy_store import PolicyStore
 from tasklog.task_log import TaskLog
@@ -62,8 +63,8 @@ class Bench:
         self.stack.callback(run.cancel)
         retention = Retention(
             ended=ended,
-            log=TaskLog(own),
-            content=JetStreamTaskContent(own),
+            log=TaskLog(own, Partitions()),
+            content=JetStreamTaskContent(own, Partitions()),
             policies=self.policies,
             clock=self.clock,
             writer=writer,
@@ -137,7 +138,7 @@ class Keeper:
 
     async def caught_up(self) -> None:
         """Returns once its read model has all that is stored now."""
-        info = await self.mesh.bus.stream_info(subjects.STREAM)
+        info = await self.mesh.bus.stream_info(WHOLE.stream)
         assert info is not None
         await self.projector.wait_for(info["state"]["last_seq"])
 

@@ -10,6 +10,7 @@ from meshkit.bus import Bus
 from meshtest.nats_server import NatsServer
 from services.coordinator.retention_bench import DAY, LARGE, Bench, id_of
 from tasklog import subjects
+from tasklog.partitions import WHOLE
 
 pytest_plugins = [
     "meshtest.fixtures",
@@ -106,7 +107,7 @@ async def test_two_at_once_remove_what_one_would(bench: Bench) -> None:
 async def test_what_cannot_be_read_stops_nothing_else(bench: Bench) -> None:
     """A log without its beginning stays as it is; content that is missing does not matter."""
     damaged, poor, whole = [await bench.ended(LARGE) for _ in range(3)]
-    await bench.mesh.bus.purge(subjects.STREAM, f"task.acme.{id_of(damaged)}.standard-0")
+    await bench.mesh.bus.purge(WHOLE.stream, f"task.acme.{id_of(damaged)}.standard-0")
     await bench.mesh.bus.delete_blobs(subjects.owner("acme", id_of(poor)))
     keeper = await bench.retention()
     await bench.clock.advance(31 * DAY)

@@ -20,6 +20,7 @@ from services.coordinator.schedule_store_jetstream import JetStreamScheduleStore
 from services.coordinator.schedule_ticks import Ticks
 from services.coordinator.schedules import Schedules, Stored
 from tasklog import lifecycle
+from tasklog.partitions import Partitions
 from tasklog.policy_store import PolicyStore
 from tasklog.queues import Queues
 from tasklog.task_log import TaskLog
@@ -123,14 +124,14 @@ class World:
 async def world(nats_server: NatsServer, clock: FakeClock, ids: FakeIds) -> AsyncIterator[World]:
     """Schedules at 2026-01-01 00:00."""
     async with await Bus.connect(nats_server.url, name="test") as bus:
-        log, store = TaskLog(bus), JetStreamScheduleStore(bus)
+        log, store = TaskLog(bus, Partitions()), JetStreamScheduleStore(bus)
         policies = PolicyStore(bus)
         for each in (log, store, policies):
             await each.prepare()
         barrier = Barrier()
         acceptance = Acceptance(
             log=log,
-            queues=Queues(bus, policies),
+            queues=Queues(bus, Partitions(), policies),
             policies=policies,
             agents=Agents(),
             clock=clock,

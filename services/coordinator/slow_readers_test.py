@@ -14,6 +14,7 @@ from meshkit.bus import Subscription
 from meshtest.eventually import eventually
 from services.coordinator.coordinator_mesh import Mesh
 from tasklog import lifecycle, subjects
+from tasklog.partitions import WHOLE
 
 pytest_plugins = ["meshtest.fixtures", "services.coordinator.coordinator_mesh"]
 
@@ -115,7 +116,7 @@ async def test_a_reader_that_stops_within_a_long_log_holds_a_page(mesh: Mesh) ->
     call = mesh.tasks.WatchTask(pb.WatchTaskRequest(name=task.name), timeout=120)
     updates = aiter(call)
     assert (await anext(updates)).event.sequence == 1
-    info = await mesh.bus.stream_info(subjects.STREAM)
+    info = await mesh.bus.stream_info(WHOLE.stream)
     assert info is not None
     assert info["state"]["bytes"] > 3 * _BOUND_BYTES
     assert held.bytes() < _BOUND_BYTES

@@ -2,13 +2,15 @@
 
 from meshkit.bus import Bus
 from tasklog import subjects
+from tasklog.partitions import Partitions
 
 
 class JetStreamTaskContent:
     """TaskContent on JetStream. Every removal may be repeated."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, partitions: Partitions) -> None:
         self._bus = bus
+        self._partitions = partitions
 
     async def prepare(self) -> None:
         """Creates the stream of snapshots, or brings it up to date."""
@@ -24,6 +26,7 @@ class JetStreamTaskContent:
 
     async def remove_events(self, tenant: str, task_id: str, *, before: int) -> None:
         """Removes the task's events before a sequence of the stream."""
+        partition = self._partitions.of(tenant)
         await self._bus.purge(
-            subjects.STREAM, subjects.scope(tenant, task_id), before_sequence=before
+            partition.stream, partition.scope(tenant, task_id), before_sequence=before
         )

@@ -30,6 +30,7 @@ from services.coordinator.waiting_mesh import (
     reaches,
 )
 from tasklog import subjects
+from tasklog.partitions import WHOLE, Partitions
 from tasklog.policy import built_in, policy_of
 from tasklog.policy_store import PolicyStore
 from tasklog.queues import Queues
@@ -148,7 +149,9 @@ async def test_a_queue_that_drains_takes_tasks_again(mesh: Mesh) -> None:
     for _ in range(3):
         await mesh.submit()
     assert isinstance(await _refusal(mesh), QueueFull)
-    queue = Queues(mesh.bus, PolicyStore(mesh.bus)).spec(Queue("acme", tier_pb2.LANE_STANDARD, 0))
+    queue = Queues(mesh.bus, Partitions(), PolicyStore(mesh.bus)).spec(
+        Queue("acme", tier_pb2.LANE_STANDARD, 0)
+    )
     async with aclosing(mesh.bus.consume(queue, max_in_flight=1)) as deliveries:
         await (await anext(deliveries)).acknowledge()
 
@@ -184,7 +187,9 @@ async def test_a_wider_limit_holds_at_once(mesh: Mesh) -> None:
 
 async def _execute(mesh: Mesh, running: set[str]) -> None:
     """Takes what comes out of the queue; runs the tasks that are in `running`."""
-    queue = Queues(mesh.bus, PolicyStore(mesh.bus)).spec(Queue("acme", tier_pb2.LANE_STANDARD, 0))
+    queue = Queues(mesh.bus, Partitions(), PolicyStore(mesh.bus)).spec(
+        Queue("acme", tier_pb2.LANE_STANDARD, 0)
+    )
     async with aclosing(mesh.bus.consume(queue, max_in_flight=1)) as deliveries:
         async for delivery in deliveries:
             name = subjects.task_name(*subjects.parse(delivery.subject))
@@ -284,6 +289,6 @@ async def test_the_time_to_come_back_follows_the_drain(
 
 
 async def _stored(mesh: Mesh) -> int:
-    info = await mesh.bus.stream_info(subjects.STREAM)
+    info = await mesh.bus.stream_info(WHOLE.stream)
     assert info is not None
     return int(info["state"]["messages"])

@@ -36,7 +36,8 @@ from services.coordinator.waiting_mesh import (
     reaches,
 )
 from services.coordinator.waits import Standing, Waits
-from tasklog import lifecycle, subjects
+from tasklog import lifecycle
+from tasklog.partitions import WHOLE, Partitions
 from tasklog.task_log import Entry, TaskLog
 
 pytest_plugins = ["meshtest.fixtures", "services.coordinator.coordinator_mesh"]
@@ -61,7 +62,7 @@ class NoChildren:
 async def log(nats_server: NatsServer) -> AsyncIterator[TaskLog]:
     """A real log in which the task t1 runs since the clock's beginning."""
     async with await Bus.connect(nats_server.url, name="test") as bus:
-        log = TaskLog(bus)
+        log = TaskLog(bus, Partitions())
         await log.prepare()
         submitted = TaskEvent(task=TASK)
         submitted.submitted.task.name = TASK
@@ -273,7 +274,7 @@ async def test_a_signal_beats_the_end_of_the_wait(mesh: Mesh) -> None:
 
 
 async def _control_is_empty(mesh: Mesh) -> bool:
-    info = await mesh.bus.consumer_info(subjects.STREAM, "control")
+    info = await mesh.bus.consumer_info(WHOLE.stream, "control")
     return not info["num_pending"] and not info["num_ack_pending"]
 
 
@@ -304,7 +305,7 @@ async def test_what_came_due_while_no_coordinator_ran_is_done_when_one_starts(
         await reaches(mesh, child, "QUEUED")
         await reaches(mesh, orphan, "QUEUED")
     async with await Bus.connect(nats_server.url, name="test") as bus:
-        mesh.log, mesh.bus = TaskLog(bus), bus
+        mesh.log, mesh.bus = TaskLog(bus, Partitions()), bus
         await append(mesh, timed.name, TaskEvent(started={}))
         await append(mesh, timed.name, TaskEvent(waiting=for_time(0.01)))
         await append(mesh, child, TaskEvent(started={}))

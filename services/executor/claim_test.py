@@ -11,7 +11,7 @@ from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from meshkit.bus import Delivery
 from meshtest.clock import FakeClock
 from services.executor.claim import Claims, NotYet
-from tasklog import subjects
+from tasklog.partitions import WHOLE
 from tasklog.policy import built_in, policy_of
 
 
@@ -30,7 +30,7 @@ class _Delivery:
 
     @property
     def subject(self) -> str:
-        return subjects.of_event("acme", "t1", self.event)
+        return WHOLE.of_event("acme", "t1", self.event)
 
     @property
     def payload(self) -> bytes:

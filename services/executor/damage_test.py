@@ -9,6 +9,7 @@ from meshkit.errors import CorruptData, ProviderFailed, from_status
 from meshtest.eventually import eventually
 from services.executor.executor_bench import Bench, kinds
 from tasklog import claim_check, lifecycle, subjects
+from tasklog.partitions import WHOLE
 
 pytest_plugins = ["meshtest.fixtures", "services.executor.executor_bench"]
 
@@ -17,7 +18,7 @@ async def _settled(bench: Bench) -> None:
     """Returns once no message is queued or held."""
 
     async def nothing_left() -> bool:
-        infos = [info async for info in bench.bus.consumers(subjects.STREAM)]
+        infos = [info async for info in bench.bus.consumers(WHOLE.stream)]
         return bool(infos) and not any(
             info["num_pending"] or info["num_ack_pending"] for info in infos
         )
@@ -119,7 +120,7 @@ async def test_a_message_that_is_no_event_buries_its_task(bench: Bench) -> None:
     event.status.CopyFrom(last.event.status)
     event.status.state = task_pb2.TASK_STATE_QUEUED
     await bench.log.append("acme", task_id, event, after=last.stream_sequence)
-    subject = subjects.of_event("acme", task_id, event)
+    subject = WHOLE.of_event("acme", task_id, event)
     sequence = await bench.bus.publish(subject, b"\xff\xff", message_id="garbage")
     async with bench.executor():
         await _settled(bench)
@@ -134,12 +135,12 @@ async def test_a_message_without_any_task_is_put_away(bench: Bench) -> None:
     """It is logged and never delivered again; other tasks are not held up."""
     task_id = await bench.submit()
     (submitted,) = await bench.events(task_id)
-    subject = subjects.of_event("acme", "nobody", submitted)
+    subject = WHOLE.of_event("acme", "nobody", submitted)
     await bench.bus.publish(subject, b"\xff\xff", message_id="garbage")
     async with bench.executor():
         await bench.ended(task_id)
         await _settled(bench)
-    message = await bench.bus.last(subjects.STREAM, subjects.scope("acme", "nobody"))
+    message = await bench.bus.last(WHOLE.stream, WHOLE.scope("acme", "nobody"))
     assert message is not None
     assert message.payload == b"\xff\xff"
 

@@ -22,7 +22,7 @@ from services.executor import dispatcher
 from services.executor.held import Held
 from services.executor.queue_news import QueueNews
 from services.executor.worker import Worker
-from tasklog import subjects
+from tasklog.partitions import WHOLE, Partitions
 from tasklog.policy import built_in
 from tasklog.policy_store import PolicyStore
 from tasklog.queues import CLAIM_SECONDS, NO_DEPTH, Depth, Queues
@@ -71,7 +71,7 @@ class Mesh:
         self.nats = nats
         self.bus = bus
         self.policies = policies
-        self.queues = Queues(bus, policies)
+        self.queues = Queues(bus, Partitions(), policies)
         self.script = Script()
         self.lines = io.StringIO()
         self._count = 0
@@ -87,7 +87,7 @@ class Mesh:
             await self.bus.signal(queue.wake, b"")
 
     async def _store(self, queue: Queue, name: str) -> None:
-        subject = queue.filter.replace("*", name)
+        subject = WHOLE.of_queue(queue).replace("*", name)
         await self.bus.append(subject, b"", expected_last=0)
 
     async def limit(self, **changes: int) -> None:
@@ -104,7 +104,8 @@ class Mesh:
             await policies.prepare()
             worker = Worker(
                 bus=bus,
-                queues=Queues(bus, policies),
+                partitions=Partitions(),
+                queues=Queues(bus, Partitions(), policies),
                 runner=self.script,
                 log=log.get("test", stream=self.lines),
                 policies=policies,
@@ -124,7 +125,7 @@ class Mesh:
 
     async def standing(self, queue: Queue) -> tuple[int, int]:
         """How many nobody has pulled, and how many are pulled and not settled."""
-        info = await self.bus.consumer_info(subjects.STREAM, queue.durable)
+        info = await self.bus.consumer_info(WHOLE.stream, queue.durable)
         return info["num_pending"], info["num_ack_pending"]
 
 
@@ -143,7 +144,7 @@ def _policy(*, workers: int = 4, shared: int = 0, concurrent: int = 256) -> Queu
 async def mesh(nats_server: NatsServer) -> AsyncIterator[Mesh]:
     """An empty task log, and four workers to a lane."""
     async with await Bus.connect(nats_server.url, name="test") as bus:
-        await bus.ensure_stream(subjects.stream_spec())
+        await bus.ensure_stream(WHOLE.stream_spec())
         policies = PolicyStore(bus)
         await policies.prepare()
         made = Mesh(nats_server, bus, policies)
@@ -250,7 +251,7 @@ async def test_a_signal_that_means_nothing_is_passed_over(mesh: Mesh) -> None:
 async def test_a_queue_whose_consumer_is_gone_is_made_again(mesh: Mesh) -> None:
     """Nothing that stands in the log is passed over."""
     await mesh.submit(_ACME, 3)
-    await mesh.bus.delete_consumer(subjects.STREAM, _ACME.durable)
+    await mesh.bus.delete_consumer(WHOLE.stream, _ACME.durable)
     async with mesh.executor():
 
         async def found() -> bool:
@@ -397,7 +398,7 @@ async def test_a_queue_that_stalls_disturbs_no_other(
     monkeypatch.setattr(dispatcher, "_STALL_SECONDS", 0.5)
     await mesh.submit(_ACME)
     await mesh.bus.signal(
-        f"$JS.API.CONSUMER.PAUSE.{subjects.STREAM}.{_ACME.durable}",
+        f"$JS.API.CONSUMER.PAUSE.{WHOLE.stream}.{_ACME.durable}",
         b'{"pause_until": "2999-01-01T00:00:00Z"}',
     )
     async with mesh.executor() as worker:
@@ -428,7 +429,7 @@ async def test_however_long_a_look_takes_the_next_is_within_a_claim(mesh: Mesh) 
             yield _ACME, NO_DEPTH
 
     looks = list[Queue]()
-    news = QueueNews(mesh.bus, Many(mesh.bus, mesh.policies))
+    news = QueueNews(mesh.bus, Many(mesh.bus, Partitions(), mesh.policies))
     looking = asyncio.create_task(news.look(lambda: None, lambda queue, _: looks.append(queue)))
     await eventually(lambda: len(looks) == 2, CLAIM_SECONDS)
     looking.cancel()
@@ -443,7 +444,8 @@ async def _is_up(worker: Worker) -> bool:
 
 
 def _puller(worker: Worker) -> Puller:
-    return worker._puller  # pyright: ignore[reportPrivateUsage]
+    (puller,) = worker._pullers.values()  # pyright: ignore[reportPrivateUsage]
+    return puller
 
 
 async def _deafen(puller: Puller) -> None:

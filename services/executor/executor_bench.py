@@ -33,6 +33,7 @@ from meshtest.scripted import (
 from services.executor.main import build
 from services.executor.settings import ExecutorSettings
 from tasklog import fold, lifecycle, subjects
+from tasklog.partitions import Partitions
 from tasklog.policy import built_in
 from tasklog.policy_store import PolicyStore
 from tasklog.queues import Queues
@@ -170,7 +171,7 @@ async def bench(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Bench]
 
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(await Bus.connect(nats_server.url, name="bench"))
-        log = TaskLog(bus)
+        log = TaskLog(bus, Partitions())
         await log.prepare()
         policies = PolicyStore(bus)
         await policies.prepare()
@@ -181,7 +182,7 @@ async def bench(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Bench]
             log,
             bus,
             policies,
-            Queues(bus, policies),
+            Queues(bus, Partitions(), policies),
             ScriptedReasoning(answer),  # pyright: ignore[reportAbstractUsage]
             ScriptedTools(  # pyright: ignore[reportAbstractUsage]
                 execute, tool_pb2.EFFECT_IDEMPOTENT

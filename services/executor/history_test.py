@@ -25,6 +25,7 @@ from services.executor.journal import History, Journal
 from services.executor.snapshots import SEGMENT_EVENTS
 from services.executor.snapshots_jetstream import JetStreamSnapshots
 from tasklog import claim_check, fold, subjects
+from tasklog.partitions import WHOLE, Partitions
 from tasklog.task_log import Entry, TaskLog
 
 pytest_plugins = ["meshtest.fixtures", "services.executor.executor_bench"]
@@ -34,7 +35,7 @@ class _CountedLog(TaskLog):
     """Counts the messages that were read."""
 
     def __init__(self, bus: Bus) -> None:
-        super().__init__(bus)
+        super().__init__(bus, Partitions())
         self.messages = 0
 
     async def last(self, tenant: str, task_id: str) -> Entry | None:
@@ -227,7 +228,7 @@ async def test_large_content_is_stored_once_whatever_segments_there_are(bench: B
 async def _bytes(bench: Bench) -> int:
     """What all streams hold."""
     total = 0
-    for stream in (subjects.STREAM, subjects.SNAPSHOTS, "OBJ_blobs"):
+    for stream in (WHOLE.stream, subjects.SNAPSHOTS, "OBJ_blobs"):
         info = await bench.bus.stream_info(stream)
         total += int(info["state"]["bytes"]) if info else 0
     return total

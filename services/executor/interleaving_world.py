@@ -33,6 +33,7 @@ from services.executor.journal import Journal
 from services.executor.react import React
 from services.executor.runner import Runner
 from tasklog import lifecycle, subjects
+from tasklog.partitions import WHOLE
 from tasklog.policy import built_in, policy_of
 from tasklog.task_log import Entry
 
@@ -83,7 +84,7 @@ class MemoryLog:
         entry = Entry(kept, self.sequence)
         entries.append(entry)
         if subjects.queue_of(TENANT, event) is not None:
-            subject = subjects.of_event(TENANT, task_id, event)
+            subject = WHOLE.of_event(TENANT, task_id, event)
             self.queue[self.sequence] = Stored(subject, event.SerializeToString(), self.sequence)
         return entry
 

@@ -19,6 +19,7 @@ from services.executor.snapshots_jetstream import JetStreamSnapshots
 from services.executor.tools_grpc import GrpcTools
 from services.executor.words_nats import NatsWords
 from services.executor.worker import Worker
+from tasklog import partition_store
 from tasklog.policy_store import PolicyStore
 from tasklog.queues import Queues
 from tasklog.task_log import TaskLog
@@ -27,7 +28,8 @@ from tasklog.task_log import TaskLog
 async def build(resources: Resources, settings: ExecutorSettings) -> Service:
     """Makes an executor from what the process offers."""
     bus, clock, channels = resources.bus, resources.clock, resources.channels
-    log = TaskLog(bus)
+    partitions = await partition_store.settle(bus, resources.task_partitions)
+    log = TaskLog(bus, partitions)
     await log.prepare()
     policies = PolicyStore(bus)
     await policies.prepare()
@@ -69,7 +71,8 @@ async def build(resources: Resources, settings: ExecutorSettings) -> Service:
     )
     worker = Worker(
         bus=bus,
-        queues=Queues(bus, policies),
+        partitions=partitions,
+        queues=Queues(bus, partitions, policies),
         runner=runner,
         log=resources.log,
         policies=policies,

@@ -21,6 +21,7 @@ from services.executor.executor_bench import Bench, kinds
 from services.executor.history import Histories
 from services.executor.snapshots_jetstream import JetStreamSnapshots
 from tasklog import lifecycle, subjects
+from tasklog.partitions import WHOLE, Partitions
 from tasklog.task_log import Entry, TaskLog
 
 pytest_plugins = ["meshtest.fixtures", "services.executor.executor_bench"]
@@ -86,7 +87,7 @@ async def test_an_executor_that_lost_its_task_cannot_write(bench: Bench) -> None
         go_on.set()
 
         async def settled() -> bool:
-            lane = await bench.bus.consumer_info(subjects.STREAM, "queue-standard-0-acme")
+            lane = await bench.bus.consumer_info(WHOLE.stream, "queue-standard-0-acme")
             return lane["num_ack_pending"] == 0
 
         await eventually(settled, 10)
@@ -202,7 +203,7 @@ async def test_a_message_is_not_settled_by_whoever_lost_the_start(bench: Bench) 
                 await bench.request_cancel(task_id, "now")
             return await super().append(tenant, task_id, event, after=after)
 
-    log = Interrupted(bench.bus)
+    log = Interrupted(bench.bus, Partitions())
     claims = Claims(
         log=log,
         histories=Histories(log=log, store=JetStreamSnapshots(bench.bus), lines=lines.get("test")),
@@ -212,7 +213,7 @@ async def test_a_message_is_not_settled_by_whoever_lost_the_start(bench: Bench) 
     )
     deliveries = bench.bus.consume(
         ConsumerSpec(
-            stream=subjects.STREAM,
+            stream=WHOLE.stream,
             durable="queue-standard-0-acme",
             subject_filter="task.acme.*.standard-0",
             acknowledge_wait_seconds=1.0,

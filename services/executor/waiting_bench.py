@@ -16,7 +16,8 @@ from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
 from meshtest.eventually import eventually
 from meshtest.scripted import calls, says
 from services.executor.executor_bench import Bench
-from tasklog import lifecycle, subjects
+from tasklog import lifecycle
+from tasklog.partitions import WHOLE
 
 AGENT = task_event_pb2.AgentSpec(
     name="tenants/acme/agents/a@1",
@@ -61,7 +62,7 @@ async def until_waiting(bench: Bench, task_id: str) -> TaskWait:
         return last is not None and last.event.status.state == task_pb2.TASK_STATE_WAITING
 
     async def nothing_is_held() -> bool:
-        held = [info["num_ack_pending"] async for info in bench.bus.consumers(subjects.STREAM)]
+        held = [info["num_ack_pending"] async for info in bench.bus.consumers(WHOLE.stream)]
         return not any(held)
 
     await eventually(waits, 10)

@@ -15,6 +15,7 @@ from services.executor.held import Held
 from services.executor.queue_news import QueueNews
 from services.executor.queue_view import QueueView
 from tasklog import subjects
+from tasklog.partitions import Partition, Partitions
 from tasklog.policy import Policy
 from tasklog.queues import CLAIM_SECONDS, Depth, Queues
 from tasklog.subjects import Queue
@@ -31,6 +32,9 @@ _DOUBT_NANOSECONDS: Final = 60 * 10**9
 _SILENCE_SECONDS: Final = 3.0
 _FAULT_PAUSE_SECONDS: Final = 30.0
 _LISTEN_AGAIN_SECONDS: Final = 1.0
+
+# A stored message: its stream, and its sequence there.
+_Message = tuple[str, int]
 
 
 class TaskRunner(Protocol):
@@ -52,9 +56,17 @@ class Worker:
     """The loops of one executor. Which task is next, its dispatcher decides."""
 
     def __init__(
-        self, *, bus: Bus, queues: Queues, runner: TaskRunner, log: Log, policies: Policies
+        self,
+        *,
+        bus: Bus,
+        partitions: Partitions,
+        queues: Queues,
+        runner: TaskRunner,
+        log: Log,
+        policies: Policies,
     ) -> None:
         self._bus = bus
+        self._partitions = partitions
         self._runner = runner
         self._log = log
         self._policies = policies
@@ -64,18 +76,18 @@ class Worker:
         self._is_due = asyncio.Event()
         # By the durable name of its consumer.
         self._views: dict[str, QueueView[Held]] = {}
-        # By the message's sequence in the stream: what runs, and what is parked.
-        self._held: dict[int, Held] = {}
+        # What runs, and what is parked.
+        self._held: dict[_Message, Held] = {}
         # Messages that came when this executor had begun to stop.
         self._unwanted: list[Held] = []
-        # Something was not delivered that should have been.
-        self._is_stalled = False
+        # From where something was not delivered that should have been.
+        self._stalled: set[Partition] = set()
         self._is_stopping = False
         # When the broker was back after a restart, in nanoseconds since 1970, and what
         # of before was left to its owner since then.
         self._restarted_ns = 0
-        self._left: set[int] = set()
-        self._puller: Puller
+        self._left: set[_Message] = set()
+        self._pullers: dict[Partition, Puller] = {}
         self._group: asyncio.TaskGroup
 
     async def run(self) -> None:
@@ -83,14 +95,15 @@ class Worker:
         self._policies.on_change(self._resize)
         self._resize()
         async with asyncio.TaskGroup() as self._group:
-            # Before the puller: claims come first.
+            # Before the pullers: claims come first.
             self._bus.on_reconnect(self._reconnect)
-            self._puller = await self._bus.puller(
-                subjects.STREAM,
-                acknowledge_wait_seconds=CLAIM_SECONDS,
-                deliver=self._take,
-                ended=self._end,
-            )
+            for each in self._partitions.all:
+                self._pullers[each] = await self._bus.puller(
+                    each.stream,
+                    acknowledge_wait_seconds=CLAIM_SECONDS,
+                    deliver=self._take,
+                    ended=self._end,
+                )
             self._group.create_task(self._dispatch())
             self._group.create_task(self._news.hear(self._wake))
             self._group.create_task(self._news.look(self._begin_look, self._look))
@@ -106,7 +119,9 @@ class Worker:
                 for held in plan.begin:
                     self._begin(held)
                 for ask in plan.ask:
-                    await self._puller.ask(ask.view.queue.durable, ask.places, ask.expires_seconds)
+                    queue = ask.view.queue
+                    puller = self._pullers[self._partitions.of(queue.tenant)]
+                    await puller.ask(queue.durable, ask.places, ask.expires_seconds)
                 if plan.ask:
                     await asyncio.sleep(_BETWEEN_PULLS_SECONDS)
         finally:
@@ -114,7 +129,8 @@ class Worker:
             await self._give_back()
 
     async def _give_back(self) -> None:
-        await self._puller.close()
+        for puller in self._pullers.values():
+            await puller.close()
         for held in (*self._unwanted, *self._dispatcher.unpark(math.inf)):
             await self._postpone(held, 0.0)
 
@@ -137,23 +153,23 @@ class Worker:
         self._nudge()
 
     def _begin_look(self) -> None:
-        self._puller.end_overdue()
-        if self._is_stalled:
-            self._is_stalled = False
+        for partition, puller in self._pullers.items():
+            puller.end_overdue()
             # Where other queues' pulls are answered, it is that queue's own trouble.
-            if self._puller.silent_seconds > _SILENCE_SECONDS:
-                self._group.create_task(self._restart())
+            if partition in self._stalled and puller.silent_seconds > _SILENCE_SECONDS:
+                self._group.create_task(self._restart(puller))
+        self._stalled.clear()
         self._dispatcher.begin_look()
 
     def _look(self, queue: Queue, depth: Depth) -> None:
         if not self._dispatcher.look(self._view(queue), depth, time.monotonic()):
             self._log.warning("dispatch.stalled", queue=queue.durable, queued=depth.queued)
-            self._is_stalled = True
+            self._stalled.add(self._partitions.of(queue.tenant))
         self._nudge()
 
-    async def _restart(self) -> None:
+    async def _restart(self, puller: Puller) -> None:
         with contextlib.suppress(MeshError):
-            await self._puller.restart()
+            await puller.restart()
 
     def _reconnect(self, is_same_server: bool) -> None:
         if self._is_stopping:
@@ -182,7 +198,7 @@ class Worker:
             delivery.delivery_count > 1
             and delivery.timestamp_ns < self._restarted_ns
             and time.time_ns() < self._restarted_ns + _DOUBT_NANOSECONDS
-            and delivery.sequence not in self._left
+            and _message(delivery) not in self._left
         )
 
     async def _leave(self, delivery: Delivery) -> None:
@@ -192,18 +208,18 @@ class Worker:
 
     def _take(self, delivery: Delivery) -> None:
         view = self._views[delivery.consumer]
-        now, held = time.monotonic(), self._held.get(delivery.sequence)
+        now, held = time.monotonic(), self._held.get(_message(delivery))
         if self._is_stopping:
             self._unwanted.append(Held(delivery))
         elif held is not None:
             held.latest = delivery
             self._dispatcher.take_again(view, pending=delivery.pending, now=now)
         elif self._is_in_doubt(delivery):
-            self._left.add(delivery.sequence)
+            self._left.add(_message(delivery))
             self._dispatcher.take_again(view, pending=delivery.pending, now=now)
             self._group.create_task(self._leave(delivery))
         else:
-            held = self._held[delivery.sequence] = Held(delivery)
+            held = self._held[_message(delivery)] = Held(delivery)
             if self._dispatcher.take(
                 view,
                 held,
@@ -242,7 +258,7 @@ class Worker:
             self._log.exception("task.postponed", subject=delivery.subject)
             await self._postpone(held, _FAULT_PAUSE_SECONDS)
         finally:
-            del self._held[delivery.sequence]
+            del self._held[_message(delivery)]
             self._dispatcher.finish(self._views[delivery.consumer], is_put_off=held.is_put_off)
             self._nudge()
 
@@ -255,7 +271,7 @@ class Worker:
         while True:
             await asyncio.sleep(_BEAT_SECONDS)
             for held in self._dispatcher.unpark(time.monotonic() - _PARK_SECONDS):
-                del self._held[held.latest.sequence]
+                del self._held[_message(held.latest)]
                 await self._postpone(held, 0.0)
             with contextlib.suppress(MeshError):
                 # While NATS is away beats would only fill its buffer.
@@ -280,3 +296,7 @@ class Worker:
                     await cancels.close()
             # What was missed stands in the logs, and is met there.
             await asyncio.sleep(_LISTEN_AGAIN_SECONDS)
+
+
+def _message(delivery: Delivery) -> _Message:
+    return delivery.stream, delivery.sequence

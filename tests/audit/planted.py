@@ -12,6 +12,7 @@ from audit.finding import Invariant
 from meshkit.bus import Bus, StoredMessage
 from meshkit.bus_blobs import STREAM as BLOBS
 from tasklog import subjects
+from tasklog.partitions import WHOLE
 from tests.audit import real_mesh
 from tests.audit.store_copy import Change, append
 
@@ -106,7 +107,7 @@ def _altered(sequences: set[int], alter: Callable[[TaskEvent], object]) -> Chang
         event = TaskEvent.FromString(message.payload)
         alter(event)
         # It stands where what it says now belongs.
-        subject = subjects.of_event(*subjects.parse(message.subject), event)
+        subject = WHOLE.of_event(*subjects.parse(message.subject), event)
         return dataclasses.replace(message, subject=subject, payload=event.SerializeToString())
 
     return change

@@ -30,6 +30,7 @@ from meshtest.scripted import ScriptedMemory, registrations
 from services.tool.calculator import CalculatorTool
 from services.tool.tool import Answer, Effect, Invocation, ToolSpec
 from tasklog import lifecycle
+from tasklog.partitions import Partitions
 from tasklog.task_log import TaskLog
 
 TENANT: Final = "acme"
@@ -159,8 +160,8 @@ async def live_through_everything(
             tasks[WAITING] = await _submit(calls, "What is 2 * 404?")
             await _reaches(calls, tasks[WAITING], task_pb2.TASK_STATE_WAITING)
     async with await Bus.connect(nats.url, name="played") as bus:
-        await _play_a_family(TaskLog(bus), tasks)
-        tasks[QUEUED] = await _play(TaskLog(bus), QUEUED, "submitted")
+        await _play_a_family(TaskLog(bus, Partitions()), tasks)
+        tasks[QUEUED] = await _play(TaskLog(bus, Partitions()), QUEUED, "submitted")
     return tasks
 
 

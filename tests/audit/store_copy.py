@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from meshkit.bus import Bus, StoredMessage
 from meshkit.bus_blobs import STREAM as BLOBS
-from tasklog import subjects
+from tasklog.partitions import WHOLE
 
 # What becomes of a message of the log on its way into the copy: None removes it,
 # and leaves its place empty.
@@ -42,7 +42,7 @@ async def read(bus: Bus, redis: Redis) -> Stores:
     """Everything, as it stands."""
     client: Any = redis
     return Stores(
-        [message async for message in bus.read(subjects.STREAM, subjects.ALL_EVENTS)],
+        [message async for message in bus.read(WHOLE.stream, WHOLE.all_events)],
         [message async for message in bus.read(BLOBS, "$O.>")],
         [
             Consumer(
@@ -50,7 +50,7 @@ async def read(bus: Bus, redis: Redis) -> Stores:
                 info["config"]["filter_subject"],
                 int(info["ack_floor"]["stream_seq"]),
             )
-            async for info in bus.consumers(subjects.STREAM)
+            async for info in bus.consumers(WHOLE.stream)
         ],
         {
             key: (await client.dump(key), max(0, await client.pttl(key)))
@@ -61,7 +61,7 @@ async def read(bus: Bus, redis: Redis) -> Stores:
 
 async def write(stores: Stores, bus: Bus, redis: Redis, nats_url: str, change: Change) -> None:
     """Puts it into empty servers. Every message has its old stream sequence."""
-    await bus.ensure_stream(subjects.stream_spec())
+    await bus.ensure_stream(WHOLE.stream_spec())
     await bus.ensure_blobs()
     removed: list[int] = []
     for message in stores.messages:
@@ -73,13 +73,13 @@ async def write(stores: Stores, bus: Bus, redis: Redis, nats_url: str, change: C
         await append(bus, message)
     client = await nats.connect(nats_url)  # pyright: ignore[reportUnknownMemberType]
     for sequence in removed:
-        await _ask(client, f"STREAM.MSG.DELETE.{subjects.STREAM}", {"seq": sequence})
+        await _ask(client, f"STREAM.MSG.DELETE.{WHOLE.stream}", {"seq": sequence})
     for each in stores.consumers:
         await _ask(
             client,
-            f"CONSUMER.CREATE.{subjects.STREAM}.{each.durable}",
+            f"CONSUMER.CREATE.{WHOLE.stream}.{each.durable}",
             {
-                "stream_name": subjects.STREAM,
+                "stream_name": WHOLE.stream,
                 "config": {
                     "durable_name": each.durable,
                     "name": each.durable,

@@ -10,6 +10,7 @@ from meshkit import redis_store
 from meshkit.bus import Bus
 from meshtest.eventually import eventually
 from tasklog import subjects
+from tasklog.partitions import WHOLE
 from tests.faults.fault import Action
 from tests.faults.fault_mesh import running
 from tests.faults.load import one_user, users
@@ -58,7 +59,7 @@ async def test_a_message_that_is_no_event(tmp_path: Path) -> None:
         async with await Bus.connect(mesh.nats_url, name="poisoner") as bus:
 
             async def put_aside() -> bool:
-                queue = await bus.consumer_info(subjects.STREAM, _QUEUE.durable)
+                queue = await bus.consumer_info(WHOLE.stream, _QUEUE.durable)
                 return not queue["num_ack_pending"] and not queue["num_pending"]
 
             await eventually(put_aside, 15)

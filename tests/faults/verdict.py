@@ -20,6 +20,7 @@ from meshkit.bus import Bus
 from meshkit.clock import SystemClock
 from meshtest.eventually import eventually
 from tasklog import fold, lifecycle
+from tasklog.partitions import Partitions
 from tasklog.task_log import TaskLog
 from tests.faults.fault_mesh import FaultMesh
 from tests.faults.load import Load
@@ -85,7 +86,7 @@ async def after_the_fault(
     """
     redis = redis_store.connect(mesh.redis_url)
     async with await Bus.connect(mesh.nats_url, name="verdict") as bus, aclosing(redis):
-        log = TaskLog(bus)
+        log = TaskLog(bus, Partitions())
         ended = {name: await _ended(log, name) for name in load.accepted}
         print(f"{len(ended)} tasks: {_count(ended)}; {len(load.first_errors)} calls repeated")
         for each in ended.values():
