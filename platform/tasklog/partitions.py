@@ -92,7 +92,7 @@ class Partitions:
         """`count`: of streams, for as long as the log lives."""
         if not 1 <= count <= MAX_PARTITIONS:
             raise ValueError(f"a log has 1 to {MAX_PARTITIONS} partitions, not {count}")
-        self.all: Final = (
+        self.all: Final[tuple[Partition, ...]] = (
             (WHOLE,)
             if count == 1
             else tuple(Partition(f"TASKS-{each}", f"task-{each}") for each in range(count))
@@ -102,10 +102,10 @@ class Partitions:
     def of(self, tenant: str) -> Partition:
         """Where the tasks of a tenant are.
 
-        It is what the subject mapping `{{partition(COUNT,TOKEN)}}` of a NATS server
-        computes over the tenant, FNV-1a of 32 bits modulo the count
-        (`getHashPartition` in its `subject_transform.go`), so that a mapping there
-        and this agree.
+        It is what the function `{{partition(COUNT,TOKEN)}}` in a subject mapping of a
+        NATS server gives for the tenant: FNV-1a of 32 bits modulo the count
+        (`getHashPartition` in its `subject_transform.go`). So what is mapped there
+        agrees with what is computed here.
         """
         if len(self.all) == 1:
             return self.all[0]
