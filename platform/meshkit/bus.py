@@ -275,13 +275,25 @@ class Bus:
             each.nudge()
 
     async def subscribe(
-        self, subject: str, *, max_waiting: int = 8192, raise_on_gap: bool = False
+        self,
+        *subjects: str,
+        max_waiting: int = 8192,
+        raise_on_gap: bool = False,
+        confirmed: bool = True,
     ) -> Subscription:
-        """Plain messages from now on. Close it at the end."""
+        """Plain messages from now on. Close it at the end.
+
+        Args:
+            subjects: Of which messages are wanted.
+            max_waiting: How many may wait for the reader.
+            raise_on_gap: Whether the reader is told that some may be lost.
+            confirmed: Whether the server knows of it when this returns. It always
+                does before it sees what this bus sends afterwards.
+        """
         subscription = Subscription(
-            self._link, subject, max_waiting=max_waiting, raise_on_gap=raise_on_gap
+            self._link, subjects, max_waiting=max_waiting, raise_on_gap=raise_on_gap
         )
-        await subscription.open()
+        await subscription.open(confirmed=confirmed)
         return subscription
 
     async def listen(

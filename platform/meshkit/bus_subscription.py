@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 from nats.aio.msg import Msg
@@ -16,7 +17,7 @@ _FLUSH_SECONDS: Final = 5
 
 
 class Subscription:
-    """The messages of a subject from now on, as an async iterator.
+    """The messages of some subjects from now on, as an async iterator.
 
     Messages that arrive while the connection is down are lost, and `gaps`
     counts up; with `raise_on_gap` the iterator raises DependencyUnavailable
@@ -24,29 +25,33 @@ class Subscription:
     falls behind by more than the buffer gets QueueFull.
     """
 
-    def __init__(self, link: Link, subject: str, *, max_waiting: int, raise_on_gap: bool) -> None:
+    def __init__(
+        self, link: Link, subjects: Sequence[str], *, max_waiting: int, raise_on_gap: bool
+    ) -> None:
         self._link: Final = link
-        self._subject: Final = subject
+        self._subjects: Final = subjects
         self._max_waiting: Final = max_waiting
         self._raise_on_gap: Final = raise_on_gap
         self._messages: deque[Msg] = deque()
         self._wake: Final = asyncio.Event()
         self.dropped = 0
         self._closed = False
-        self._subscription: Any = None
+        self._subscriptions: list[Any] = []
         self._forget = link.on_reconnect(self._note_gap)
         self.gaps = 0
 
-    async def open(self) -> None:
-        """Begins to listen; the server knows of it when this returns."""
+    async def open(self, *, confirmed: bool) -> None:
+        """Begins to listen; where `confirmed`, the server knows of it when this returns."""
         try:
             if not self._link.is_up:
                 raise ConnectionError
-            self._subscription = await subscribe(self._link.client, self._subject, self._take)
-            await self._link.client.flush(timeout=_FLUSH_SECONDS)
+            for subject in self._subjects:
+                self._subscriptions.append(await subscribe(self._link.client, subject, self._take))
+            if confirmed:
+                await self._link.client.flush(timeout=_FLUSH_SECONDS)
         except (NatsError, OSError, TimeoutError) as error:
             await self.close()
-            raise unreachable(f"Failed to listen to {self._subject}") from error
+            raise unreachable(f"Failed to listen to {self._named}") from error
 
     def __aiter__(self) -> "Subscription":
         return self
@@ -69,18 +74,23 @@ class Subscription:
         self._messages.clear()
         self._forget()
         self._wake.set()
-        if self._subscription is not None and not self._link.client.is_closed:
-            await self._subscription.unsubscribe()
+        for each in self._subscriptions:
+            if not self._link.client.is_closed:
+                await each.unsubscribe()
+
+    @property
+    def _named(self) -> str:
+        return " and ".join(self._subjects)
 
     def _check(self) -> None:
         if self.dropped:
             raise QueueFull(
-                f"The reader of {self._subject} fell behind by {self.dropped} messages.",
+                f"The reader of {self._named} fell behind by {self.dropped} messages.",
                 retry_after_seconds=0.0,
             )
         if self.gaps and self._raise_on_gap:
             raise DependencyUnavailable(
-                f"Messages of {self._subject} may have been missed while NATS was away.",
+                f"Messages of {self._named} may have been missed while NATS was away.",
                 metadata={"dependency": "nats"},
             )
 

@@ -1,31 +1,20 @@
-"""The log of every task on JetStream: append by compare-and-set, read, follow.
+"""The log of every task on JetStream: append by compare-and-set, read.
 
 A stream sequence is one of the stream in which the tenant's tasks are.
 """
 
-import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskNote
 from meshkit.bus import Bus, Delivery, StoredMessage, Subscription
-from meshkit.errors import Conflict, CorruptData, MeshError, QueueFull, TaskNotFound
-from tasklog import claim_check, fold, lifecycle, subjects
+from meshkit.errors import Conflict, CorruptData, MeshError, TaskNotFound
+from tasklog import claim_check, fold, subjects
 from tasklog.partitions import Partitions
-
-# After this long without an event a watcher looks for itself: what is
-# published again after storing is not guaranteed to arrive.
-_LOOK_AFTER_SECONDS: Final = 5.0
-# What is held for a watcher that reads slowly, or not at all: new events, none
-# of them above 64 KiB, and a page of the log, large content brought back.
-_WAITING_EVENTS: Final = 32
-_PAGE_EVENTS: Final = 64
-_PAGE_BYTES: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +23,6 @@ class Entry:
 
     event: TaskEvent
     stream_sequence: int
-
-
-class _Place:
-    """How far a watcher has come."""
-
-    def __init__(self, seen: int) -> None:
-        # The last event that was given out, by its number in the task.
-        self.seen = seen
-        # Where the log is read next, by stream sequence.
-        self.position = 1
-        self.exists = False
-        self.ended = False
-
-    def advance(self, entry: Entry) -> bool:
-        """Goes past an event of the log; whether the watcher has not seen it yet."""
-        if entry.stream_sequence < self.position:
-            return False
-        is_new = entry.event.sequence > self.seen
-        self.seen = max(self.seen, entry.event.sequence)
-        self.position = entry.stream_sequence + 1
-        self.exists = True
-        self.ended = entry.event.status.state in lifecycle.TERMINAL
-        return is_new
 
 
 class TaskLog:
@@ -122,7 +88,7 @@ class TaskLog:
     async def last(self, tenant: str, task_id: str) -> Entry | None:
         """The task's last event, or None where there is no such task."""
         message = await self._last(tenant, task_id)
-        return None if message is None else await self._entry(message)
+        return None if message is None else await self.entry(message)
 
     async def read(
         self,
@@ -144,7 +110,7 @@ class TaskLog:
         ) as messages:
             async for message in messages:
                 try:
-                    entry = await self._entry(message)
+                    entry = await self.entry(message)
                 except CorruptData:
                     # Retention may be at work: then what it leaves is the whole log.
                     end = await self._end(tenant, task_id)
@@ -241,78 +207,24 @@ class TaskLog:
                 return entry.event
         raise CorruptData(f"The submission of {last.event.task} is gone from the log.")
 
-    async def follow(
-        self, tenant: str, task_id: str, *, after_sequence: int
-    ) -> AsyncGenerator[TaskEvent]:
-        """Every event after `after_sequence`, without gap or repeat, until the task has ended.
+    async def listen(
+        self, tenant: str, task_id: str, *, tokens: Sequence[str], max_waiting: int
+    ) -> Subscription:
+        """The task's events as they are stored from now on; some may be lost.
 
-        A reader may be slow, or stop for as long as it likes: a page of the log
-        and a few new events are held for it, and the rest stays in the log. An
-        event whose large content is lost has the reference alone.
-
-        Raises:
-            TaskNotFound: There is no such task.
+        Args:
+            tenant: Whose task it is.
+            task_id: The task.
+            tokens: The last ones of the subjects whose events are wanted.
+            max_waiting: How many may wait for the reader.
         """
-        place = _Place(after_sequence)
-        while not place.ended:
-            # The subscription stands before the log is read, so that nothing falls
-            # between the two; what arrives twice is passed over.
-            live = await self._bus.subscribe(
-                self._partitions.of(tenant).live(tenant, task_id), max_waiting=_WAITING_EVENTS
-            )
-            try:
-                while not place.ended:
-                    async for event in self._past(tenant, task_id, place):
-                        yield event
-                    if not place.exists:
-                        name = subjects.task_name(tenant, task_id)
-                        raise TaskNotFound(f"There is no task {name!r}.")
-                    async for event in self._present(live, place):
-                        yield event
-            except QueueFull:
-                # The reader fell behind what is new; it goes on in the log.
-                continue
-            finally:
-                await live.close()
-
-    async def _past(self, tenant: str, task_id: str, place: "_Place") -> AsyncGenerator[TaskEvent]:
-        """What the log has from `place` on, read page by page."""
-        more = True
-        while more:
-            page, more = await self._page(tenant, task_id, place.position)
-            for entry in page:
-                if place.advance(entry):
-                    yield entry.event
-
-    async def _page(self, tenant: str, task_id: str, start: int) -> tuple[list[Entry], bool]:
-        """Some events from a stream sequence on, and whether there may be more."""
-        page: list[Entry] = []
-        size_bytes = 0
-        async with contextlib.aclosing(
-            self.read(tenant, task_id, from_stream_sequence=start, batch=_PAGE_EVENTS, lenient=True)
-        ) as entries:
-            async for entry in entries:
-                page.append(entry)
-                size_bytes += entry.event.ByteSize()
-                if len(page) == _PAGE_EVENTS or size_bytes >= _PAGE_BYTES:
-                    return page, True
-        return page, False
-
-    async def _present(self, live: Subscription, place: "_Place") -> AsyncGenerator[TaskEvent]:
-        """New events in order; ends at a gap or a silence, when the log has to be read."""
-        while not place.ended:
-            try:
-                message = await asyncio.wait_for(anext(live), _LOOK_AFTER_SECONDS)
-            except TimeoutError:
-                return
-            try:
-                entry = await self._entry(message)
-            except CorruptData:
-                return  # the log is read with more patience
-            if entry.event.sequence > place.seen + 1:
-                return
-            if place.advance(entry):
-                yield entry.event
+        partition = self._partitions.of(tenant)
+        return await self._bus.subscribe(
+            *(partition.live(tenant, task_id, token) for token in tokens),
+            max_waiting=max_waiting,
+            # What is submitted or read next over the same connection comes after it.
+            confirmed=False,
+        )
 
     async def _end(self, tenant: str, task_id: str) -> Entry | None:
         """The task's last event as it is stored, or None where there is no such task."""
@@ -331,7 +243,8 @@ class TaskLog:
             partition.stream, partition.scope(tenant, task_id), start_sequence=start, batch=batch
         )
 
-    async def _entry(self, message: StoredMessage) -> Entry:
+    async def entry(self, message: StoredMessage) -> Entry:
+        """The event that a message holds, with its large content. Raises CorruptData."""
         entry = _stored(message)
         owner = subjects.owner(*subjects.parse(message.subject))
         await claim_check.check_out(entry.event, self._bus, owner)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
@@ -13,7 +14,6 @@ from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec, TaskEvent, TaskSt
 from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit.clock import Clock
 from meshkit.errors import Conflict, MeshError, RequestIdReused
-from meshkit.ids import Ids
 from tasklog import fold, lifecycle, subjects
 from tasklog.policy import Policy
 from tasklog.subjects import Queue
@@ -62,6 +62,15 @@ class Gate(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A task that is stored."""
+
+    task: Task
+    # Its first event, where this call stored it; None where an earlier one had.
+    first: Entry | None
+
+
 class Acceptance:
     """Accepts the tasks of clients, parents and schedules alike."""
 
@@ -73,7 +82,6 @@ class Acceptance:
         policies: Policies,
         agents: AgentResolver,
         clock: Clock,
-        ids: Ids,
         writer: str,
     ) -> None:
         self._log = log
@@ -81,7 +89,6 @@ class Acceptance:
         self._policies = policies
         self._agents = agents
         self._clock = clock
-        self._ids = ids
         self._writer = writer
 
     async def accept(
@@ -89,10 +96,11 @@ class Acceptance:
         tenant: str,
         requested: Task,
         *,
-        task_id: str | None,
+        task_id: str,
         gates: Sequence[Gate],
         request_id: str = "",
-    ) -> Task:
+        is_new: bool = False,
+    ) -> Accepted:
         """Accepts a task durably, once for each `task_id`.
 
         A task's log can begin only once: a repeat finds it begun, however late
@@ -102,10 +110,10 @@ class Acceptance:
             tenant: Whose task it is.
             requested: What to do, as `convert.task` leaves it; `schedule`, and
                 `depth` of a child, as the task shall have them.
-            task_id: The task's id, the same for every repeat; None for a new one,
-                which has no repeats.
+            task_id: The task's id, the same for every repeat.
             gates: Asked in this order; the first one that refuses decides.
             request_id: What the caller knows the repeat by, for errors.
+            is_new: Whether nobody can have used `task_id` before.
 
         Raises:
             AgentNotFound: There is no such agent.
@@ -113,7 +121,6 @@ class Acceptance:
             MeshError: What a gate raises.
         """
         digest = _digest(requested)
-        repeatable, task_id = task_id is not None, task_id or self._ids.new()
         try:
             agent = await self._agents.resolve(tenant, requested.agent)
             task = self._task(tenant, task_id, requested, agent)
@@ -121,8 +128,8 @@ class Acceptance:
                 await gate.check(task)
         except MeshError:
             # What was accepted once stays accepted, whatever holds now.
-            if repeatable and await self._log.last(tenant, task_id) is not None:
-                return await self._repeat(tenant, task_id, request_id, digest)
+            if not is_new and await self._log.last(tenant, task_id) is not None:
+                return Accepted(await self._repeat(tenant, task_id, request_id, digest), None)
             raise
         # No runnable event is ever without a consumer that knows of it.
         await self._queues.ensure(Queue(tenant, task.lane, task.priority))
@@ -130,8 +137,8 @@ class Acceptance:
         try:
             entry = await self._log.append(tenant, task_id, event, after=0)
         except Conflict:
-            return await self._repeat(tenant, task_id, request_id, digest)
-        return fold.task_of(entry.event, entry.event)
+            return Accepted(await self._repeat(tenant, task_id, request_id, digest), None)
+        return Accepted(fold.task_of(entry.event, entry.event), entry)
 
     def _task(self, tenant: str, task_id: str, requested: Task, agent: AgentSpec) -> Task:
         now = self._clock.now()

@@ -10,9 +10,10 @@ from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit.clock import Clock
 from meshkit.errors import Conflict, TaskNotFound
 from meshkit.ids import Ids
-from services.coordinator.acceptance import Acceptance, Gate
+from services.coordinator.acceptance import Acceptance, Accepted, Gate
 from tasklog import lifecycle, subjects
-from tasklog.task_log import Entry
+from tasklog.following import Following
+from tasklog.task_log import Entry, TaskLog
 
 # A cancel meets a busy executor's appends: each turn loses to at most one of them.
 _CANCEL_TURNS: Final = 20
@@ -21,20 +22,6 @@ _CANCEL_TURNS: Final = 20
 _PAGE_BYTES: Final = 4 * 1024 * 1024
 # Stored events on their way; large content is read one by one.
 _READ_AHEAD: Final = 64
-
-
-class Log(Protocol):
-    """The event log of every task."""
-
-    async def append(self, tenant: str, task_id: str, event: TaskEvent, *, after: int) -> Entry: ...
-    async def last(self, tenant: str, task_id: str) -> Entry | None: ...
-    async def shown(self, tenant: str, task_id: str) -> Task: ...
-    def read(
-        self, tenant: str, task_id: str, *, from_stream_sequence: int, batch: int, lenient: bool
-    ) -> AsyncGenerator[Entry]: ...
-    def follow(
-        self, tenant: str, task_id: str, *, after_sequence: int
-    ) -> AsyncGenerator[TaskEvent]: ...
 
 
 class Parents(Protocol):
@@ -55,7 +42,7 @@ class Coordinator:
     def __init__(
         self,
         *,
-        log: Log,
+        log: TaskLog,
         acceptance: Acceptance,
         gates: Sequence[Gate],
         parents: Parents,
@@ -74,8 +61,20 @@ class Coordinator:
         self._ids = ids
         self._writer = writer
 
-    async def submit(self, tenant: str, requested: Task, request_id: str) -> Task:
+    def task_id(self, tenant: str, request_id: str) -> str:
+        """The id of the task that `request_id` submits: a new one where that is empty."""
+        return self._ids.stable(tenant, request_id) if request_id else self._ids.new()
+
+    async def submit(
+        self, tenant: str, requested: Task, request_id: str, *, task_id: str = ""
+    ) -> Accepted:
         """Accepts a client's task durably, once for each `request_id`.
+
+        Args:
+            tenant: Whose task it is.
+            requested: What to do.
+            request_id: Makes the call repeatable; empty where it is not.
+            task_id: What `task_id` answered, where the caller asked already.
 
         Raises:
             AgentNotFound: There is no such agent.
@@ -86,20 +85,21 @@ class Coordinator:
             InvalidField: The parent cannot have this child.
             TaskStateError: The parent has ended.
         """
-        task = await self._acceptance.accept(
+        task_id = task_id or self.task_id(tenant, request_id)
+        accepted = await self._acceptance.accept(
             tenant,
             requested,
-            task_id=self._ids.stable(tenant, request_id) if request_id else None,
+            task_id=task_id,
             gates=self._gates,
             request_id=request_id,
+            is_new=not request_id,
         )
-        if task.parent_task and await self._parents.was_cancelled(task.parent_task):
+        parent = accepted.task.parent_task
+        if parent and await self._parents.was_cancelled(parent):
             # The cancel came between the look at the parent and now, and missed this child.
-            task_id = task.name.rpartition("/")[2]
-            return await self.cancel(
-                tenant, task_id, f"Its parent {task.parent_task} was cancelled."
-            )
-        return task
+            task = await self.cancel(tenant, task_id, f"Its parent {parent} was cancelled.")
+            return Accepted(task, accepted.first)
+        return accepted
 
     async def get(self, tenant: str, task_id: str) -> Task:
         """The task as its log stands; TaskNotFound where there is none.
@@ -108,11 +108,16 @@ class Coordinator:
         """
         return await self._log.shown(tenant, task_id)
 
-    def follow(
+    async def follow(
         self, tenant: str, task_id: str, *, after_sequence: int
     ) -> AsyncGenerator[TaskEvent]:
         """Every event after `after_sequence`, until the task has ended."""
-        return self._log.follow(tenant, task_id, after_sequence=after_sequence)
+        async with (
+            Following(self._log, tenant, task_id) as following,
+            aclosing(following.events(after_sequence=after_sequence)) as events,
+        ):
+            async for event in events:
+                yield event
 
     async def events(
         self, tenant: str, task_id: str, *, from_stream_sequence: int, limit: int

@@ -15,7 +15,7 @@ from meshkit.errors import (
     is_retryable,
     to_status,
 )
-from services.coordinator.acceptance import Gate
+from services.coordinator.acceptance import Accepted, Gate
 from services.coordinator.waits import Standing
 from tasklog import lifecycle
 from tasklog.task_log import Entry
@@ -37,8 +37,8 @@ class Acceptance(Protocol):
     """Accepts tasks durably, once for each id."""
 
     async def accept(
-        self, tenant: str, requested: Task, *, task_id: str | None, gates: Sequence[Gate]
-    ) -> Task: ...
+        self, tenant: str, requested: Task, *, task_id: str, gates: Sequence[Gate]
+    ) -> Accepted: ...
 
 
 class Canceller(Protocol):
@@ -129,9 +129,10 @@ class Family:
                 raise QueueFull(
                     "The wait ran out before this child found room in the queue."
                 ) from None
-            return await self._acceptance.accept(
+            accepted = await self._acceptance.accept(
                 tenant, child, task_id=_id(child.name), gates=self._gates
             )
+            return accepted.task
 
 
 def _id(name: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
@@ -45,7 +46,8 @@ async def test_running_a_task_streams_it_to_its_end(mesh: Mesh) -> None:
     updates: list[pb.RunTaskResponse] = []
 
     async def run() -> None:
-        request = pb.RunTaskRequest(parent=PARENT, task=Task(input=TaskInput(text="x")))
+        asked = Task(input=TaskInput(text="x"), lane=tier_pb2.LANE_INTERACTIVE)
+        request = pb.RunTaskRequest(parent=PARENT, task=asked)
         async for update in mesh.tasks.RunTask(request, timeout=20):
             updates.append(update)  # noqa: PERF401 - read while it grows
 
@@ -103,6 +105,58 @@ async def test_a_run_goes_on_where_an_earlier_call_ended(mesh: Mesh) -> None:
     assert ended.state == task_pb2.TASK_STATE_SUCCEEDED
     assert await run(5) == (ended, [])
     assert await run(0) == (ended, [1, 2, 3, 4, 5])
+
+
+async def test_only_the_result_is_sent_to_who_wants_that_alone(mesh: Mesh) -> None:
+    """The task as it is accepted, and as it ended; a repeat gets the same."""
+    request = pb.RunTaskRequest(
+        parent=PARENT,
+        task=Task(input=TaskInput(text="x")),
+        request_id="r1",
+        result_only=True,
+    )
+
+    async def run() -> list[pb.RunTaskResponse]:
+        return [update async for update in mesh.tasks.RunTask(request, timeout=20)]
+
+    call = mesh.tasks.RunTask(request, timeout=20)
+    accepted = (await anext(aiter(call))).task
+    repeated = asyncio.create_task(run())
+    await mesh.execute(accepted, "started", "model_called", "tool_called", "completed")
+    (ended,) = [update.task async for update in call]
+    assert accepted.state == task_pb2.TASK_STATE_QUEUED
+    assert ended == await _task(mesh, accepted.name)
+    assert ended.output.text == "done"
+    assert [update.task for update in await repeated][-1] == ended
+    assert [update.task for update in await run()] == [ended, ended]
+
+
+async def test_who_wants_the_result_hears_of_a_cancel(mesh: Mesh) -> None:
+    """At once: a task may end in other ways than by its last step."""
+    request = pb.RunTaskRequest(
+        parent=PARENT, task=Task(input=TaskInput(text="x")), result_only=True
+    )
+    call = mesh.tasks.RunTask(request, timeout=4)
+    accepted = (await anext(aiter(call))).task
+    await mesh.tasks.CancelTask(pb.CancelTaskRequest(name=accepted.name), timeout=5)
+    (ended,) = [update.task async for update in call]
+    assert ended.state == task_pb2.TASK_STATE_CANCELLED
+
+
+async def test_a_result_after_an_event_is_refused(mesh: Mesh) -> None:
+    """Who wants no events has seen none."""
+    request = pb.RunTaskRequest(
+        parent=PARENT,
+        task=Task(input=TaskInput(text="x")),
+        request_id="r1",
+        after_sequence=1,
+        result_only=True,
+    )
+    with pytest.raises(InvalidField) as caught:
+        await anext(aiter(mesh.tasks.RunTask(request, timeout=5)))
+    assert caught.value.violations == (
+        Violation("after_sequence", "must be 0 where only the result is wanted"),
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from meshkit.clock import Clock
 from meshkit.errors import Conflict, MeshError, to_status
 from meshkit.identity import Identity
 from meshkit.ids import Ids
-from services.coordinator.acceptance import Gate
+from services.coordinator.acceptance import Accepted, Gate
 from services.coordinator.cron_times import CronTimes
 from services.coordinator.schedule_turn import Turn, turn
 from services.coordinator.schedules import Store, Stored
@@ -53,8 +53,8 @@ class Acceptance(Protocol):
     """Accepts tasks durably, once for each id."""
 
     async def accept(
-        self, tenant: str, requested: Task, *, task_id: str | None, gates: Sequence[Gate]
-    ) -> Task: ...
+        self, tenant: str, requested: Task, *, task_id: str, gates: Sequence[Gate]
+    ) -> Accepted: ...
 
 
 class Ticks:

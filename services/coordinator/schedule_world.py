@@ -135,7 +135,6 @@ async def world(nats_server: NatsServer, clock: FakeClock, ids: FakeIds) -> Asyn
             policies=policies,
             agents=Agents(),
             clock=clock,
-            ids=ids,
             writer="coordinator/test",
         )
 

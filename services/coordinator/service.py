@@ -11,12 +11,14 @@ from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit import page_token
 from meshkit.batch import serve_items
 from meshkit.bus import Bus
+from meshkit.errors import InvalidField
 from services.coordinator import convert, dead_letter_convert, signal_convert
 from services.coordinator.coordinator import Coordinator
 from services.coordinator.dead_letters import DeadLetters
 from services.coordinator.operators import Operators
 from services.coordinator.queue_stats import QueueStats
 from services.coordinator.read_model import POSITION, ReadModel, TaskFilter
+from services.coordinator.runs import Runs
 from services.coordinator.settings import CoordinatorSettings
 from services.coordinator.signals import Signals
 from services.coordinator.updates import with_deltas
@@ -32,6 +34,7 @@ class CoordinatorServicer(CoordinatorServiceServicer):
     def __init__(
         self,
         coordinator: Coordinator,
+        runs: Runs,
         signals: Signals,
         dead_letters: DeadLetters,
         read_model: ReadModel,
@@ -41,6 +44,7 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         operators: Operators,
     ) -> None:
         self._coordinator = coordinator
+        self._runs = runs
         self._signals = signals
         self._dead_letters = dead_letters
         self._read_model = read_model
@@ -71,17 +75,23 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         self, request: pb.RunTaskRequest, context: _Context
     ) -> AsyncIterator[pb.RunTaskResponse]:
         after = convert.sequence_seen(request.after_sequence, request.request_id)
-        accepted = await self._submit(request)
-        yield pb.RunTaskResponse(task=accepted)
-        tenant, task_id = convert.task_name(accepted.name)
-        events = self._coordinator.follow(tenant, task_id, after_sequence=after)
-        async with aclosing(with_deltas(self._bus, tenant, task_id, events)) as updates:
+        if request.result_only and after:
+            raise InvalidField("after_sequence", "must be 0 where only the result is wanted")
+        wanted = self._wanted(request)
+        if request.result_only:
+            async with aclosing(self._runs.result(*wanted)) as tasks:
+                async for task in tasks:
+                    yield pb.RunTaskResponse(task=task)
+            return
+        async with aclosing(self._runs.run(*wanted, after_sequence=after)) as updates:
             async for update in updates:
-                if isinstance(update, TaskEvent):
-                    yield pb.RunTaskResponse(event=update)
-                else:
-                    yield pb.RunTaskResponse(delta=update)
-        yield pb.RunTaskResponse(task=await self._coordinator.get(tenant, task_id))
+                match update:
+                    case Task():
+                        yield pb.RunTaskResponse(task=update)
+                    case TaskEvent():
+                        yield pb.RunTaskResponse(event=update)
+                    case pb.TextDelta():
+                        yield pb.RunTaskResponse(delta=update)
 
     async def GetTask(self, request: pb.GetTaskRequest, context: _Context) -> pb.GetTaskResponse:
         tenant, task_id = convert.task_name(request.name)
@@ -209,11 +219,14 @@ class CoordinatorServicer(CoordinatorServiceServicer):
             self._operators.require_caller("see the lanes of all tenants")
         return pb.GetQueueStatsResponse(lanes=await self._queue_stats.lanes(tenant))
 
-    async def _submit(self, request: pb.SubmitTaskRequest | pb.RunTaskRequest) -> Task:
+    async def _submit(self, request: pb.SubmitTaskRequest) -> Task:
+        return (await self._coordinator.submit(*self._wanted(request))).task
+
+    def _wanted(self, request: pb.SubmitTaskRequest | pb.RunTaskRequest) -> tuple[str, Task, str]:
+        """Whose task it is, what to do, and what makes the request repeatable."""
         tenant = convert.tenant(request.parent)
         task = convert.task(request.task, max_input_bytes=self._settings.max_input_bytes)
-        request_id = convert.request_id(request.request_id)
-        return await self._coordinator.submit(tenant, task, request_id)
+        return tenant, task, convert.request_id(request.request_id)
 
 
 def _filter(request: pb.ListTasksRequest) -> TaskFilter:
