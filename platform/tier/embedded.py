@@ -32,8 +32,6 @@ _DRAIN_SECONDS: Final = 10.0
 _LAST: Final = "governor"
 _NOTES: Final = (
     "All services run in one process: if one fails, all stop.",
-    "NATS hands every write to the system but flushes it to disk only now and then: a power cut "
-    "may take what was accepted last; the death of a process does not.",
     "There is no authentication: whoever reaches the loopback interface may name any tenant.",
 )
 

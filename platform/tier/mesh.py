@@ -29,6 +29,10 @@ if TYPE_CHECKING:  # at run time these wait until the servers have been started
     from meshkit.log import Log
 
 _SERVING_WITHIN_SECONDS: Final = 20.0
+_NOT_FLUSHED: Final = (
+    "NATS hands every write to the system but flushes it to disk only now and then: a power cut "
+    "may take what was accepted last; the death of a process does not."
+)
 
 
 async def start(options: MeshOptions, progress: Progress) -> "RunningMesh":
@@ -98,7 +102,9 @@ class RunningMesh:
         self._log_file = data_dir.rotate("mesh").open("a", encoding="utf-8", buffering=1)
         self._report("mesh", Phase.STARTING, f"Starting the {options.tier} mesh on {data_dir.path}")
         stored = [
-            self._spawn(nats_child(nats, data_dir, nats_port, monitor_port, options.tier)),
+            self._spawn(
+                nats_child(nats, data_dir, nats_port, monitor_port, flushes=options.flushes)
+            ),
             self._spawn(redis_child(redis, data_dir, redis_port)),
         ]
         # Imports cost a second of the processor's time: the servers use it to start.
@@ -230,7 +236,7 @@ class RunningMesh:
             admin_address=f"{HOST}:{admin_port}",
             config=self._options.config,
             processes=(*self._topology.records, *(each.record for each in self._children)),
-            notes=self._topology.notes,
+            notes=self._topology.notes + (() if self._options.flushes else (_NOT_FLUSHED,)),
             services=parts.SERVICES,
         )
 

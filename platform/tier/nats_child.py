@@ -9,7 +9,6 @@ from tier.child import ChildSpec
 from tier.data_dir import DataDir
 from tier.failures import StartFailed
 from tier.http_get import get
-from tier.options import Tier
 from tier.ports import HOST
 
 NAME: Final = "nats"
@@ -18,18 +17,23 @@ _TIMEOUT_SECONDS: Final = 1.0
 
 
 def nats_child(
-    binary: Path, data_dir: DataDir, port: int, monitor_port: int, tier: Tier
+    binary: Path, data_dir: DataDir, port: int, monitor_port: int, *, flushes: bool
 ) -> ChildSpec:
-    """Writes its configuration and says how to run it."""
+    """Writes its configuration and says how to run it.
+
+    `flushes`: each write is flushed to disk before it is acknowledged.
+    """
     configuration = data_dir.run / "nats.conf"
     configuration.write_text(
-        _configuration(data_dir.folder(NAME), port, monitor_port, tier), "utf-8"
+        _configuration(data_dir.folder(NAME), port, monitor_port, flushes=flushes), "utf-8"
     )
 
     async def probe() -> str | None:
         version = await _ready_version(port, monitor_port)
-        if version and tier is Tier.STAGING:
-            await _require_flushing(monitor_port)
+        if version and flushes and not await flushes_every_write(monitor_port):
+            raise StartFailed(
+                "NATS", "it does not flush every write to disk; 2.10 or newer can", None
+            )
         return version
 
     return ChildSpec(
@@ -44,10 +48,8 @@ def nats_child(
     )
 
 
-def _configuration(store: Path, port: int, monitor_port: int, tier: Tier) -> str:
-    # Staging promises that what was acknowledged survives a power cut; see the notes of
-    # the prototype's state for what it promises.
-    sync = 'sync_interval: "always"' if tier is Tier.STAGING else ""
+def _configuration(store: Path, port: int, monitor_port: int, *, flushes: bool) -> str:
+    sync = 'sync_interval: "always"' if flushes else ""
     return f"""\
 host: {HOST}
 port: {port}
@@ -63,11 +65,10 @@ jetstream {{
 """
 
 
-async def _require_flushing(monitor_port: int) -> None:
-    """StartFailed unless the server flushes every write: an old one may not know the setting."""
+async def flushes_every_write(monitor_port: int) -> bool:
+    """Whether the server does so in fact: an old one may not know the setting."""
     _, body = await get(monitor_port, "/varz")
-    if not json.loads(body)["jetstream"]["config"].get("sync_always"):
-        raise StartFailed("NATS", "it does not flush every write to disk; 2.10 or newer can", None)
+    return bool(json.loads(body)["jetstream"]["config"].get("sync_always"))
 
 
 async def _write_error(monitor_port: int) -> str:

@@ -39,6 +39,13 @@ class MeshOptions:
     config: Path | None = None
     # Executor processes; the prototype has one, in its own process.
     executors: int = 1
+    # Whether NATS flushes each write to disk before it acknowledges; None for what the tier does.
+    sync_always: bool | None = None
+
+    @property
+    def flushes(self) -> bool:
+        """Whether what was acknowledged survives a power cut."""
+        return self.tier is Tier.STAGING if self.sync_always is None else self.sync_always
 
     @property
     def admin_port(self) -> int:
@@ -53,6 +60,7 @@ class MeshOptions:
             "port": self.port,
             "config": str(self.config.absolute()) if self.config else None,
             "executors": self.executors,
+            "sync_always": self.sync_always,
         }
 
     @classmethod
@@ -64,4 +72,5 @@ class MeshOptions:
             port=values["port"],
             config=Path(values["config"]) if values["config"] else None,
             executors=values["executors"],
+            sync_always=values["sync_always"],
         )

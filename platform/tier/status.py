@@ -8,7 +8,6 @@ import psutil
 
 from tier import embedded, gateway_child, nats_child, redis_child, triton_child
 from tier.http_get import get
-from tier.options import Tier
 from tier.reports import ProcessStatus
 from tier.serving import who_serves_not
 from tier.state import MeshState, ProcessRecord
@@ -73,11 +72,12 @@ async def _detail(record: ProcessRecord, state: MeshState) -> tuple[str, str]:
         return f"does not answer: {str(error) or type(error).__name__}", ""
 
 
-async def _ask_nats(record: ProcessRecord, state: MeshState) -> tuple[str, str]:
+async def _ask_nats(record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
     code, body = await get(record.ports[1], "/healthz")
     if code != 200:
         return body.decode("utf-8", "replace").strip(), ""
-    flushed = "at every write" if state.tier is Tier.STAGING else "now and then"
+    always = await nats_child.flushes_every_write(record.ports[1])
+    flushed = "at every write" if always else "now and then"
     return "", f"JetStream, flushed to disk {flushed}"
 
 

@@ -26,7 +26,6 @@ from tier.events import Event, Phase, Reporter
 from tier.gateway_child import gateway_child
 from tier.gateway_config import DIRECTORY
 from tier.nats_child import nats_child
-from tier.options import Tier
 from tier.ports import HOST
 from tier.redis_child import redis_child
 from tier.service_child import service_child
@@ -214,7 +213,7 @@ class FaultMesh:
     def _servers(self) -> dict[str, ChildSpec]:
         place, data_dir = self._ports, self._data_dir
         nats = nats_child(
-            binary("NATS_SERVER"), data_dir, place[NATS], place["monitor"], Tier.STAGING
+            binary("NATS_SERVER"), data_dir, place[NATS], place["monitor"], flushes=True
         )
         endpoints: dict[str, list[int]] = {}
         for name in self.services:
