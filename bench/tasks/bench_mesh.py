@@ -1,0 +1,100 @@
+"""A mesh for one benchmark: in a folder of its own, with the stub model and the stub tool."""
+
+import tempfile
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from agentmesh.common.v1 import tier_pb2
+from agentmesh.coordinator.v1.agent_service_pb2 import CreateAgentRequest
+from agentmesh.coordinator.v1.agent_service_pb2_grpc import AgentServiceStub
+from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec
+from meshkit import identity
+from meshkit.client import Channels
+from meshkit.identity import Identity
+from tier.api import MeshOptions, Progress, RunningMesh, Tier, start
+
+AGENT: Final = "bench"
+_CALLER: Final = "user:bench"
+_CALL_SECONDS: Final = 10.0
+# Spending is counted against limits as ever, and these are out of reach.
+_LIMIT_MICROS: Final = 1_000_000_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class MeshPlan:
+    """How the mesh of a benchmark differs from one that `agentmesh up` starts."""
+
+    tier: Tier
+    executors: int
+    # Whether NATS flushes each write before it acknowledges; None for what the tier does.
+    sync_always: bool | None
+    # How long each call of the stub model and of the stub tool takes.
+    latency_ms: int
+
+
+@asynccontextmanager
+async def bench_mesh(
+    plan: MeshPlan, tenants: Sequence[str], progress: Progress
+) -> AsyncGenerator[RunningMesh]:
+    """A mesh in which each of the tenants has the agent `bench`; gone afterwards, with its data.
+
+    Raises MeshStartError where it does not start.
+    """
+    with tempfile.TemporaryDirectory(prefix="agentmesh-bench-") as folder:
+        config = Path(folder) / "bench.yaml"
+        config.write_text(yaml.safe_dump(_settings(plan.latency_ms)), "utf-8")
+        options = MeshOptions(
+            tier=plan.tier,
+            data_dir=Path(folder) / "data",
+            port=0,
+            config=config,
+            executors=plan.executors,
+            sync_always=plan.sync_always,
+        )
+        async with await start(options, progress) as mesh:
+            await _create_agents(mesh.address, tenants)
+            yield mesh
+
+
+def _settings(latency_ms: int) -> Mapping[str, Any]:
+    return {
+        "reasoning": {"stub_latency_ms": latency_ms, "tiers": {"fast": ["stub"]}},
+        "tool": {"stub_latency_ms": latency_ms},
+        "governor": {"day_limit_micros": _LIMIT_MICROS, "month_limit_micros": _LIMIT_MICROS},
+    }
+
+
+async def _create_agents(address: str, tenants: Sequence[str]) -> None:
+    spec = AgentSpec(
+        description="The reference task: a model step, a tool step, a model step.",
+        instructions="Call the tool, then answer.",
+        tools=["stub"],
+        tier=tier_pb2.MODEL_TIER_FAST,
+    )
+    async with Channels({"gateway": address}, caller=_CALLER) as channels:
+        agents = AgentServiceStub(channels.get("gateway"))
+        for tenant in tenants:
+            with identity.use(Identity(tenant, _CALLER)):
+                await agents.CreateAgent(
+                    CreateAgentRequest(parent=f"tenants/{tenant}", agent_id=AGENT, spec=spec),
+                    timeout=_CALL_SECONDS,
+                )
+
+
+def broker_url(mesh: RunningMesh) -> str:
+    """Of the mesh's NATS."""
+    return f"nats://127.0.0.1:{_port(mesh, 'nats')}"
+
+
+def redis_url(mesh: RunningMesh) -> str:
+    """Of the mesh's Redis."""
+    return f"redis://127.0.0.1:{_port(mesh, 'redis')}"
+
+
+def _port(mesh: RunningMesh, name: str) -> int:
+    return next(each.ports[0] for each in mesh.state.processes if each.name == name)

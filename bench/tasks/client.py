@@ -1,0 +1,128 @@
+"""The client of a benchmark: a process of its own, so that its cost is known apart.
+
+It reads a Load as JSON, submits, and writes lines of JSON: `ready`, the number of each mark as
+it passes, now and then how many tasks have ended, and in the end the Outcome. It dies with the
+process that started it.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+import grpc
+import uvloop
+
+from bench.tasks.load import LOAD, OUTCOME, Load, Stream
+from bench.tasks.record import Record
+from bench.tasks.submitters import Submitter, TaskEndedOtherwise, submitter
+from meshkit.errors import MeshError
+
+_CONNECT_SECONDS: Final = 10.0
+_TELL_SECONDS: Final = 1.0
+# Tasks of an open loop that are under way at the same time. More wait here, and their
+# latency counts from when they should have begun all the same.
+_MOST_IN_FLIGHT: Final = 10_000
+_LONGEST_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+
+
+class _Driver:
+    """Keeps the streams of a load going."""
+
+    def __init__(self, load: Load, way: Submitter, record: Record) -> None:
+        self._load: Final = load
+        self._way: Final = way
+        self._record: Final = record
+        self._begun: Final = time.monotonic()
+
+    def _now(self) -> float:
+        return time.monotonic() - self._begun
+
+    async def run(self, tell: Callable[[dict[str, object]], None]) -> None:
+        """Returns when every task has ended."""
+        telling = asyncio.create_task(self._tell(tell))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._mark(tell))
+                for stream in self._load.streams:
+                    for _ in range(stream.in_flight):
+                        group.create_task(self._loop(stream.tenant))
+                    if stream.arrivals:
+                        group.create_task(self._arrive(stream))
+        finally:
+            telling.cancel()
+
+    async def _mark(self, tell: Callable[[dict[str, object]], None]) -> None:
+        for number, mark in enumerate(self._load.marks):
+            await asyncio.sleep(mark - self._now())
+            tell({"mark": number})
+
+    async def _tell(self, tell: Callable[[dict[str, object]], None]) -> None:
+        while True:
+            await asyncio.sleep(_TELL_SECONDS)
+            tell(
+                {
+                    "seconds": round(self._now(), 1),
+                    "ended": self._record.ended,
+                    "failed": self._record.failed,
+                }
+            )
+
+    async def _loop(self, tenant: str) -> None:
+        """One caller of a closed loop: the next task when the one before has ended."""
+        end = self._load.marks[-1]
+        while (now := self._now()) < end:
+            await self._one(tenant, now)
+
+    async def _arrive(self, stream: Stream) -> None:
+        """Submits at the set times, whether earlier tasks have ended or not."""
+        room = asyncio.Semaphore(_MOST_IN_FLIGHT)
+        async with asyncio.TaskGroup() as group:
+            for arrival in stream.arrivals:
+                if (early := arrival - self._now()) > 0:
+                    await asyncio.sleep(early)
+                await room.acquire()
+                task = group.create_task(self._one(stream.tenant, arrival))
+                task.add_done_callback(lambda _: room.release())
+
+    async def _one(self, tenant: str, began: float) -> None:
+        self._record.submitted()
+        try:
+            await self._way.submit(tenant, self._load.agent)
+        except MeshError as error:
+            self._record.failed_with(f"{error.code.name} {error.reason}")
+            # Who is refused does not come back at once.
+            await asyncio.sleep(error.retry_after_seconds or 0.1)
+        except TaskEndedOtherwise as error:
+            self._record.failed_with(str(error))
+        else:
+            self._record.succeeded(tenant, began, self._now())
+
+
+def _say(message: dict[str, object]) -> None:
+    print(json.dumps(message, separators=(",", ":")), flush=True)
+
+
+async def _run(load: Load) -> None:
+    options = [("grpc.max_receive_message_length", _LONGEST_MESSAGE_BYTES)]
+    async with grpc.aio.insecure_channel(load.address, options=options) as channel:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            await channel.channel_ready()
+        record = Record(load.marks)
+        way = submitter(channel, load.client, task_seconds=load.task_seconds)
+        _say({"ready": True})
+        await _Driver(load, way, record).run(_say)
+        _say({"outcome": OUTCOME.dump_python(record.outcome(), mode="json")})
+
+
+def main() -> None:
+    """Reads the load, and drives it."""
+    load = LOAD.validate_json(sys.stdin.read())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(load))
+
+
+if __name__ == "__main__":
+    main()
