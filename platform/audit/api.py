@@ -40,7 +40,7 @@ async def run(
     *,
     tenant: str = "",
     clock: Clock | None = None,
-    progress: Progress = lambda events, stream_sequence, horizon: None,
+    progress: Progress = lambda events, passed, horizon: None,
     read_blobs: bool = False,
     most_findings: int = 1000,
 ) -> Report:
@@ -59,7 +59,7 @@ async def run(
         DependencyUnavailable: The broker or Redis does not answer.
     """
     clock = clock or SystemClock()
-    log = JetStreamLog(bus)
+    log = await JetStreamLog.open(bus)
     auditor = Auditor(
         log=log,
         examinations=(

@@ -1,14 +1,15 @@
 """One audit: reads the log once, then the stores, then again what raised a doubt."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final, Protocol
 
 from audit.collector import Collector
 from audit.entry import Entry
 from audit.examination import Examination
-from audit.finding import Finding, Invariant, TaskKey, finding
+from audit.finding import Finding
 from audit.histories import Histories
 from audit.report import Report
 from meshkit.clock import Clock
@@ -19,15 +20,18 @@ _TELL_EVERY: Final = 50_000
 # How many pass until the examinations may catch up.
 _CATCH_UP_EVERY: Final = 500
 
-# How many events were read, the last one's stream sequence, and the horizon.
+# How many events were read, how far that is in the log, and how far it goes.
 Progress = Callable[[int, int, int], None]
 
 
 class Log(Protocol):
     """The event log, only read."""
 
-    async def horizon(self) -> int: ...
-    def read(self, tenant: str, horizon: int) -> AsyncGenerator[Entry | int]: ...
+    @property
+    def passed(self) -> int: ...
+    def stream_of(self, tenant: str) -> str: ...
+    async def horizons(self) -> Mapping[str, int]: ...
+    def read(self, tenant: str, horizons: Mapping[str, int]) -> AsyncGenerator[Entry | Finding]: ...
 
 
 class Auditor:
@@ -61,15 +65,15 @@ class Auditor:
             DependencyUnavailable: The broker or Redis does not answer.
         """
         started = self._clock.monotonic_seconds()
-        horizon = await self._log.horizon()
-        histories = await self._read(horizon, progress)
+        horizons = await self._log.horizons()
+        histories = await self._read(horizons, progress)
         for each in self._examinations:
             self._found.add(await each.finish(histories))
             self._counts.update(each.counts())
         return Report(
-            horizon=horizon,
+            horizons=horizons,
             tenant=self._tenant,
-            findings=self._found.findings(),
+            findings=tuple(self._located(each) for each in self._found.findings()),
             findings_left_off=self._found.left_off,
             tasks={
                 lifecycle.state_name(state): count
@@ -80,15 +84,18 @@ class Auditor:
             seconds=self._clock.monotonic_seconds() - started,
         )
 
-    async def _read(self, horizon: int, progress: Progress) -> Histories:
+    def _located(self, found: Finding) -> Finding:
+        if found.stream or not found.stream_sequences:
+            return found
+        return replace(found, stream=self._log.stream_of(found.tenant))
+
+    async def _read(self, horizons: Mapping[str, int], progress: Progress) -> Histories:
         histories = Histories()
-        if not horizon:
-            return histories  # nothing was ever accepted
         events = size_bytes = 0
-        async with aclosing(self._log.read(self._tenant, horizon)) as entries:
+        async with aclosing(self._log.read(self._tenant, horizons)) as entries:
             async for entry in entries:
-                if isinstance(entry, int):
-                    self._found.add([_unreadable(entry)])
+                if isinstance(entry, Finding):
+                    self._found.add([entry])
                     continue
                 for each in self._by_kind[entry.kind]:
                     each.see(entry, histories.open.get(entry.task))
@@ -101,15 +108,6 @@ class Auditor:
                     for each in self._examinations:
                         self._found.add(await each.catch_up())
                     if events % _TELL_EVERY == 0:
-                        progress(events, entry.stream_sequence, horizon)
+                        progress(events, self._log.passed, sum(horizons.values()))
         self._counts["events"], self._counts["event_bytes"] = events, size_bytes
         return histories
-
-
-def _unreadable(stream_sequence: int) -> Finding:
-    return finding(
-        Invariant.REPLAY,
-        TaskKey("", ""),
-        f"Message {stream_sequence} of the log holds no event.",
-        stream_sequence,
-    )

@@ -74,11 +74,13 @@ class Finding:
     tenant: str
     # Empty where no task can be named.
     task_id: str
-    # Of the offending events, in the stream TASKS; empty where none is there.
+    # Of the offending events; empty where none is there.
     stream_sequences: tuple[int, ...]
     sentence: str
     # What to do about it.
     remedy: str
+    # In which the events stand; empty for the one that has the tenant's tasks.
+    stream: str = ""
 
 
 def finding(
@@ -87,8 +89,12 @@ def finding(
     sentence: str,
     *stream_sequences: int,
     remedy: str = "",
+    stream: str = "",
 ) -> Finding:
-    """A finding with the usual remedy of its invariant, unless another one is given."""
+    """A finding with the usual remedy of its invariant, unless another one is given.
+
+    `stream`: where its events stand, unless that is where the tenant's tasks are.
+    """
     return Finding(
         invariant,
         task.tenant,
@@ -96,4 +102,5 @@ def finding(
         stream_sequences,
         sentence,
         remedy or _REMEDIES[invariant],
+        stream,
     )

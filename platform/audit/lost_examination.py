@@ -8,7 +8,7 @@ from audit.entry import Entry
 from audit.examination import TaskLogs
 from audit.finding import Finding
 from audit.histories import Histories
-from audit.queue_standing import Standing
+from audit.queue_standing import ConsumerKey, Standing
 from audit.second_look import side_by_side
 from audit.track import Track
 
@@ -16,7 +16,8 @@ from audit.track import Track
 class Queues(Protocol):
     """The consumers of the log."""
 
-    async def standings(self) -> Mapping[str, Standing]: ...
+    def stream_of(self, tenant: str) -> str: ...
+    async def standings(self) -> Mapping[ConsumerKey, Standing]: ...
 
 
 class LostExamination:
@@ -42,7 +43,7 @@ class LostExamination:
         """The queues are asked first, then the logs: see `lost_tasks.still_open`."""
         standings = await self._queues.standings()
         looked = await side_by_side(
-            lost_tasks.suspects(histories.open, standings),
+            lost_tasks.suspects(histories.open, standings, self._queues.stream_of),
             lambda each: self._logs.of_task(each.task, after=each.last_sequence),
         )
         still = [each for each, later in looked if lost_tasks.still_open(each, later)]

@@ -1,13 +1,13 @@
 """Nothing that was accepted is lost: each open task has a message that somebody will act on."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from agentmesh.coordinator.v1 import task_pb2
 from audit.entry import Entry
 from audit.finding import Finding, Invariant, TaskKey, finding
-from audit.queue_standing import Standing
+from audit.queue_standing import ConsumerKey, Standing
 from audit.track import Track
 from tasklog.subjects import RUNNABLE_KINDS, durable_of
 
@@ -25,17 +25,20 @@ class Suspect:
     # Of the message on which somebody must act.
     message_sequence: int
     # The consumer that hands it out.
-    durable: str
+    consumer: ConsumerKey
     waits: bool
 
 
 def suspects(
-    open_tasks: Mapping[TaskKey, Track], standings: Mapping[str, Standing]
+    open_tasks: Mapping[TaskKey, Track],
+    standings: Mapping[ConsumerKey, Standing],
+    stream_of: Callable[[str], str],
 ) -> Iterator[Suspect]:
     """Open tasks that have to be looked at again: their message was handed out, or is gone.
 
     `standings` must be newer than `open_tasks`. Messages that nobody has pulled
-    yet are where they should be; there may be a million of them.
+    yet are where they should be; there may be a million of them. `stream_of` tells
+    where the tasks of a tenant are.
     """
     for task, track in open_tasks.items():
         if track.state in _RUNNABLE and track.runnable_sequence:
@@ -44,13 +47,14 @@ def suspects(
             message, durable = track.stream_sequence, CONTROL
         else:
             continue
-        standing = standings.get(durable)
+        consumer = ConsumerKey(stream_of(task.tenant), durable)
+        standing = standings.get(consumer)
         if standing is None or message <= standing.delivered:
             yield Suspect(
                 task,
                 track.stream_sequence,
                 message,
-                durable,
+                consumer,
                 waits=track.state == task_pb2.TASK_STATE_WAITING,
             )
 
@@ -70,24 +74,24 @@ def still_open(suspect: Suspect, later: Sequence[Entry]) -> bool:
     return state in _RUNNABLE and not any(entry.kind in RUNNABLE_KINDS for entry in later)
 
 
-def judge(still: Iterable[Suspect], standings: Mapping[str, Standing]) -> Iterator[Finding]:
+def judge(still: Iterable[Suspect], standings: Mapping[ConsumerKey, Standing]) -> Iterator[Finding]:
     """What is lost among the suspects that are `still` open.
 
     The broker does not say which messages are unacknowledged, only how many there
     are beyond the point up to which all are. So a message before that point is
     lost for certain; of those after it, as many as are too many.
     """
-    between: dict[str, list[Suspect]] = {}
+    between: dict[ConsumerKey, list[Suspect]] = {}
     for suspect in still:
-        standing = standings.get(suspect.durable)
+        standing, durable = standings.get(suspect.consumer), suspect.consumer.durable
         if standing is None:
-            yield _finding(suspect, f"There is no consumer {suspect.durable} that hands it out")
+            yield _finding(suspect, f"There is no consumer {durable} that hands it out")
         elif suspect.message_sequence <= standing.acknowledged:
-            yield _finding(suspect, f"It was acknowledged in {suspect.durable}")
+            yield _finding(suspect, f"It was acknowledged in {durable}")
         else:
-            between.setdefault(suspect.durable, []).append(suspect)
-    for durable, those in between.items():
-        held = standings[durable].unacknowledged
+            between.setdefault(suspect.consumer, []).append(suspect)
+    for consumer, those in between.items():
+        held, durable = standings[consumer].unacknowledged, consumer.durable
         if len(those) > held:
             what = f"{durable} has {held} unacknowledged messages for {len(those)} such tasks"
             yield from (_finding(each, what) for each in those)

@@ -6,14 +6,14 @@ from audit import lost_tasks
 from audit.finding import TaskKey
 from audit.histories import Histories
 from audit.lost_tasks import Suspect
-from audit.queue_standing import Standing
+from audit.queue_standing import ConsumerKey, Standing
 from audit.written_log import written
 
-_QUEUE = "queue-standard-0-acme"
+_QUEUE = ConsumerKey("TASKS", "queue-standard-0-acme")
 
 
-def _suspect(message: int, durable: str = _QUEUE) -> Suspect:
-    return Suspect(TaskKey("acme", f"t{message}"), message, message, durable, waits=False)
+def _suspect(message: int) -> Suspect:
+    return Suspect(TaskKey("acme", f"t{message}"), message, message, _QUEUE, waits=False)
 
 
 def _lost(standing: Standing, *messages: int) -> list[tuple[int, ...]]:
@@ -40,7 +40,7 @@ def test_a_message_that_nobody_pulled_is_no_suspect(delivered: int) -> None:
     histories = Histories()
     assert [histories.see(entry) for entry in written("submitted")] == [[]]
     standing = Standing(delivered=delivered, acknowledged=0, unacknowledged=delivered)
-    found = list(lost_tasks.suspects(histories.open, {_QUEUE: standing}))
+    found = list(lost_tasks.suspects(histories.open, {_QUEUE: standing}, lambda tenant: "TASKS"))
     assert [each.message_sequence for each in found] == [1] * delivered
 
 

@@ -16,6 +16,18 @@ def check(entry: Entry) -> list[Finding]:
     return found
 
 
+def stray(entry: Entry, stream: str, home: str) -> Finding:
+    """An event in another stream than the one in which its tenant's tasks are looked for."""
+    return finding(
+        Invariant.LOST,
+        entry.task,
+        f"Event {entry.event.sequence} ({entry.kind}) stands in {stream}, where nobody looks for"
+        f" tasks of {entry.task.tenant}: those are in {home}.",
+        entry.stream_sequence,
+        stream=stream,
+    )
+
+
 def _finding(entry: Entry, what: str) -> Finding:
     return finding(
         Invariant.LOST,

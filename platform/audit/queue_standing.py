@@ -1,6 +1,14 @@
 """How a queue stands: what the broker says of its consumer."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class ConsumerKey(NamedTuple):
+    """Which consumer it is."""
+
+    stream: str
+    durable: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from audit.finding import Finding
 class Report:
     """The result of one audit."""
 
-    # The log was read up to this stream sequence; what came later was not looked at.
-    horizon: int
+    # By stream: up to which sequence the log was read. What came later was not looked at.
+    horizons: Mapping[str, int]
     # Empty for all tenants.
     tenant: str
     findings: tuple[Finding, ...]
@@ -24,6 +24,11 @@ class Report:
     # What is allowed and worth knowing, in a sentence each.
     remarks: tuple[str, ...]
     seconds: float
+
+    @property
+    def horizon(self) -> int:
+        """How many messages had been stored, in all streams together."""
+        return sum(self.horizons.values())
 
     @property
     def clean(self) -> bool:

@@ -12,6 +12,7 @@ from cli.terminal import Terminal
 from cli.wording import dollars, plural, seconds
 from meshkit import redis_store
 from meshkit.bus import Bus
+from tasklog.partitions import WHOLE
 from tier import api as tiers
 
 
@@ -51,8 +52,8 @@ def audit(
     """Audits, prints the report, and answers whether every invariant holds."""
     terminal = invocation.terminal
 
-    def progress(events: int, stream_sequence: int, horizon: int) -> None:
-        terminal.progress(f"{events:,} events, {stream_sequence / horizon:.0%} of the log")
+    def progress(events: int, passed: int, horizon: int) -> None:
+        terminal.progress(f"{events:,} events, {passed / horizon:.0%} of the log")
 
     async def run() -> Report:
         redis = redis_store.connect(given.redis_url)
@@ -82,6 +83,7 @@ def _document(report: Report) -> dict[str, Any]:
         "clean": report.clean,
         "tenant": report.tenant,
         "horizon": report.horizon,
+        "horizons": dict(report.horizons),
         "seconds": round(report.seconds, 3),
         "tasks": dict(report.tasks),
         "counts": dict(report.counts),
@@ -91,6 +93,7 @@ def _document(report: Report) -> dict[str, Any]:
                 "invariant": each.invariant.value,
                 "tenant": each.tenant,
                 "task": each.task_id,
+                "stream": each.stream,
                 "stream_sequences": list(each.stream_sequences),
                 "sentence": each.sentence,
                 "remedy": each.remedy,
@@ -114,7 +117,7 @@ def _print(terminal: Terminal, report: Report) -> None:
             (
                 "Events",
                 f"{counts.get('events', 0):,} ({counts.get('event_bytes', 0):,} bytes), up to"
-                f" stream sequence {report.horizon:,}",
+                f" {_up_to(report)}",
             ),
             (
                 "Charges",
@@ -147,7 +150,7 @@ def _print(terminal: Terminal, report: Report) -> None:
                 each.invariant.value,
                 each.tenant or "-",
                 each.task_id or "-",
-                " ".join(map(str, each.stream_sequences)) or "-",
+                _where(each) or "-",
                 each.sentence,
             )
             for each in report.findings
@@ -163,3 +166,15 @@ def _print(terminal: Terminal, report: Report) -> None:
         f"{plural(total, 'finding')}.{left} See docs/audit.md for what each means.",
         style="bold red",
     )
+
+
+def _up_to(report: Report) -> str:
+    if len(report.horizons) <= 1:
+        return f"stream sequence {report.horizon:,}"
+    return " and ".join(f"{last:,} of {stream}" for stream, last in report.horizons.items())
+
+
+def _where(found: api.Finding) -> str:
+    """The stream sequences, after their stream where there are several."""
+    sequences = " ".join(map(str, found.stream_sequences))
+    return sequences if found.stream in ("", WHOLE.stream) else f"{found.stream}: {sequences}"
