@@ -95,6 +95,8 @@ class RunningMesh:
         self._stack.callback(data_dir.unlock)
         self._stack.callback(data_dir.state_file.unlink, missing_ok=True)
         environ = dict(os.environ)
+        if options.task_partitions is not None:
+            environ["AGENTMESH_TASK_PARTITIONS"] = str(options.task_partitions)
         nats, redis, envoy = (binaries.find(each, environ) for each in binaries.ALL)
         port, admin_port = _gateway_ports(options)
         nats_port, monitor_port, redis_port = ports.free_ports(3)

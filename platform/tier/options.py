@@ -41,6 +41,8 @@ class MeshOptions:
     executors: int = 1
     # Whether NATS flushes each write to disk before it acknowledges; None for what the tier does.
     sync_always: bool | None = None
+    # Of a task log that is yet to be made; None for what the configuration says, or 1.
+    task_partitions: int | None = None
 
     @property
     def flushes(self) -> bool:
@@ -61,6 +63,7 @@ class MeshOptions:
             "config": str(self.config.absolute()) if self.config else None,
             "executors": self.executors,
             "sync_always": self.sync_always,
+            "task_partitions": self.task_partitions,
         }
 
     @classmethod
@@ -73,4 +76,5 @@ class MeshOptions:
             config=Path(values["config"]) if values["config"] else None,
             executors=values["executors"],
             sync_always=values["sync_always"],
+            task_partitions=values["task_partitions"],
         )

@@ -5,9 +5,10 @@ Importing it imports everything that the services use, which takes most of a sta
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from meshkit.service import Service
+from meshkit.service import Resources, Service
 from services.coordinator import main as coordinator
 from services.executor import main as executor
 from services.governor import main as governor
@@ -27,12 +28,15 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Build:
 
 
 async def _build(settings: Settings, resources_of: ResourcesOf) -> Sequence[Service]:
+    def with_log(name: str) -> Resources:
+        return replace(resources_of(name), task_partitions=settings.task_partitions)
+
     return [
         await governor.build(resources_of("governor"), settings.governor),
         await reasoning.build(resources_of("reasoning"), settings.reasoning),
         await memory.build(resources_of("memory"), settings.memory),
         await tool.build(resources_of("tool"), settings.tool),
         # Makes the streams that the executor reads.
-        await coordinator.build(resources_of("coordinator"), settings.coordinator),
-        await executor.build(resources_of("executor"), settings.executor),
+        await coordinator.build(with_log("coordinator"), settings.coordinator),
+        await executor.build(with_log("executor"), settings.executor),
     ]

@@ -134,7 +134,11 @@ class SeparateServices:
             "redis_url": redis_url,
             "targets": {each: f"{HOST}:{self._ports[each]}" for each in part.calls},
             "data_dir": str(self._data_dir.path),
-            **({part_name: self._sections[part_name]} if part_name in self._sections else {}),
+            **{
+                key: self._sections[key]
+                for key in (part_name, "task_partitions")
+                if key in self._sections
+            },
         }
         return service_child(
             self._data_dir,

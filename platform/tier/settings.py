@@ -31,8 +31,10 @@ _NOT_SETTINGS: Final = frozenset(
 
 
 class Settings(MeshSettings):
-    """The sections, each as its service documents it."""
+    """The sections, each as its service documents it, and what several services share."""
 
+    # Of a task log that is yet to be made: see ProcessSettings.
+    task_partitions: int | None = Field(default=None, ge=1, le=1024)
     governor: GovernorSettings = Field(default_factory=GovernorSettings)
     reasoning: ReasoningSettings = Field(default_factory=ReasoningSettings)
     memory: MemorySettings = Field(default_factory=MemorySettings)

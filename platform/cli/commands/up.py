@@ -37,8 +37,21 @@ from tier import api as tiers
     metavar="FILE",
     help="Settings of the services, in YAML.",
 )
+@click.option(
+    "--task-partitions",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Into how many streams a new task log is cut, by tenant; one that is there stays as it is."
+    "  [default: 1]",
+)
 @pass_invocation
-def up(invocation: Invocation, tier: str, detach: bool, config: Path | None) -> None:
+def up(
+    invocation: Invocation,
+    tier: str,
+    detach: bool,
+    config: Path | None,
+    task_partitions: int | None,
+) -> None:
     """Start a mesh on this machine.
 
     It keeps its state in the data directory: `down` and `up` again loses
@@ -55,6 +68,7 @@ def up(invocation: Invocation, tier: str, detach: bool, config: Path | None) -> 
         data_dir=invocation.data_dir,
         port=tiers.MeshOptions().port if invocation.port is None else invocation.port,
         config=config.absolute() if config else None,
+        task_partitions=task_partitions,
     )
     if detach:
         state = tiers.start_detached(options, lambda event: show_start(invocation, event))
