@@ -31,7 +31,7 @@ class Coalescer(Generic[Q, A]):
         max_items: int = 64,
         max_in_flight: int = 2,
         max_waiting: int = 4096,
-        release_seconds: float = 0.005,
+        release_seconds: float = 0.05,
         stop_unwanted: bool = False,
     ) -> None:
         """`send` sends numbered items, and gives each answer with its number, in any order.
@@ -41,7 +41,9 @@ class Coalescer(Generic[Q, A]):
 
         `max_items`: in a batch. `max_in_flight`: batches on their way; one counts
         until its first answer or `release_seconds`, since a quick call is not to
-        wait behind slow ones. `max_waiting`: calls without an answer, beyond
+        wait behind slow ones. (Of a busy machine the first answer takes a while:
+        batches that were released sooner would grow smaller the busier it is, and
+        keep it so.) `max_waiting`: calls without an answer, beyond
         which QueueFull is raised. `stop_unwanted`: a batch whose callers were all
         cancelled or answered is cancelled, too, and with it what it asked for.
         """
