@@ -14,6 +14,10 @@ from tier.ports import HOST
 NAME: Final = "nats"
 _MAX_PAYLOAD_BYTES: Final = 8 * 1024 * 1024
 _TIMEOUT_SECONDS: Final = 1.0
+# More than any disk holds: the disk is the limit. By itself the server would take three quarters
+# of what is free when it starts, whatever it has stored already, and for its whole life: one that
+# starts on a full disk would refuse every message even after there is room again.
+_MAX_STORE_BYTES: Final = 1 << 50
 
 
 def nats_child(
@@ -60,6 +64,7 @@ lame_duck_grace_period: "1s"
 lame_duck_duration: "30s"
 jetstream {{
   store_dir: {json.dumps(str(store))}
+  max_file_store: {_MAX_STORE_BYTES}
   {sync}
 }}
 """
