@@ -1,4 +1,4 @@
-"""A clock that only the test moves."""
+"""Clocks for tests: one that only the test moves, and one that begins when it says."""
 
 import asyncio
 import heapq
@@ -55,3 +55,23 @@ class FakeClock:
         # Enough turns of the loop for who was woken to reach the next wait.
         for _ in range(20):
             await asyncio.sleep(0)
+
+
+class RunningClock:
+    """Runs as fast as the machine's, from another time on. Made within an event loop."""
+
+    def __init__(self, start: datetime) -> None:
+        self._start: Final = start
+        self._begun: Final = asyncio.get_running_loop().time()
+
+    def now(self) -> datetime:
+        """The time of day, in UTC."""
+        return self._start + timedelta(seconds=self.monotonic_seconds())
+
+    def monotonic_seconds(self) -> float:
+        """Seconds that have passed."""
+        return asyncio.get_running_loop().time() - self._begun
+
+    async def sleep(self, seconds: float) -> None:
+        """Returns after that many seconds."""
+        await asyncio.sleep(seconds)

@@ -23,7 +23,7 @@ from meshkit.errors import (
     TooLarge,
 )
 from meshkit.identity import Identity
-from meshtest.clock import FakeClock
+from meshtest.clock import RunningClock
 from meshtest.eventually import eventually
 from meshtest.nats_server import NatsServer
 from services.coordinator.coordinator_mesh import PARENT, Mesh, coordinator
@@ -101,26 +101,6 @@ async def test_a_schedule_runs(nats_server: NatsServer, tmp_path: Path) -> None:
         assert task.schedule == NAME
         assert task.input.text == "tidy up"
         assert task.create_time.ToDatetime() >= datetime(2026, 1, 1, 9)
-
-
-class RunningClock(FakeClock):
-    """Runs as fast as the machine's, from another time on."""
-
-    def __init__(self, start: datetime) -> None:
-        super().__init__(start)
-        self._begun = asyncio.get_running_loop().time()
-
-    def now(self) -> datetime:
-        """The time of day, in UTC."""
-        return super().now() + timedelta(seconds=self.monotonic_seconds())
-
-    def monotonic_seconds(self) -> float:
-        """Seconds that have passed."""
-        return asyncio.get_running_loop().time() - self._begun
-
-    async def sleep(self, seconds: float) -> None:
-        """Returns after that many seconds."""
-        await asyncio.sleep(seconds)
 
 
 async def test_the_same_request_id_is_the_same_schedule(mesh: Mesh) -> None:

@@ -7,10 +7,12 @@ import pytest
 
 from agentmesh.common.v1 import tier_pb2
 from meshtest.eventually import eventually
+from tasklog.partitions import Partitions
 from tests.faults.fault import Action, Fault
 from tests.faults.fault_mesh import EXECUTORS, Arrangement, running
 from tests.faults.load import Load, users
 from tests.faults.outside import Effect
+from tests.faults.question import TENANTS
 from tests.faults.recovery import recoveries
 from tests.faults.trap import Trap, laid
 from tests.faults.verdict import after_the_fault
@@ -52,6 +54,21 @@ async def test_an_executor_that_is_hurt_at_an_effect(tmp_path: Path, trap: Trap)
         # Who was hurt recorded nothing that came after.
         writers = [event.writer for event in hurt.events if event.HasField("started")]
         assert len(set(writers)) == len(writers)
+
+
+async def test_an_executor_that_dies_where_the_log_is_cut(tmp_path: Path) -> None:
+    """It held tasks of several partitions; another one goes on with all of them."""
+    assert len({Partitions(4).of(tenant) for tenant in TENANTS}) > 1
+    trap = Trap(Action.KILL, lasts=_LONGER_THAN_A_CLAIM, times=_TIMES, silent=True)
+    async with running(tmp_path, Arrangement(task_partitions=4)) as mesh:
+        async with (
+            users(mesh.address, seed=_SEED, per_second=10.0) as load,
+            laid(mesh, trap) as sprung,
+        ):
+            pass
+        ended = await after_the_fault(mesh, load)
+    by_id = {each.id: each for each in ended.values()}
+    assert all(by_id[effect.task_id].task.attempt >= 2 for effect, _ in sprung.at)
 
 
 async def test_an_effect_that_must_not_happen_twice(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ class Arrangement:
     effect: str = "IDEMPOTENT"
     # What NATS is started through.
     nats_through: tuple[str, ...] = ()
+    # Into how many streams the task log is cut.
+    task_partitions: int = 1
     # Settings of services, by part.
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
 
@@ -240,6 +242,7 @@ class FaultMesh:
             # Replicas share no files.
             "data_dir": str(self._data_dir.folder(name)),
             "instance": name.partition("-")[2],
+            "task_partitions": self._arrangement.task_partitions,
             part_name: {
                 **self._section(part_name),
                 **self._arrangement.settings.get(part_name, {}),

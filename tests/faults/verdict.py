@@ -19,8 +19,7 @@ from meshkit import names, redis_store
 from meshkit.bus import Bus
 from meshkit.clock import SystemClock
 from meshtest.eventually import eventually
-from tasklog import fold, lifecycle
-from tasklog.partitions import Partitions
+from tasklog import fold, lifecycle, partition_store
 from tasklog.task_log import TaskLog
 from tests.faults.fault_mesh import FaultMesh
 from tests.faults.load import Load
@@ -86,7 +85,7 @@ async def after_the_fault(
     """
     redis = redis_store.connect(mesh.redis_url)
     async with await Bus.connect(mesh.nats_url, name="verdict") as bus, aclosing(redis):
-        log = TaskLog(bus, Partitions())
+        log = TaskLog(bus, await partition_store.look_up(bus))
         ended = {name: await _ended(log, name) for name in load.accepted}
         print(f"{len(ended)} tasks: {_count(ended)}; {len(load.first_errors)} calls repeated")
         for each in ended.values():
