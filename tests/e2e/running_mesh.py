@@ -68,9 +68,13 @@ def _tell(event: Event) -> None:
 
 
 @asynccontextmanager
-async def running(folder: Path, tier: Tier, *, executors: int = 1) -> AsyncGenerator[Client]:
+async def running(
+    folder: Path, tier: Tier, *, executors: int = 1, task_partitions: int | None = None
+) -> AsyncGenerator[Client]:
     """A mesh on a free port with its state in `folder`, and a client of it."""
-    options = MeshOptions(tier=tier, data_dir=folder, port=0, executors=executors)
+    options = MeshOptions(
+        tier=tier, data_dir=folder, port=0, executors=executors, task_partitions=task_partitions
+    )
     async with (
         await start(options, _tell) as mesh,
         Channels(Everywhere(mesh.address), caller="user:test") as channels,
