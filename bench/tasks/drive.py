@@ -16,7 +16,7 @@ from tier.api import RunningMesh
 
 _END_SECONDS: Final = 10.0
 _LONGEST_LINE_BYTES: Final = 64 * 1024 * 1024
-_CLIENT: Final = "client"
+CLIENT: Final = "client"
 
 # Told the seconds that have passed, and how many tasks have ended and failed.
 Tell = Callable[[float, int, int], None]
@@ -93,7 +93,7 @@ class _Watch:
     def look(self) -> Usage:
         # A process that died has another pid now.
         pids = {each.name: each.pid for each in self._mesh.state.processes}
-        now = usage({**pids, _CLIENT: self._client_pid}, self._mesh.state.data_dir)
+        now = usage({**pids, CLIENT: self._client_pid}, self._mesh.state.data_dir)
         for name, size in now.rss_bytes.items():
             self.rss_bytes[name] = max(self.rss_bytes.get(name, 0), size)
         return now

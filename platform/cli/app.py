@@ -21,6 +21,7 @@ _COMMANDS = {
     "tool": ("cli.commands.tool:tool", "List and call tools."),
     "model": ("cli.commands.model:model", "List models."),
     "spend": ("cli.commands.spend:spend", "Show what was spent today and this month."),
+    "bench": ("cli.commands.bench:bench", "Measure what a mesh does on this machine."),
     "audit": ("cli.commands.audit:audit", "Prove that nothing was lost, and nothing done twice."),
 }
 

@@ -1,0 +1,26 @@
+"""`agentmesh bench`."""
+
+import click
+
+from cli.command import Example, MeshGroup
+
+
+@click.group(
+    cls=MeshGroup,
+    lazy={
+        "tasks": (
+            "cli.commands.bench_tasks:tasks",
+            "Measure how many durable tasks a mesh runs, how soon, and what they cost.",
+        ),
+    },
+    examples=[
+        Example("agentmesh bench tasks", "the reference task, 64 in flight, a minute in all"),
+        Example("agentmesh bench tasks --arrivals spike", "from 50 to 5,000 a minute and back"),
+    ],
+)
+def bench() -> None:
+    """Measure this machine's mesh.
+
+    Each benchmark starts a mesh of its own on free ports, with its data in a temporary folder;
+    meshes that run already are left alone. docs/benchmarks.md says how to read the figures.
+    """
