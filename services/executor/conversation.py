@@ -1,6 +1,7 @@
 """The conversation of a task, rebuilt from its log."""
 
 from collections.abc import Container, Iterable, Sequence
+from typing import Protocol
 
 from google.protobuf import json_format
 
@@ -10,17 +11,23 @@ from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec, TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput, TaskOutput
 
 
+class Messages(Protocol):
+    """The messages of a request: filled in where they are, since each copy costs."""
+
+    def add(self, *, role: conversation_pb2.Role = ...) -> Message: ...
+
+
 def text_message(role: conversation_pb2.Role, text: str) -> Message:
     """A message of one text."""
     return Message(role=role, parts=[Part(text=text)])
 
 
-def opening(agent: AgentSpec, earlier: Sequence[Message], task: Task) -> list[Message]:
-    """What comes before the first step: instructions, the session so far, the request."""
-    messages = [text_message(conversation_pb2.ROLE_SYSTEM, agent.instructions)]
-    messages.extend(earlier)
-    messages.append(request(task))
-    return messages
+def begin(messages: Messages, agent: AgentSpec, earlier: Iterable[Message], task: Task) -> None:
+    """Adds what comes before the first step: instructions, the session so far, the request."""
+    messages.add(role=conversation_pb2.ROLE_SYSTEM).parts.add(text=agent.instructions)
+    for message in earlier:
+        messages.add().CopyFrom(message)
+    messages.add(role=conversation_pb2.ROLE_USER).parts.add(text=words(task.input))
 
 
 def request(task: Task) -> Message:
@@ -36,38 +43,32 @@ def words(said: TaskInput | TaskOutput) -> str:
     return f"{said.text}\n\n{data}" if said.text else data
 
 
-def steps(events: Iterable[TaskEvent]) -> list[Message]:
-    """What models and tools said so far."""
-    messages: list[Message] = []
+def go_on(messages: Messages, events: Iterable[TaskEvent]) -> None:
+    """Adds what models and tools said in `events`."""
     for event in events:
         match event.WhichOneof("kind"):
             case "model_called":
-                messages.append(event.model_called.message)
+                messages.add().CopyFrom(event.model_called.message)
             case "tool_called":
-                messages.append(
-                    Message(role=conversation_pb2.ROLE_TOOL, tool_result=event.tool_called.result)
-                )
+                message = messages.add(role=conversation_pb2.ROLE_TOOL)
+                message.tool_result.CopyFrom(event.tool_called.result)
             case _:
                 pass
-    return messages
 
 
-def with_unique_calls(message: Message) -> Message:
-    """The message as it is recorded: each of its calls has an id of its own.
+def tell_calls_apart(message: Message) -> None:
+    """Gives each call of a model's message an id of its own, as it is recorded.
 
     A model may leave ids out or give one twice. What is done about a call is
     found again by its id, so two calls must not share one.
     """
-    recorded = Message()
-    recorded.CopyFrom(message)
-    taken = {call.call_id for call in recorded.tool_calls}
+    taken = {call.call_id for call in message.tool_calls}
     used: set[str] = set()
-    for index, call in enumerate(recorded.tool_calls):
+    for index, call in enumerate(message.tool_calls):
         if not call.call_id or call.call_id in used:
             call.call_id = _free_id(call.call_id or "call", index, taken)
             taken.add(call.call_id)
         used.add(call.call_id)
-    return recorded
 
 
 def pending_calls(events: Sequence[TaskEvent]) -> tuple[int, list[ToolCall]]:

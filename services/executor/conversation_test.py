@@ -27,18 +27,20 @@ def _message(ids: list[str]) -> Message:
     ],
 )
 def test_each_call_of_a_message_has_an_id_of_its_own(given: list[str], recorded: list[str]) -> None:
-    """The same each time, and those that are alone are kept; the model's message stays."""
+    """The same each time, and those that are alone are kept."""
     message = _message(given)
-    unique = conversation.with_unique_calls(message)
-    assert [call.call_id for call in unique.tool_calls] == recorded
-    assert [call.tool for call in unique.tool_calls] == [call.tool for call in message.tool_calls]
-    assert message == _message(given)
+    conversation.tell_calls_apart(message)
+    assert [call.call_id for call in message.tool_calls] == recorded
+    assert [call.tool for call in message.tool_calls] == [
+        call.tool for call in _message(given).tool_calls
+    ]
 
 
 def test_a_call_whose_twin_was_answered_is_still_to_be_made() -> None:
     """An executor died between the two: the next one makes the other."""
     called, answered = TaskEvent(), TaskEvent()
-    called.model_called.message.CopyFrom(conversation.with_unique_calls(_message(["a", "a"])))
+    called.model_called.message.CopyFrom(_message(["a", "a"]))
+    conversation.tell_calls_apart(called.model_called.message)
     called.model_called.step = 1
     answered.tool_called.result.CopyFrom(ToolResult(call_id="a"))
     step, pending = conversation.pending_calls([called, answered])

@@ -19,6 +19,7 @@ from meshkit.clock import Clock
 from meshkit.errors import MeshError, RequestIdReused
 from services.executor import control_tools, conversation
 from services.executor.journal import Journal
+from services.executor.model_requests import ModelRequests
 from services.executor.policies import Policies
 from services.executor.step_limit import step_limit
 from services.executor.tool_use import SKIPPED, Tools, ToolUse
@@ -69,14 +70,14 @@ class React:
             Fenced, CancelRequestedError: As Journal.append.
         """
         tools = await self._tools(journal)
-        earlier = await self._earlier(journal)
+        requests = ModelRequests(journal, tools, await self._earlier(journal))
         use = ToolUse(self.tools, self.clock, self.policies)
         while journal.status.steps < journal.agent.max_steps:
             model_step, calls = conversation.pending_calls(journal.events)
             if calls:
                 if await use.answer(journal, tools, model_step, calls):
                     return
-            elif await self._ask_model(journal, tools, earlier):
+            elif await self._ask_model(journal, requests):
                 return
         limit = journal.agent.max_steps
         await finish_partial(
@@ -113,11 +114,9 @@ class React:
             )
             return ()
 
-    async def _ask_model(
-        self, journal: Journal, tools: Mapping[str, tool_pb2.Tool], earlier: Sequence[Message]
-    ) -> bool:
+    async def _ask_model(self, journal: Journal, requests: ModelRequests) -> bool:
         """One model step; True if it was the last step of the task."""
-        request = _request(journal, tools, earlier)
+        request = requests.next()
         step = journal.status.steps + 1
         begun = self.clock.monotonic_seconds()
         with step_limit(self.policies, journal):
@@ -127,19 +126,13 @@ class React:
                 )
             else:
                 answer = await self.models.generate(request)
-        called = ModelCalled(
-            step=step,
-            message=conversation.with_unique_calls(answer.message),
-            model=answer.model,
-            tier=answer.tier,
-        )
-        if answer.cache > reasoning.CACHE_OUTCOME_MISS:
-            called.cache = reasoning.CacheOutcome.Name(answer.cache).removeprefix("CACHE_OUTCOME_")
-        called.duration.FromNanoseconds(int((self.clock.monotonic_seconds() - begun) * 1e9))
+        seconds = self.clock.monotonic_seconds() - begun
         notes = [TaskNote(code="DEGRADED", text=text) for text in answer.degradations]
         event = journal.event()
         if answer.message.tool_calls:
-            event.model_called.CopyFrom(called)
+            _note_call(event.model_called, step, answer, seconds)
+            event.model_called.message.CopyFrom(answer.message)
+            conversation.tell_calls_apart(event.model_called.message)
             await journal.append(event, usage=answer.usage, notes=notes)
             return False
         if answer.stop_reason == reasoning.STOP_REASON_MAX_TOKENS:
@@ -148,12 +141,12 @@ class React:
             )
         await self._remember(journal, answer.message)
         # The answer stands in the output; the step needs no second copy.
-        called.ClearField("message")
-        event.completed.model_called.CopyFrom(called)
-        event.completed.output.text = conversation.text_of(answer.message)
+        completed = event.completed
+        _note_call(completed.model_called, step, answer, seconds)
+        completed.output.text = conversation.text_of(answer.message)
         if answer.HasField("data"):
-            event.completed.output.data.CopyFrom(answer.data)
-        event.completed.citations.extend(answer.citations)
+            completed.output.data.CopyFrom(answer.data)
+        completed.citations.extend(answer.citations)
         await journal.append(
             event, state=task_pb2.TASK_STATE_SUCCEEDED, usage=answer.usage, notes=notes
         )
@@ -178,6 +171,18 @@ class React:
             )
 
 
+def _note_call(
+    called: ModelCalled, step: int, answer: reasoning.GenerateResponse, seconds: float
+) -> None:
+    """What is recorded of a model call, but for what the model said."""
+    called.step = step
+    called.model = answer.model
+    called.tier = answer.tier
+    if answer.cache > reasoning.CACHE_OUTCOME_MISS:
+        called.cache = reasoning.CacheOutcome.Name(answer.cache).removeprefix("CACHE_OUTCOME_")
+    called.duration.FromNanoseconds(int(seconds * 1e9))
+
+
 async def finish_partial(journal: Journal, note: TaskNote) -> None:
     """Ends a task with the best result so far and what is missing."""
     text, citations = conversation.best_so_far(journal.events)
@@ -185,37 +190,6 @@ async def finish_partial(journal: Journal, note: TaskNote) -> None:
     event.completed.output.text = text
     event.completed.citations.extend(citations)
     await journal.append(event, state=task_pb2.TASK_STATE_PARTIAL, notes=[note])
-
-
-def _request(
-    journal: Journal, tools: Mapping[str, tool_pb2.Tool], earlier: Sequence[Message]
-) -> reasoning.GenerateRequest:
-    task, agent, status = journal.task, journal.agent, journal.status
-    request = reasoning.GenerateRequest(
-        messages=conversation.opening(agent, earlier, task) + conversation.steps(journal.events),
-        tools=[
-            reasoning.ToolSpec(
-                name=tool.tool_id, description=tool.description, parameters=tool.parameters
-            )
-            for tool in tools.values()
-        ],
-        tier=agent.tier,
-        spend_key=f"{journal.task_id}/{status.steps + 1}/{journal.start_sequence}",
-        task_type=task.task_type or agent_id(agent.name),
-        agent=agent_id(agent.name),
-        session=task.session,
-    )
-    request.parameters.output_schema = agent.output_schema
-    if task.budget_micros:
-        request.task_budget.task = task.name
-        request.task_budget.limit_micros = task.budget_micros
-        request.task_budget.spent_micros = status.usage.cost_micros
-    return request
-
-
-def agent_id(name: str) -> str:
-    """`assistant` of `tenants/acme/agents/assistant@1`."""
-    return name.rpartition("/")[2].partition("@")[0]
 
 
 async def _degrade(journal: Journal, code: str, text: str) -> None:

@@ -116,9 +116,7 @@ class ToolUse:
         for move in now:
             if isinstance(move, _Execution) and move.must_not_repeat:
                 await self._intend(journal, move)
-        outcomes = await asyncio.gather(
-            *(self._make(journal, move) for move in now), return_exceptions=True
-        )
+        outcomes = await self._make_all(journal, now)
         # What was done is recorded even if another call of the same message failed.
         for outcome in outcomes:
             if isinstance(outcome, _Done):
@@ -178,6 +176,19 @@ class ToolUse:
         event.tool_intended.call_id = execution.call.call_id
         event.tool_intended.idempotency_key = execution.key
         await journal.append(event)
+
+    async def _make_all(
+        self, journal: Journal, moves: Sequence[_Execution | Answered]
+    ) -> Sequence[_Done | _Unknown | BaseException]:
+        if len(moves) > 1:
+            return await asyncio.gather(
+                *(self._make(journal, move) for move in moves), return_exceptions=True
+            )
+        # The usual case, without a task of its own.
+        try:
+            return [await self._make(journal, moves[0])]
+        except Exception as error:
+            return [error]
 
     async def _make(self, journal: Journal, move: _Execution | Answered) -> _Done | _Unknown:
         event = journal.event()

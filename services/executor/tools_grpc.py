@@ -1,7 +1,7 @@
 """Tools behind the tool service."""
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import Final
 
 from agentmesh.common.v1.conversation_pb2 import ToolCall
@@ -66,22 +66,26 @@ class GrpcTools:
         self, tenant: str, call: ToolCall, *, idempotency_key: str, session: str
     ) -> pb.ExecuteToolResponse:
         """Executes a tool, once per key."""
-        request = pb.ExecuteToolRequest(
-            parent=names.TENANT.format(tenant=tenant),
-            call=call,
-            idempotency_key=idempotency_key,
-            session=session,
+        item = pb.BatchExecuteToolsItem()
+        item.context.CopyFrom(
+            batch.item_context(self._timeout_seconds, idempotency_key=idempotency_key)
         )
-        context = batch.item_context(self._timeout_seconds, idempotency_key=idempotency_key)
-        item = pb.BatchExecuteToolsItem(context=context, request=request)
-        return await batch.in_time(self._calls.call(item), context, f"The tool {call.tool}")
+        request = item.request
+        request.parent = names.TENANT.format(tenant=tenant)
+        request.call.CopyFrom(call)
+        request.idempotency_key = idempotency_key
+        request.session = session
+        return await batch.in_time(self._calls.call(item), item.context, f"The tool {call.tool}")
 
     def _send(
         self, items: Sequence[tuple[int, pb.BatchExecuteToolsItem]]
     ) -> AsyncIterator[tuple[int, pb.ExecuteToolResponse | MeshError]]:
-        return batch.exchange(
-            items,
-            lambda those: self._stub.BatchExecuteTools(
-                pb.BatchExecuteToolsRequest(items=those), timeout=self._timeout_seconds
-            ),
-        )
+        return batch.exchange(items, self._ask)
+
+    def _ask(
+        self, items: Sequence[pb.BatchExecuteToolsItem]
+    ) -> AsyncIterable[pb.BatchExecuteToolsResponse]:
+        request = pb.BatchExecuteToolsRequest()
+        for item in items:
+            request.items.add().CopyFrom(item)
+        return self._stub.BatchExecuteTools(request, timeout=self._timeout_seconds)
