@@ -13,6 +13,7 @@ from agentmesh.common.v1.conversation_pb2 import BlobRef
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.snapshot_pb2 import TaskSnapshot
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
 from meshkit import log as lines
 from meshkit.bus import Bus
 from meshkit.clock import SystemClock
@@ -147,11 +148,18 @@ async def _covered(executor: _Executor, task_id: str, events: int) -> TaskSnapsh
     return snapshot
 
 
+def _said(events: list[TaskEvent]) -> reasoning.GenerateRequest:
+    """What models and tools said, as a model is told."""
+    request = reasoning.GenerateRequest()
+    conversation.go_on(request.messages, events)
+    return request
+
+
 def _assert_same(history: History, events: list[TaskEvent]) -> None:
     """The history says what the log says."""
     found = [entry.event for entry in history.entries]
     assert [event.sequence for event in found] == [event.sequence for event in events]
-    assert conversation.steps(found) == conversation.steps(events)
+    assert _said(found) == _said(events)
     assert found[0].submitted == events[0].submitted
 
 
