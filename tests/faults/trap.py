@@ -48,8 +48,11 @@ class Sprung:
         if trap.expression not in ("", effect.expression) or len(self.at) == trap.times:
             return
         if self._healing is not None and not self._healing.done():
-            # One at a time: somebody must be left to go on.
-            return
+            # One at a time: somebody must be left to go on. Any effect will do later, but where
+            # it has to be this one it waits.
+            if not trap.expression:
+                return
+            await asyncio.wait([self._healing])
         begun = asyncio.Event()
         self._healing = asyncio.create_task(self._spring(effect, begun))
         await begun.wait()
@@ -58,7 +61,8 @@ class Sprung:
 
     async def healed(self) -> None:
         """Returns when it has sprung as often as it may, and everybody is well again."""
-        await self._sprung_out.wait()
+        async with asyncio.timeout(self._trap.times * (self._trap.lasts + _SPRINGS_WITHIN_SECONDS)):
+            await self._sprung_out.wait()
 
     async def _spring(self, effect: Effect, begun: asyncio.Event) -> None:
         trap = self._trap
@@ -80,7 +84,6 @@ async def laid(mesh: FaultMesh, trap: Trap) -> AsyncGenerator[Sprung]:
     mesh.outside.on_effect = sprung.on_effect
     try:
         yield sprung
-        async with asyncio.timeout(trap.times * (trap.lasts + _SPRINGS_WITHIN_SECONDS)):
-            await sprung.healed()
+        await sprung.healed()
     finally:
         mesh.outside.on_effect = None
