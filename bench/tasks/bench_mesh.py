@@ -35,6 +35,10 @@ class MeshPlan:
     sync_always: bool | None
     # How long each call of the stub model and of the stub tool takes.
     latency_ms: int
+    # Processes of governor, reasoning and tool each.
+    replicas: int = 1
+    # Into how many streams the task log is cut.
+    task_partitions: int = 1
 
 
 @asynccontextmanager
@@ -54,6 +58,8 @@ async def bench_mesh(
             port=0,
             config=config,
             executors=plan.executors,
+            replicas=plan.replicas,
+            task_partitions=plan.task_partitions,
             sync_always=plan.sync_always,
         )
         async with await start(options, progress) as mesh:

@@ -177,6 +177,7 @@ class RunningMesh:
                 config=self._options.config,
                 environ=environ,
                 executors=self._options.executors,
+                replicas=self._options.replicas,
                 report=self._report,
             )
         port, last_port = ports.free_ports(2)
@@ -272,10 +273,17 @@ def _check(options: MeshOptions) -> None:
         )
     if options.executors < 1:
         raise BadOptions(f"{options.executors} executors run nothing: choose 1 or more.")
+    if options.replicas < 1:
+        raise BadOptions(f"{options.replicas} replicas serve nobody: choose 1 or more.")
     if options.executors > 1 and options.tier is Tier.PROTOTYPE:
         raise BadOptions(
             "The prototype runs one executor in its one process: "
             "choose --tier staging for more, or 1 executor."
+        )
+    if options.replicas > 1 and options.tier is Tier.PROTOTYPE:
+        raise BadOptions(
+            "The prototype runs each service once, in its one process: "
+            "choose --tier staging for more, or 1 replica."
         )
     if threading.current_thread() is not threading.main_thread():
         raise BadOptions("A mesh is started from the main thread, with which its children end.")

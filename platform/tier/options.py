@@ -39,6 +39,8 @@ class MeshOptions:
     config: Path | None = None
     # Executor processes; the prototype has one, in its own process.
     executors: int = 1
+    # Processes of each service that keeps no files: governor, reasoning and tool.
+    replicas: int = 1
     # Whether NATS flushes each write to disk before it acknowledges; None for what the tier does.
     sync_always: bool | None = None
     # Of a task log that is yet to be made; None for what the configuration says, or 1.
@@ -62,6 +64,7 @@ class MeshOptions:
             "port": self.port,
             "config": str(self.config.absolute()) if self.config else None,
             "executors": self.executors,
+            "replicas": self.replicas,
             "sync_always": self.sync_always,
             "task_partitions": self.task_partitions,
         }
@@ -75,6 +78,7 @@ class MeshOptions:
             port=values["port"],
             config=Path(values["config"]) if values["config"] else None,
             executors=values["executors"],
+            replicas=values["replicas"],
             sync_always=values["sync_always"],
             task_partitions=values["task_partitions"],
         )

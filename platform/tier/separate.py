@@ -1,4 +1,4 @@
-"""The staging tier's topology: one process a service, and as many executors as asked for."""
+"""The staging tier's topology: a process a service, more of some, and executors, as asked for."""
 
 import asyncio
 import os
@@ -20,6 +20,8 @@ from tier.triton_child import find_triton, triton_child
 from tier.version import VERSION
 
 _EXECUTOR: Final = "executor"
+# What keeps no files, of which there may be several.
+_REPLICATED: Final = ("governor", "reasoning", "tool")
 _NOTES: Final = (
     "Calls between services go directly over the loopback interface: no proxy between them, "
     "no mutual TLS yet.",
@@ -41,21 +43,29 @@ class SeparateServices:
         config: Path | None,
         environ: Mapping[str, str],
         executors: int,
+        replicas: int,
         report: Reporter,
     ) -> None:
-        """Triton is one of the processes where the environment names it."""
+        """Triton is one of the processes where the environment names it.
+
+        `replicas`: of governor, reasoning and tool.
+        """
         self._data_dir: Final = data_dir
         self._config: Final = config
         self._environ: Final = environ
         self._report: Final = report
-        names = [part.name for part in parts.PARTS if part.name != _EXECUTOR]
-        names += [f"{_EXECUTOR}-{number}" for number in range(1, executors + 1)]
+        # The processes of each part.
+        self._names: Final = {
+            part.name: _names(part.name, executors=executors, replicas=replicas)
+            for part in parts.PARTS
+        }
+        names = [name for names in self._names.values() for name in names]
         directory_port, *own = ports.free_ports(len(names) + 1)
         self._ports: Final = dict(zip(names, own, strict=True))
         self._directory: Final = Directory(
             directory_port,
             {
-                service: f"{HOST}:{self._ports[part.name]}"
+                service: f"{HOST}:{self._ports[self._names[part.name][0]]}"
                 for part in parts.PARTS
                 for service in part.services
             },
@@ -69,7 +79,9 @@ class SeparateServices:
     @property
     def endpoints(self) -> Mapping[str, Sequence[int]]:
         """A port for each cluster."""
-        own = {name: (port,) for name, port in self._ports.items()}
+        own = {
+            part: tuple(self._ports[name] for name in names) for part, names in self._names.items()
+        }
         return {**own, DIRECTORY: (self._directory_port,)}
 
     @property
@@ -132,7 +144,7 @@ class SeparateServices:
         values = {
             "nats_url": nats_url,
             "redis_url": redis_url,
-            "targets": {each: f"{HOST}:{self._ports[each]}" for each in part.calls},
+            "targets": {each: self._target(each) for each in part.calls},
             "data_dir": str(self._data_dir.path),
             **{
                 key: self._sections[key]
@@ -147,3 +159,16 @@ class SeparateServices:
             program=(f"services.{part_name}.main",),
             values=values,
         )
+
+    def _target(self, part: str) -> str:
+        """Where all processes of a part are."""
+        addresses = [f"{HOST}:{self._ports[name]}" for name in self._names[part]]
+        return addresses[0] if len(addresses) == 1 else f"ipv4:{','.join(addresses)}"
+
+
+def _names(part: str, *, executors: int, replicas: int) -> tuple[str, ...]:
+    if part == _EXECUTOR:
+        return tuple(f"{part}-{number}" for number in range(1, executors + 1))
+    if part in _REPLICATED and replicas > 1:
+        return tuple(f"{part}-{number}" for number in range(1, replicas + 1))
+    return (part,)
