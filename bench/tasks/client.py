@@ -1,6 +1,6 @@
 """The client of a benchmark: a process of its own, so that its cost is known apart.
 
-It reads a Load as JSON, submits, and writes lines of JSON: `ready`, the number of each mark as
+It reads a Load as JSON, submits, and writes lines of JSON: the number of each mark as
 it passes, now and then how many tasks have ended, and in the end the Outcome. It dies with the
 process that started it.
 """
@@ -9,7 +9,8 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Final
 
 import grpc
@@ -18,6 +19,7 @@ import uvloop
 from bench.tasks.load import LOAD, OUTCOME, Load, Stream
 from bench.tasks.record import Record
 from bench.tasks.submitters import Submitter, TaskEndedOtherwise, submitter
+from meshkit.constants import MAX_MESSAGE_BYTES
 from meshkit.errors import MeshError
 
 _CONNECT_SECONDS: Final = 10.0
@@ -25,15 +27,19 @@ _TELL_SECONDS: Final = 1.0
 # Tasks of an open loop that are under way at the same time. More wait here, and their
 # latency counts from when they should have begun all the same.
 _MOST_IN_FLIGHT: Final = 10_000
-_LONGEST_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+_OPTIONS: Final = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.use_local_subchannel_pool", 1),
+]
 
 
 class _Driver:
     """Keeps the streams of a load going."""
 
-    def __init__(self, load: Load, way: Submitter, record: Record) -> None:
+    def __init__(self, load: Load, ways: Sequence[Submitter], record: Record) -> None:
+        """`ways`: one for each stream."""
         self._load: Final = load
-        self._way: Final = way
+        self._ways: Final = ways
         self._record: Final = record
         self._begun: Final = time.monotonic()
 
@@ -46,11 +52,11 @@ class _Driver:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._mark(tell))
-                for stream in self._load.streams:
+                for stream, way in zip(self._load.streams, self._ways, strict=True):
                     for _ in range(stream.in_flight):
-                        group.create_task(self._loop(stream.tenant))
+                        group.create_task(self._loop(way, stream.tenant))
                     if stream.arrivals:
-                        group.create_task(self._arrive(stream))
+                        group.create_task(self._arrive(way, stream))
         finally:
             telling.cancel()
 
@@ -70,13 +76,13 @@ class _Driver:
                 }
             )
 
-    async def _loop(self, tenant: str) -> None:
+    async def _loop(self, way: Submitter, tenant: str) -> None:
         """One caller of a closed loop: the next task when the one before has ended."""
         end = self._load.marks[-1]
         while (now := self._now()) < end:
-            await self._one(tenant, now)
+            await self._one(way, tenant, now)
 
-    async def _arrive(self, stream: Stream) -> None:
+    async def _arrive(self, way: Submitter, stream: Stream) -> None:
         """Submits at the set times, whether earlier tasks have ended or not."""
         room = asyncio.Semaphore(_MOST_IN_FLIGHT)
         async with asyncio.TaskGroup() as group:
@@ -84,13 +90,13 @@ class _Driver:
                 if (early := arrival - self._now()) > 0:
                     await asyncio.sleep(early)
                 await room.acquire()
-                task = group.create_task(self._one(stream.tenant, arrival))
+                task = group.create_task(self._one(way, stream.tenant, arrival))
                 task.add_done_callback(lambda _: room.release())
 
-    async def _one(self, tenant: str, began: float) -> None:
+    async def _one(self, way: Submitter, tenant: str, began: float) -> None:
         self._record.submitted()
         try:
-            await self._way.submit(tenant, self._load.agent)
+            await way.submit(tenant, self._load.agent)
         except MeshError as error:
             self._record.failed_with(f"{error.code.name} {error.reason}")
             # Who is refused does not come back at once.
@@ -106,14 +112,21 @@ def _say(message: dict[str, object]) -> None:
 
 
 async def _run(load: Load) -> None:
-    options = [("grpc.max_receive_message_length", _LONGEST_MESSAGE_BYTES)]
-    async with grpc.aio.insecure_channel(load.address, options=options) as channel:
+    record = Record(load.marks)
+    async with AsyncExitStack() as stack:
+        # A connection for each: one tenant's calls do not wait behind another's here.
+        channels = [
+            await stack.enter_async_context(
+                grpc.aio.insecure_channel(load.address, options=_OPTIONS)
+            )
+            for _ in load.streams
+        ]
         async with asyncio.timeout(_CONNECT_SECONDS):
-            await channel.channel_ready()
-        record = Record(load.marks)
-        way = submitter(channel, load.client, task_seconds=load.task_seconds)
-        _say({"ready": True})
-        await _Driver(load, way, record).run(_say)
+            await asyncio.gather(*(channel.channel_ready() for channel in channels))
+        ways = [
+            submitter(channel, load.client, task_seconds=load.task_seconds) for channel in channels
+        ]
+        await _Driver(load, ways, record).run(_say)
         _say({"outcome": OUTCOME.dump_python(record.outcome(), mode="json")})
 
 
