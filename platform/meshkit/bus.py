@@ -10,6 +10,7 @@ from meshkit import bus_reader
 from meshkit.bus_blobs import Blobs
 from meshkit.bus_consumer import Consumption
 from meshkit.bus_delivery import Delivery
+from meshkit.bus_follower import Followed, Follower
 from meshkit.bus_link import Link
 from meshkit.bus_listener import Listener
 from meshkit.bus_messages import ConsumerSpec, StoredMessage, StreamSpec
@@ -24,6 +25,8 @@ __all__ = [
     "Bus",
     "ConsumerSpec",
     "Delivery",
+    "Followed",
+    "Follower",
     "Listener",
     "Puller",
     "StoredMessage",
@@ -268,6 +271,21 @@ class Bus:
         puller = Puller(self._link, stream, acknowledge_wait_seconds, deliver, ended)
         await puller.open()
         return puller
+
+    def follow(
+        self, stream: str, subject_filter: str, *, start_sequence: int, window: int
+    ) -> Follower:
+        """Reads all of a stream in order from a sequence on, and then what comes.
+
+        For one who keeps itself what it has read: it begins anew after every fault.
+
+        Args:
+            stream: The stream.
+            subject_filter: Which messages.
+            start_sequence: The first one, from 1.
+            window: How many messages are read ahead at most.
+        """
+        return Follower(self._link, stream, subject_filter, start_sequence, window)
 
     def nudge(self) -> None:
         """Has every consumer look again whether it has room; for limits that changed elsewhere."""

@@ -1,7 +1,5 @@
 """The coordinator's composition root."""
 
-from functools import partial
-
 from agentmesh.coordinator.v1 import (
     agent_service_pb2_grpc,
     coordinator_service_pb2_grpc,
@@ -21,16 +19,17 @@ from services.coordinator.child_limit import ChildLimit
 from services.coordinator.control import Control, consumer
 from services.coordinator.coordinator import Coordinator
 from services.coordinator.dead_letters import DeadLetters
-from services.coordinator.ended_tasks_sqlite import SqliteEndedTasks
+from services.coordinator.ended_tasks_sql import SqlEndedTasks
 from services.coordinator.family import Family
 from services.coordinator.operators import Operators
 from services.coordinator.parents import Parents
-from services.coordinator.projector import Projector, fits
+from services.coordinator.projector import Projector
 from services.coordinator.queue_depths import QueueDepths
 from services.coordinator.queue_service import QueueServicer
 from services.coordinator.queue_stats import QueueStats
-from services.coordinator.read_model_file import open_file
-from services.coordinator.read_model_sqlite import SqliteReadModel
+from services.coordinator.read_model_file import SqliteFiles
+from services.coordinator.read_model_sql import SqlReadModel
+from services.coordinator.read_model_writer import ReadModelWriter
 from services.coordinator.retention import Retention
 from services.coordinator.runs import Runs
 from services.coordinator.schedule_service import ScheduleServicer
@@ -65,14 +64,12 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
     store = JetStreamAgentStore(bus)
     await store.prepare()
     agents = Agents(store, resources.clock)
-    file = await open_file(
-        resources.data_dir / "coordinator" / "tasks.sqlite",
-        resources.ids,
-        resources.stack,
-        fits=partial(fits, bus),
+    database = await SqliteFiles.open(
+        resources.data_dir / "coordinator" / "read_model", resources.ids
     )
-    read_model = SqliteReadModel(file)
-    projector = Projector(bus, read_model, resources.log, identity=file.identity)
+    resources.stack.push_async_callback(database.close)
+    read_model = SqlReadModel(database)
+    projector = Projector(bus, ReadModelWriter(database), resources.log, partitions=partitions.all)
     acceptance = Acceptance(
         log=log,
         queues=queues,
@@ -109,7 +106,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
     content = JetStreamTaskContent(bus, partitions)
     await content.prepare()
     retention = Retention(
-        ended=SqliteEndedTasks(file),
+        ended=SqlEndedTasks(database),
         log=log,
         content=content,
         policies=policies,

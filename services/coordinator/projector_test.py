@@ -2,8 +2,9 @@
 
 import asyncio
 import io
-import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +12,17 @@ from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent, TaskStatus
 from meshkit import log
 from meshkit.bus import Bus
+from meshkit.errors import DependencyUnavailable
+from meshkit.ids import RandomIds
 from meshtest.eventually import eventually
 from meshtest.nats_server import NatsServer
-from services.coordinator.projector import Projector, fits
+from services.coordinator.carrier import fits
+from services.coordinator.projector import Projector
+from services.coordinator.read_model import TaskFilter
+from services.coordinator.read_model_database import BEGINNING, Moved, Place
+from services.coordinator.read_model_file import SqliteFiles
+from services.coordinator.read_model_sql import SqlReadModel
+from services.coordinator.read_model_writer import ReadModelWriter
 from services.coordinator.task_row import Recorded
 from tasklog import lifecycle, subjects
 from tasklog.partitions import WHOLE, Partitions
@@ -22,20 +31,38 @@ from tasklog.task_log import TaskLog
 pytest_plugins = ["meshtest.fixtures"]
 
 
-class _Sink:
+class _Copy:
     """Keeps what it is given, unless it is told to fail."""
 
     def __init__(self) -> None:
         self.entries: list[Recorded] = []
+        self.place = BEGINNING
         self.failures_left = 0
-        self.position = 0
+        # Whether somebody else writes the next batch first.
+        self.is_stolen = False
 
-    async def apply(self, entries: Sequence[Recorded], *, position: int) -> None:
+    async def lead(self) -> None:
+        """At once."""
+
+    async def places(self) -> Mapping[str, Place]:
+        return {WHOLE.stream: self.place}
+
+    async def apply(
+        self, entries: Sequence[Recorded], *, stream: str, before: Place, after: Place
+    ) -> None:
         if self.failures_left:
             self.failures_left -= 1
-            raise sqlite3.OperationalError("disk I/O error")
+            raise DependencyUnavailable("The disk is full.")
+        if self.is_stolen:
+            self.is_stolen, self.place = False, after
+        if before != self.place:
+            raise Moved
         self.entries += entries
-        self.position = max(self.position, position)
+        self.place = after
+
+    async def clear(self) -> None:
+        self.entries.clear()
+        self.place = BEGINNING
 
 
 @pytest.fixture
@@ -57,33 +84,68 @@ async def _submit(bus: Bus, task_id: str, text: str = "hello") -> int:
     ).stream_sequence
 
 
-def _projector(bus: Bus, sink: _Sink, journal: io.StringIO) -> Projector:
-    return Projector(bus, sink, log.get("test", stream=journal), identity="copy")
+def _projector(bus: Bus, copy: _Copy, journal: io.StringIO) -> Projector:
+    return Projector(bus, copy, log.get("test", stream=journal), partitions=Partitions().all)
+
+
+@asynccontextmanager
+async def _projecting(projector: Projector) -> AsyncGenerator[None]:
+    run = asyncio.create_task(projector.run())
+    try:
+        yield
+    finally:
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
 
 
 async def test_it_has_passed_what_is_written_and_nothing_else(bus: Bus) -> None:
     """Even before it has begun it can be asked; who waits goes on when the event is written."""
-    sink = _Sink()
-    projector = _projector(bus, sink, io.StringIO())
+    copy = _Copy()
+    projector = _projector(bus, copy, io.StringIO())
     first = await _submit(bus, "t1")
     assert not await projector.has_passed(WHOLE.stream, first)
-    waiting = asyncio.create_task(projector.wait_for(first))
-    run = asyncio.create_task(projector.run())
-    await asyncio.wait_for(waiting, 5)
-    assert [entry.stream_sequence for entry in sink.entries] == [first]
-    assert await projector.has_passed(WHOLE.stream, first)
-    assert not await projector.has_passed(WHOLE.stream, first + 1)
-    run.cancel()
+    async with _projecting(projector), asyncio.timeout(5):
+        await projector.wait_for(WHOLE.stream, first)
+        assert [entry.stream_sequence for entry in copy.entries] == [first]
+        assert await projector.has_passed(WHOLE.stream, first)
+        assert not await projector.has_passed(WHOLE.stream, first + 1)
+
+
+async def test_every_stream_of_the_log_is_carried(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Each from its own place, by a consumer of its own."""
+    partitions = Partitions(4)
+    async with await Bus.connect(nats_server.url, name="test") as bus:
+        task_log = TaskLog(bus, partitions)
+        await task_log.prepare()
+        sequences: list[tuple[str, int]] = []
+        for tenant in ("acme", "globex", "initech", "umbrella"):
+            event = lifecycle.new_event(subjects.task_name(tenant, "t1"), "test")
+            event.submitted.task.name = event.task
+            event.status.create_time.GetCurrentTime()
+            event.status.lane, event.sequence = tier_pb2.LANE_STANDARD, 1
+            entry = await task_log.append(tenant, "t1", event, after=0)
+            sequences.append((partitions.of(tenant).stream, entry.stream_sequence))
+        assert len({stream for stream, _ in sequences}) > 1
+        files = await SqliteFiles.open(tmp_path / "read_model", RandomIds())
+        journal = log.get("test", stream=io.StringIO())
+        projector = Projector(bus, ReadModelWriter(files), journal, partitions=partitions.all)
+        async with _projecting(projector), asyncio.timeout(10):
+            for stream, sequence in sequences:
+                await projector.wait_for(stream, sequence)
+        model = SqlReadModel(files)
+        for tenant in ("acme", "globex", "initech", "umbrella"):
+            page = await model.list(TaskFilter(tenant), position=None, limit=10)
+            assert [task.name for task in page.tasks] == [subjects.task_name(tenant, "t1")]
+        await files.close()
 
 
 async def test_large_content_counts_into_the_size(bus: Bus) -> None:
     """What the log refers to takes room as well."""
-    sink = _Sink()
-    run = asyncio.create_task(_projector(bus, sink, io.StringIO()).run())
-    await _submit(bus, "t1", "x" * 70_000)
-    await eventually(lambda: sink.entries)
-    assert 70_000 < sink.entries[0].size_bytes < 71_000
-    run.cancel()
+    copy = _Copy()
+    async with _projecting(_projector(bus, copy, io.StringIO())):
+        await _submit(bus, "t1", "x" * 70_000)
+        await eventually(lambda: copy.entries)
+    assert 70_000 < copy.entries[0].size_bytes < 71_000
 
 
 async def test_what_is_no_event_is_passed_over(bus: Bus) -> None:
@@ -92,74 +154,108 @@ async def test_what_is_no_event_is_passed_over(bus: Bus) -> None:
     for number, payload in enumerate((b"\xff", foreign)):
         await bus.append(f"task.acme.bad{number}.log", payload, expected_last=0)
     sequence = await _submit(bus, "t1")
-    sink, journal = _Sink(), io.StringIO()
-    projector = _projector(bus, sink, journal)
-    run = asyncio.create_task(projector.run())
-    await asyncio.wait_for(projector.wait_for(sequence), 5)
-    assert [entry.event.task for entry in sink.entries] == ["tenants/acme/tasks/t1"]
+    copy, journal = _Copy(), io.StringIO()
+    projector = _projector(bus, copy, journal)
+    async with _projecting(projector), asyncio.timeout(5):
+        await projector.wait_for(WHOLE.stream, sequence)
+    assert [entry.event.task for entry in copy.entries] == ["tenants/acme/tasks/t1"]
     assert journal.getvalue().count("projection.unreadable") == 2
-    run.cancel()
 
 
 async def test_what_cannot_be_written_comes_again(bus: Bus) -> None:
-    """The position stays before it until then, though later events are written meanwhile."""
-    sink, heard = _Sink(), list[int]()
-    projector = _projector(bus, sink, io.StringIO())
-    projector.on_applied(lambda: heard.append(len(sink.entries)))
-    sink.failures_left = 1
-    run = asyncio.create_task(projector.run())
+    """In its order, with nothing lost; the failure is logged, and what is written is told."""
+    copy, journal, heard = _Copy(), io.StringIO(), list[int]()
+    projector = _projector(bus, copy, journal)
+    projector.on_applied(lambda: heard.append(len(copy.entries)))
+    copy.failures_left = 2
     first = await _submit(bus, "t1")
-    await eventually(lambda: not sink.failures_left)
-    second = await _submit(bus, "t2")
-    await eventually(lambda: heard == [1])
-    assert not await projector.has_passed(WHOLE.stream, first)
-    assert not await projector.has_passed(WHOLE.stream, second)
-    await asyncio.wait_for(projector.wait_for(second), 15)
-    assert [entry.stream_sequence for entry in sink.entries] == [second, first]
-    run.cancel()
+    async with _projecting(projector), asyncio.timeout(15):
+        await eventually(lambda: not copy.failures_left)
+        second = await _submit(bus, "t2")
+        await projector.wait_for(WHOLE.stream, second)
+    assert [entry.stream_sequence for entry in copy.entries] == [first, second]
+    assert journal.getvalue().count("The disk is full.") == 2
+    assert heard[-1] == 2
 
 
-async def _carried(bus: Bus, sink: _Sink, sequence: int) -> None:
-    """Has everything up to there in the copy, and the copy closed."""
-    projector = _projector(bus, sink, io.StringIO())
-    run = asyncio.create_task(projector.run())
-    await asyncio.wait_for(projector.wait_for(sequence), 5)
-    run.cancel()
+async def test_another_writer_is_no_fault(bus: Bus) -> None:
+    """It goes on where the copy is by then, and neither repeats nor leaves out an event."""
+    copy, journal = _Copy(), io.StringIO()
+    projector = _projector(bus, copy, journal)
+    first = await _submit(bus, "t1")
+    async with _projecting(projector), asyncio.timeout(15):
+        await projector.wait_for(WHOLE.stream, first)
+        copy.is_stolen = True
+        await projector.wait_for(WHOLE.stream, await _submit(bus, "t2"))
+        third = await _submit(bus, "t3")
+        await projector.wait_for(WHOLE.stream, third)
+    assert [entry.stream_sequence for entry in copy.entries] == [first, third]
+    assert "projection" not in journal.getvalue()
 
 
-async def test_a_copy_fits_that_has_what_was_carried_into_it(bus: Bus) -> None:
-    """Also before anything was, and where the last message was no event."""
-    assert await fits(bus, "copy", 0)
+@pytest.mark.parametrize("wait", [False, True])
+async def test_it_goes_on_after_the_broker_was_away(
+    bus: Bus, nats_server: NatsServer, wait: bool
+) -> None:
+    """Whether it had read anything before or not, everything arrives once and in order."""
+    copy = _Copy()
+    projector = _projector(bus, copy, io.StringIO())
+    sequences = [await _submit(bus, "t1")]
+    async with _projecting(projector), asyncio.timeout(30):
+        if wait:
+            await projector.wait_for(WHOLE.stream, sequences[0])
+        nats_server.restart()
+        sequences.append(await _submit(bus, "t2"))
+        await projector.wait_for(WHOLE.stream, sequences[1])
+    assert [entry.stream_sequence for entry in copy.entries] == sequences
+
+
+async def _place(bus: Bus) -> Place:
+    """That of a copy that has everything."""
+    info = await bus.stream_info(WHOLE.stream)
+    assert info is not None
+    copy = _Copy()
+    projector = _projector(bus, copy, io.StringIO())
+    async with _projecting(projector), asyncio.timeout(5):
+        await projector.wait_for(WHOLE.stream, int(info["state"]["last_seq"]))
+    return copy.place
+
+
+async def test_a_log_goes_on_where_its_copy_ends(bus: Bus) -> None:
+    """Before anything was carried, after everything was, and when there is more."""
+    assert await fits(bus, WHOLE, BEGINNING)
     await _submit(bus, "t1")
-    assert await fits(bus, "copy", 0)
-    last = await bus.append("task.acme.bad.log", b"\xff", expected_last=0)
-    sink = _Sink()
-    await _carried(bus, sink, last)
-    assert await fits(bus, "copy", sink.position)
+    await bus.append("task.acme.bad.log", b"\xff", expected_last=0)
+    place = await _place(bus)
+    assert await fits(bus, WHOLE, place)
     await _submit(bus, "t2")
-    assert await fits(bus, "copy", sink.position)
+    assert await fits(bus, WHOLE, place)
 
 
-async def test_a_copy_that_lost_what_was_acknowledged_does_not_fit(bus: Bus) -> None:
-    """The broker would not bring it again; a copy that begins anew gets everything."""
+async def test_a_log_that_lost_its_end_does_not_go_on(bus: Bus) -> None:
+    """Whether its sequences are still to come, or were given to other events."""
     await _submit(bus, "t1")
-    second = await _submit(bus, "t2")
-    await _carried(bus, _Sink(), second)
-    assert not await fits(bus, "copy", second - 1)
+    place = await _place(bus)
+    assert not await fits(bus, WHOLE, Place(place.position + 1, place.stamp_ns))
+    assert not await fits(bus, WHOLE, Place(place.position, place.stamp_ns - 1_000))
 
 
-async def test_a_copy_of_what_the_broker_lost_does_not_fit(bus: Bus) -> None:
-    """Whether the sequences are still to come or were given to others, or it begins anew."""
-    last = await _submit(bus, "t1")
-    await _carried(bus, _Sink(), last)
-    assert not await fits(bus, "copy", last + 1)
-    assert not await fits(bus, "unknown", last)
-
-
-async def test_a_new_copy_fits_a_log_that_lost_its_beginning(bus: Bus) -> None:
-    """What retention removed was never to be carried into it."""
+async def test_a_log_whose_beginning_is_gone_goes_on(bus: Bus) -> None:
+    """What retention removed was carried before, or was never to be."""
     await _submit(bus, "t1")
+    place = await _place(bus)
     await _submit(bus, "t2")
     await bus.purge(WHOLE.stream, WHOLE.scope("acme", "t1"))
-    assert await fits(bus, "copy", 0)
-    assert await fits(bus, "copy", 0)
+    assert await fits(bus, WHOLE, place)
+
+
+async def test_a_copy_of_what_the_broker_lost_is_built_again(bus: Bus) -> None:
+    """It forgets what never was, and takes the log from its first message on."""
+    sequence = await _submit(bus, "t1")
+    copy, journal = _Copy(), io.StringIO()
+    copy.place = Place(9, 9)
+    projector = _projector(bus, copy, journal)
+    async with _projecting(projector), asyncio.timeout(5):
+        await eventually(lambda: copy.entries)
+    assert [entry.stream_sequence for entry in copy.entries] == [sequence]
+    assert "projection.log_lost" in journal.getvalue()

@@ -8,7 +8,6 @@ from typing import Final, Protocol
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_pb2 import Task
-from services.coordinator.task_row import Recorded
 
 # What the position of a page looks like: a time in microseconds, and task id.
 POSITION: Final = r"[0-9]{1,18}/[a-z0-9-]{1,63}"
@@ -31,7 +30,11 @@ class TaskFilter:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some tasks, newest first, and the position of the next page."""
+    """Some tasks, newest first, and the position of the next page.
+
+    There may be fewer than were asked for, or none, though others follow: where
+    each filter fits many tasks and all of them few, a page looks at so many only.
+    """
 
     tasks: Sequence[Task]
     # Empty on the last page.
@@ -71,15 +74,11 @@ class LetterPage:
 class ReadModel(Protocol):
     """Keeps the tasks of all tenants for listing."""
 
-    async def apply(self, entries: Sequence[Recorded], *, position: int = 0) -> None:
-        """Takes over events, in any order. Repeats change nothing.
-
-        `position`: the last stream sequence of them, kept along with them.
-        """
-        ...
-
     async def list(self, wanted: TaskFilter, *, position: str | None, limit: int) -> Page:
-        """One page of the tasks that are wanted; DependencyUnavailable where it cannot be read."""
+        """One page of the tasks that are wanted; it may be short, with others to follow.
+
+        DependencyUnavailable where it cannot be read.
+        """
         ...
 
     async def dead_letters(

@@ -1,147 +1,235 @@
-"""The file that the SQLite read model lives in."""
+"""The read model's database in SQLite: a file that can be built again while it is in use.
 
-import asyncio
-import sqlite3
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
-
-import aiosqlite
-
-from meshkit.errors import DependencyUnavailable
-from meshkit.ids import Ids
-
-# Whether a copy of that identity and position goes on where the log is.
-Fits = Callable[[str, int], Awaitable[bool]]
-# Raise it with every change of the schema: the file is then built again from the log.
-_VERSION: Final = 3
-# In place of a version.
-_EMPTY: Final = -1
-_DAMAGED: Final = -2
-_SCHEMA: Final = """
-CREATE TABLE copy (identity TEXT NOT NULL, position INTEGER NOT NULL);
-CREATE TABLE task (
-    tenant TEXT NOT NULL,
-    task_id TEXT NOT NULL,
-    created_micros INTEGER NOT NULL,
-    parent_id TEXT NOT NULL,
-    state INTEGER NOT NULL,
-    lane INTEGER NOT NULL,
-    agent TEXT NOT NULL,
-    session TEXT NOT NULL,
-    ended_micros INTEGER NOT NULL,
-    reason TEXT NOT NULL,
-    discarded INTEGER NOT NULL,
-    expired INTEGER NOT NULL,
-    content INTEGER NOT NULL,
-    size_bytes INTEGER NOT NULL,
-    seen_up_to INTEGER NOT NULL,
-    seen_beyond TEXT NOT NULL,
-    sequence INTEGER NOT NULL,
-    stream_sequence INTEGER NOT NULL,
-    first_event BLOB NOT NULL,
-    last_event BLOB NOT NULL,
-    PRIMARY KEY (tenant, task_id)
-) WITHOUT ROWID;
-CREATE INDEX task_newest ON task (tenant, created_micros DESC, task_id DESC);
-CREATE INDEX task_children ON task (tenant, parent_id, ended_micros) WHERE parent_id <> '';
-CREATE INDEX task_dead ON task (tenant, ended_micros DESC, task_id DESC)
-    WHERE reason <> '';
-CREATE INDEX task_oldest_ended ON task (tenant, ended_micros, task_id)
-    WHERE ended_micros > 0 AND content AND NOT expired;
-CREATE INDEX task_half_removed ON task (tenant, task_id) WHERE expired AND content;
-CREATE TABLE task_label (
-    tenant TEXT NOT NULL,
-    task_id TEXT NOT NULL,
-    key TEXT NOT NULL,
-    value TEXT NOT NULL,
-    PRIMARY KEY (tenant, key, value, task_id)
-) WITHOUT ROWID;
-CREATE TABLE tenant_size (
-    tenant TEXT PRIMARY KEY,
-    size_bytes INTEGER NOT NULL
-) WITHOUT ROWID;
+Each copy is a file of its own, and the file `current` says which one is in use:
+replacing that is the switch. What a crash leaves of others is removed at the
+next start.
 """
 
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
 
-@dataclass(frozen=True, slots=True)
-class ReadModelFile:
-    """An open file of the present version. Made by `open_file`."""
+import sqlalchemy as sa
+from sqlalchemy import event, exc
 
-    database: aiosqlite.Connection
-    # Names this copy: a new file starts from the beginning of the log.
-    identity: str
-    # Held by who writes, so that no commit takes half of another's transaction with it.
-    writing: asyncio.Lock
+from meshkit.errors import Conflict, DependencyUnavailable
+from meshkit.ids import Ids
+from services.coordinator import read_model_schema
+from services.coordinator.read_model_database import Work, translated
 
+T = TypeVar("T")
 
-async def open_file(
-    path: Path, ids: Ids, stack: AsyncExitStack, *, fits: Fits | None = None
-) -> ReadModelFile:
-    """Opens or creates the file; it is closed by `stack`.
-
-    A file that is damaged, of another version or does not fit the log is replaced
-    by an empty one with a new identity.
-
-    Args:
-        path: Where it is.
-        ids: Where a new identity comes from.
-        stack: Closes it.
-        fits: Told the identity of the copy, and the last stream sequence that was
-            carried into it; whether what is in the log goes on there.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    database = await aiosqlite.connect(path)
-    if not await _is_usable(database, fits):
-        await database.close()
-        # A process that still has the file open keeps it to itself.
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        database = await aiosqlite.connect(path)
-    stack.push_async_callback(database.close)
-    # It can be rebuilt from the log, so a write need not reach the disk at once:
-    # after a power cut `fits` tells that some are missing.
-    await database.execute("PRAGMA journal_mode = WAL")
-    await database.execute("PRAGMA synchronous = NORMAL")
-    if await _version(database) == _EMPTY:
-        # All of it or nothing: a crash leaves a file that is begun again.
-        await database.executescript(
-            f"BEGIN; {_SCHEMA} INSERT INTO copy VALUES ('{ids.new()}', 0);"
-            f" PRAGMA user_version = {_VERSION}; COMMIT;"
-        )
-    (row,) = await database.execute_fetchall("SELECT identity FROM copy")
-    return ReadModelFile(database, str(row[0]), asyncio.Lock())
+_CURRENT: Final = "current"
+_READERS: Final = 2
+# How long a write waits for another process that has the file locked.
+_LOCKED_SECONDS: Final = 5.0
+# Of memory for pages of the file; the system caches more.
+_CACHE_KILOBYTES: Final = 4096
+_PRAGMAS: Final = (
+    "PRAGMA journal_mode = WAL",
+    # It can be rebuilt from the log, so a write need not reach the disk at once.
+    "PRAGMA synchronous = NORMAL",
+    f"PRAGMA cache_size = -{_CACHE_KILOBYTES}",
+)
 
 
-@contextmanager
-def translated() -> Generator[None]:
-    """Has a file that is locked, full or damaged raise DependencyUnavailable."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise DependencyUnavailable(
-            f"Failed to use the read model: {error}.", metadata={"dependency": "read_model"}
-        ) from error
+class SqliteFile:
+    """A Database in one file."""
+
+    kind: Final = "sqlite"
+
+    def __init__(self, path: Path) -> None:
+        self.path: Final = path
+        self._engine: Final = _engine(path)
+        self._readers: Final = ThreadPoolExecutor(_READERS, "read-model")
+        self._writer: Final = ThreadPoolExecutor(1, "read-model-writer")
+
+    async def read(self, work: Work[T]) -> T:
+        """What `work` finds."""
+        return await self._in(self._readers, work)
+
+    async def write(self, work: Work[T]) -> T:
+        """Does all of `work` or nothing, after what was begun before it."""
+        return await self._in(self._writer, work)
+
+    async def lead(self) -> None:
+        """Returns at once: nobody else has the file."""
+
+    async def carry(self, work: Work[T]) -> T:
+        """As `write`."""
+        return await self.write(work)
+
+    async def close(self) -> None:
+        """Ends what is under way, and leaves one whole file."""
+        for each in (self._readers, self._writer):
+            await asyncio.to_thread(each.shutdown)
+        await asyncio.to_thread(self._engine.dispose)
+
+    async def _in(self, threads: ThreadPoolExecutor, work: Work[T]) -> T:
+        def run() -> T:
+            with self._engine.begin() as connection:
+                return work(connection)
+
+        with translated():
+            return await asyncio.get_running_loop().run_in_executor(threads, run)
 
 
-async def _is_usable(database: aiosqlite.Connection, fits: Fits | None) -> bool:
-    version = await _version(database)
-    if version != _VERSION or fits is None:
-        return version in (_VERSION, _EMPTY)
-    (row,) = await database.execute_fetchall("SELECT identity, position FROM copy")
-    return await fits(str(row[0]), int(row[1]))
+class SqliteCopy(SqliteFile):
+    """A copy that is not in use yet."""
+
+    def __init__(self, path: Path, files: "SqliteFiles") -> None:
+        super().__init__(path)
+        self._files: Final = files
+
+    @asynccontextmanager
+    async def switching(self) -> AsyncGenerator[None]:
+        """While it lasts, nothing is carried into the copy in use; at its end this one is."""
+        async with self._files.carrying:
+            yield
+            await self._files.put_in_use(self)
 
 
-async def _version(database: aiosqlite.Connection) -> int:
-    try:
-        (row,) = await database.execute_fetchall(
-            "SELECT user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_user_version"
-        )
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            return _DAMAGED
-        raise
-    version, tables = row
-    return int(version) if tables else _EMPTY
+class SqliteFiles:
+    """The copies in a folder: one in use, and one that is being built."""
+
+    kind: Final = "sqlite"
+
+    def __init__(self, folder: Path, ids: Ids) -> None:
+        """Use `open`."""
+        self._folder: Final = folder
+        self._ids: Final = ids
+        self._file: SqliteFile
+        self._is_rebuilding = False
+        # Held by who carries events into the copy in use.
+        self.carrying: Final = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, folder: Path, ids: Ids) -> Self:
+        """Opens the copy in use, or begins one. Close it at the end.
+
+        One that is damaged or of another version is replaced by an empty one.
+        """
+        files = cls(folder, ids)
+        files._file = await files._reopened(files._tidied()) or await files._begun()
+        return files
+
+    async def read(self, work: Work[T]) -> T:
+        """What `work` finds in the copy in use."""
+        return await self._file.read(work)
+
+    async def write(self, work: Work[T]) -> T:
+        """Does all of `work` or nothing, in the copy in use."""
+        return await self._file.write(work)
+
+    async def lead(self) -> None:
+        """Returns at once: nobody else has the folder."""
+
+    async def carry(self, work: Work[T]) -> T:
+        """As `write`, but not while another copy takes its place."""
+        async with self.carrying:
+            return await self._file.write(work)
+
+    @asynccontextmanager
+    async def rebuilding(self) -> AsyncGenerator[SqliteCopy]:
+        """An empty copy, removed at the end unless it was put in use."""
+        if self._is_rebuilding:
+            raise Conflict("The read model is being built again already.")
+        self._is_rebuilding = True
+        copy = SqliteCopy(self._new_path(), self)
+        try:
+            await copy.write(read_model_schema.upgrade)
+            yield copy
+        finally:
+            self._is_rebuilding = False
+            if self._file is not copy:
+                await _remove(copy)
+
+    async def put_in_use(self, copy: SqliteFile) -> None:
+        """Has `copy` take the place of the one in use, which is removed."""
+        former, self._file = self._file, copy
+        self._point_to(copy.path)
+        await _remove(former)
+
+    async def close(self) -> None:
+        """Ends what is under way, and closes the file."""
+        await self._file.close()
+
+    async def _reopened(self, path: Path | None) -> SqliteFile | None:
+        if path is None:
+            return None
+        file = SqliteFile(path)
+        try:
+            if await file.write(read_model_schema.is_current):
+                return file
+        except DependencyUnavailable as error:
+            if not _is_damage(error):
+                raise
+        await _remove(file)
+        return None
+
+    async def _begun(self) -> SqliteFile:
+        file = SqliteFile(self._new_path())
+        await file.write(read_model_schema.upgrade)
+        self._point_to(file.path)
+        return file
+
+    def _tidied(self) -> Path | None:
+        """The file in use, None without one; there is no other any more."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        current = self._path_in_use()
+        for path in self._folder.iterdir():
+            is_needed = path.name == _CURRENT or (current and path.name.startswith(current.name))
+            if not is_needed:
+                path.unlink()
+        return current
+
+    def _new_path(self) -> Path:
+        return self._folder / f"{self._ids.new()}.sqlite"
+
+    def _path_in_use(self) -> Path | None:
+        try:
+            path = self._folder / (self._folder / _CURRENT).read_text("utf-8").strip()
+        except (OSError, UnicodeError):
+            return None
+        return path if path.parent == self._folder and path.is_file() else None
+
+    def _point_to(self, path: Path) -> None:
+        next_one = self._folder / f"{_CURRENT}.next"
+        next_one.write_text(path.name, "utf-8")
+        os.replace(next_one, self._folder / _CURRENT)
+
+
+async def _remove(file: SqliteFile) -> None:
+    await file.close()
+    for suffix in ("", "-wal", "-shm"):
+        file.path.with_name(file.path.name + suffix).unlink(missing_ok=True)
+
+
+def _is_damage(error: DependencyUnavailable) -> bool:
+    cause = error.__cause__
+    original = cause.orig if isinstance(cause, exc.DBAPIError) else None
+    return isinstance(original, sqlite3.DatabaseError) and original.sqlite_errorcode in (
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_CORRUPT,
+    )
+
+
+def _engine(path: Path) -> sa.Engine:
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)),
+        connect_args={"timeout": _LOCKED_SECONDS},
+        pool_size=_READERS + 1,
+        max_overflow=0,
+    )
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, _record: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        for pragma in _PRAGMAS:
+            connection.execute(pragma)
+
+    return engine

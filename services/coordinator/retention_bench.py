@@ -19,10 +19,11 @@ from meshkit.bus import Bus
 from meshkit.ids import RandomIds
 from meshtest.clock import FakeClock
 from services.coordinator.coordinator_mesh import Mesh
-from services.coordinator.ended_tasks_sqlite import SqliteEndedTasks
+from services.coordinator.ended_tasks_sql import SqlEndedTasks
 from services.coordinator.projector import Projector
-from services.coordinator.read_model_file import open_file
-from services.coordinator.read_model_sqlite import SqliteReadModel
+from services.coordinator.read_model_file import SqliteFiles
+from services.coordinator.read_model_sql import SqlReadModel
+from services.coordinator.read_model_writer import ReadModelWriter
 from services.coordinator.retention import Retention
 from services.coordinator.task_content_jetstream import JetStreamTaskContent
 from tasklog import subjects
@@ -54,11 +55,14 @@ class Bench:
         `bus`: what it changes things through.
         """
         own = bus or self.mesh.bus
-        identity = RandomIds().new()
-        file = await open_file(self.folder / f"{identity}.sqlite", RandomIds(), self.stack)
-        ended, model = SqliteEndedTasks(file), SqliteReadModel(file)
+        folder = self.folder / RandomIds().new()
+        database = await SqliteFiles.open(folder, RandomIds())
+        self.stack.push_async_callback(database.close)
+        ended, model = SqlEndedTasks(database), SqlReadModel(database)
         journal = meshlog.get("test", stream=io.StringIO())
-        projector = Projector(self.mesh.bus, model, journal, identity=identity)
+        projector = Projector(
+            self.mesh.bus, ReadModelWriter(database), journal, partitions=Partitions().all
+        )
         run = asyncio.create_task(projector.run())
         self.stack.callback(run.cancel)
         retention = Retention(
@@ -126,8 +130,8 @@ class Keeper:
 
     mesh: Mesh
     retention: Retention
-    ended: SqliteEndedTasks
-    model: SqliteReadModel
+    ended: SqlEndedTasks
+    model: SqlReadModel
     projector: Projector
     projection: asyncio.Task[None]
 
@@ -140,7 +144,7 @@ class Keeper:
         """Returns once its read model has all that is stored now."""
         info = await self.mesh.bus.stream_info(WHOLE.stream)
         assert info is not None
-        await self.projector.wait_for(info["state"]["last_seq"])
+        await self.projector.wait_for(WHOLE.stream, info["state"]["last_seq"])
 
     async def remove_due(self) -> None:
         """Lets it remove what is due, knowing all that is stored."""

@@ -1,6 +1,7 @@
 """What the read model keeps of a task: a fold over its events, in whatever order they come."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from google.rpc import error_details_pb2, status_pb2
@@ -36,8 +37,6 @@ class TaskRow:
     parent_id: str
     state: int = 0
     lane: int = 0
-    agent: str = ""
-    session: str = ""
     # 0 while it is open.
     ended_micros: int = 0
     # Why it is a dead letter; empty if it is none, or no longer.
@@ -60,28 +59,95 @@ class TaskRow:
     last_event: bytes = b""
 
 
-def take(row: TaskRow | None, recorded: Recorded) -> TaskRow:
-    """`row` after one more event; a repeat changes nothing.
+def take(row: TaskRow | None, entries: Iterable[Recorded]) -> TaskRow:
+    """`row` after more events of its task, at least one; a repeat changes nothing.
 
     A crash may bring a task's first event after its later ones: each event adds
     what it knows, and the newest one decides how the task stands.
     """
-    event = recorded.event
-    row = row or _new(event)
-    if event.HasField("expired"):
-        return _newest(_remainder(row, recorded), recorded)
-    if row.expired:
-        return replace(row, content=True)
-    row = replace(_counted(row, recorded), content=True)
-    if event.sequence == 1:
-        task = event.submitted.task
-        row = replace(
-            row,
-            agent=task.agent,
-            session=task.session,
-            first_event=shortened(event).SerializeToString(),
+    draft: _Draft | None = None
+    for recorded in entries:
+        draft = draft or _Draft(row or _new(recorded.event))
+        draft.add(recorded)
+    assert draft is not None, "there are events"
+    return draft.row()
+
+
+class _Draft:
+    """A row that is being written. What is costly waits for the last event."""
+
+    def __init__(self, row: TaskRow) -> None:
+        self._row: Final = row
+        self._first: TaskEvent | None = None
+        self._newest: Recorded | None = None
+        self._sequence = row.sequence
+        self._expired = row.expired
+        self._content = row.content
+        self._size_bytes = row.size_bytes
+        self._up_to = row.seen_up_to
+        self._beyond = row.seen_beyond
+
+    def add(self, recorded: Recorded) -> None:
+        """Takes one event."""
+        event = recorded.event
+        if event.HasField("expired"):
+            # From now on it is the task.
+            self._expired, self._size_bytes = True, recorded.size_bytes
+            self._up_to, self._beyond = event.sequence, ()
+            self._first = event
+        else:
+            self._content = True
+            if self._expired:
+                return
+            self._count(recorded)
+            if event.sequence == 1:
+                self._first = event
+            if event.sequence <= self._sequence:
+                return
+        self._newest, self._sequence = recorded, event.sequence
+
+    def _count(self, recorded: Recorded) -> None:
+        sequence = recorded.event.sequence
+        if sequence <= self._up_to or sequence in self._beyond:
+            return
+        self._size_bytes += recorded.size_bytes
+        if sequence == self._up_to + 1 and not self._beyond:
+            self._up_to = sequence
+            return
+        beyond = sorted([*self._beyond, sequence])
+        while beyond and beyond[0] == self._up_to + 1:
+            self._up_to = beyond.pop(0)
+        self._beyond = tuple(beyond)
+
+    def row(self) -> TaskRow:
+        """What it has come to."""
+        row, newest = self._row, self._newest
+        event = newest.event if newest else TaskEvent()
+        status = event.status
+        ended = status.state in lifecycle.TERMINAL
+        dead = event.HasField("dead_lettered")
+        return TaskRow(
+            tenant=row.tenant,
+            task_id=row.task_id,
+            created_micros=row.created_micros,
+            parent_id=row.parent_id,
+            state=status.state if newest else row.state,
+            lane=status.lane if newest else row.lane,
+            ended_micros=(status.end_time.ToMicroseconds() if ended else 0)
+            if newest
+            else row.ended_micros,
+            reason=(_reason(event.dead_lettered.error) if dead else "") if newest else row.reason,
+            discarded=status.discarded if newest else row.discarded,
+            expired=self._expired,
+            content=self._content,
+            size_bytes=self._size_bytes,
+            seen_up_to=self._up_to,
+            seen_beyond=self._beyond,
+            sequence=self._sequence,
+            stream_sequence=newest.stream_sequence if newest else row.stream_sequence,
+            first_event=_asked_for(self._first) if self._first else row.first_event,
+            last_event=_standing(event) if newest else row.last_event,
         )
-    return _newest(row, recorded) if event.sequence > row.sequence else row
 
 
 def _new(event: TaskEvent) -> TaskRow:
@@ -95,78 +161,42 @@ def _new(event: TaskEvent) -> TaskRow:
     )
 
 
-def _remainder(row: TaskRow, recorded: Recorded) -> TaskRow:
-    event = recorded.event
-    return replace(
-        row,
-        agent=event.expired.agent,
-        session="",
-        expired=True,
-        size_bytes=recorded.size_bytes,
-        seen_up_to=event.sequence,
-        seen_beyond=(),
-        first_event=shortened(event).SerializeToString(),
-    )
-
-
-def _counted(row: TaskRow, recorded: Recorded) -> TaskRow:
-    sequence = recorded.event.sequence
-    if sequence <= row.seen_up_to or sequence in row.seen_beyond:
-        return row
-    up_to, beyond = row.seen_up_to, sorted([*row.seen_beyond, sequence])
-    while beyond and beyond[0] == up_to + 1:
-        up_to = beyond.pop(0)
-    return replace(
-        row,
-        size_bytes=row.size_bytes + recorded.size_bytes,
-        seen_up_to=up_to,
-        seen_beyond=tuple(beyond),
-    )
-
-
-def _newest(row: TaskRow, recorded: Recorded) -> TaskRow:
-    event, status = recorded.event, recorded.event.status
-    ended = status.state in lifecycle.TERMINAL
-    return replace(
-        row,
-        state=status.state,
-        lane=status.lane,
-        ended_micros=status.end_time.ToMicroseconds() if ended else 0,
-        reason=_reason(event.dead_lettered.error) if event.HasField("dead_lettered") else "",
-        discarded=status.discarded,
-        sequence=event.sequence,
-        stream_sequence=recorded.stream_sequence,
-        last_event=shortened(event).SerializeToString(),
-    )
-
-
 def _reason(error: status_pb2.Status) -> str:
     info = error_details_pb2.ErrorInfo()
     for detail in error.details:
         if detail.Unpack(info):
-            return info.reason
+            # What a database cannot hold is no reason that anybody gives.
+            return info.reason.replace("\0", "") or _NO_REASON
     return _NO_REASON
 
 
-def shortened(event: TaskEvent) -> TaskEvent:
-    """The part of an event that lists need."""
-    short = TaskEvent()
-    short.CopyFrom(event)
-    match event.WhichOneof("kind"):
-        case "submitted":
-            task = short.submitted.task
-            task.input.ClearField("data")
-            task.input.text = task.input.text[:_INPUT_CHARACTERS]
-            short.submitted.ClearField("agent")
-        case "completed":
-            short.completed.ClearField("output")
-            short.completed.ClearField("model_called")
-            short.completed.ClearField("citations")
+def _asked_for(first: TaskEvent) -> bytes:
+    """The part of a first event that lists need, and of the one that retention leaves."""
+    short = TaskEvent(task=first.task, sequence=first.sequence)
+    if first.HasField("expired"):
+        short.status.CopyFrom(first.status)
+        short.expired.CopyFrom(first.expired)
+    else:
+        task = short.submitted.task
+        task.CopyFrom(first.submitted.task)
+        task.input.ClearField("data")
+        task.input.text = task.input.text[:_INPUT_CHARACTERS]
+    return short.SerializeToString()
+
+
+def _standing(last: TaskEvent) -> bytes:
+    """The part of a last event that lists need: how the task stands, and why."""
+    short = TaskEvent(task=last.task, sequence=last.sequence, status=last.status)
+    match last.WhichOneof("kind"):
         case "waiting":
+            short.waiting.CopyFrom(last.waiting)
             short.waiting.ClearField("children")
-        case "failed" | "dead_lettered" | "discarded" | "expired":
-            pass
+        case "failed":
+            short.failed.CopyFrom(last.failed)
+        case "dead_lettered":
+            short.dead_lettered.CopyFrom(last.dead_lettered)
+        case "discarded":
+            short.discarded.CopyFrom(last.discarded)
         case _:
-            # Only the status counts, and that stands in every event.
-            short.ClearField(event.WhichOneof("kind") or "submitted")
-    return short
+            pass
+    return short.SerializeToString()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent, TaskStatus
+from services.coordinator import task_terms
 from services.coordinator.task_row import Recorded, TaskRow, take
 from tasklog import fold, lifecycle
 
@@ -76,7 +77,7 @@ _PARENTS = ["", "tenants/acme/tasks/p1"]
 def _row(entries: Sequence[Recorded]) -> TaskRow:
     row: TaskRow | None = None
     for entry in entries:
-        row = take(row, entry)
+        row = take(row, [entry])
     assert row is not None
     return row
 
@@ -87,6 +88,9 @@ def test_order_and_repeats_change_nothing(log: list[Recorded], data: st.DataObje
     repeats = data.draw(st.lists(st.sampled_from(log), max_size=10))
     shuffled = data.draw(st.permutations([*log, *repeats]))
     assert _row(shuffled) == _row(log)
+    cut = data.draw(st.integers(1, len(shuffled)))
+    some = take(None, shuffled[:cut])
+    assert (take(some, shuffled[cut:]) if cut < len(shuffled) else some) == _row(log)
 
 
 @given(log=_logs())
@@ -96,8 +100,9 @@ def test_a_row_says_what_the_log_says(log: list[Recorded]) -> None:
     first, last = log[0].event, log[-1].event
     expired = last.HasField("expired")
     task = fold.task_of(last if expired else first, last)
-    assert (row.state, row.lane, row.agent) == (task.state, task.lane, task.agent)
-    assert row.session == ("" if expired else "s1")
+    assert (row.state, row.lane) == (task.state, task.lane)
+    terms = {"", f"l{task.lane}", "aa", "aa@1", f"t{task.state}"}
+    assert task_terms.of_row(row) == (terms if expired else terms | {"ss1"})
     assert row.parent_id == last.status.parent_task.rpartition("/")[2]
     assert row.created_micros == task.create_time.ToMicroseconds()
     assert row.ended_micros == task.end_time.ToMicroseconds()

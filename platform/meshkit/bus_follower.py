@@ -1,0 +1,212 @@
+"""Reading a stream in order, from a place on and for ever, where the reader keeps the place.
+
+The server keeps nothing but a short-lived consumer, and nothing is acknowledged:
+that is the cheapest way to read all of a stream. It does not go on by itself
+after a fault. Whoever reads knows what it has, and begins anew behind that.
+"""
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from meshkit.bus_link import Link, subscribe, unreachable
+from meshkit.bus_publisher import api_error
+
+_NANOSECONDS: Final = 1_000_000_000
+_EXPIRES_SECONDS: Final = 30.0
+_HEARTBEAT_SECONDS: Final = 5.0
+# Two heartbeats may be late before the pull counts as dead.
+_SILENCE_SECONDS: Final = 2.5 * _HEARTBEAT_SECONDS
+# The server forgets the consumer when nobody pulls for so long.
+_FORGET_SECONDS: Final = 60.0
+# A pull ends here, so that what is read ahead stays bounded.
+_MAX_BYTES: Final = 8 * 1024 * 1024
+_HEARTBEAT: Final = "100"
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A message as it comes by."""
+
+    subject: str
+    # Its place in the stream.
+    sequence: int
+    # When the server stored it, in nanoseconds since 1970.
+    timestamp_ns: int
+    payload: bytes
+
+
+class Follower:
+    """An async context manager; `Bus.follow` makes it."""
+
+    def __init__(
+        self, link: Link, stream: str, subject_filter: str, start_sequence: int, window: int
+    ) -> None:
+        """`window`: how many messages are read ahead at most."""
+        self._link: Final = link
+        self._stream: Final = stream
+        self._filter: Final = subject_filter
+        self._start: Final = start_sequence
+        self._window: Final = window
+        self._wake: Final = asyncio.Event()
+        self._ready: list[Followed] = []
+        self._fault = ""
+        self._consumer = ""
+        self._count = 0  # messages that the consumer has delivered
+        self._asked_for = 0  # messages that the open pull may still bring
+        self._heard_at = 0.0
+        self._inbox = ""
+        self._subscription: Any = None
+        self._forget_reconnect = link.on_reconnect(self._note_reconnect)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._open()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self._close()
+
+    @property
+    def waiting(self) -> int:
+        """How many messages `take` would give."""
+        return len(self._ready)
+
+    async def wait(self) -> None:
+        """Returns when there is a message.
+
+        Raises:
+            DependencyUnavailable: Something went wrong since; begin anew.
+        """
+        while True:
+            self._check()
+            await self._pull()
+            if self._ready:
+                return
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(_HEARTBEAT_SECONDS):
+                    await self._wake.wait()
+            except TimeoutError:
+                if time.monotonic() - self._heard_at > _SILENCE_SECONDS:
+                    self._fail("the server is silent")
+
+    async def take(self) -> list[Followed]:
+        """The messages that have come, in the order of the stream."""
+        messages, self._ready = self._ready, []
+        await self._pull()
+        return messages
+
+    async def _open(self) -> None:
+        config = {
+            "ack_policy": "none",
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self._start,
+            "filter_subject": self._filter,
+            "replay_policy": "instant",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": round(_FORGET_SECONDS * _NANOSECONDS),
+        }
+        answer = await self._link.ask_json(
+            f"$JS.API.CONSUMER.CREATE.{self._stream}",
+            {"stream_name": self._stream, "config": config},
+        )
+        if "error" in answer:
+            raise api_error(answer["error"], f"follow stream {self._stream}")
+        self._consumer = answer["name"]
+        try:
+            self._inbox = self._link.client.new_inbox()
+            self._subscription = await subscribe(self._link.client, self._inbox, self._take)
+        except NatsError as error:
+            raise unreachable(f"Failed to follow stream {self._stream}") from error
+
+    async def _close(self) -> None:
+        self._forget_reconnect()
+        if self._link.client.is_closed or not self._link.is_up:
+            return
+        try:
+            if self._subscription is not None:
+                await self._subscription.unsubscribe()
+            if self._consumer:
+                # Nobody waits for the answer: the server forgets it by itself.
+                await self._link.client.publish(
+                    f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}"
+                )
+        except (NatsError, OSError):
+            pass
+
+    async def _pull(self) -> None:
+        room = self._window - len(self._ready) - self._asked_for
+        if room < 1 or (self._asked_for and room < self._window // 2):
+            return
+        request = {
+            "batch": room,
+            "max_bytes": _MAX_BYTES,
+            "expires": round(_EXPIRES_SECONDS * _NANOSECONDS),
+            "idle_heartbeat": round(_HEARTBEAT_SECONDS * _NANOSECONDS),
+        }
+        self._asked_for += room
+        self._heard_at = time.monotonic()
+        try:
+            await self._link.client.publish(
+                f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}",
+                json.dumps(request).encode(),
+                self._inbox,
+            )
+        except NatsError as error:
+            self._fail(str(error) or type(error).__name__)
+
+    async def _take(self, message: Msg) -> None:
+        self._heard_at = time.monotonic()
+        if message.headers:
+            status = message.headers.get("Status")
+            if status is not None:
+                if status != _HEARTBEAT:
+                    self._note_end(message, status)
+                return
+        # $JS.ACK.[domain.account.]stream.consumer.count.sequence.consumer_sequence.time.pending
+        _, sequence, count, stamp, _ = message.reply.rsplit(".", 4)
+        self._count += 1
+        self._asked_for -= 1
+        if int(count) != self._count:
+            self._fail("a message went missing")
+            return
+        self._ready.append(Followed(message.subject, int(sequence), int(stamp), message.data))
+        self._wake.set()
+
+    def _note_end(self, message: Msg, status: str) -> None:
+        left = (message.headers or {}).get("Nats-Pending-Messages")
+        if left is None:
+            # Nobody there (503), or the consumer is gone or moved (409).
+            description = (message.headers or {}).get("Description", "")
+            self._fail(f"the server says {status} {description}".rstrip())
+        else:
+            # The pull ended with this much of it unused.
+            self._asked_for = max(0, self._asked_for - int(left))
+        self._wake.set()
+
+    def _note_reconnect(self) -> None:
+        self._fail("the connection broke")
+
+    def _fail(self, why: str) -> None:
+        self._fault = self._fault or why
+        self._wake.set()
+
+    def _check(self) -> None:
+        if self._fault:
+            raise unreachable(f"Failed to follow stream {self._stream}: {self._fault}")

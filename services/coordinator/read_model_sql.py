@@ -1,0 +1,119 @@
+"""The read model in SQL, on whichever database."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from agentmesh.coordinator.v1.task_pb2 import Task
+from services.coordinator import task_terms
+from services.coordinator.read_model import (
+    DeadLetterFilter,
+    Letter,
+    LetterPage,
+    Page,
+    TaskFilter,
+)
+from services.coordinator.read_model_database import Database
+from services.coordinator.read_model_tables import IS_CHILD, IS_DEAD, TASK
+from services.coordinator.task_search import NEWEST, OLDEST, Position, TaskSearch
+from tasklog import fold
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class SqlReadModel:
+    """A ReadModel over tables."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list(self, wanted: TaskFilter, *, position: str | None, limit: int) -> Page:
+        """One page, newest first. It may be short, or empty, with others to follow."""
+        newest, oldest = NEWEST, OLDEST
+        if wanted.created_before is not None:
+            newest = (_micros(wanted.created_before), "")
+        if wanted.created_after is not None:
+            oldest = (_micros(wanted.created_after), "")
+        if position is not None:
+            newest = min(newest, _split(position))
+        groups = task_terms.of_filter(wanted)
+        rows, following = await self._database.read(
+            lambda connection: TaskSearch(
+                connection, wanted.tenant, groups, newest=newest, oldest=oldest
+            ).page(limit)
+        )
+        return Page([_task(row) for row in rows], _joined(following))
+
+    async def dead_letters(
+        self, wanted: DeadLetterFilter, *, position: str | None, limit: int
+    ) -> LetterPage:
+        """One page, the last to come first."""
+        statement = sa.select(
+            TASK.c.ended_micros,
+            TASK.c.task_id,
+            TASK.c.reason,
+            TASK.c.first_event,
+            TASK.c.last_event,
+        ).where(
+            TASK.c.tenant == wanted.tenant,
+            sa.text(IS_DEAD),
+            # It cannot be shown while its first event is still to come.
+            sa.func.length(TASK.c.first_event) > 0,
+        )
+        if wanted.lane:
+            statement = statement.where(TASK.c.lane == wanted.lane)
+        if wanted.reason:
+            statement = statement.where(TASK.c.reason == wanted.reason)
+        if wanted.before is not None:
+            statement = statement.where(TASK.c.ended_micros < _micros(wanted.before))
+        if position is not None:
+            place = sa.tuple_(TASK.c.ended_micros, TASK.c.task_id)
+            statement = statement.where(place < sa.tuple_(*_split(position)))
+        newest_first = (TASK.c.ended_micros.desc(), TASK.c.task_id.desc())
+        rows = await self._database.read(
+            lambda on: on.execute(statement.order_by(*newest_first).limit(limit + 1)).all()
+        )
+        letters = [
+            Letter(_task(row), _EPOCH + row.ended_micros * _MICROSECOND, row.reason)
+            for row in rows[:limit]
+        ]
+        last = rows[limit - 1] if len(rows) > limit else None
+        return LetterPage(letters, _joined(last and (last.ended_micros, last.task_id)))
+
+    async def open_children(self, tenant: str, task_id: str) -> Sequence[str]:
+        """Ids of the task's children that have not ended."""
+        statement = (
+            sa.select(TASK.c.task_id)
+            .where(TASK.c.tenant == tenant, TASK.c.parent_id == task_id, sa.text(IS_CHILD))
+            .where(TASK.c.ended_micros == 0)
+            .order_by(TASK.c.task_id)
+        )
+        return await self._database.read(lambda on: on.scalars(statement).all())
+
+    async def listed(self, tenant: str, task_ids: Sequence[str]) -> Sequence[str]:
+        """Those of `task_ids` that are known; no more than a few hundred."""
+        statement = sa.select(TASK.c.task_id).where(
+            TASK.c.tenant == tenant, TASK.c.task_id.in_(task_ids)
+        )
+        return await self._database.read(lambda on: on.scalars(statement).all())
+
+
+def _task(row: Any) -> Task:
+    return fold.task_of(TaskEvent.FromString(row.first_event), TaskEvent.FromString(row.last_event))
+
+
+def _split(position: str) -> Position:
+    micros, _, task_id = position.partition("/")
+    return int(micros), task_id
+
+
+def _joined(position: Position | None) -> str:
+    return f"{position[0]}/{position[1]}" if position else ""
+
+
+def _micros(time: datetime) -> int:
+    return (time - _EPOCH) // _MICROSECOND

@@ -1,0 +1,218 @@
+"""Writes events into the tables of the read model."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from meshkit import names
+from services.coordinator import task_terms
+from services.coordinator.read_model_database import BEGINNING, Database, Moved, Place
+from services.coordinator.read_model_tables import ALL, POSITION, SIZE, TASK, TERM
+from services.coordinator.task_row import Recorded, TaskRow, take
+
+_COLUMNS: Final = tuple(TaskRow.__slots__)
+# They stay as they are once a task is known.
+_FIXED: Final = frozenset({"tenant", "task_id", "created_micros", "parent_id"})
+# How many tasks one statement asks for.
+_CHUNK: Final = 500
+_INSERT: Final[Mapping[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+_Term = tuple[str, str, int, str]
+
+
+class ReadModelWriter:
+    """Carries events into a copy. Whoever comes second at the same place is refused."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def lead(self) -> None:
+        """Returns once this process is the one that carries events into the copy."""
+        await self._database.lead()
+
+    async def places(self) -> Mapping[str, Place]:
+        """How far each stream was carried; a stream of which nothing was is missing."""
+        return await self._database.read(_places)
+
+    async def apply(
+        self, entries: Sequence[Recorded], *, stream: str, before: Place, after: Place
+    ) -> None:
+        """Takes over a stream's events between two places, in one transaction.
+
+        They may come in any order; repeats change nothing.
+
+        Raises:
+            Moved: The stream is not at `before` any more. Nothing was written.
+        """
+        await self._database.carry(
+            lambda connection: _apply(connection, entries, stream, before, after)
+        )
+
+    async def clear(self) -> None:
+        """Forgets everything: the log is another one than before."""
+        await self._database.carry(_clear)
+
+
+def _places(connection: sa.Connection) -> Mapping[str, Place]:
+    rows = connection.execute(sa.select(POSITION))
+    return {row.stream: Place(row.position, row.stamp_ns) for row in rows}
+
+
+def _clear(connection: sa.Connection) -> None:
+    for table in ALL:
+        connection.execute(sa.delete(table))
+
+
+def _apply(
+    connection: sa.Connection, entries: Sequence[Recorded], stream: str, before: Place, after: Place
+) -> None:
+    # First of all: it keeps others out until the end of the transaction.
+    _advance(connection, stream, before, after)
+    by_task = defaultdict[tuple[str, str], list[Recorded]](list)
+    for entry in entries:
+        tenant, task_id = names.TASK.parse(entry.event.task, field="task")
+        by_task[tenant, task_id].append(entry)
+    known = _rows(connection, by_task)
+    changed: list[tuple[TaskRow | None, TaskRow]] = []
+    for name, its_entries in by_task.items():
+        old = known.get(name)
+        new = take(old, its_entries)
+        if new != old:
+            changed.append((old, new))
+    if changed:
+        _write_rows(connection, [new for _, new in changed])
+        _write_terms(connection, changed)
+        _write_sizes(connection, changed)
+
+
+_ADVANCE: Final = (
+    sa.update(POSITION)
+    .where(POSITION.c.stream == sa.bindparam("its_stream"))
+    .where(POSITION.c.position == sa.bindparam("before"))
+    .where(POSITION.c.stamp_ns == sa.bindparam("before_ns"))
+    .values(position=sa.bindparam("after"), stamp_ns=sa.bindparam("after_ns"))
+)
+
+
+def _advance(connection: sa.Connection, stream: str, before: Place, after: Place) -> None:
+    if before == BEGINNING:
+        begun = _insert(connection, POSITION).values(stream=stream, position=0, stamp_ns=0)
+        connection.execute(begun.on_conflict_do_nothing())
+    moved = connection.execute(
+        _ADVANCE,
+        {
+            "its_stream": stream,
+            "before": before.position,
+            "before_ns": before.stamp_ns,
+            "after": after.position,
+            "after_ns": after.stamp_ns,
+        },
+    )
+    if moved.rowcount != 1:
+        raise Moved
+
+
+_FIND: Final = (
+    sa.select(*(TASK.c[name] for name in _COLUMNS))
+    .where(TASK.c.tenant == sa.bindparam("its_tenant"))
+    .where(TASK.c.task_id.in_(sa.bindparam("ids", expanding=True)))
+    .with_for_update()
+)
+
+
+def _rows(
+    connection: sa.Connection, wanted: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], TaskRow]:
+    by_tenant = defaultdict[str, list[str]](list)
+    for tenant, task_id in wanted:
+        by_tenant[tenant].append(task_id)
+    found: dict[tuple[str, str], TaskRow] = {}
+    for tenant, ids in by_tenant.items():
+        for start in range(0, len(ids), _CHUNK):
+            chunk = ids[start : start + _CHUNK]
+            for values in connection.execute(_FIND, {"its_tenant": tenant, "ids": chunk}):
+                row = _row(values)
+                found[row.tenant, row.task_id] = row
+    return found
+
+
+def _row(values: Iterable[Any]) -> TaskRow:
+    fields = dict(zip(_COLUMNS, values, strict=True))
+    fields["seen_beyond"] = tuple(map(int, fields["seen_beyond"].split()))
+    return TaskRow(**fields)
+
+
+def _write_rows(connection: sa.Connection, rows: Sequence[TaskRow]) -> None:
+    insert = _insert(connection, TASK)
+    changing = {name: insert.excluded[name] for name in _COLUMNS if name not in _FIXED}
+    statement = insert.on_conflict_do_update(index_elements=["tenant", "task_id"], set_=changing)
+    connection.execute(statement, [_values(row) for row in rows])
+
+
+def _values(row: TaskRow) -> dict[str, Any]:
+    values = {name: getattr(row, name) for name in _COLUMNS}
+    values["seen_beyond"] = " ".join(map(str, row.seen_beyond))
+    return values
+
+
+_FORGET: Final = (
+    sa.delete(TERM)
+    .where(TERM.c.tenant == sa.bindparam("its_tenant"))
+    .where(TERM.c.term == sa.bindparam("its_term"))
+    .where(TERM.c.created_micros == sa.bindparam("created"))
+    .where(TERM.c.task_id == sa.bindparam("its_id"))
+)
+
+
+def _write_terms(
+    connection: sa.Connection, changed: Sequence[tuple[TaskRow | None, TaskRow]]
+) -> None:
+    gone: list[_Term] = []
+    come: list[_Term] = []
+    for old, new in changed:
+        before, after = _terms(old, new)
+        key = (new.created_micros, new.task_id)
+        gone += ((new.tenant, term, *key) for term in before - after)
+        come += ((new.tenant, term, *key) for term in after - before)
+    if gone:
+        keys = ("its_tenant", "its_term", "created", "its_id")
+        connection.execute(_FORGET, [dict(zip(keys, each, strict=True)) for each in sorted(gone)])
+    if come:
+        keys = ("tenant", "term", "created_micros", "task_id")
+        connection.execute(
+            sa.insert(TERM), [dict(zip(keys, each, strict=True)) for each in sorted(come)]
+        )
+
+
+def _terms(old: TaskRow | None, new: TaskRow) -> tuple[frozenset[str], frozenset[str]]:
+    """What the task was found by, and what it is; only the difference counts."""
+    if old is None:
+        return frozenset(), task_terms.of_row(new)
+    if old.first_event == new.first_event and old.lane == new.lane:
+        # Mostly only the state changes, and an event need not be read for that.
+        if not new.first_event or old.state == new.state:
+            return frozenset(), frozenset()
+        return frozenset({task_terms.state(old.state)}), frozenset({task_terms.state(new.state)})
+    return task_terms.of_row(old), task_terms.of_row(new)
+
+
+def _write_sizes(
+    connection: sa.Connection, changed: Sequence[tuple[TaskRow | None, TaskRow]]
+) -> None:
+    grown = Counter[str]()
+    for old, new in changed:
+        grown[new.tenant] += new.size_bytes - (old.size_bytes if old else 0)
+    insert = _insert(connection, SIZE)
+    size = SIZE.c.size_bytes + insert.excluded.size_bytes
+    connection.execute(
+        insert.on_conflict_do_update(index_elements=["tenant"], set_={"size_bytes": size}),
+        [{"tenant": tenant, "size_bytes": grown[tenant]} for tenant in sorted(grown)],
+    )
+
+
+def _insert(connection: sa.Connection, table: sa.Table) -> Any:
+    """An INSERT that can say what to do on a conflict; each database has its own."""
+    return _INSERT[connection.dialect.name](table)
