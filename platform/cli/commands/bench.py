@@ -12,6 +12,10 @@ from cli.command import Example, MeshGroup
             "cli.commands.bench_tasks:tasks",
             "Measure how many durable tasks a mesh runs, how soon, and what they cost.",
         ),
+        "growth": (
+            "cli.commands.bench_growth:growth",
+            "Measure how throughput grows with processes, partitions and backlog.",
+        ),
     },
     examples=[
         Example("agentmesh bench tasks", "the reference task, 64 in flight, a minute in all"),
