@@ -94,10 +94,10 @@ async def test_an_effect_that_must_not_happen_twice(tmp_path: Path) -> None:
 async def _asks_a_person(load: Load, name: str) -> bool:
     """Whether a task waits for a word on what it did, rather than ends."""
 
-    async def settled() -> Task | None:
+    async def settled() -> Task:
         task = await load.get(name)
-        open_question = task.wait.approval.outcome_unknown
-        return task if open_question or task.state in lifecycle.TERMINAL else None
+        assert task.wait.approval.outcome_unknown or task.state in lifecycle.TERMINAL
+        return task
 
     return (await eventually(settled, 60)).state not in lifecycle.TERMINAL
 
