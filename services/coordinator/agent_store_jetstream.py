@@ -1,5 +1,6 @@
 """Agents on a JetStream stream of their own: one subject an agent, one message a version."""
 
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -8,6 +9,7 @@ from meshkit.bus import Bus, StreamSpec
 
 _STREAM: Final = "AGENTS"
 _REQUEST_ID: Final = "Agentmesh-Request-Id"
+_MAX_KEPT: Final = 1_000
 
 
 class JetStreamAgentStore:
@@ -15,6 +17,8 @@ class JetStreamAgentStore:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
+        # By tenant, agent and number. A version never changes.
+        self._versions: OrderedDict[tuple[str, str, int], Agent] = OrderedDict()
 
     async def prepare(self) -> None:
         """Creates the stream, or brings it up to date."""
@@ -48,9 +52,16 @@ class JetStreamAgentStore:
 
     async def version(self, tenant: str, agent_id: str, version: int) -> Agent | None:
         """One version."""
+        kept = self._versions.get((tenant, agent_id, version))
+        if kept is not None:
+            self._versions.move_to_end((tenant, agent_id, version))
+            return kept
         async for message in self._bus.read(_STREAM, f"agent.{tenant}.{agent_id}"):
             agent = Agent.FromString(message.payload)
             if agent.version == version:
+                self._versions[tenant, agent_id, version] = agent
+                if len(self._versions) > _MAX_KEPT:
+                    self._versions.popitem(last=False)
                 return agent
         return None
 
