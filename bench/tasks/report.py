@@ -204,7 +204,7 @@ _IN_A_ROW: Final = 3
 
 def fairness(plan: Plan, drive: Drive) -> dict[str, Any]:
     """How a tenant fares beside one that floods, against how it fares alone; else nothing."""
-    if len(plan.streams) < 2:
+    if "alone" not in plan.windows:
         return {}
     by_name = dict(zip(plan.windows, drive.outcome.windows, strict=True))
     alone, beside = (
