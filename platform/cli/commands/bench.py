@@ -16,10 +16,15 @@ from cli.command import Example, MeshGroup
             "cli.commands.bench_growth:growth",
             "Measure how throughput grows with processes, partitions and backlog.",
         ),
+        "peers": (
+            "cli.commands.bench_peers:peers",
+            "Run the same task on other systems, and compare.",
+        ),
     },
     examples=[
         Example("agentmesh bench tasks", "the reference task, 64 in flight, a minute in all"),
         Example("agentmesh bench tasks --arrivals spike", "from 50 to 5,000 a minute and back"),
+        Example("agentmesh bench peers", "Restate, LangGraph, DBOS and Celery beside this mesh"),
     ],
 )
 def bench() -> None:
