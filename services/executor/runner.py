@@ -22,6 +22,7 @@ from meshkit.log import Log
 from services.executor.claim import Claims, NotYet, cancel_reason
 from services.executor.failures import Failures
 from services.executor.held import Held
+from services.executor.interruptible import Interruptible, Reason
 from services.executor.journal import CancelRequestedError, Journal
 from services.executor.react import finish_partial
 
@@ -57,13 +58,13 @@ class Runner:
         self._clock = clock
         self._log = log
         # Tasks whose pattern is running now, to be stopped when a cancel arrives.
-        self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._running: dict[tuple[str, str], Interruptible] = {}
 
     def cancel(self, tenant: str, task_id: str) -> None:
         """Stops the step that a task is at, if this executor runs it."""
         running = self._running.get((tenant, task_id))
         if running is not None:
-            running.cancel()
+            running.interrupt(Reason.CANCEL_WAS_ASKED_FOR)
 
     async def run(self, held: Held) -> None:
         """Runs the task of a delivery until it ends, waits, or is to be tried again later.
@@ -137,18 +138,17 @@ class Runner:
         if left <= 0:
             raise TimeoutError
         key = (journal.tenant, journal.task_id)
-        with deadline.limit(left):
-            running = asyncio.create_task(self._pattern.run(journal))
-        self._running[key] = running
+        running = self._running[key] = Interruptible()
+        timer = asyncio.get_running_loop().call_later(left, running.interrupt, Reason.TIME_IS_UP)
         try:
-            async with asyncio.timeout(left):
-                await running
+            with deadline.limit(left):
+                await self._pattern.run(journal)
         except asyncio.CancelledError:
-            # Either this executor stops, or the cancel of this one task arrived.
-            running.cancel()
-            current = asyncio.current_task()
-            if current is not None and current.cancelling():
-                raise
+            reason = running.caught()
+            if reason is None:
+                raise  # this executor stops
+            if reason is Reason.TIME_IS_UP:
+                raise TimeoutError from None
             if not await journal.refresh():
                 raise Fenced(f"{journal.task.name} was stopped without a request.") from None
             raise CancelRequestedError from None
@@ -159,6 +159,8 @@ class Runner:
                 raise TimeoutError from error
             raise
         finally:
+            timer.cancel()
+            running.close()
             if self._running.get(key) is running:
                 del self._running[key]
 
