@@ -8,8 +8,7 @@ from collections.abc import (
     Callable,
     Sequence,
 )
-from contextvars import copy_context
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from google.protobuf import duration_pb2
 
@@ -21,6 +20,7 @@ from meshkit.errors import (
     Forbidden,
     InvalidField,
     MeshError,
+    QueueFull,
     TooLarge,
     from_status,
 )
@@ -29,8 +29,11 @@ from meshkit.rpc_guard import conceal
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+Q_co = TypeVar("Q_co", covariant=True)
 
 _MAX_ITEMS: Final = 256
+# Of one stream.
+_MAX_UNANSWERED: Final = 4096
 
 
 def item_context(
@@ -77,6 +80,10 @@ class Item(Protocol):
     @property
     def context(self) -> batch_pb2.ItemContext:
         """Whose it is; changes to it change the item."""
+        ...
+
+    def ByteSize(self) -> int:
+        """How large it is, as encoded."""
         ...
 
 
@@ -131,39 +138,143 @@ async def serve_items(
     itself. TooLarge for more than `max_items`. When the batch is cancelled, so
     are its items. Faults are logged to `to`.
     """
+    _check_count(items, max_items)
+    served = _Served(context_of, call, to or log.get("batch"))
+    served.begin(items)
+    try:
+        while served.tasks or served.ready:
+            yield await served.some()
+    finally:
+        served.stop()
+
+
+class Batch(Protocol[Q_co]):
+    """A message of a stream of batches."""
+
+    @property
+    def items(self) -> Sequence[Q_co]:
+        """What is asked for. Their indexes are unique within the stream."""
+        ...
+
+    @property
+    def withdrawn(self) -> Sequence[int]:
+        """Items that came earlier and that nobody waits for any more."""
+        ...
+
+
+async def serve_stream(
+    batches: AsyncIterable[Batch[Q]],
+    context_of: Callable[[Q], batch_pb2.ItemContext],
+    call: Callable[[Q], Awaitable[A]],
+    *,
+    max_items: int = _MAX_ITEMS,
+    max_unanswered: int = _MAX_UNANSWERED,
+    to: Log | None = None,
+) -> AsyncGenerator[Sequence[tuple[int, A | MeshError]]]:
+    """As `serve_items`, for batches that come one after another; answers in any order.
+
+    What is withdrawn is cancelled and not answered. An item beyond
+    `max_unanswered` is answered with QueueFull.
+    """
+    served = _Served(context_of, call, to or log.get("batch"))
+
+    async def take() -> None:
+        try:
+            async for each in batches:
+                _check_count(each.items, max_items)
+                room = max_unanswered - len(served.tasks)
+                served.begin(each.items[:room] if room < len(each.items) else each.items)
+                for item in each.items[max(room, 0) :]:
+                    served.refuse(item)
+                for index in each.withdrawn:
+                    served.withdraw(index)
+        finally:
+            served.wake.set()
+
+    taking = asyncio.get_running_loop().create_task(take())
+    try:
+        while not taking.done() or served.tasks or served.ready:
+            if some := await served.some():
+                yield some
+        # Raises what was wrong with a batch.
+        await taking
+    finally:
+        taking.cancel()
+        served.stop()
+
+
+class _Served(Generic[Q, A]):
+    """Items that are being served."""
+
+    def __init__(
+        self,
+        context_of: Callable[[Q], batch_pb2.ItemContext],
+        call: Callable[[Q], Awaitable[A]],
+        faults: Log,
+    ) -> None:
+        self._context_of: Final = context_of
+        self._call: Final = call
+        self._faults: Final = faults
+        self._envelope: Final = identity.current()
+        # What is not done yet.
+        self.tasks: Final[set[asyncio.Task[None]]] = set()
+        self._by_index: Final[dict[int, asyncio.Task[None]]] = {}
+        self.ready: list[tuple[int, A | MeshError]] = []
+        self.wake: Final = asyncio.Event()
+
+    def begin(self, items: Sequence[Q]) -> None:
+        loop = asyncio.get_running_loop()
+        for item in items:
+            context = self._context_of(item)
+            task = loop.create_task(self._serve(item, context))
+            self.tasks.add(task)
+            self._by_index[context.index] = task
+
+    def refuse(self, item: Q) -> None:
+        refusal = QueueFull(
+            f"{len(self.tasks)} calls wait for an answer already.", retry_after_seconds=0.1
+        )
+        self.ready.append((self._context_of(item).index, refusal))
+        self.wake.set()
+
+    def withdraw(self, index: int) -> None:
+        task = self._by_index.pop(index, None)
+        if task is not None:
+            self.tasks.discard(task)
+            task.cancel()
+            self.wake.set()
+
+    async def some(self) -> Sequence[tuple[int, A | MeshError]]:
+        """What is ready by now, or what comes next; nothing where something else woke it."""
+        await self.wake.wait()
+        self.wake.clear()
+        ready, self.ready = self.ready, []
+        return ready
+
+    def stop(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+
+    async def _serve(self, item: Q, context: batch_pb2.ItemContext) -> None:
+        index = context.index
+        try:
+            outcome: A | MeshError = await _run(item, context, self._call, self._envelope)
+        except Exception as error:  # an item's failure must not end the others
+            outcome = conceal(error, self._faults)
+        task = asyncio.current_task()
+        if task in self.tasks:  # else nobody waits any more
+            self.tasks.discard(task)
+            self._by_index.pop(index, None)
+            self.ready.append((index, outcome))
+            self.wake.set()
+
+
+def _check_count(items: Sequence[object], max_items: int) -> None:
     if len(items) > max_items:
         raise TooLarge(
             f"A batch of {len(items)} items is over the limit of {max_items}.",
             metadata={"limit_items": str(max_items), "size_items": str(len(items))},
         )
-    faults = to or log.get("batch")
-    envelope = identity.current()
-    ready: list[tuple[int, A | MeshError]] = []
-    wake = asyncio.Event()
-
-    async def serve(item: Q) -> None:
-        context = context_of(item)
-        try:
-            outcome: A | MeshError = await _run(item, context, call, envelope)
-        except Exception as error:  # an item's failure must not end the others
-            outcome = conceal(error, faults)
-        ready.append((context.index, outcome))
-        wake.set()
-
-    loop = asyncio.get_running_loop()
-    tasks = [loop.create_task(serve(item), context=copy_context()) for item in items]
-    answered = 0
-    try:
-        while answered < len(tasks):
-            await wake.wait()
-            wake.clear()
-            answers = ready.copy()
-            ready.clear()
-            answered += len(answers)
-            yield answers
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 async def _run(

@@ -25,6 +25,8 @@ _to_grpc: Final = cast(Callable[[status_pb2.Status], grpc.Status], cast(Any, rpc
 Context = grpc.aio.ServicerContext[Any, Any]
 _Answer = Callable[[Any, Context], Awaitable[Any]]
 _Answers = Callable[[Any, Context], AsyncIterator[Any]]
+# A request, or the requests, to be read by the handler. Raises TooLarge.
+_Check = Callable[[Any], Any]
 
 
 class RpcGuard:
@@ -54,12 +56,13 @@ class RpcGuard:
             or handler.stream_unary
             or handler.stream_stream
         )
+        check = self._check_each if handler.request_streaming else self._check
         if behaviour.__module__.endswith("_pb2_grpc"):
-            wrapped: Any = self._unserved(method, streams=handler.response_streaming)
+            wrapped: Any = self._unserved(method, check, streams=handler.response_streaming)
         elif handler.response_streaming and isasyncgenfunction(behaviour):
-            wrapped = self._answers(method, behaviour)
+            wrapped = self._answers(method, behaviour, check)
         elif not handler.response_streaming and iscoroutinefunction(behaviour):
-            wrapped = self._answer(method, behaviour)
+            wrapped = self._answer(method, behaviour, check)
         else:
             kind = "an async generator" if handler.response_streaming else "a coroutine function"
             raise TypeError(f"The handler of {method} must be {kind}.")
@@ -83,7 +86,8 @@ class RpcGuard:
 
         return read
 
-    def _check(self, request: Any) -> None:
+    def _check(self, request: Any) -> Any:
+        """`request`, unless it is too large."""
         if type(request) is _Oversized:
             raise errors.TooLarge(
                 f"The request is {request.size_bytes:,} bytes; the limit is"
@@ -93,14 +97,18 @@ class RpcGuard:
                     "size_bytes": str(request.size_bytes),
                 },
             )
+        return request
 
-    def _answer(self, method: str, behaviour: _Answer) -> _Answer:
+    async def _check_each(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for request in requests:
+            yield self._check(request)
+
+    def _answer(self, method: str, behaviour: _Answer, check: _Check) -> _Answer:
         async def serve(request: Any, context: Context) -> Any:
             rpc = _Rpc(method, context, self._log)
             try:
                 rpc.enter(self._default_tenant)
-                self._check(request)
-                return await behaviour(request, context)
+                return await behaviour(check(request), context)
             except BaseException as error:
                 await rpc.fail(error)
             finally:
@@ -108,13 +116,12 @@ class RpcGuard:
 
         return serve
 
-    def _answers(self, method: str, behaviour: _Answers) -> _Answers:
+    def _answers(self, method: str, behaviour: _Answers, check: _Check) -> _Answers:
         async def serve(request: Any, context: Context) -> AsyncIterator[Any]:
             rpc = _Rpc(method, context, self._log)
             try:
                 rpc.enter(self._default_tenant)
-                self._check(request)
-                async with aclosing(cast(Any, behaviour(request, context))) as answers:
+                async with aclosing(cast(Any, behaviour(check(request), context))) as answers:
                     async for answer in answers:
                         yield answer
             except GeneratorExit:
@@ -126,7 +133,7 @@ class RpcGuard:
 
         return serve
 
-    def _unserved(self, method: str, *, streams: bool) -> _Answer | _Answers:
+    def _unserved(self, method: str, check: _Check, *, streams: bool) -> _Answer | _Answers:
         name = method.rsplit(".", 1)[-1].replace("/", ".")
         text = f"{name} is part of the contract, but this version does not serve it."
 
@@ -137,7 +144,9 @@ class RpcGuard:
             raise errors.NotImplementedYet(text)
             yield
 
-        return self._answers(method, answers) if streams else self._answer(method, answer)
+        if streams:
+            return self._answers(method, answers, check)
+        return self._answer(method, answer, check)
 
 
 class _Oversized:

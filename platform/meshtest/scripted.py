@@ -1,9 +1,7 @@
 """Models, tools, memory and governor that follow a script, at their real contracts."""
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import aclosing
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 from agentmesh.common.v1 import conversation_pb2, tier_pb2, usage_pb2
 from agentmesh.common.v1.conversation_pb2 import Message, Part, ToolCall, ToolResult
@@ -16,13 +14,13 @@ from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc as reasoning_grpc
 from agentmesh.tool.v1 import tool_pb2
 from agentmesh.tool.v1 import tool_service_pb2 as tool
 from agentmesh.tool.v1 import tool_service_pb2_grpc as tool_grpc
+from meshkit.batch import serve_stream
 from meshkit.errors import MeshError, RequestIdReused, to_status
 from meshkit.server import Registration
 
 Answer = Callable[[reasoning.GenerateRequest], Awaitable[reasoning.GenerateResponse]]
 Execution = Callable[[tool.ExecuteToolRequest], Awaitable[ToolResult]]
 _Context = Any
-A = TypeVar("A")
 
 
 def says(text: str) -> reasoning.GenerateResponse:
@@ -60,21 +58,24 @@ class ScriptedReasoning(reasoning_grpc.ReasoningServiceServicer):
         self.requests.append(request)
         return await self.answer(request)
 
-    async def BatchGenerate(
-        self, request: reasoning.BatchGenerateRequest, context: _Context
-    ) -> AsyncIterator[reasoning.BatchGenerateResponse]:
-        async def one(item: reasoning.BatchGenerateItem) -> reasoning.BatchGenerateResult:
-            result = reasoning.BatchGenerateResult(index=item.context.index)
+    async def BatchGenerateStream(
+        self,
+        request_iterator: AsyncIterator[reasoning.BatchGenerateStreamRequest],
+        context: _Context,
+    ) -> AsyncIterator[reasoning.BatchGenerateStreamResponse]:
+        async def one(item: reasoning.BatchGenerateItem) -> reasoning.GenerateResponse:
             self.timeouts.append(item.context.timeout.ToNanoseconds() / 1e9)
-            try:
-                result.response.CopyFrom(await self.Generate(item.request, context))
-            except MeshError as error:
-                result.error.CopyFrom(to_status(error))
-            return result
+            return await self.Generate(item.request, context)
 
-        async with aclosing(_as_they_end([one(item) for item in request.items])) as results:
-            async for result in results:
-                yield reasoning.BatchGenerateResponse(results=[result])
+        async for some in serve_stream(request_iterator, lambda item: item.context, one):
+            yield reasoning.BatchGenerateStreamResponse(
+                results=[
+                    reasoning.BatchGenerateResult(index=index, error=to_status(outcome))
+                    if isinstance(outcome, MeshError)
+                    else reasoning.BatchGenerateResult(index=index, response=outcome)
+                    for index, outcome in some
+                ]
+            )
 
     async def GenerateStream(
         self, request: reasoning.GenerateStreamRequest, context: _Context
@@ -107,22 +108,25 @@ class ScriptedTools(tool_grpc.ToolServiceServicer):
             raise self.listing
         return tool.ListToolsResponse(tools=self.tools)
 
-    async def BatchExecuteTools(
-        self, request: tool.BatchExecuteToolsRequest, context: _Context
-    ) -> AsyncIterator[tool.BatchExecuteToolsResponse]:
-        async def one(item: tool.BatchExecuteToolsItem) -> tool.BatchExecuteToolsResult:
-            result = tool.BatchExecuteToolsResult(index=item.context.index)
+    async def BatchExecuteToolsStream(
+        self,
+        request_iterator: AsyncIterator[tool.BatchExecuteToolsStreamRequest],
+        context: _Context,
+    ) -> AsyncIterator[tool.BatchExecuteToolsStreamResponse]:
+        async def one(item: tool.BatchExecuteToolsItem) -> tool.ExecuteToolResponse:
             self.requests.append(item.request)
             self.timeouts.append(item.context.timeout.ToNanoseconds() / 1e9)
-            try:
-                result.response.result.CopyFrom(await self.execute(item.request))
-            except MeshError as error:
-                result.error.CopyFrom(to_status(error))
-            return result
+            return tool.ExecuteToolResponse(result=await self.execute(item.request))
 
-        async with aclosing(_as_they_end([one(item) for item in request.items])) as results:
-            async for result in results:
-                yield tool.BatchExecuteToolsResponse(results=[result])
+        async for some in serve_stream(request_iterator, lambda item: item.context, one):
+            yield tool.BatchExecuteToolsStreamResponse(
+                results=[
+                    tool.BatchExecuteToolsResult(index=index, error=to_status(outcome))
+                    if isinstance(outcome, MeshError)
+                    else tool.BatchExecuteToolsResult(index=index, response=outcome)
+                    for index, outcome in some
+                ]
+            )
 
 
 class ScriptedMemory(memory_grpc.MemoryServiceServicer):
@@ -160,17 +164,6 @@ class ScriptedGovernor(governor_grpc.CostGovernorServiceServicer):
         self, request: governor.GetSpendRequest, context: _Context
     ) -> governor.GetSpendResponse:
         return self.spend
-
-
-async def _as_they_end(calls: Sequence[Coroutine[Any, Any, A]]) -> AsyncGenerator[A]:
-    """What the calls give; those that still run at the end are cancelled."""
-    tasks = [asyncio.create_task(call) for call in calls]
-    try:
-        for done in asyncio.as_completed(tasks):
-            yield await done
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 def registrations(*servicers: object) -> list[Registration]:

@@ -1,18 +1,19 @@
 """Models behind the reasoning service."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc
 from meshkit import batch
+from meshkit.batch_stream import BatchStream
 from meshkit.coalesce import Coalescer
-from meshkit.errors import CorruptData, MeshError
+from meshkit.errors import CorruptData
 
 
 class GrpcModels:
     """Models over ReasoningService.
 
-    Calls that happen at the same time travel together (BatchGenerate); a call
+    Calls that happen at the same time travel together (BatchGenerateStream); a call
     whose words are wanted while they are spoken travels alone.
     """
 
@@ -24,8 +25,15 @@ class GrpcModels:
     ) -> None:
         self._stub = stub
         self._timeout_seconds = timeout_seconds
+        stream = BatchStream[pb.BatchGenerateItem](
+            stub.BatchGenerateStream,
+            pb.BatchGenerateStreamRequest,
+            who="reasoning",
+            timeout_seconds=timeout_seconds,
+            withdraws=True,
+        )
         self._calls = Coalescer[pb.BatchGenerateItem, pb.GenerateResponse](
-            self._send, stop_unwanted=True
+            stream.send, stop_unwanted=True
         )
 
     async def generate(self, request: pb.GenerateRequest) -> pb.GenerateResponse:
@@ -35,19 +43,6 @@ class GrpcModels:
         item.context.CopyFrom(batch.item_context(self._timeout_seconds))
         item.request.CopyFrom(request)
         return await batch.in_time(self._calls.call(item), item.context, "The model")
-
-    def _send(
-        self, items: Sequence[tuple[int, pb.BatchGenerateItem]]
-    ) -> AsyncIterator[tuple[int, pb.GenerateResponse | MeshError]]:
-        return batch.exchange(items, self._ask)
-
-    def _ask(
-        self, items: Sequence[pb.BatchGenerateItem]
-    ) -> AsyncIterable[pb.BatchGenerateResponse]:
-        request = pb.BatchGenerateRequest()
-        for item in items:
-            request.items.add().CopyFrom(item)
-        return self._stub.BatchGenerate(request, timeout=self._timeout_seconds)
 
     async def generate_stream(
         self, request: pb.GenerateRequest, on_text: Callable[[str], Awaitable[None]]

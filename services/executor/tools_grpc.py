@@ -1,16 +1,16 @@
 """Tools behind the tool service."""
 
 from collections import OrderedDict
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from agentmesh.common.v1.conversation_pb2 import ToolCall
 from agentmesh.tool.v1 import tool_pb2, tool_service_pb2_grpc
 from agentmesh.tool.v1 import tool_service_pb2 as pb
 from meshkit import batch, names
+from meshkit.batch_stream import BatchStream
 from meshkit.clock import Clock
 from meshkit.coalesce import Coalescer
-from meshkit.errors import MeshError
 
 # A tool that was just registered is offered to models after this long at most.
 _KEPT_SECONDS: Final = 5.0
@@ -33,8 +33,15 @@ class GrpcTools:
         self._clock = clock
         self._timeout_seconds = timeout_seconds
         self._kept: OrderedDict[str, tuple[float, Mapping[str, tool_pb2.Tool]]] = OrderedDict()
+        stream = BatchStream[pb.BatchExecuteToolsItem](
+            stub.BatchExecuteToolsStream,
+            pb.BatchExecuteToolsStreamRequest,
+            who="tool",
+            timeout_seconds=timeout_seconds,
+            withdraws=True,
+        )
         self._calls = Coalescer[pb.BatchExecuteToolsItem, pb.ExecuteToolResponse](
-            self._send, stop_unwanted=True
+            stream.send, stop_unwanted=True
         )
 
     async def list(self, tenant: str) -> Mapping[str, tool_pb2.Tool]:
@@ -76,16 +83,3 @@ class GrpcTools:
         request.idempotency_key = idempotency_key
         request.session = session
         return await batch.in_time(self._calls.call(item), item.context, f"The tool {call.tool}")
-
-    def _send(
-        self, items: Sequence[tuple[int, pb.BatchExecuteToolsItem]]
-    ) -> AsyncIterator[tuple[int, pb.ExecuteToolResponse | MeshError]]:
-        return batch.exchange(items, self._ask)
-
-    def _ask(
-        self, items: Sequence[pb.BatchExecuteToolsItem]
-    ) -> AsyncIterable[pb.BatchExecuteToolsResponse]:
-        request = pb.BatchExecuteToolsRequest()
-        for item in items:
-            request.items.add().CopyFrom(item)
-        return self._stub.BatchExecuteTools(request, timeout=self._timeout_seconds)

@@ -1,6 +1,6 @@
 """The CostGovernorService of the contract. What is missing here is served by a later version."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from google.rpc import status_pb2
@@ -28,16 +28,14 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
         self, request: pb.BatchAdmitRequest, context: object
     ) -> AsyncIterator[pb.BatchAdmitResponse]:
         """Admit for many calls, answered in one message."""
-        answers = await answer_all(
-            request.items, convert.planned_call, self._governor.admit, convert.admit_response
-        )
-        results = [
-            pb.BatchAdmitResult(index=index, error=answer)
-            if isinstance(answer, status_pb2.Status)
-            else pb.BatchAdmitResult(index=index, response=answer)
-            for index, answer in answers
-        ]
-        yield pb.BatchAdmitResponse(results=results)
+        yield pb.BatchAdmitResponse(results=await self._admit(request.items))
+
+    async def BatchAdmitStream(
+        self, request_iterator: AsyncIterator[pb.BatchAdmitStreamRequest], context: object
+    ) -> AsyncIterator[pb.BatchAdmitStreamResponse]:
+        """BatchAdmit for one batch after the other: none is long under way."""
+        async for request in request_iterator:
+            yield pb.BatchAdmitStreamResponse(results=await self._admit(request.items))
 
     async def Settle(self, request: pb.SettleRequest, context: object) -> pb.SettleResponse:
         """Charges what a call used."""
@@ -49,16 +47,14 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
         self, request: pb.BatchSettleRequest, context: object
     ) -> AsyncIterator[pb.BatchSettleResponse]:
         """Settle for many calls, answered in one message."""
-        answers = await answer_all(
-            request.items, convert.made_call, self._governor.settle, convert.settle_response
-        )
-        results = [
-            pb.BatchSettleResult(index=index, error=answer)
-            if isinstance(answer, status_pb2.Status)
-            else pb.BatchSettleResult(index=index, response=answer)
-            for index, answer in answers
-        ]
-        yield pb.BatchSettleResponse(results=results)
+        yield pb.BatchSettleResponse(results=await self._settle(request.items))
+
+    async def BatchSettleStream(
+        self, request_iterator: AsyncIterator[pb.BatchSettleStreamRequest], context: object
+    ) -> AsyncIterator[pb.BatchSettleStreamResponse]:
+        """BatchSettle for one batch after the other: none is long under way."""
+        async for request in request_iterator:
+            yield pb.BatchSettleStreamResponse(results=await self._settle(request.items))
 
     async def Release(self, request: pb.ReleaseRequest, context: object) -> pb.ReleaseResponse:
         """Gives a reservation back."""
@@ -69,3 +65,25 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
         """What a tenant spent today and this month."""
         day, month = await self._governor.spend(convert.tenant(request.parent))
         return pb.GetSpendResponse(day=convert.spend_window(day), month=convert.spend_window(month))
+
+    async def _admit(self, items: Sequence[pb.BatchAdmitItem]) -> list[pb.BatchAdmitResult]:
+        answers = await answer_all(
+            items, convert.planned_call, self._governor.admit, convert.admit_response
+        )
+        return [
+            pb.BatchAdmitResult(index=index, error=answer)
+            if isinstance(answer, status_pb2.Status)
+            else pb.BatchAdmitResult(index=index, response=answer)
+            for index, answer in answers
+        ]
+
+    async def _settle(self, items: Sequence[pb.BatchSettleItem]) -> list[pb.BatchSettleResult]:
+        answers = await answer_all(
+            items, convert.made_call, self._governor.settle, convert.settle_response
+        )
+        return [
+            pb.BatchSettleResult(index=index, error=answer)
+            if isinstance(answer, status_pb2.Status)
+            else pb.BatchSettleResult(index=index, response=answer)
+            for index, answer in answers
+        ]

@@ -164,6 +164,43 @@ async def test_batch_answers_each_item_by_its_index(stubs: list[Any]) -> None:
     assert (spend.day.spent_micros, spend.day.reserved_micros) == (3000, 0)
 
 
+async def test_batches_that_follow_each_other_on_a_stream_are_answered_one_by_one(
+    stubs: list[Any],
+) -> None:
+    """Admissions and settlements, each batch in a message of its own."""
+
+    async def admissions() -> AsyncIterator[pb.BatchAdmitStreamRequest]:
+        for index in range(3):
+            request = pb.BatchAdmitStreamRequest()
+            item = request.items.add(request=_admit(f"k{index}"))
+            item.context.index, item.context.tenant = index, "acme"
+            item.context.timeout.seconds = 5
+            yield request
+
+    async def settlements() -> AsyncIterator[pb.BatchSettleStreamRequest]:
+        for index in range(3):
+            request = pb.BatchSettleStreamRequest()
+            item = request.items.add(request=_settle(f"k{index}", input_tokens=1000))
+            item.context.index, item.context.tenant = index, "acme"
+            item.context.timeout.seconds = 5
+            yield request
+
+    admitted = [
+        (result.index, result.response.reservation.reserved_micros)
+        async for response in stubs[0].BatchAdmitStream(admissions(), timeout=5)
+        for result in response.results
+    ]
+    assert admitted == [(0, 18_000), (1, 18_000), (2, 18_000)]
+    settled = [
+        (result.index, result.response.cost_micros)
+        async for response in stubs[1].BatchSettleStream(settlements(), timeout=5)
+        for result in response.results
+    ]
+    assert settled == [(0, 3000), (1, 3000), (2, 3000)]
+    spend = await stubs[0].GetSpend(pb.GetSpendRequest(parent=_ACME), timeout=5)
+    assert (spend.day.spent_micros, spend.day.reserved_micros) == (9000, 0)
+
+
 async def test_batch_that_is_too_large_is_refused(stubs: list[Any]) -> None:
     """More than 256 items are refused as a whole."""
     batch = pb.BatchAdmitRequest(items=[pb.BatchAdmitItem()] * 257)

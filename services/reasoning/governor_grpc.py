@@ -1,6 +1,5 @@
 """The cost governor over gRPC; calls made at the same time travel together."""
 
-from collections.abc import AsyncIterator, Sequence
 from datetime import UTC
 from typing import Final
 
@@ -10,14 +9,16 @@ from agentmesh.common.v1 import batch_pb2, usage_pb2
 from agentmesh.governor.v1 import budget_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceStub
-from meshkit import batch, deadline, identity, trace
+from meshkit import deadline, identity, trace
+from meshkit.batch_stream import BatchStream
 from meshkit.coalesce import Coalescer
-from meshkit.errors import CorruptData, MeshError
+from meshkit.errors import CorruptData
 from meshkit.identity import Identity
 from services.reasoning.generation import Spending
 from services.reasoning.governor import Admission, Decision, Settlement, Verdict
 from services.reasoning.model import Tier
 
+_WHO: Final = "governor"
 _DECISIONS: Final = {
     budget_pb2.DECISION_ALLOW: Decision.ALLOW,
     budget_pb2.DECISION_DEGRADE: Decision.DEGRADE,
@@ -36,11 +37,21 @@ class GrpcGovernor:
         self._stub: Final = stub
         self._caller: Final = caller
         self._timeout_seconds: Final = timeout_seconds
-        self._admissions: Final = Coalescer[pb.BatchAdmitItem, pb.AdmitResponse](
-            self._send_admissions
+        admissions = BatchStream[pb.BatchAdmitItem](
+            stub.BatchAdmitStream,
+            pb.BatchAdmitStreamRequest,
+            who=_WHO,
+            timeout_seconds=timeout_seconds,
         )
+        settlements = BatchStream[pb.BatchSettleItem](
+            stub.BatchSettleStream,
+            pb.BatchSettleStreamRequest,
+            who=_WHO,
+            timeout_seconds=timeout_seconds,
+        )
+        self._admissions: Final = Coalescer[pb.BatchAdmitItem, pb.AdmitResponse](admissions.send)
         self._settlements: Final = Coalescer[pb.BatchSettleItem, pb.SettleResponse](
-            self._send_settlements, max_items=256
+            settlements.send, max_items=256
         )
 
     async def admit(self, admission: Admission) -> Verdict:
@@ -105,26 +116,6 @@ class GrpcGovernor:
             caller=self._caller,
             timeout=timeout,
             traceparent=span.traceparent if span else "",
-        )
-
-    def _send_admissions(
-        self, items: Sequence[tuple[int, pb.BatchAdmitItem]]
-    ) -> AsyncIterator[tuple[int, pb.AdmitResponse | MeshError]]:
-        return batch.exchange(
-            items,
-            lambda those: self._stub.BatchAdmit(
-                pb.BatchAdmitRequest(items=those), timeout=self._timeout_seconds
-            ),
-        )
-
-    def _send_settlements(
-        self, items: Sequence[tuple[int, pb.BatchSettleItem]]
-    ) -> AsyncIterator[tuple[int, pb.SettleResponse | MeshError]]:
-        return batch.exchange(
-            items,
-            lambda those: self._stub.BatchSettle(
-                pb.BatchSettleRequest(items=those), timeout=self._timeout_seconds
-            ),
         )
 
 

@@ -37,41 +37,43 @@ class ScriptedGovernor(pb_grpc.CostGovernorServiceServicer):
         self.released: Final[list[pb.ReleaseRequest]] = []
         self.tenants: Final[list[str]] = []
 
-    async def BatchAdmit(
-        self, request: pb.BatchAdmitRequest, context: object
-    ) -> AsyncIterator[pb.BatchAdmitResponse]:
+    async def BatchAdmitStream(
+        self, request_iterator: AsyncIterator[pb.BatchAdmitStreamRequest], context: object
+    ) -> AsyncIterator[pb.BatchAdmitStreamResponse]:
         """Decides on each item."""
-        results: list[pb.BatchAdmitResult] = []
-        for item in request.items:
-            index = item.context.index
-            self.admitted.append(item.request)
-            self.tenants.append(item.context.tenant)
-            try:
-                results.append(
-                    pb.BatchAdmitResult(index=index, response=self._decide(item.request))
-                )
-            except MeshError as error:
-                results.append(pb.BatchAdmitResult(index=index, error=to_status(error)))
-        yield pb.BatchAdmitResponse(results=results)
+        async for request in request_iterator:
+            results: list[pb.BatchAdmitResult] = []
+            for item in request.items:
+                index = item.context.index
+                self.admitted.append(item.request)
+                self.tenants.append(item.context.tenant)
+                try:
+                    results.append(
+                        pb.BatchAdmitResult(index=index, response=self._decide(item.request))
+                    )
+                except MeshError as error:
+                    results.append(pb.BatchAdmitResult(index=index, error=to_status(error)))
+            yield pb.BatchAdmitStreamResponse(results=results)
 
-    async def BatchSettle(
-        self, request: pb.BatchSettleRequest, context: object
-    ) -> AsyncIterator[pb.BatchSettleResponse]:
+    async def BatchSettleStream(
+        self, request_iterator: AsyncIterator[pb.BatchSettleStreamRequest], context: object
+    ) -> AsyncIterator[pb.BatchSettleStreamResponse]:
         """Charges each item."""
-        if self.failure is not None:
-            raise self.failure
-        results: list[pb.BatchSettleResult] = []
-        for item in request.items:
-            self.settled.append(item.request)
-            usage = item.request.usage
-            tokens = usage.input_tokens + usage.output_tokens
-            cost = 0 if item.request.model == "offline" else tokens * MICROS_PER_TOKEN
-            results.append(
-                pb.BatchSettleResult(
-                    index=item.context.index, response=pb.SettleResponse(cost_micros=cost)
+        async for request in request_iterator:
+            if self.failure is not None:
+                raise self.failure
+            results: list[pb.BatchSettleResult] = []
+            for item in request.items:
+                self.settled.append(item.request)
+                usage = item.request.usage
+                tokens = usage.input_tokens + usage.output_tokens
+                cost = 0 if item.request.model == "offline" else tokens * MICROS_PER_TOKEN
+                results.append(
+                    pb.BatchSettleResult(
+                        index=item.context.index, response=pb.SettleResponse(cost_micros=cost)
+                    )
                 )
-            )
-        yield pb.BatchSettleResponse(results=results)
+            yield pb.BatchSettleStreamResponse(results=results)
 
     async def Release(self, request: pb.ReleaseRequest, context: object) -> pb.ReleaseResponse:
         """Remembers what was given back."""

@@ -1,9 +1,10 @@
 """The gRPC face of reasoning."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Final
 
+from agentmesh.common.v1 import batch_pb2
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc as pb_grpc
 from meshkit import batch, identity, page_token
@@ -28,15 +29,19 @@ class ReasoningService(pb_grpc.ReasoningServiceServicer):
         self, request: pb.BatchGenerateRequest, context: object
     ) -> AsyncIterator[pb.BatchGenerateResponse]:
         """Generate for many; each is answered as it is done."""
-        # Not the callers that its items name: whoever makes a batch names these.
-        by = identity.current().caller
-
-        async def generate(item: pb.BatchGenerateItem) -> pb.GenerateResponse:
-            return await self._generate(item.request, by)
-
-        answers = batch.serve_items(request.items, lambda item: item.context, generate)
+        answers = batch.serve_items(request.items, _context, self._item_generator())
         async for some in answers:
             yield pb.BatchGenerateResponse(results=[convert.batch_result(*each) for each in some])
+
+    async def BatchGenerateStream(
+        self, request_iterator: AsyncIterator[pb.BatchGenerateStreamRequest], context: object
+    ) -> AsyncIterator[pb.BatchGenerateStreamResponse]:
+        """Generate for many, one batch after the other; each is answered as it is done."""
+        answers = batch.serve_stream(request_iterator, _context, self._item_generator())
+        async for some in answers:
+            yield pb.BatchGenerateStreamResponse(
+                results=[convert.batch_result(*each) for each in some]
+            )
 
     async def GenerateStream(
         self, request: pb.GenerateStreamRequest, context: object
@@ -74,6 +79,15 @@ class ReasoningService(pb_grpc.ReasoningServiceServicer):
             "Classify is part of the contract, but this version does not serve it."
         )
 
+    def _item_generator(self) -> Callable[[pb.BatchGenerateItem], Awaitable[pb.GenerateResponse]]:
+        # Not the callers that its items name: whoever makes a batch names these.
+        by = identity.current().caller
+        return lambda item: self._generate(item.request, by)
+
     async def _generate(self, request: pb.GenerateRequest, by: str) -> pb.GenerateResponse:
         generation = await self._reasoner.generate(convert.generation_request(request, by=by))
         return convert.generation_response(generation)
+
+
+def _context(item: pb.BatchGenerateItem) -> batch_pb2.ItemContext:
+    return item.context

@@ -291,6 +291,25 @@ async def test_a_batch_answers_each_item_under_its_own_tenant(bench: Bench) -> N
     ]
 
 
+async def test_batches_follow_each_other_on_a_stream(bench: Bench) -> None:
+    """Each call is answered by its index, and charged once."""
+
+    async def batches() -> AsyncIterator[pb.BatchGenerateStreamRequest]:
+        for index in range(3):
+            with use(Identity("acme", "user:ada")):
+                context = batch.item_context(_TIMEOUT, index=index)
+            asked = _request(model="paid", spend_key=f"k{index}")
+            yield pb.BatchGenerateStreamRequest(
+                items=[pb.BatchGenerateItem(context=context, request=asked)]
+            )
+
+    with use(Identity("acme", "service:executor")):
+        stream = bench.reasoning.BatchGenerateStream(batches(), timeout=_TIMEOUT)
+    answered = [(each.index, each.response.model) async for some in stream for each in some.results]
+    assert sorted(answered) == [(0, "paid"), (1, "paid"), (2, "paid")]
+    assert sorted(each.key for each in bench.governor.settled) == ["k0", "k1", "k2"]
+
+
 async def test_only_a_service_says_which_calls_are_the_same() -> None:
     """Each call of anybody else is a spending of its own, whatever key and caller it names."""
     asked = _request(model="paid", spend_key="k")

@@ -3,10 +3,11 @@
 from collections.abc import AsyncIterator
 from typing import Final
 
+from agentmesh.common.v1 import batch_pb2
 from agentmesh.tool.v1 import tool_service_pb2 as pb
 from agentmesh.tool.v1 import tool_service_pb2_grpc as pb_grpc
 from meshkit import errors, page_token
-from meshkit.batch import serve_items
+from meshkit.batch import serve_items, serve_stream
 from services.tool import convert
 from services.tool.executor import ToolExecutor
 
@@ -45,19 +46,33 @@ class ToolService(pb_grpc.ToolServiceServicer):
         self, request: pb.BatchExecuteToolsRequest, context: object
     ) -> AsyncIterator[pb.BatchExecuteToolsResponse]:
         """Executes many tools; each is answered as it is done."""
-        answers = serve_items(
-            request.items, lambda item: item.context, lambda item: self._execute(item.request)
-        )
+        answers = serve_items(request.items, _context, self._execute_item)
         async for ready in answers:
-            yield pb.BatchExecuteToolsResponse(
-                results=[
-                    pb.BatchExecuteToolsResult(index=index, error=errors.to_status(answer))
-                    if isinstance(answer, errors.MeshError)
-                    else pb.BatchExecuteToolsResult(index=index, response=answer)
-                    for index, answer in ready
-                ]
-            )
+            yield pb.BatchExecuteToolsResponse(results=[_result(*each) for each in ready])
+
+    async def BatchExecuteToolsStream(
+        self, request_iterator: AsyncIterator[pb.BatchExecuteToolsStreamRequest], context: object
+    ) -> AsyncIterator[pb.BatchExecuteToolsStreamResponse]:
+        """Executes many tools, one batch after the other; each is answered as it is done."""
+        answers = serve_stream(request_iterator, _context, self._execute_item)
+        async for ready in answers:
+            yield pb.BatchExecuteToolsStreamResponse(results=[_result(*each) for each in ready])
+
+    async def _execute_item(self, item: pb.BatchExecuteToolsItem) -> pb.ExecuteToolResponse:
+        return await self._execute(item.request)
 
     async def _execute(self, request: pb.ExecuteToolRequest) -> pb.ExecuteToolResponse:
         execution = await self._executor.execute(convert.tool_request(request))
         return convert.execute_response(request, execution)
+
+
+def _context(item: pb.BatchExecuteToolsItem) -> batch_pb2.ItemContext:
+    return item.context
+
+
+def _result(
+    index: int, answer: pb.ExecuteToolResponse | errors.MeshError
+) -> pb.BatchExecuteToolsResult:
+    if isinstance(answer, errors.MeshError):
+        return pb.BatchExecuteToolsResult(index=index, error=errors.to_status(answer))
+    return pb.BatchExecuteToolsResult(index=index, response=answer)

@@ -329,6 +329,26 @@ async def test_batch_answers_each_call_by_its_index(tools: pb_grpc.ToolServiceSt
     assert errors.from_status(by_index[2].error).reason == "INVALID_TOOL_ARGUMENTS"
 
 
+async def test_batches_follow_each_other_on_a_stream(tools: pb_grpc.ToolServiceStub) -> None:
+    """Each call is answered by its index, whichever batch it came in."""
+
+    async def batches() -> AsyncIterator[pb.BatchExecuteToolsStreamRequest]:
+        for index in range(3):
+            request = pb.BatchExecuteToolsStreamRequest()
+            item = request.items.add(request=_request("calculator", expression=f"1+{index}"))
+            item.context.index, item.context.tenant = index, "acme"
+            item.context.timeout.seconds = 5
+            yield request
+
+    with identity.use(identity.Identity("acme", "service:executor")):
+        results = [
+            (result.index, result.response.result.text)
+            async for response in tools.BatchExecuteToolsStream(batches(), timeout=5)
+            for result in response.results
+        ]
+    assert sorted(results) == [(0, "1"), (1, "2"), (2, "3")]
+
+
 async def test_later_parts_of_the_contract_say_so(tools: pb_grpc.ToolServiceStub) -> None:
     """What this version does not serve is UNIMPLEMENTED with a sentence."""
     with pytest.raises(errors.NotImplementedYet) as caught:

@@ -26,12 +26,12 @@ _caller_port: ContextVar[int] = ContextVar("caller_port", default=0)
 class PeerToolService(ToolService):
     """The tool service, which lets tools know by which connection they are called."""
 
-    async def BatchExecuteTools(
-        self, request: pb.BatchExecuteToolsRequest, context: Any
-    ) -> AsyncIterator[pb.BatchExecuteToolsResponse]:
+    async def BatchExecuteToolsStream(
+        self, request_iterator: AsyncIterator[pb.BatchExecuteToolsStreamRequest], context: Any
+    ) -> AsyncIterator[pb.BatchExecuteToolsStreamResponse]:
         """As ever."""
         _caller_port.set(int(context.peer().rpartition(":")[2]))
-        async for each in super().BatchExecuteTools(request, context):
+        async for each in super().BatchExecuteToolsStream(request_iterator, context):
             yield each
 
 

@@ -1,0 +1,212 @@
+"""Batches that follow each other on one stream.
+
+To begin and to end a call costs several times what a message on an open stream
+costs. A stream takes in batches for a moment only: the next one goes to another
+instance of the peer, and a peer that ends is soon left alone.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+from meshkit.batch import Item
+from meshkit.errors import DeadlineExceeded, DependencyUnavailable, MeshError, from_status
+
+ItemType = TypeVar("ItemType", bound=Item)
+
+_OPEN_SECONDS: Final = 0.5
+# More than one, so that several instances of a peer work at the same time.
+_MOST_OPEN: Final = 4
+# What has more than this goes on a stream of its own: it may be refused for its
+# size, and that ends its stream.
+_LARGE_BYTES: Final = 1024 * 1024
+
+
+class BatchStream(Generic[ItemType]):
+    """Sends the batches of a coalescer over a few streams that others soon follow."""
+
+    def __init__(
+        self,
+        call: Callable[..., Any],
+        message: Callable[..., Any],
+        *,
+        who: str,
+        timeout_seconds: float,
+        withdraws: bool = False,
+        open_seconds: float = _OPEN_SECONDS,
+    ) -> None:
+        """`call` is a stub's method from a stream to a stream, `message` makes its requests.
+
+        Its answers have `results`, and those `index`, `response` and `error`, as
+        all batch forms of the contracts do. `who` is the peer, for errors. A
+        batch that is not answered within `timeout_seconds` fails. `withdraws`:
+        the peer is told of items that nobody waits for any more. `open_seconds`:
+        how long a stream takes in batches.
+        """
+        self._call: Final = call
+        self._message: Final = message
+        self._who: Final = who
+        self._timeout_seconds: Final = timeout_seconds
+        self._withdraws: Final = withdraws
+        self._open_seconds: Final = open_seconds
+        self._open: list[_Stream] = []
+
+    async def send(self, items: Sequence[tuple[int, ItemType]]) -> AsyncGenerator[tuple[int, Any]]:
+        """Sends a coalescer's numbered items, and gives each answer or error.
+
+        Raises what ends the stream, and DeadlineExceeded.
+        """
+        large = sum(item.ByteSize() for _, item in items) > _LARGE_BYTES
+        stream = self._new() if large else self._present()
+        batch = stream.post(items)
+        if large:
+            stream.retire()
+        timer = asyncio.get_running_loop().call_later(
+            self._timeout_seconds, batch.fail, self._too_late()
+        )
+        try:
+            while batch.unanswered:
+                await batch.arrived.wait()
+                for each in batch.take():
+                    yield each
+        finally:
+            timer.cancel()
+            if batch.unanswered:
+                stream.forget(batch, tell=self._withdraws)
+
+    def _present(self) -> "_Stream":
+        """The stream that has the least to do; a new one where all have something."""
+        self._open = [each for each in self._open if not each.retired]
+        idlest = min(self._open, key=lambda each: each.unanswered, default=None)
+        if idlest is None or (idlest.unanswered and len(self._open) < _MOST_OPEN):
+            idlest = self._new()
+            self._open.append(idlest)
+            asyncio.get_running_loop().call_later(self._open_seconds, idlest.retire)
+        return idlest
+
+    def _new(self) -> "_Stream":
+        seconds = self._open_seconds + self._timeout_seconds
+        return _Stream(self._call, self._message, self._who, seconds)
+
+    def _too_late(self) -> MeshError:
+        return DeadlineExceeded(
+            f"{self._who} did not answer within {self._timeout_seconds:.3g} seconds.",
+            metadata={"limit": "call", "dependency": self._who},
+        )
+
+
+class _Batch:
+    """What came of the items of one batch."""
+
+    __slots__ = ("_failure", "_ready", "arrived", "unanswered")
+
+    def __init__(self) -> None:
+        self.arrived: Final = asyncio.Event()
+        # The coalescer's numbers by the stream's.
+        self.unanswered: Final[dict[int, int]] = {}
+        self._ready: list[tuple[int, Any]] = []
+        self._failure: BaseException | None = None
+
+    def answer(self, index: int, outcome: Any) -> None:
+        self._ready.append((self.unanswered.pop(index), outcome))
+        self.arrived.set()
+
+    def fail(self, failure: BaseException) -> None:
+        self._failure = failure
+        self.arrived.set()
+
+    def take(self) -> list[tuple[int, Any]]:
+        """What came since the last time; raises what everything failed with."""
+        self.arrived.clear()
+        ready, self._ready = self._ready, []
+        if self._failure is not None and not ready:
+            raise self._failure
+        if self._failure is not None:
+            self.arrived.set()
+        return ready
+
+
+class _Stream:
+    """One stream, from its first batch to its last answer."""
+
+    def __init__(
+        self, call: Callable[..., Any], message: Callable[..., Any], who: str, timeout: float
+    ) -> None:
+        self.retired = False
+        self._message: Final = message
+        self._who: Final = who
+        self._outbox: Final[deque[Any]] = deque()
+        self._posted: Final = asyncio.Event()
+        self._batches: Final[dict[int, _Batch]] = {}
+        self._next = 0
+        self._answers: Final = call(self._requests(), timeout=timeout)
+        self._reader: Final = asyncio.get_running_loop().create_task(self._read())
+
+    @property
+    def unanswered(self) -> int:
+        """Items that wait for their answer."""
+        return len(self._batches)
+
+    def post(self, items: Sequence[tuple[int, Item]]) -> _Batch:
+        """Sends the items; changes their indexes to those that they have here."""
+        batch = _Batch()
+        request = self._message()
+        for index, (number, item) in enumerate(items, start=self._next):
+            item.context.index = index
+            batch.unanswered[index] = number
+            self._batches[index] = batch
+            # A copy of memory; as an argument of `message` it would be encoded and read again.
+            request.items.add().CopyFrom(item)
+        self._next += len(items)
+        self._outbox.append(request)
+        self._posted.set()
+        return batch
+
+    def forget(self, batch: _Batch, *, tell: bool) -> None:
+        """Waits no more for what the batch has unanswered."""
+        for index in batch.unanswered:
+            self._batches.pop(index, None)
+        if tell:
+            self._outbox.append(self._message(withdrawn=batch.unanswered))
+        self._posted.set()
+
+    def retire(self) -> None:
+        """Takes in no more batches; ends when all is answered."""
+        self.retired = True
+        self._posted.set()
+
+    async def _requests(self) -> AsyncGenerator[Any]:
+        while True:
+            while self._outbox:
+                yield self._outbox.popleft()
+            # Not before all is answered: until then an item may be withdrawn.
+            if self.retired and not self._batches:
+                return
+            self._posted.clear()
+            await self._posted.wait()
+
+    async def _read(self) -> None:
+        failure: BaseException = DependencyUnavailable(
+            f"{self._who} ended the stream before it had answered.",
+            metadata={"dependency": self._who},
+        )
+        try:
+            async for some in self._answers:
+                for result in some.results:
+                    batch = self._batches.pop(result.index, None)
+                    if batch is not None:
+                        failed = result.HasField("error")
+                        batch.answer(
+                            result.index, from_status(result.error) if failed else result.response
+                        )
+                if self.retired:
+                    self._posted.set()
+        except Exception as error:
+            failure = error
+        finally:
+            batches = set(self._batches.values())
+            self._batches.clear()
+            for batch in batches:
+                batch.fail(failure)
+            self.retire()

@@ -1,0 +1,281 @@
+"""Tests of batches that follow each other on one stream, over a real connection."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from agentmesh.common.v1.batch_pb2 import ItemContext
+from agentmesh.common.v1.conversation_pb2 import ToolCall, ToolResult
+from agentmesh.tool.v1 import tool_service_pb2 as pb
+from agentmesh.tool.v1 import tool_service_pb2_grpc as pb_grpc
+from meshkit import identity
+from meshkit.batch import serve_stream
+from meshkit.batch_stream import BatchStream
+from meshkit.coalesce import Coalescer
+from meshkit.errors import (
+    Conflict,
+    DeadlineExceeded,
+    DependencyUnavailable,
+    Internal,
+    MeshError,
+    QueueFull,
+    TooLarge,
+    to_status,
+)
+from meshkit.server import Registration
+from meshtest.eventually import eventually
+from meshtest.serving import serving
+
+_Calls = Coalescer[pb.BatchExecuteToolsItem, pb.ExecuteToolResponse]
+_Execute = Callable[[str], Awaitable[str]]
+
+
+# What it does not serve is not asked for.
+_Servicer: Any = pb_grpc.ToolServiceServicer
+
+
+class _Tools(_Servicer):
+    """Answers each call's tool with what `execute` makes of it."""
+
+    def __init__(self, execute: _Execute, *, max_unanswered: int = 100) -> None:
+        self.execute = execute
+        self.streams = 0
+        self.open = 0
+        self._max_unanswered = max_unanswered
+
+    async def BatchExecuteToolsStream(
+        self, request_iterator: AsyncIterator[pb.BatchExecuteToolsStreamRequest], context: Any
+    ) -> AsyncIterator[pb.BatchExecuteToolsStreamResponse]:
+        async def one(item: pb.BatchExecuteToolsItem) -> pb.ExecuteToolResponse:
+            text = await self.execute(item.request.call.tool)
+            return pb.ExecuteToolResponse(result=ToolResult(text=text))
+
+        self.streams += 1
+        self.open += 1
+        try:
+            async for some in serve_stream(
+                request_iterator,
+                lambda item: item.context,
+                one,
+                max_unanswered=self._max_unanswered,
+            ):
+                yield pb.BatchExecuteToolsStreamResponse(
+                    results=[
+                        pb.BatchExecuteToolsResult(index=index, error=to_status(outcome))
+                        if isinstance(outcome, MeshError)
+                        else pb.BatchExecuteToolsResult(index=index, response=outcome)
+                        for index, outcome in some
+                    ]
+                )
+        finally:
+            self.open -= 1
+
+
+@asynccontextmanager
+async def _calling(
+    tools: _Tools, *, timeout_seconds: float = 10, max_items: int = 64
+) -> AsyncGenerator[_Calls]:
+    registration = Registration(
+        service_name="agentmesh.tool.v1.ToolService",
+        add=pb_grpc.add_ToolServiceServicer_to_server,
+        servicer=tools,
+    )
+    async with serving([registration]) as channels:
+        stream = BatchStream[pb.BatchExecuteToolsItem](
+            pb_grpc.ToolServiceStub(channels.get("echo")).BatchExecuteToolsStream,
+            pb.BatchExecuteToolsStreamRequest,
+            who="tool",
+            timeout_seconds=timeout_seconds,
+            withdraws=True,
+            open_seconds=0.1,
+        )
+        yield _Calls(stream.send, stop_unwanted=True, max_items=max_items, release_seconds=0.01)
+
+
+def _item(tool: str, *, argument: str = "", seconds: int = 10) -> pb.BatchExecuteToolsItem:
+    call = ToolCall(tool=tool)
+    call.arguments.update({"text": argument})
+    return pb.BatchExecuteToolsItem(
+        context=ItemContext(tenant="ada", caller="service:test", timeout=Duration(seconds=seconds)),
+        request=pb.ExecuteToolRequest(call=call),
+    )
+
+
+async def _shout(tool: str) -> str:
+    if tool == "broken":
+        raise Conflict("It is taken.")
+    if tool == "faulty":
+        raise ValueError("a secret")
+    return f"{tool} for {identity.current().tenant}"
+
+
+async def test_batches_follow_each_other_on_one_stream() -> None:
+    """Calls that come one after another share a stream, and each gets its own answer."""
+    tools = _Tools(_shout)
+    async with _calling(tools) as calls:
+        for number in range(20):
+            assert (await calls.call(_item(f"t{number}"))).result.text == f"t{number} for ada"
+        assert tools.streams < 20
+
+
+async def test_an_idle_stream_ends() -> None:
+    """Some time after the last call no stream is left."""
+    tools = _Tools(_shout)
+    async with _calling(tools) as calls:
+        await calls.call(_item("one"))
+        await eventually(lambda: tools.open == 0)
+        await calls.call(_item("two"))
+        assert tools.streams == 2
+
+
+async def test_many_at_once_get_their_own_answers_and_errors() -> None:
+    """An error is that of its item alone; a fault's text stays inside."""
+    async with _calling(_Tools(_shout), max_items=3) as calls:
+        names = [f"t{number}" for number in range(20)] + ["broken", "faulty"]
+        outcomes = await asyncio.gather(
+            *(calls.call(_item(name)) for name in names), return_exceptions=True
+        )
+    texts = [each.result.text for each in outcomes[:20] if not isinstance(each, BaseException)]
+    assert texts == [f"t{number} for ada" for number in range(20)]
+    assert isinstance(outcomes[20], Conflict)
+    assert isinstance(outcomes[21], Internal)
+    assert "secret" not in str(outcomes[21])
+
+
+async def test_a_slow_item_holds_nobody_up() -> None:
+    """What is done is answered while another item of the same stream still runs."""
+    go_on = asyncio.Event()
+
+    async def execute(tool: str) -> str:
+        if tool == "slow":
+            await go_on.wait()
+        return tool
+
+    async with _calling(_Tools(execute)) as calls:
+        slow = asyncio.ensure_future(calls.call(_item("slow")))
+        for number in range(5):
+            assert (await calls.call(_item(f"t{number}"))).result.text == f"t{number}"
+        assert not slow.done()
+        go_on.set()
+        assert (await slow).result.text == "slow"
+
+
+async def test_a_call_that_is_cancelled_is_stopped_and_its_neighbours_go_on() -> None:
+    """The peer hears of it at once, even after its stream takes in no more batches."""
+    running: set[str] = set()
+    go_on = asyncio.Event()
+
+    async def execute(tool: str) -> str:
+        if tool != "quick":
+            running.add(tool)
+            try:
+                await go_on.wait()
+            finally:
+                running.discard(tool)
+        return tool
+
+    tools = _Tools(execute)
+    async with _calling(tools) as calls:
+        slow = [asyncio.ensure_future(calls.call(_item(tool))) for tool in ("first", "second")]
+        await eventually(lambda: running == {"first", "second"})
+        other = asyncio.ensure_future(calls.call(_item("other")))
+        await eventually(lambda: running == {"first", "second", "other"})
+        # At most four are open, so that the first ones take in no more by then.
+        while tools.streams < 9:
+            await calls.call(_item("quick"))
+        other.cancel()
+        await eventually(lambda: running == {"first", "second"})
+        go_on.set()
+        assert [(await each).result.text for each in slow] == ["first", "second"]
+        await eventually(lambda: tools.open == 0)
+
+
+async def test_a_peer_that_does_not_answer_in_time_fails_the_batch() -> None:
+    """DeadlineExceeded names the peer, and the peer stops what it does."""
+    running = asyncio.Event()
+    stopped = asyncio.Event()
+
+    async def execute(tool: str) -> str:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        return tool
+
+    async with _calling(_Tools(execute), timeout_seconds=0.2) as calls:
+        with pytest.raises(DeadlineExceeded) as caught:
+            await calls.call(_item("one"))
+        assert caught.value.message == "tool did not answer within 0.2 seconds."
+        assert caught.value.metadata == {"limit": "call", "dependency": "tool"}
+        await asyncio.wait_for(stopped.wait(), 5)
+
+
+async def test_a_large_item_that_is_refused_takes_nobody_along() -> None:
+    """It travels on a stream of its own, which ends with TooLarge; others are answered."""
+    go_on = asyncio.Event()
+
+    async def execute(tool: str) -> str:
+        await go_on.wait()
+        return tool
+
+    async with _calling(_Tools(execute), max_items=1) as calls:
+        small = asyncio.ensure_future(calls.call(_item("small")))
+        with pytest.raises(TooLarge):
+            await calls.call(_item("large", argument="x" * 9_000_000))
+        go_on.set()
+        assert (await small).result.text == "small"
+
+
+async def test_more_than_a_stream_may_hold_is_refused() -> None:
+    """An item beyond the bound is answered with QueueFull, the others in their time."""
+    go_on = asyncio.Event()
+
+    async def execute(tool: str) -> str:
+        await go_on.wait()
+        return tool
+
+    async with _calling(_Tools(execute, max_unanswered=2)) as calls:
+        items = [asyncio.ensure_future(calls.call(_item(f"t{number}"))) for number in range(3)]
+        with pytest.raises(QueueFull, match="2 calls wait for an answer already"):
+            await items[2]
+        go_on.set()
+        assert [(await each).result.text for each in items[:2]] == ["t0", "t1"]
+
+
+async def test_a_stream_that_breaks_fails_what_is_unanswered_and_the_next_call_opens_another() -> (
+    None
+):
+    """The callers get DependencyUnavailable; what was answered before stands."""
+    breaks = True
+
+    class _Leaving(_Tools):
+        async def BatchExecuteToolsStream(
+            self, request_iterator: AsyncIterator[pb.BatchExecuteToolsStreamRequest], context: Any
+        ) -> AsyncIterator[pb.BatchExecuteToolsStreamResponse]:
+            answers = super().BatchExecuteToolsStream(request_iterator, context)
+            async for each in answers:
+                yield each
+                if breaks:
+                    return
+
+    go_on = asyncio.Event()
+
+    async def execute(tool: str) -> str:
+        if tool == "slow":
+            await go_on.wait()
+        return tool
+
+    async with _calling(_Leaving(execute)) as calls:
+        slow, quick = await asyncio.gather(
+            calls.call(_item("slow")), calls.call(_item("quick")), return_exceptions=True
+        )
+        assert isinstance(quick, pb.ExecuteToolResponse)
+        assert isinstance(slow, DependencyUnavailable)
+        assert slow.message == "tool ended the stream before it had answered."
+        breaks = False
+        assert (await calls.call(_item("again"))).result.text == "again"
