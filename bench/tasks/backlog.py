@@ -76,6 +76,8 @@ class Backlog:
         self._tell: Final = tell
         self._tasks: Final = CoordinatorServiceStub(channels.get("gateway"))
         self._queues: Final = QueueServiceStub(channels.get("gateway"))
+        # Tasks that the mesh has accepted.
+        self.submitted = 0
 
     async def compare(self, count: int) -> tuple[Standing, Standing]:
         """How the mesh does with a short queue, and with `count` tasks queued.
@@ -83,21 +85,20 @@ class Backlog:
         Raises MeshError.
         """
         policy = await self._limits_for(count)
-        short = await self._stand(min(count, BACKLOG_COMPARED), policy, until_empty=True)
-        return short, await self._stand(count, policy, until_empty=False)
-
-    async def _stand(self, count: int, policy: QueuePolicy, *, until_empty: bool) -> Standing:
         await self._set(_paused(policy))
-        submitted_per_minute = await self._queue(count)
+        short = await self._stand(min(count, BACKLOG_COMPARED), policy)
+        return short, await self._stand(count, policy)
+
+    async def _stand(self, count: int, policy: QueuePolicy) -> Standing:
+        """What is measured with `count` tasks queued; fewer are left, and nothing runs."""
+        submitted_per_minute = await self._queue(count - (await self._lane()).queued)
         memory = self._memory()
         pages = await self._pages()
         self._tell(f"{count:,} tasks are queued; now the executors may take them")
         await self._set(policy)
         dispatched_per_minute = await self._dispatched_per_minute()
-        if until_empty:
-            await self._until(lambda lane: lane.queued == lane.running == 0)
         await self._set(_paused(policy))
-        await self._until(lambda lane: lane.running == 0)
+        await self._until_resting()
         return Standing(count, submitted_per_minute, dispatched_per_minute, memory, pages)
 
     async def _limits_for(self, count: int) -> QueuePolicy:
@@ -143,6 +144,7 @@ class Backlog:
             for _ in range(_BATCHES):
                 group.create_task(some())
         per_minute = count / (time.monotonic() - begun) * 60
+        self.submitted += count
         await self._until_listed(latest)
         return per_minute
 
@@ -223,10 +225,11 @@ class Backlog:
         (first, more), (last, fewer) = seen[0], seen[-1]
         return (more - fewer) / (last - first) * 60
 
-    async def _until(self, condition: Callable[[pb.LaneStats], bool]) -> None:
+    async def _until_resting(self) -> None:
+        """Returns when nothing runs."""
         async with asyncio.timeout(_CATCH_UP_SECONDS):
             while True:
-                if condition(await self._lane()):
+                if (await self._lane()).running == 0:
                     return
                 await asyncio.sleep(_LOOK_SECONDS)
 

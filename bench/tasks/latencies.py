@@ -1,5 +1,6 @@
 """Latencies in a histogram of high dynamic range: every one counts, three digits are exact."""
 
+import math
 from typing import Any, Final
 
 from hdrh import histogram
@@ -31,7 +32,11 @@ class Latencies:
 
     def percentile_ms(self, percent: float) -> float:
         """What so many percent took at the most, in milliseconds; 0 where there are none."""
-        return self._histogram.get_value_at_percentile(percent) / 1000
+        if not self.count:
+            return 0.0
+        # The library rounds the rank, and so may leave out the slowest of a few.
+        rank = math.ceil(self.count * percent / 100)
+        return self._histogram.get_value_at_percentile(100 * rank / self.count) / 1000
 
     @property
     def count(self) -> int:

@@ -89,7 +89,7 @@ def _check_numbers(options: Options) -> None:
     ):
         # Written so that not-a-number is refused.
         if value is not None and not least <= value <= most:
-            raise BadPlan(option, f"must be from {least:,g} to {most:,g}, not {value:g}")
+            raise BadPlan(option, f"must be from {least:,.10g} to {most:,.10g}, not {value:.10g}")
 
 
 def _check_together(options: Options) -> None:
@@ -116,7 +116,6 @@ def _check_together(options: Options) -> None:
             if given[option] and given[other]:
                 raise BadPlan(option, f"cannot go with {other}: {why}")
 
-    spike_only = ("--base", "--peak", "--base-seconds", "--peak-seconds", "--after-seconds")
     refuse("--trace", ("--rate",), "the trace says when tasks arrive")
     refuse("--in-flight", ("--rate", "--arrivals", "--trace"), "a closed loop has no arrivals")
     refuse("--flood", ("--in-flight", "--arrivals", "--trace", "--rounds"), "the flood has its own")
@@ -127,18 +126,17 @@ def _check_together(options: Options) -> None:
     )
     if given["--speed"] and not given["--trace"]:
         raise BadPlan("--speed", "is that of a --trace")
-    if options.arrivals != "spike":
-        for option in spike_only:
-            if given[option]:
-                raise BadPlan(option, "is for --arrivals spike")
-    elif given["--rate"] or given["--seconds"] or given["--rounds"] or given["--trace"]:
-        other = next(each for each in ("--rate", "--seconds", "--rounds", "--trace") if given[each])
-        raise BadPlan(other, "does not go with --arrivals spike, which takes --base and --peak")
+    if options.trace is not None and options.arrivals not in (None, "trace"):
+        raise BadPlan("--trace", f"cannot go with --arrivals {options.arrivals}")
+    for option in ("--base", "--peak", "--base-seconds", "--peak-seconds", "--after-seconds"):
+        if options.arrivals != "spike" and given[option]:
+            raise BadPlan(option, "is for --arrivals spike")
+    for option in ("--rate", "--seconds", "--rounds"):
+        if options.arrivals == "spike" and given[option]:
+            raise BadPlan(option, "does not go with --arrivals spike: it takes --base and --peak")
     if options.arrivals in ("constant", "poisson") and not given["--rate"]:
         raise BadPlan("--arrivals", f"{options.arrivals} needs --rate, in tasks a minute")
     if options.arrivals == "trace" and not given["--trace"]:
         raise BadPlan("--arrivals", "trace needs --trace FILE")
-    if options.trace is not None and options.arrivals not in (None, "trace"):
-        raise BadPlan("--trace", f"cannot go with --arrivals {options.arrivals}")
     if options.tier == "prototype" and options.executors > 1:
         raise BadPlan("--executors", "must be 1 with --tier prototype, which has one process")

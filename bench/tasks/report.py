@@ -99,7 +99,8 @@ class Report:
     plan: Plan
     rounds: tuple[Round, ...]
     submitted: int
-    succeeded: int
+    # Tasks that the mesh is known to have accepted.
+    accepted: int
     # How often each error came, by its text.
     errors: Mapping[str, int]
     # Processes of the mesh that died though nobody told them to, a sentence each.
@@ -115,8 +116,8 @@ class Report:
 
     @property
     def lost(self) -> int:
-        """Tasks whose success was told, and of which the mesh knows nothing."""
-        return max(self.succeeded - self.proof.tasks.get("SUCCEEDED", 0), 0)
+        """Tasks that the mesh has accepted, and of which its log knows nothing."""
+        return max(self.accepted - sum(self.proof.tasks.values()), 0)
 
     @property
     def good(self) -> bool:
@@ -142,7 +143,7 @@ class Report:
             "client": self.plan.client,
             "rounds": [each.to_json() for each in self.rounds],
             "submitted": self.submitted,
-            "succeeded": self.succeeded,
+            "accepted": self.accepted,
             "errors": dict(self.errors),
             "deaths": list(self.deaths),
             "lost": self.lost,

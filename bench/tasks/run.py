@@ -56,7 +56,7 @@ async def _drive(plan: Plan, mesh: RunningMesh, tell: Tell, deaths: list[str]) -
         plan=plan,
         rounds=rounds(plan, done),
         submitted=done.outcome.submitted,
-        succeeded=done.outcome.succeeded,
+        accepted=done.outcome.succeeded,
         errors=done.outcome.errors,
         deaths=deaths,
         proof=await prove(mesh),
@@ -70,12 +70,13 @@ async def _drive(plan: Plan, mesh: RunningMesh, tell: Tell, deaths: list[str]) -
 async def _queue(plan: Plan, mesh: RunningMesh, tell: Tell, deaths: list[str]) -> Report:
     async with backlog_of(mesh, TENANT, tell) as backlog:
         short, long = await backlog.compare(plan.backlog)
+        submitted = backlog.submitted
     tell("Auditing what the mesh has stored")
     return Report(
         plan=plan,
         rounds=(),
-        submitted=short.queued + long.queued,
-        succeeded=short.queued,
+        submitted=submitted,
+        accepted=submitted,
         errors={},
         deaths=deaths,
         proof=await prove(mesh),

@@ -42,16 +42,16 @@ def read_trace(path: Path) -> Trace:
         raise BadTrace(f"{path}: {error}") from None
 
 
-def parse_trace(lines: Iterable[str]) -> Trace:
-    """The trace in some lines; empty ones are passed over. Raises BadTrace."""
+def parse_trace(lines: Iterable[str], *, most: int = MAX_ARRIVALS) -> Trace:
+    """The trace in some lines, of `most` arrivals; empty lines are passed over. Raises BadTrace."""
     times: list[float] = []
     tokens = dict.fromkeys(_COUNTS, 0)
     first = last = None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        if len(times) >= MAX_ARRIVALS:
-            raise BadTrace(f"line {number}: a trace has at most {MAX_ARRIVALS:,} arrivals")
+        if len(times) >= most:
+            raise BadTrace(f"line {number}: a trace has at most {most:,} arrivals")
         moment, counts = _entry(line, number)
         if last is not None and moment < last:
             raise BadTrace(f"line {number}: TIMESTAMP is before that of the line above")
