@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,24 +10,30 @@ from typing import Final
 
 from redis.asyncio import Redis
 
+from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1 import task_pb2
+from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task
 from audit import api as audit
 from audit.api import Invariant
-from meshkit import names, redis_store
+from meshkit import identity, names, redis_store
 from meshkit.bus import Bus
+from meshkit.client import Channels
 from meshkit.clock import SystemClock
+from meshkit.identity import Identity
 from meshtest.eventually import eventually
+from meshtest.everywhere import Everywhere
 from tasklog import fold, lifecycle, partition_store
 from tasklog.task_log import TaskLog
 from tests.faults.fault_mesh import FaultMesh
 from tests.faults.load import Load
-from tests.faults.question import Question
+from tests.faults.question import TENANTS, Question
 
 # By then whatever was accepted has ended.
 _ENDED_WITHIN_SECONDS: Final = 90.0
 _SETTLED_WITHIN_SECONDS: Final = 15.0
+_LISTED_WITHIN_SECONDS: Final = 10.0
 _STEPS: Final = lifecycle.STEP_KINDS | {"completed"}
 # What a child's answer says, in its parent's; the note on it stays with the child.
 _COULD_NOT: Final = re.compile(r"I could not calculate|I was offered no calculator")
@@ -98,6 +104,7 @@ async def after_the_fault(
                 _has_its_answer(each, load.accepted[name])
             _has_its_effects(each, mesh)
         await _nothing_found(bus, redis, overlooked=overlooked)
+    await _lists_are_right(mesh.address, load.accepted.keys(), ended)
     for name, sequences in load.watched.items():
         # The watcher saw what the log holds: no gap, no repeat.
         assert sequences == [event.sequence for event in ended[name].events], name
@@ -145,6 +152,37 @@ def _has_its_effects(ended: Ended, mesh: FaultMesh) -> None:
     # A task may have died before it could record its only call, but it never made another
     # unless a person told it to.
     assert len(done) <= 1 + ended.kinds().count("resumed"), _told(ended)
+
+
+async def _lists_are_right(
+    address: str, accepted: Collection[str], ended: Mapping[str, Ended]
+) -> None:
+    """Each question made one task, whichever try it was, and lists show it as it ended."""
+    async with Channels(Everywhere(address), caller="user:verdict") as channels:
+        tasks = CoordinatorServiceStub(channels.get("gateway"))
+
+        async def right() -> bool:
+            listed = [task for tenant in TENANTS for task in await _listed(tasks, tenant)]
+            asked_for = {task.name: task.state for task in listed if not task.parent_task}
+            assert asked_for.keys() == set(accepted), asked_for.keys() ^ set(accepted)
+            wrong = [name for name in accepted if asked_for[name] != ended[name].task.state]
+            assert not wrong, wrong
+            return True
+
+        await eventually(right, _SETTLED_WITHIN_SECONDS)
+
+
+async def _listed(tasks: CoordinatorServiceStub, tenant: str) -> list[Task]:
+    """All tasks of a tenant, by its lists."""
+    found: list[Task] = []
+    request = pb.ListTasksRequest(parent=f"tenants/{tenant}", page_size=1_000)
+    with identity.use(Identity(tenant, "user:verdict")):
+        while True:
+            page = await tasks.ListTasks(request, timeout=_LISTED_WITHIN_SECONDS)
+            found += page.tasks
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
 
 
 async def _nothing_found(bus: Bus, redis: Redis, *, overlooked: frozenset[Invariant]) -> None:
