@@ -14,7 +14,7 @@
 
 The files of `srcs` named *_test.py are the ones that pytest collects. `servers`
 names the real servers that the test starts; it finds each in the environment:
-ENVOY, NATS_SERVER, REDIS_SERVER, TRITON_SERVER. A server that the machine cannot
+ENVOY, NATS_SERVER, POSTGRES_SERVER, REDIS_SERVER, TRITON_SERVER. A server that the machine cannot
 have is missing there, and the test is to skip. No network but loopback.
 """
 
@@ -26,6 +26,7 @@ _RUNNER = "//tools/pytest:runner.py"
 _SERVERS = {
     "envoy": struct(variable = "ENVOY", binary = "@envoy//:envoy"),
     "nats": struct(variable = "NATS_SERVER", binary = "@nats//:nats-server"),
+    "postgres": struct(variable = "POSTGRES_SERVER", binary = "@postgres//:postgres-server"),
     "redis": struct(variable = "REDIS_SERVER", binary = "@redis//:redis-server"),
     "triton": struct(variable = "TRITON_SERVER", binary = "@triton_env//:tritonserver"),
 }
@@ -47,7 +48,7 @@ def mesh_py_test(
       srcs: its modules.
       deps: what they import; pytest and its plugins come by themselves.
       data: files that they read.
-      servers: any of "envoy", "nats", "redis", "triton".
+      servers: any of "envoy", "nats", "postgres", "redis", "triton".
       env: environment variables, which may name data by $(rootpath).
       size: "small" (a minute at most), "medium" (five) or "large" (fifteen).
       shard_count: into how many processes to split the test's cases.

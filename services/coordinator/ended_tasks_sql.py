@@ -15,7 +15,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _PARENT: Final = TASK.alias("parent")
 # A parent that has not ended may still ask for its child.
 _PARENT_IS_OPEN: Final = (
-    sa.select(sa.literal_column("1"))
+    sa.select(sa.literal(1))
     .where(_PARENT.c.tenant == TASK.c.tenant, _PARENT.c.task_id == TASK.c.parent_id)
     .where(_PARENT.c.ended_micros == 0)
     .exists()

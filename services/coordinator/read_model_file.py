@@ -41,13 +41,16 @@ _PRAGMAS: Final = (
 class SqliteFile:
     """A Database in one file."""
 
-    kind: Final = "sqlite"
-
     def __init__(self, path: Path) -> None:
         self.path: Final = path
         self._engine: Final = _engine(path)
         self._readers: Final = ThreadPoolExecutor(_READERS, "read-model")
         self._writer: Final = ThreadPoolExecutor(1, "read-model-writer")
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return "sqlite"
 
     async def read(self, work: Work[T]) -> T:
         """What `work` finds."""
@@ -97,8 +100,6 @@ class SqliteCopy(SqliteFile):
 class SqliteFiles:
     """The copies in a folder: one in use, and one that is being built."""
 
-    kind: Final = "sqlite"
-
     def __init__(self, folder: Path, ids: Ids) -> None:
         """Use `open`."""
         self._folder: Final = folder
@@ -117,6 +118,11 @@ class SqliteFiles:
         files = cls(folder, ids)
         files._file = await files._reopened(files._tidied()) or await files._begun()
         return files
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        return "sqlite"
 
     async def read(self, work: Work[T]) -> T:
         """What `work` finds in the copy in use."""

@@ -81,8 +81,8 @@ class SqlReadModel:
             Letter(_task(row), _EPOCH + row.ended_micros * _MICROSECOND, row.reason)
             for row in rows[:limit]
         ]
-        last = rows[limit - 1] if len(rows) > limit else None
-        return LetterPage(letters, _joined(last and (last.ended_micros, last.task_id)))
+        following = _place(rows[limit - 1]) if len(rows) > limit else None
+        return LetterPage(letters, _joined(following))
 
     async def open_children(self, tenant: str, task_id: str) -> Sequence[str]:
         """Ids of the task's children that have not ended."""
@@ -104,6 +104,10 @@ class SqlReadModel:
 
 def _task(row: Any) -> Task:
     return fold.task_of(TaskEvent.FromString(row.first_event), TaskEvent.FromString(row.last_event))
+
+
+def _place(row: Any) -> Position:
+    return row.ended_micros, row.task_id
 
 
 def _split(position: str) -> Position:

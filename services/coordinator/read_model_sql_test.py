@@ -1,5 +1,6 @@
 """The list says what the log says, in whatever order the events come."""
 
+import io
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
@@ -10,14 +11,18 @@ import pytest
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskStatus
+from meshkit import log
 from meshkit.ids import RandomIds
 from services.coordinator.read_model import DeadLetterFilter, TaskFilter
 from services.coordinator.read_model_database import Copies, Moved, Place
 from services.coordinator.read_model_file import SqliteFiles
+from services.coordinator.read_model_postgres import PostgresCopies, parse_address
 from services.coordinator.read_model_sql import SqlReadModel
 from services.coordinator.read_model_writer import ReadModelWriter
 from services.coordinator.task_row import Recorded
 from tasklog import lifecycle
+
+pytest_plugins = ["meshtest.fixtures"]
 
 _NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -57,12 +62,19 @@ class _Model(SqlReadModel):
         await self._writer.apply(entries, stream="TASKS", before=before, after=self._place)
 
 
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Copies]:
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[SqliteFiles | PostgresCopies]:
     """An empty copy."""
-    files = await SqliteFiles.open(tmp_path / "read_model", RandomIds())
-    yield files
-    await files.close()
+    if request.param == "sqlite":
+        copies = await SqliteFiles.open(tmp_path / "read_model", RandomIds())
+    else:
+        url = parse_address(request.getfixturevalue("postgres_url"))
+        copies = await PostgresCopies.open(url, log.get("test", stream=io.StringIO()))
+    await copies.lead()
+    yield copies
+    await copies.close()
 
 
 @pytest.fixture

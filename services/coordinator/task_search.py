@@ -67,7 +67,7 @@ class TaskSearch:
         """Where the group's task of that number is; None where there are fewer."""
         statement = self._in_order(group, (), self._oldest).limit(1).offset(number - 1)
         row = self._connection.execute(statement).one_or_none()
-        return row and (row.created_micros, row.task_id)
+        return None if row is None else (row.created_micros, row.task_id)
 
     def _rows(
         self,
@@ -96,7 +96,7 @@ class TaskSearch:
 
     def _with_term(
         self, term: str, others: Sequence[Collection[str]], oldest: Position
-    ) -> sa.Select[tuple[int, str]]:
+    ) -> sa.Select[Any, Any]:
         place = sa.tuple_(TERM.c.created_micros, TERM.c.task_id)
         statement = sa.select(TERM.c.created_micros, TERM.c.task_id).where(
             TERM.c.tenant == self._tenant,
@@ -107,7 +107,7 @@ class TaskSearch:
         for group in others:
             other = TERM.alias()
             has_it = (
-                sa.select(sa.literal_column("1"))
+                sa.select(sa.literal(1))
                 .where(
                     other.c.tenant == self._tenant,
                     other.c.term.in_(group),

@@ -1,0 +1,265 @@
+"""A read model in PostgreSQL, which several coordinators share and which may go away."""
+
+import asyncio
+import io
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from meshkit import log
+from meshkit.config import ConfigError
+from meshkit.errors import Conflict, DependencyUnavailable
+from meshtest.eventually import eventually
+from meshtest.postgres_server import PostgresServer
+from services.coordinator.read_model_postgres import PostgresCopies, parse_address
+
+pytest_plugins = ["meshtest.fixtures"]
+
+_SERVER = "host all all all scram-sha-256\n"
+
+
+@asynccontextmanager
+async def _open(url: str, journal: io.StringIO | None = None) -> AsyncGenerator[PostgresCopies]:
+    copies = await PostgresCopies.open(
+        parse_address(url), log.get("test", stream=journal or io.StringIO())
+    )
+    try:
+        yield copies
+    finally:
+        await copies.close()
+
+
+def _mark(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("INSERT INTO tenant_size VALUES ('acme', 1)")
+
+
+def _is_marked(connection: sa.Connection) -> bool:
+    return bool(connection.exec_driver_sql("SELECT count(*) FROM tenant_size").scalar_one())
+
+
+def _advance(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("INSERT INTO copy_position VALUES ('TASKS', 1, 1)")
+
+
+def _schemas(connection: sa.Connection) -> list[str]:
+    return list(
+        connection.exec_driver_sql(
+            "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'agentmesh%%' ORDER BY 1"
+        ).scalars()
+    )
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "mysql://agentmesh:secret@db/tasks",
+        "postgresql://agentmesh:secret@db",
+        "postgresql:///tasks?password=secret",
+        "postgresql://agentmesh:secret@db:port/tasks",
+        "secret",
+    ],
+)
+def test_another_address_is_refused(address: str) -> None:
+    """The text says what is expected, and nothing of what was given."""
+    with pytest.raises(ConfigError) as caught:
+        parse_address(address)
+    assert str(caught.value) == (
+        "coordinator.read_model: must be empty, for SQLite, or like"
+        " postgresql://USER@HOST:PORT/DATABASE"
+    )
+
+
+async def test_a_copy_is_there_again(postgres_url: str) -> None:
+    """With what was written; any number of processes may start at once."""
+    async with _open(postgres_url) as first:
+        await first.write(_mark)
+    async with _open(postgres_url) as one, _open(postgres_url) as other:
+        assert await one.read(_is_marked)
+        assert await other.read(_is_marked)
+
+
+async def test_several_may_make_the_tables_at_once(postgres_url: str) -> None:
+    """One of them does, and the others find them."""
+    url, journal = parse_address(postgres_url), log.get("test", stream=io.StringIO())
+    opened = await asyncio.gather(*(PostgresCopies.open(url, journal) for _ in range(4)))
+    for each in opened:
+        assert not await each.read(_is_marked)
+        await each.close()
+
+
+async def test_a_later_schema_is_refused(postgres_url: str) -> None:
+    """Nothing in it is touched."""
+    async with _open(postgres_url) as copies:
+        await copies.write(
+            lambda on: on.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        )
+    with pytest.raises(ConfigError, match="a later version made the tables in schema"):
+        async with _open(postgres_url):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("user", "database", "cause"),
+    [
+        ("agentmesh:wrong-secret", "postgres", 'password authentication failed for user "agentm'),
+        ("agentmesh", "postgres", "no password supplied"),
+        ("agentmesh:right-secret", "nowhere", 'database "nowhere" does not exist'),
+        ("guest:guest-secret", "postgres", "permission denied for database postgres"),
+    ],
+)
+async def test_a_server_that_refuses_is_a_wrong_setting(
+    postgres_server: PostgresServer, user: str, database: str, cause: str
+) -> None:
+    """The text names the setting, the server and the cause, and no password."""
+    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+        connection.execute("ALTER USER agentmesh PASSWORD 'right-secret'")
+        connection.execute("CREATE USER guest PASSWORD 'guest-secret'")
+        (postgres_server.data / "pg_hba.conf").write_text(_SERVER)
+        connection.execute("SELECT pg_reload_conf()")
+    with pytest.raises(ConfigError) as caught:
+        async with _open(postgres_server.url_of(database, user=user)):
+            pass
+    text = str(caught.value)
+    where = f"127.0.0.1:{postgres_server.port}/{database}"
+    assert text.startswith(f"coordinator.read_model: cannot be used at {where}: ")
+    assert cause in text
+    assert "secret" not in text
+
+
+async def test_the_password_may_stand_in_the_environment(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that no file has to have it."""
+    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+        connection.execute("ALTER USER agentmesh PASSWORD 'right'")
+        (postgres_server.data / "pg_hba.conf").write_text(_SERVER)
+        connection.execute("SELECT pg_reload_conf()")
+    monkeypatch.setenv("PGPASSWORD", "right")
+    async with _open(postgres_server.url) as copies:
+        assert not await copies.read(_is_marked)
+
+
+async def test_a_server_that_is_away_is_waited_for(tmp_path: Path) -> None:
+    """What is asked meanwhile may be asked again; once it is there the tables are made."""
+    server, journal = PostgresServer(tmp_path), io.StringIO()
+    async with _open(f"{server.url}?password=secret", journal) as copies:
+        for ask in (copies.read(_is_marked), copies.write(_mark), copies.lead()):
+            with pytest.raises(DependencyUnavailable) as caught:
+                await ask
+            assert caught.value.metadata == {"dependency": "read_model"}
+            assert caught.value.retry_after_seconds == 1.0
+            assert "secret" not in caught.value.message
+        assert "read_model.away" in journal.getvalue()
+        assert "secret" not in journal.getvalue()
+        server.start()
+        await copies.lead()
+        await copies.carry(_mark)
+        assert await copies.read(_is_marked)
+    server.kill()
+
+
+async def test_it_goes_on_after_the_server_was_killed(postgres_server: PostgresServer) -> None:
+    """Also in the middle of a write, of which nothing is left."""
+    async with _open(postgres_server.url) as copies:
+        await copies.lead()
+
+        def die(connection: sa.Connection) -> None:
+            _mark(connection)
+            postgres_server.kill()
+            _mark(connection)
+
+        with pytest.raises(DependencyUnavailable):
+            await copies.carry(die)
+        with pytest.raises(DependencyUnavailable):
+            await copies.read(_is_marked)
+        postgres_server.start()
+        await copies.lead()
+        assert not await copies.read(_is_marked)
+        await copies.carry(_mark)
+        assert await copies.read(_is_marked)
+
+
+async def test_one_process_carries_and_the_next_one_follows(postgres_url: str) -> None:
+    """When the first one's connection ends, however it ends."""
+    async with _open(postgres_url) as one, _open(postgres_url) as other:
+        await one.lead()
+        following = asyncio.create_task(other.lead())
+        done, _ = await asyncio.wait([following], timeout=0.3)
+        assert not done
+        with pytest.raises(DependencyUnavailable):
+            await other.carry(_mark)
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            )
+        async with asyncio.timeout(10):
+            await following
+        with pytest.raises(DependencyUnavailable):
+            await one.carry(_mark)
+        await other.carry(_mark)
+
+
+async def test_another_copy_takes_the_place_of_the_one_in_use(postgres_url: str) -> None:
+    """At once and for every process; nothing is left of the former."""
+    async with _open(postgres_url) as one, _open(postgres_url) as other:
+        await other.lead()
+        async with one.rebuilding() as copy:
+            await copy.carry(_mark)
+            async with copy.switching():
+                assert not await other.read(_is_marked)
+                carrying = asyncio.create_task(other.carry(_advance))
+                done, _ = await asyncio.wait([carrying], timeout=0.3)
+                assert not done
+            assert await other.read(_is_marked)
+            await carrying
+        assert await one.read(_is_marked)
+        assert await one.read(_schemas) == ["agentmesh_read_model"]
+
+
+async def test_a_rebuilding_that_fails_leaves_the_copy_in_use(postgres_url: str) -> None:
+    """Before the switch and in the middle of it; the next one begins anew."""
+    async with _open(postgres_url) as copies:
+        for attempt in (_fail_to_build, _fail_to_switch):
+            with pytest.raises(ZeroDivisionError):
+                await attempt(copies)
+        async with copies.rebuilding() as copy:
+            assert not await copy.read(_is_marked)
+        assert not await copies.read(_is_marked)
+        assert await copies.read(_schemas) == ["agentmesh_read_model"]
+        await copies.lead()
+        await copies.carry(_mark)
+
+
+async def _fail_to_build(copies: PostgresCopies) -> None:
+    async with copies.rebuilding() as copy:
+        await copy.carry(_mark)
+        raise ZeroDivisionError
+
+
+async def _fail_to_switch(copies: PostgresCopies) -> None:
+    async with copies.rebuilding() as copy:
+        await copy.carry(_mark)
+        async with copy.switching():
+            raise ZeroDivisionError
+
+
+async def test_only_one_rebuilding_at_a_time(postgres_url: str) -> None:
+    """Over all processes; when the one that rebuilds dies, another may."""
+    async with _open(postgres_url) as one, _open(postgres_url) as other:
+        async with one.rebuilding():
+            with pytest.raises(Conflict, match=r"The read model is being built again already\."):
+                async with other.rebuilding():
+                    pass
+
+        async def again() -> bool:
+            try:
+                async with other.rebuilding():
+                    return True
+            except Conflict:
+                return False
+
+        await eventually(again)
