@@ -28,6 +28,7 @@ from services.coordinator.queue_depths import QueueDepths
 from services.coordinator.queue_service import QueueServicer
 from services.coordinator.queue_stats import QueueStats
 from services.coordinator.read_model_file import SqliteFiles
+from services.coordinator.read_model_postgres import PostgresCopies, parse_address
 from services.coordinator.read_model_sql import SqlReadModel
 from services.coordinator.read_model_writer import ReadModelWriter
 from services.coordinator.retention import Retention
@@ -64,9 +65,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
     store = JetStreamAgentStore(bus)
     await store.prepare()
     agents = Agents(store, resources.clock)
-    database = await SqliteFiles.open(
-        resources.data_dir / "coordinator" / "read_model", resources.ids
-    )
+    database = await _read_model(resources, settings)
     resources.stack.push_async_callback(database.close)
     read_model = SqlReadModel(database)
     projector = Projector(bus, ReadModelWriter(database), resources.log, partitions=partitions.all)
@@ -192,6 +191,14 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
             depths.keep,
         ),
     )
+
+
+async def _read_model(
+    resources: Resources, settings: CoordinatorSettings
+) -> SqliteFiles | PostgresCopies:
+    if settings.read_model:
+        return await PostgresCopies.open(parse_address(settings.read_model), resources.log)
+    return await SqliteFiles.open(resources.data_dir / "coordinator" / "read_model", resources.ids)
 
 
 def main() -> None:

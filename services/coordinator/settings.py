@@ -11,6 +11,12 @@ class CoordinatorSettings(Section):
     max_input_bytes: int = Field(
         default=1 << 20, gt=0, le=1 << 20, description="Largest input of a task, in bytes."
     )
+    read_model: str = Field(
+        default="",
+        description="Where the tasks that are listed are kept: a file of SQLite in the data"
+        " directory, or `postgresql://USER@HOST:PORT/DATABASE`, which coordinators share."
+        " The password may stand in PGPASSWORD.",
+    )
     operators: list[str] = Field(
         default=["*"],
         description="Callers that may set the queue policy and see the lanes of all tenants,"
