@@ -117,12 +117,12 @@ def _over_time(terminal: Terminal, report: Report) -> None:
 
 def _special(terminal: Terminal, report: Report) -> None:
     if report.plan.spike_end is not None:
-        told = (
+        took = report.recovery_seconds
+        terminal.say(
             "Latency did not come back to the base's range."
-            if report.recovery_seconds is None
-            else f"Latency was back in the base's range {report.recovery_seconds:g} s after it."
+            if took is None
+            else f"Latency was back in the base's range {took:g} s after the spike."
         )
-        terminal.say(told)
     if "fairness" in report.extra:
         fair = report.extra["fairness"]
         terminal.say(
