@@ -10,6 +10,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from bench.peers.peer import PeerUnavailable
 from tier import child_exec
 
@@ -65,14 +67,20 @@ def child(
 
 
 def end(process: "subprocess.Popen[bytes] | subprocess.Popen[str]", how: signal.Signals) -> None:
-    """Ends a process, by force where it takes too long."""
-    if process.poll() is None:
-        process.send_signal(how)
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    """Ends a process, by force where it takes too long, and the children that it leaves behind."""
+    if process.poll() is not None:
+        return
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(how)
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for each in children:
+        # Never another process that has its number by now.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
 
 
 def last_words(log: Path) -> str:

@@ -1,5 +1,6 @@
 """Celery: worker processes, a client, and Redis between them."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,8 @@ from bench.peers.peer import Figures
 
 _HERE: Final = Path(__file__).parent
 _LOCK: Final = _HERE / "requirements.lock.txt"
+# One for each core of a small machine. A process that works by itself costs a task less than
+# one that hands its work to others.
 _WORKERS: Final = 2
 
 
@@ -30,36 +33,49 @@ class Celery:
         self._python()
         redis = redis_server.version(redis_server.redis_program(self._environ))
         return (
-            f"celery {locked_version(_LOCK, 'celery')}, a chain of three tasks, {_WORKERS} worker "
-            f"processes, late acknowledgement, results kept; {redis}, {redis_server.SETTINGS}"
+            f"celery {locked_version(_LOCK, 'celery')}, a chain of three tasks, {_WORKERS} workers of "
+            "one process each (pool solo), late acknowledgement, results kept; "
+            f"{redis}, {redis_server.SETTINGS}"
         )
 
     def run(self, load: Load, folder: Path) -> Figures:
         """Starts Redis and the workers, and measures."""
         program = redis_server.redis_program(self._environ)
-        log = folder / "worker.log"
-        working = [self._python(), "-m", "celery", "--app=bench.peers.celery.reference_app"]
-        working += ["worker", f"--concurrency={_WORKERS}", "--loglevel=INFO"]
-        working += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        with redis_server.running(program, folder, own_environment(self._environ)) as redis:
+        with contextlib.ExitStack() as stack:
+            redis = stack.enter_context(
+                redis_server.running(program, folder, own_environment(self._environ))
+            )
             environment = peer_environment(self._environ, REFERENCE_REDIS=redis.url)
-            with child(
-                "Celery's worker",
-                with_parent(working),
-                log=log,
-                environment=environment,
-                ready=lambda: b" ready." in log.read_bytes(),
-            ) as worker:
-                return measure(
-                    self._python(),
-                    _HERE / "driver.py",
-                    load,
-                    {},
-                    parts={"redis": redis.pid, "workers": worker},
-                    driver_part="client",
-                    environment=environment,
-                    log=folder / "driver.log",
+            workers = {
+                f"worker {number}": stack.enter_context(
+                    self._worker(number, folder / f"worker-{number}.log", environment)
                 )
+                for number in range(1, _WORKERS + 1)
+            }
+            return measure(
+                self._python(),
+                _HERE / "driver.py",
+                load,
+                {},
+                parts={"redis": redis.pid, **workers},
+                driver_part="client",
+                environment=environment,
+                log=folder / "driver.log",
+            )
+
+    def _worker(
+        self, number: int, log: Path, environment: Mapping[str, str]
+    ) -> contextlib.AbstractContextManager[int]:
+        command = [self._python(), "-m", "celery", "--app=bench.peers.celery.reference_app"]
+        command += ["worker", "--pool=solo", f"--hostname=worker{number}@%h", "--loglevel=INFO"]
+        command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        return child(
+            "Celery's worker",
+            with_parent(command),
+            log=log,
+            environment=environment,
+            ready=lambda: b" ready." in log.read_bytes(),
+        )
 
     def _python(self) -> Path:
         return self._packages.python(self.name, _LOCK)

@@ -56,7 +56,8 @@ class Restate:
         )
         serving = [self._python(), "-m", "granian", "--interface", "asgi", "--http", "2"]
         serving += ["--loop", "uvloop", "--no-ws", "--host", HOST, "--port", str(service)]
-        serving += ["bench.peers.restate.handlers:app"]
+        # The server keeps its connection, so a worker does not end by itself.
+        serving += ["--workers-kill-timeout", "1", "bench.peers.restate.handlers:app"]
         environment = peer_environment(self._environ)
         with (
             child(
