@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from agentmesh.common.v1 import conversation_pb2
-from meshkit import bus_reader
+from meshkit import bus_reader, bus_wire
 from meshkit.bus_blobs import Blobs
 from meshkit.bus_consumer import Consumption
 from meshkit.bus_delivery import Delivery
@@ -329,7 +329,7 @@ class Bus:
         self, subject: str, payload: bytes, headers: Mapping[str, str] | None = None
     ) -> None:
         """Sends a plain message to whoever listens now. Nobody keeps it."""
-        await self._link.tell(subject, payload, headers)
+        await self._link.tell(subject, payload, bus_wire.head(headers or {}))
 
     async def ensure_blobs(
         self, *, max_age_seconds: float | None = None, max_bytes: int | None = None

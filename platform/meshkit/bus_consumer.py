@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from meshkit.bus_delivery import Delivery
-from meshkit.bus_link import Link, subscribe
+from meshkit.bus_link import Link
 from meshkit.bus_messages import ConsumerSpec
+from meshkit.bus_wire import WireMessage
 from meshkit.errors import MeshError
 from meshkit.log import Log
 
@@ -119,9 +119,7 @@ class Consumption:
                 "expires": round(_EXPIRES_SECONDS * _NANOSECONDS),
                 "idle_heartbeat": round(_HEARTBEAT_SECONDS * _NANOSECONDS),
             }
-            await self._link.client.publish(
-                self._next_subject, json.dumps(request).encode(), self._inbox
-            )
+            self._link.client.send(self._next_subject, json.dumps(request).encode(), self._inbox)
         except NatsError:
             self._stale = True
 
@@ -131,7 +129,7 @@ class Consumption:
         await self._stop_listening()
         self._inbox = self._link.client.new_inbox()
         self._asked_for = 0
-        self._subscription = await subscribe(self._link.client, self._inbox, self._take)
+        self._subscription = await self._link.client.listen(self._inbox, self._take)
         self._stale = False
 
     async def _stop_listening(self) -> None:
@@ -172,10 +170,9 @@ class Consumption:
         self._stale = True
         self._wake.set()
 
-    async def _take(self, message: Msg) -> None:
+    def _take(self, message: WireMessage) -> None:
         self._heard_at = time.monotonic()
-        status = (message.headers or {}).get("Status")
-        if status is None:
+        if not message.status:
             self._asked_for = max(0, self._asked_for - 1)
             delivery = Delivery(
                 self._link, message, self._spec.acknowledge_wait_seconds, self._release
@@ -186,11 +183,11 @@ class Consumption:
                 self._ready.remove(known)  # nobody looked at the former delivery
             self._ready.append(delivery)
             self._wake.set()
-        elif status != "100":  # 100 is a heartbeat
+        elif message.status != "100":  # 100 is a heartbeat
             self._note_end(message)
 
-    def _note_end(self, message: Msg) -> None:
-        left = (message.headers or {}).get("Nats-Pending-Messages")
+    def _note_end(self, message: WireMessage) -> None:
+        left = message.headers.get("Nats-Pending-Messages")
         if left is not None:  # the pull expired with this much of it unused
             self._asked_for = max(0, self._asked_for - int(left))
         else:  # nobody there (503), or the consumer is gone or moved (409)

@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from nats.aio.msg import Msg
-
 from meshkit.bus_link import Link
 from meshkit.bus_messages import own_headers
+from meshkit.bus_wire import WireMessage
 
 _ACKNOWLEDGE: Final = b"+ACK"
 _IN_PROGRESS: Final = b"+WPI"
@@ -26,13 +25,13 @@ class Delivery:
 
     __slots__ = (
         "_link",
+        "_message",
         "_reply",
         "_settled",
         "_wait_seconds",
         "consumer",
         "delivery_count",
         "expires_at",
-        "headers",
         "payload",
         "pending",
         "sequence",
@@ -42,7 +41,7 @@ class Delivery:
     )
 
     def __init__(
-        self, link: Link, message: Msg, wait_seconds: float, settled: Callable[[int], None]
+        self, link: Link, message: WireMessage, wait_seconds: float, settled: Callable[[int], None]
     ) -> None:
         """`settled` is called with the sequence when the slot is free again."""
         # $JS.ACK.[domain.account.]stream.consumer.count.sequence.consumer_sequence.time.pending
@@ -50,7 +49,6 @@ class Delivery:
         base = 2 if len(fields) == 9 else 4
         self.subject: str = message.subject
         self.payload: bytes = message.data
-        self.headers: Mapping[str, str] = own_headers(message.headers or {})
         # The stream that keeps it.
         self.stream: str = fields[base]
         # The durable name of the consumer that it came from.
@@ -66,9 +64,15 @@ class Delivery:
         # When the server gives up waiting, in seconds of time.monotonic.
         self.expires_at: float = time.monotonic() + wait_seconds
         self._link = link
+        self._message = message
         self._reply = message.reply
         self._wait_seconds = wait_seconds
         self._settled = settled
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers that the sender set."""
+        return own_headers(self._message.headers)
 
     async def acknowledge(self) -> None:
         """Done: it is not delivered again."""

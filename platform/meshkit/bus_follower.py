@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from meshkit.bus_link import Link, subscribe, unreachable
+from meshkit.bus_link import Link, unreachable
 from meshkit.bus_publisher import api_error
+from meshkit.bus_wire import WireMessage
 
 _NANOSECONDS: Final = 1_000_000_000
 _EXPIRES_SECONDS: Final = 30.0
@@ -131,7 +131,7 @@ class Follower:
         self._consumer = answer["name"]
         try:
             self._inbox = self._link.client.new_inbox()
-            self._subscription = await subscribe(self._link.client, self._inbox, self._take)
+            self._subscription = await self._link.client.listen(self._inbox, self._take)
         except NatsError as error:
             raise unreachable(f"Failed to follow stream {self._stream}") from error
 
@@ -144,8 +144,8 @@ class Follower:
                 await self._subscription.unsubscribe()
             if self._consumer:
                 # Nobody waits for the answer: the server forgets it by itself.
-                await self._link.client.publish(
-                    f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}"
+                self._link.client.send(
+                    f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", b""
                 )
         except (NatsError, OSError):
             pass
@@ -163,7 +163,7 @@ class Follower:
         self._asked_for += room
         self._heard_at = time.monotonic()
         try:
-            await self._link.client.publish(
+            self._link.client.send(
                 f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}",
                 json.dumps(request).encode(),
                 self._inbox,
@@ -171,14 +171,12 @@ class Follower:
         except NatsError as error:
             self._fail(str(error) or type(error).__name__)
 
-    async def _take(self, message: Msg) -> None:
+    def _take(self, message: WireMessage) -> None:
         self._heard_at = time.monotonic()
-        if message.headers:
-            status = message.headers.get("Status")
-            if status is not None:
-                if status != _HEARTBEAT:
-                    self._note_end(message, status)
-                return
+        if message.status:
+            if message.status != _HEARTBEAT:
+                self._note_end(message)
+            return
         # $JS.ACK.[domain.account.]stream.consumer.count.sequence.consumer_sequence.time.pending
         _, sequence, count, stamp, _ = message.reply.rsplit(".", 4)
         self._count += 1
@@ -189,12 +187,11 @@ class Follower:
         self._ready.append(Followed(message.subject, int(sequence), int(stamp), message.data))
         self._wake.set()
 
-    def _note_end(self, message: Msg, status: str) -> None:
-        left = (message.headers or {}).get("Nats-Pending-Messages")
+    def _note_end(self, message: WireMessage) -> None:
+        left = message.headers.get("Nats-Pending-Messages")
         if left is None:
             # Nobody there (503), or the consumer is gone or moved (409).
-            description = (message.headers or {}).get("Description", "")
-            self._fail(f"the server says {status} {description}".rstrip())
+            self._fail(f"the server says {message.status} {message.description}".rstrip())
         else:
             # The pull ended with this much of it unused.
             self._asked_for = max(0, self._asked_for - int(left))

@@ -4,16 +4,15 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, Self, cast
 
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from meshkit import deadline
+from meshkit.bus_client import WireClient
+from meshkit.bus_wire import WireMessage
 from meshkit.errors import DependencyUnavailable, TooLarge
 from meshkit.log import Log
 
@@ -26,8 +25,6 @@ _TRY_SECONDS: Final = 5.0
 _GIVE_UP_SECONDS: Final = 30.0
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _LONGEST_PAUSE_SECONDS: Final = 1.0
-# Below the limit by this much, a message is not measured exactly.
-_HEADROOM_BYTES: Final = 16 * 1024
 
 _NO_RESPONDERS: Final = "503"
 
@@ -39,12 +36,12 @@ class NotAnswered(Exception):
 class Link:
     """The connection. It reconnects for ever; requests under way fail at once when it breaks."""
 
-    def __init__(self, client: Client, log: Log | None) -> None:
+    def __init__(self, client: WireClient, log: Log | None) -> None:
         self.client: Final = client
         self._log: Final = log
         self._prefix = ""
         self._count = 0
-        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._waiting: dict[str, asyncio.Future[WireMessage]] = {}
         self._connected: Final = asyncio.Event()
         self._on_reconnect: Final[list[Callable[[], None]]] = []
         self._server = ""
@@ -54,7 +51,7 @@ class Link:
     @classmethod
     async def open(cls, url: str, *, name: str, log: Log | None = None) -> Self:
         """Connects; DependencyUnavailable where nobody answers within ten seconds."""
-        client = Client()
+        client = WireClient()
         link = cls(client, log)
         connecting = client.connect(
             url,
@@ -74,7 +71,7 @@ class Link:
         except (OSError, NatsError, TimeoutError) as error:
             raise unreachable(f"Failed to connect to NATS at {url}") from error
         link._prefix = client.new_inbox() + "."
-        await subscribe(client, link._prefix + "*", link.take_answer)
+        await client.listen(link._prefix + "*", link.take_answer)
         link._note_server()
         link._connected.set()
         return link
@@ -105,23 +102,22 @@ class Link:
         subject: str,
         payload: bytes,
         *,
-        headers: Mapping[str, str] | None = None,
+        head: bytes = b"",
         seconds: float = _TRY_SECONDS,
-    ) -> Msg:
+    ) -> WireMessage:
         """One request, one answer; NotAnswered where there is none within `seconds`."""
         if not self.is_up:
             raise NotAnswered("there is no connection")
-        self._check_size(payload, headers)
+        self._check_size(payload, head)
         self._count += 1
         token = str(self._count)
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[Msg] = loop.create_future()
+        waiter: asyncio.Future[WireMessage] = loop.create_future()
         self._waiting[token] = waiter
         timer = loop.call_later(seconds, _expire, waiter, seconds)
         try:
-            await self.client.publish(
-                subject, payload, self._prefix + token, cast(dict[str, str] | None, headers)
-            )
+            self.client.send(subject, payload, self._prefix + token, head)
+            await self.client.make_room()
             return await waiter
         except NatsError as error:
             raise NotAnswered(str(error) or type(error).__name__) from error
@@ -129,13 +125,12 @@ class Link:
             timer.cancel()
             del self._waiting[token]
 
-    async def tell(
-        self, subject: str, payload: bytes, headers: Mapping[str, str] | None = None
-    ) -> None:
+    async def tell(self, subject: str, payload: bytes, head: bytes = b"") -> None:
         """Sends without an answer. Kept for a moment while the connection is down."""
-        self._check_size(payload, headers)
+        self._check_size(payload, head)
         try:
-            await self.client.publish(subject, payload, "", cast(dict[str, str] | None, headers))
+            self.client.send(subject, payload, head=head)
+            await self.client.make_room()
         except NatsError as error:
             raise unreachable(f"Failed to signal {subject}: {error}") from error
 
@@ -164,24 +159,22 @@ class Link:
         except TimeoutError:
             pass
 
-    def _check_size(self, payload: bytes, headers: Mapping[str, str] | None) -> None:
+    def _check_size(self, payload: bytes, head: bytes) -> None:
         # The server counts headers too, and ends the connection of who sends too much.
         limit = self.client.max_payload
-        if len(payload) + _HEADROOM_BYTES <= limit:
-            return
-        size = len(payload) + sum(len(k) + len(v) + 4 for k, v in (headers or {}).items()) + 14
+        size = len(payload) + len(head)
         if size > limit:
             raise TooLarge(
                 f"A message of {size} bytes is over the limit of {limit} bytes.",
                 metadata={"limit_bytes": str(limit), "size_bytes": str(size)},
             )
 
-    async def take_answer(self, message: Msg) -> None:
+    def take_answer(self, message: WireMessage) -> None:
         """Hands an answer to who waits for it."""
         waiter = self._waiting.get(message.subject[len(self._prefix) :])
         if waiter is None or waiter.done():
             return
-        if message.headers and message.headers.get("Status") == _NO_RESPONDERS:
+        if message.status == _NO_RESPONDERS:
             waiter.set_exception(NotAnswered("nobody answers there"))
         else:
             waiter.set_result(message)
@@ -245,15 +238,7 @@ class Tries:
             await self._link.wait_until_up(left)
 
 
-async def subscribe(
-    client: Client, subject: str, take: Callable[[Msg], Awaitable[None]]
-) -> Subscription:
-    """Calls `take` for each message of a subject."""
-    untyped = cast(Any, client)  # nats-py leaves the type of an unused argument open
-    return await untyped.subscribe(subject, cb=take)
-
-
-def _expire(waiter: "asyncio.Future[Msg]", seconds: float) -> None:
+def _expire(waiter: "asyncio.Future[WireMessage]", seconds: float) -> None:
     if not waiter.done():
         waiter.set_exception(NotAnswered(f"no answer within {seconds:.3g} seconds"))
 

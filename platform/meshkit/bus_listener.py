@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from meshkit.bus_link import Link, subscribe, unreachable
+from meshkit.bus_link import Link, unreachable
+from meshkit.bus_wire import WireMessage
 
 # How long the server may take to confirm that it knows of a subscription.
 _FLUSH_SECONDS: Final = 5
@@ -34,7 +34,7 @@ class Listener:
         try:
             if not self._link.is_up:
                 raise ConnectionError
-            self._subscription = await subscribe(self._link.client, self._subject, self._take)
+            self._subscription = await self._link.client.listen(self._subject, self._take)
             await self._link.client.flush(timeout=_FLUSH_SECONDS)
         except (NatsError, OSError, TimeoutError) as error:
             await self.close()
@@ -47,5 +47,5 @@ class Listener:
         if subscription is not None and not self._link.client.is_closed:
             await subscription.unsubscribe()
 
-    async def _take(self, message: Msg) -> None:
+    def _take(self, message: WireMessage) -> None:
         self._hear(message.subject)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from nats.aio.msg import Msg
+from meshkit.bus_wire import WireMessage
 
 # Headers that the server adds to what it hands out; not part of the message.
 _SERVER_HEADERS: Final = frozenset(
@@ -81,9 +81,9 @@ class ConsumerSpec:
     inactive_seconds: float | None = None
 
 
-def stored_message(message: Msg) -> StoredMessage:
+def stored_message(message: WireMessage) -> StoredMessage:
     """From a direct get, or from a republished or plain message."""
-    headers = message.headers or {}
+    headers = message.headers
     stamp = headers.get("Nats-Time-Stamp")
     return StoredMessage(
         subject=headers.get("Nats-Subject", message.subject),

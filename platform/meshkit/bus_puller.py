@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from meshkit.bus_delivery import Delivery
-from meshkit.bus_link import Link, subscribe, unreachable
+from meshkit.bus_link import Link, unreachable
+from meshkit.bus_wire import WireMessage
 
 _NANOSECONDS: Final = 1_000_000_000
 # How much later than asked for a pull may end before it counts as dead.
@@ -78,7 +78,7 @@ class Puller:
             if former is not None:
                 await former.unsubscribe()
             self._inbox = self._link.client.new_inbox()
-            self._subscription = await subscribe(self._link.client, f"{self._inbox}.*", self._take)
+            self._subscription = await self._link.client.listen(f"{self._inbox}.*", self._take)
         except NatsError as error:
             raise unreachable("Failed to listen for what is pulled") from error
         self._end_all()
@@ -97,7 +97,7 @@ class Puller:
         try:
             if not self._link.is_up:
                 raise ConnectionError
-            await self._link.client.publish(
+            self._link.client.send(
                 f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{consumer}",
                 request.encode(),
                 f"{self._inbox}.{self._count}",
@@ -125,11 +125,10 @@ class Puller:
         except (NatsError, OSError, TimeoutError):
             pass  # the connection is gone: it is delivered again after the wait
 
-    async def _take(self, message: Msg) -> None:
+    def _take(self, message: WireMessage) -> None:
         self._heard_at = time.monotonic()
-        status = (message.headers or {}).get("Status")
-        if status is not None:
-            self._note_end(message, status)
+        if message.status:
+            self._note_end(message)
             return
         delivery = Delivery(self._link, message, self._wait_seconds, _ignore)
         pull = self._pulls.get(delivery.consumer)
@@ -139,11 +138,11 @@ class Puller:
                 self._forget(delivery.consumer)
         self._deliver(delivery)
 
-    def _note_end(self, message: Msg, status: str) -> None:
+    def _note_end(self, message: WireMessage) -> None:
         consumer = self._consumers.get(int(message.subject.rpartition(".")[2]))
         if consumer is not None:  # else it is long forgotten
-            description = (message.headers or {}).get("Description", "")
-            self._end(consumer, status == _NO_RESPONDERS or description == _CONSUMER_DELETED)
+            is_missing = message.status == _NO_RESPONDERS
+            self._end(consumer, is_missing or message.description == _CONSUMER_DELETED)
 
     def _end_all(self) -> None:
         for consumer in tuple(self._pulls):

@@ -7,10 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, Final, Self
 
-from nats.aio.msg import Msg
-
-from meshkit.bus_link import Link, NotAnswered, subscribe
+from meshkit.bus_link import Link, NotAnswered
 from meshkit.bus_messages import StoredMessage, stored_message
+from meshkit.bus_wire import WireMessage
 from meshkit.errors import DependencyUnavailable, Internal
 
 _DIRECT_GET: Final = "$JS.API.DIRECT.GET."
@@ -35,7 +34,7 @@ async def last(link: Link, stream: str, subject_filter: str) -> StoredMessage | 
         except NotAnswered as error:
             await tries.again(error)
             continue
-        status = _status(answer)
+        status = answer.status
         if status == _NOT_FOUND:
             return None
         if status != _OK:
@@ -101,8 +100,8 @@ async def _last_by_subject(link: Link, stream: str, subject_filter: str) -> dict
                 )
                 while True:
                     message = await inbox.next(tries.seconds())
-                    headers = message.headers or {}
-                    match _status(message):
+                    headers = message.headers
+                    match message.status:
                         case "":
                             lasts[headers["Nats-Subject"]] = int(headers["Nats-Sequence"])
                         case "204":
@@ -140,11 +139,11 @@ async def _scan(
                 )
                 while True:
                     message = await inbox.next(tries.seconds())
-                    status = _status(message)
+                    status = message.status
                     if status == _NOT_FOUND:
                         return
                     if status == _END_OF_BATCH:
-                        pending = int((message.headers or {}).get("Nats-Num-Pending", 0))
+                        pending = int(message.headers.get("Nats-Num-Pending", 0))
                         break
                     if status != _OK:
                         raise _refused(message, subject_filter)
@@ -169,23 +168,21 @@ class _Inbox:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._subject = link.client.new_inbox()
-        self._messages: asyncio.Queue[Msg] = asyncio.Queue()
+        self._messages: asyncio.Queue[WireMessage] = asyncio.Queue()
         self._subscription: Any = None
 
     async def __aenter__(self) -> Self:
         if not self._link.is_up:
             raise NotAnswered("there is no connection")
-
-        async def take(message: Msg) -> None:
-            self._messages.put_nowait(message)
-
-        self._subscription = await subscribe(self._link.client, self._subject, take)
+        self._subscription = await self._link.client.listen(
+            self._subject, self._messages.put_nowait
+        )
         return self
 
     async def request(self, subject: str, request: dict[str, Any]) -> None:
-        await self._link.client.publish(subject, json.dumps(request).encode(), self._subject)
+        self._link.client.send(subject, json.dumps(request).encode(), self._subject)
 
-    async def next(self, seconds: float) -> Msg:
+    async def next(self, seconds: float) -> WireMessage:
         if self._messages.empty():
             try:
                 async with asyncio.timeout(seconds):
@@ -194,7 +191,7 @@ class _Inbox:
                 raise NotAnswered(f"no answer within {seconds:.3g} seconds") from None
         else:
             message = self._messages.get_nowait()
-        if _status(message) == "503":
+        if message.status == "503":
             raise NotAnswered("nobody answers there")
         return message
 
@@ -203,13 +200,8 @@ class _Inbox:
             await self._subscription.unsubscribe()
 
 
-def _status(message: Msg) -> str:
-    return (message.headers or {}).get("Status", _OK)
-
-
-def _refused(message: Msg, what: str) -> Exception:
-    headers = message.headers or {}
-    text = f"Failed to read {what}: {headers.get('Status')} {headers.get('Description', '')}."
-    if (headers.get("Status") or "").startswith("5"):
+def _refused(message: WireMessage, what: str) -> Exception:
+    text = f"Failed to read {what}: {message.status} {message.description}."
+    if message.status.startswith("5"):
         return DependencyUnavailable(text, metadata={"dependency": "nats"})
     return Internal(text)

@@ -5,11 +5,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from meshkit.bus_link import Link, subscribe, unreachable
+from meshkit.bus_link import Link, unreachable
 from meshkit.bus_messages import StoredMessage, stored_message
+from meshkit.bus_wire import WireMessage
 from meshkit.errors import DependencyUnavailable, QueueFull
 
 # How long the server may take to confirm that it knows of a subscription.
@@ -32,7 +32,7 @@ class Subscription:
         self._subjects: Final = subjects
         self._max_waiting: Final = max_waiting
         self._raise_on_gap: Final = raise_on_gap
-        self._messages: deque[Msg] = deque()
+        self._messages: deque[WireMessage] = deque()
         self._wake: Final = asyncio.Event()
         self.dropped = 0
         self._closed = False
@@ -46,7 +46,7 @@ class Subscription:
             if not self._link.is_up:
                 raise ConnectionError
             for subject in self._subjects:
-                self._subscriptions.append(await subscribe(self._link.client, subject, self._take))
+                self._subscriptions.append(await self._link.client.listen(subject, self._take))
             if confirmed:
                 await self._link.client.flush(timeout=_FLUSH_SECONDS)
         except (NatsError, OSError, TimeoutError) as error:
@@ -98,7 +98,7 @@ class Subscription:
         self.gaps += 1
         self._wake.set()
 
-    async def _take(self, message: Msg) -> None:
+    def _take(self, message: WireMessage) -> None:
         if len(self._messages) >= self._max_waiting:
             self.dropped += 1
         else:

@@ -1,0 +1,107 @@
+"""The short way of messages through the client, on a real server."""
+
+import asyncio
+
+from meshkit.bus_client import WireClient
+from meshkit.bus_wire import WireMessage, head
+from meshtest.eventually import eventually
+from meshtest.nats_server import NatsServer
+
+pytest_plugins = ["meshtest.fixtures"]
+
+
+class _Heard:
+    """Remembers what came; stumbles over `bad`."""
+
+    def __init__(self) -> None:
+        self.messages: list[WireMessage] = []
+
+    def take(self, message: WireMessage) -> None:
+        if message.data == b"bad":
+            raise ValueError("no good")
+        self.messages.append(message)
+
+    @property
+    def data(self) -> list[bytes]:
+        return [message.data for message in self.messages]
+
+    async def until(self, data: list[bytes]) -> None:
+        """Returns when this has been heard, and nothing else."""
+
+        async def heard() -> bool:
+            return len(self.messages) >= len(data)
+
+        await eventually(heard)
+        assert self.data == data
+
+
+async def _connected(nats_server: NatsServer, told: list[str]) -> WireClient:
+    async def tell(error: Exception) -> None:
+        told.append(str(error))
+
+    client = WireClient()
+    await client.connect(
+        nats_server.url, error_cb=tell, reconnect_time_wait=0, max_reconnect_attempts=-1
+    )
+    return client
+
+
+async def test_a_listener_that_fails_is_told_of_and_hears_the_next(nats_server: NatsServer) -> None:
+    """Nor does it keep messages from others."""
+    told: list[str] = []
+    client = await _connected(nats_server, told)
+    one, other = _Heard(), _Heard()
+    await client.listen("a", one.take)
+    await client.listen(">", other.take)
+    for data in (b"1", b"bad", b"2"):
+        client.send("a", data)
+    client.send("b", b"3", "r", head({"k": "v"}))
+    await other.until([b"1", b"2", b"3"])
+    assert one.data == [b"1", b"2"]
+    assert (other.messages[2].reply, other.messages[2].headers) == ("r", {"k": "v"})
+    assert told == ["no good", "no good"]
+    await client.close()
+
+
+async def test_who_stopped_listening_hears_nothing(nats_server: NatsServer) -> None:
+    """Others of the connection do."""
+    client = await _connected(nats_server, [])
+    one, other = _Heard(), _Heard()
+    subscription = await client.listen("a", one.take)
+    await client.listen("a", other.take)
+    await subscription.unsubscribe()
+    client.send("a", b"1")
+    await other.until([b"1"])
+    assert one.data == []
+    await client.close()
+
+
+async def test_what_is_sent_while_the_server_is_away_arrives_later(nats_server: NatsServer) -> None:
+    """And who listened is heard of by the new server."""
+    client = await _connected(nats_server, [])
+    heard = _Heard()
+    await client.listen("a", heard.take)
+    await client.flush()
+    await asyncio.to_thread(nats_server.stop)
+
+    async def away() -> bool:
+        return not client.is_connected
+
+    await eventually(away)
+    client.send("a", b"1")
+    await asyncio.to_thread(nats_server.start)
+    await heard.until([b"1"])
+    await client.close()
+
+
+async def test_more_than_fits_into_a_buffer_is_sent(nats_server: NatsServer) -> None:
+    """Who makes room waits until it is written."""
+    client = await _connected(nats_server, [])
+    heard = _Heard()
+    await client.listen("a", heard.take)
+    for _ in range(8):
+        client.send("a", b"x" * 1_000_000)
+        await client.make_room()
+        assert client.pending_data_size <= 3_000_000
+    await heard.until([b"x" * 1_000_000] * 8)
+    await client.close()
