@@ -60,6 +60,24 @@ class Channels:
 
 
 _MILLISECONDS: Final = 1000
+_SERVICE_CONFIG: Final = {
+    # Where a name has several addresses, all of them get calls.
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],
+            # What reaches a gRPC server in the moment in which that begins to stop is cancelled
+            # before any handler has heard of it. Nothing else ends so by itself.
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.01s",
+                "maxBackoff": "0.1s",
+                "backoffMultiplier": 4,
+                "retryableStatusCodes": ["CANCELLED"],
+            },
+        }
+    ],
+}
 _OPTIONS: Final = [
     ("grpc.max_receive_message_length", constants.MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", constants.MAX_MESSAGE_BYTES),
@@ -74,6 +92,5 @@ _OPTIONS: Final = [
     ("grpc.max_reconnect_backoff_ms", 2000),
     # Two services of one process must not share a connection, and with it its fate.
     ("grpc.use_local_subchannel_pool", 1),
-    # Where a name has several addresses, all of them get calls.
-    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
 ]

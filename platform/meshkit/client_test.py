@@ -3,9 +3,11 @@
 import asyncio
 import io
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
@@ -14,7 +16,7 @@ from meshkit.client import Channels
 from meshkit.errors import DependencyUnavailable
 from meshkit.server import MeshServer
 from meshtest.child_server import free_port
-from meshtest.echo import EchoServicer, EchoStub, registration
+from meshtest.echo import EchoServicer, EchoStub, add_echo, registration
 
 
 @asynccontextmanager
@@ -88,3 +90,64 @@ async def test_a_stream_that_is_dropped_while_it_waits_never_begins() -> None:
         answers.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(reading, 5)
+
+
+class _Stopping(EchoServicer):
+    """Breaks off as many calls as a server does that begins to stop: with a bare code."""
+
+    def __init__(self, breaks_off: int) -> None:
+        self._left = breaks_off
+
+    async def Say(self, request: StringValue, context: Any) -> StringValue:
+        await self._break_off(context)
+        return request
+
+    async def Talk(
+        self, request_iterator: AsyncIterator[StringValue], context: Any
+    ) -> AsyncIterator[StringValue]:
+        await self._break_off(context)
+        async for each in super().Talk(request_iterator, context):
+            yield each
+
+    async def _break_off(self, context: Any) -> None:
+        self._left -= 1
+        if self._left >= 0:
+            await context.abort(grpc.StatusCode.CANCELLED)
+
+
+@asynccontextmanager
+async def _stopping(breaks_off: int) -> AsyncGenerator[EchoStub]:
+    server = grpc.aio.server()
+    add_echo(_Stopping(breaks_off), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with Channels({"memory": f"127.0.0.1:{port}"}, caller="service:x") as channels:
+            yield EchoStub(channels.get("memory"))
+    finally:
+        await server.stop(None)
+
+
+async def _letters() -> AsyncIterator[StringValue]:
+    for letter in "ab":
+        yield StringValue(value=letter)
+
+
+async def test_a_call_that_a_stopping_peer_did_not_take_is_made_again() -> None:
+    """Nobody notices, whatever kind of call it is."""
+    async with _stopping(breaks_off=1) as stub:
+        assert await stub.Say(StringValue(value="a"), timeout=5) == StringValue(value="a")
+    async with _stopping(breaks_off=1) as stub:
+        assert [each.value async for each in stub.Talk(_letters(), timeout=5)] == ["a", "b"]
+
+
+async def test_a_peer_that_breaks_off_again_and_again_is_told_as_unavailable() -> None:
+    """So that whoever called tries it later."""
+    async with _stopping(breaks_off=100) as stub:
+        with pytest.raises(DependencyUnavailable) as unary:
+            await stub.Say(StringValue(value="a"), timeout=5)
+        assert unary.value.message == "memory broke off /meshtest.v1.EchoService/Say."
+        assert unary.value.metadata == {"dependency": "memory"}
+        with pytest.raises(DependencyUnavailable, match=r"^memory broke off .*/Talk\.$"):
+            async for _ in stub.Talk(_letters(), timeout=5):
+                pass

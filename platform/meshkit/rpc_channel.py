@@ -169,6 +169,11 @@ class RpcChannel(grpc.aio.Channel):
                     f"Failed to reach {self._target}: {error.details()}",
                     metadata={"dependency": self._target},
                 )
+            case grpc.StatusCode.CANCELLED:
+                # Not by this process: who cancels a call of its own gets CancelledError.
+                return errors.DependencyUnavailable(
+                    f"{self._target} broke off {method}.", metadata={"dependency": self._target}
+                )
             case _:
                 return errors.from_rpc_error(error)
 
