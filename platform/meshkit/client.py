@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import grpc
 
@@ -60,7 +60,7 @@ class Channels:
 
 
 _MILLISECONDS: Final = 1000
-_SERVICE_CONFIG: Final = {
+_SERVICE_CONFIG: Final[dict[str, Any]] = {
     # Where a name has several addresses, all of them get calls.
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
