@@ -10,10 +10,9 @@ whoever reads them can look at the clocks of all processes at these moments, and
 
 import asyncio
 import json
-import threading
+import math
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,8 +37,8 @@ def load_of(options: dict[str, Any]) -> Load:
 
 
 def percentile(ordered: list[float], share: float) -> float:
-    """The least value that at least `share` of the ordered values do not exceed."""
-    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
+    """The least of the ordered values that at least `share` of them do not exceed."""
+    return ordered[max(math.ceil(share * len(ordered)), 1) - 1]
 
 
 def _say(event: str, **values: float) -> None:
@@ -47,17 +46,21 @@ def _say(event: str, **values: float) -> None:
 
 
 class Window:
-    """The time measured: it begins and ends with a task's end.
+    """The time measured: it begins and ends with a task's end."""
 
-    May be told of ends by several threads.
-    """
-
-    def __init__(self, load: Load, *, say: Callable[..., None] = _say) -> None:
+    def __init__(
+        self,
+        load: Load,
+        *,
+        say: Callable[..., None] = _say,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`say` is told of each event; `clock` counts seconds."""
         self._load: Final = load
         self._say: Final = say
-        self._lock: Final = threading.Lock()
+        self._clock: Final = clock
         self._numbers = 0
-        self._created: Final = time.perf_counter()
+        self._created: Final = clock()
         self._begun: float | None = None
         self._ended: float | None = None
         self._taken: Final[list[float]] = []
@@ -69,25 +72,23 @@ class Window:
 
     def begin(self) -> tuple[int, float]:
         """A new task's number and its time of begin."""
-        with self._lock:
-            self._numbers += 1
-            return self._numbers, time.perf_counter()
+        self._numbers += 1
+        return self._numbers, self._clock()
 
     def end(self, begun: float) -> None:
         """A task that began at that time is done."""
-        now = time.perf_counter()
-        with self._lock:
-            if self._ended is not None:
-                return
-            if self._begun is None:
-                if now - self._created >= self._load.warm_up_seconds:
-                    self._begun = now
-                    self._say("measuring")
-                return
-            self._taken.append(now - begun)
-            if now - self._begun >= self._load.seconds:
-                self._ended = now
-                self._say("measured")
+        now = self._clock()
+        if self._ended is not None:
+            return
+        if self._begun is None:
+            if now - self._created >= self._load.warm_up_seconds:
+                self._begun = now
+                self._say("measuring")
+            return
+        self._taken.append(now - begun)
+        if now - self._begun >= self._load.seconds:
+            self._ended = now
+            self._say("measured")
 
     def report(self) -> None:
         """Says the figures of a window that is over."""
@@ -116,20 +117,4 @@ async def run(load: Load, task: Callable[[int], Awaitable[None]]) -> None:
     async with asyncio.TaskGroup() as callers:
         for _ in range(load.in_flight):
             callers.create_task(caller())
-    window.report()
-
-
-def run_in_threads(load: Load, task: Callable[[int], None]) -> None:
-    """Like `run`, for a system whose calls block a thread each."""
-    window = Window(load)
-
-    def caller() -> None:
-        while not window.over:
-            number, begun = window.begin()
-            task(number)
-            window.end(begun)
-
-    with ThreadPoolExecutor(load.in_flight) as threads:
-        for each in [threads.submit(caller) for _ in range(load.in_flight)]:
-            each.result()
     window.report()

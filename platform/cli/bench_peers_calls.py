@@ -1,8 +1,9 @@
 """What `agentmesh bench peers` runs and prints."""
 
+import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from types import FrameType
 from typing import Final
 
@@ -34,10 +35,9 @@ def bench_peers(
     peers = [each for each in catalogue(packages, os.environ) if each.name in names]
     if not peers:
         raise Problem("Nothing is left to measure.", "Say less with --skip.", exit_code=2)
-    for each in _ENDING:
-        signal.signal(each, _end)
     load = Load(in_flight, warm_up_seconds, seconds)
-    outcomes = measure_in_turn(peers, load, rounds, terminal.progress)
+    with _ended_in_order():
+        outcomes = measure_in_turn(peers, load, rounds, terminal.progress)
     measured = [summary(each) for each in outcomes if each.figures]
     ours = [each for each in measured if each.name in OURS]
     compared = ratios(ours, [each for each in measured if each.name not in OURS])
@@ -48,7 +48,17 @@ def bench_peers(
     return not any(each.failure for each in outcomes)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
-    """Unwinds the stack, so that what was started is ended, as Ctrl-C does."""
-    name = signal.Signals(number).name
-    raise Problem(f"Ended by {name}.", exit_code=128 + number)
+@contextlib.contextmanager
+def _ended_in_order() -> Generator[None, None, None]:
+    """Has SIGTERM and SIGHUP unwind the stack, as Ctrl-C does, so that what was started ends."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        raise Problem(f"Ended by {name}.", exit_code=128 + number)
+
+    before = {each: signal.signal(each, end) for each in _ENDING}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -33,8 +33,8 @@ class Celery:
         self._python()
         redis = redis_server.version(redis_server.redis_program(self._environ))
         return (
-            f"celery {locked_version(_LOCK, 'celery')}, a chain of three tasks, {_WORKERS} workers of "
-            "one process each (pool solo), late acknowledgement, results kept; "
+            f"celery {locked_version(_LOCK, 'celery')}, a chain of three tasks, {_WORKERS} workers "
+            "of one process each (pool solo), late acknowledgement, results kept; "
             f"{redis}, {redis_server.SETTINGS}"
         )
 
