@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -36,12 +36,26 @@ _MEASURE_SECONDS: Final = 10.0
 # Workers get going meanwhile.
 _SETTLE_SECONDS: Final = 2.0
 _LOOK_SECONDS: Final = 0.25
-_CATCH_UP_SECONDS: Final = 300.0
+_CATCH_UP_SECONDS: Final = 900.0
 _DAY_SECONDS: Final = 86_400
 _PAGES: Final = 20
+_PAGE: Final = 50
 _MEGABYTE: Final = 1e6
 
 Tell = Callable[[str], None]
+
+
+class BacklogFailed(Exception):
+    """A backlog could not be measured; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """How executors get on with a queue."""
+
+    tasks_per_minute: float
+    # Of all processes of the mesh.
+    cpu_ms_per_task: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +64,7 @@ class Standing:
 
     queued: int
     submitted_per_minute: float
-    dispatched_per_minute: float
+    dispatch: Dispatch
     # Of the coordinator and the executors, while the tasks are queued and nothing runs.
     rss_bytes: Mapping[str, int]
     # The median time of a page of the list by kind of page, in milliseconds.
@@ -61,7 +75,8 @@ class Standing:
         return {
             "queued": self.queued,
             "submitted_per_minute": round(self.submitted_per_minute, 1),
-            "dispatched_per_minute": round(self.dispatched_per_minute, 1),
+            "dispatched_per_minute": round(self.dispatch.tasks_per_minute, 1),
+            "dispatch_cpu_ms_per_task": round(self.dispatch.cpu_ms_per_task, 4),
             "rss_mb": {name: round(size / _MEGABYTE, 1) for name, size in self.rss_bytes.items()},
             "list_page_ms": {name: round(each, 2) for name, each in self.pages_ms.items()},
         }
@@ -82,7 +97,7 @@ class Backlog:
     async def compare(self, count: int) -> tuple[Standing, Standing]:
         """How the mesh does with a short queue, and with `count` tasks queued.
 
-        Raises MeshError.
+        Raises MeshError and BacklogFailed.
         """
         policy = await self._limits_for(count)
         await self._set(_paused(policy))
@@ -96,10 +111,10 @@ class Backlog:
         pages = await self._pages()
         self._tell(f"{count:,} tasks are queued; now the executors may take them")
         await self._set(policy)
-        dispatched_per_minute = await self._dispatched_per_minute()
+        dispatch = await self._dispatch()
         await self._set(_paused(policy))
         await self._until_resting()
-        return Standing(count, submitted_per_minute, dispatched_per_minute, memory, pages)
+        return Standing(count, submitted_per_minute, dispatch, memory, pages)
 
     async def _limits_for(self, count: int) -> QueuePolicy:
         """The policy in force, with room for so many tasks, and a day for each."""
@@ -161,18 +176,18 @@ class Backlog:
         async for answer in answers:
             for result in answer.results:
                 if result.HasField("error"):
-                    raise RuntimeError(f"a task was refused: {result.error.message}")
+                    raise BacklogFailed(f"A task was refused: {result.error.message}")
                 latest = max(latest, result.response.task.create_time.ToNanoseconds())
         return latest
 
     async def _until_listed(self, created: int) -> None:
         """Returns when the read model knows tasks up to that time."""
-        async with asyncio.timeout(_CATCH_UP_SECONDS):
-            while True:
-                page = await self._page(pb.ListTasksRequest(page_size=1))
-                if page.tasks and page.tasks[0].create_time.ToNanoseconds() >= created:
-                    return
-                await asyncio.sleep(_LOOK_SECONDS)
+
+        async def listed() -> bool:
+            page = await self._page(pb.ListTasksRequest(page_size=1))
+            return bool(page.tasks) and page.tasks[0].create_time.ToNanoseconds() >= created
+
+        await _until(listed, "the last task to be listed")
 
     async def _pages(self) -> Mapping[str, float]:
         deep = pb.ListTasksRequest(page_size=1000)
@@ -181,13 +196,15 @@ class Backlog:
             if not page.next_page_token:
                 break
             deep.page_token = page.next_page_token
+        deep.page_size = _PAGE
         return {
-            "first": await self._median_ms(pb.ListTasksRequest(page_size=50)),
+            "first": await self._median_ms(pb.ListTasksRequest(page_size=_PAGE)),
             "by_state": await self._median_ms(
-                pb.ListTasksRequest(page_size=50, states=[TASK_STATE_QUEUED])
+                pb.ListTasksRequest(page_size=_PAGE, states=[TASK_STATE_QUEUED])
             ),
-            "by_agent": await self._median_ms(pb.ListTasksRequest(page_size=50, agent=AGENT)),
-            "deep_1000": await self._median_ms(deep),
+            "by_agent": await self._median_ms(pb.ListTasksRequest(page_size=_PAGE, agent=AGENT)),
+            "deep": await self._median_ms(deep),
+            "of_1000": await self._median_ms(pb.ListTasksRequest(page_size=1000)),
         }
 
     async def _median_ms(self, request: pb.ListTasksRequest) -> float:
@@ -202,14 +219,14 @@ class Backlog:
         request.parent = f"tenants/{self._tenant}"
         return await self._tasks.ListTasks(request, timeout=_CALL_SECONDS)
 
-    async def _dispatched_per_minute(self) -> float:
-        """How fast the queue gets shorter.
+    async def _dispatch(self) -> Dispatch:
+        """How fast the queue gets shorter, and at what cost.
 
         The queue's length is told anew about once a second, so the rate is that between
         the first and the last time that it was seen to change.
         """
         await asyncio.sleep(_SETTLE_SECONDS)
-        seen: list[tuple[float, int]] = []
+        seen: list[tuple[float, int, float]] = []
         end = time.monotonic() + _MEASURE_SECONDS
         queued = (await self._lane()).queued
         while time.monotonic() < end:
@@ -219,19 +236,26 @@ class Backlog:
                 break
             if lane.queued != queued:
                 queued = lane.queued
-                seen.append((time.monotonic(), queued))
-        if len(seen) < 2:
-            raise RuntimeError("too few tasks are queued for a rate: raise --backlog")
-        (first, more), (last, fewer) = seen[0], seen[-1]
-        return (more - fewer) / (last - first) * 60
+                seen.append((time.monotonic(), queued, self._cpu_seconds()))
+        if len(seen) < 2 or seen[0][1] <= seen[-1][1]:
+            raise BacklogFailed(
+                "The queue did not get shorter for long enough to tell how fast: raise --backlog."
+            )
+        (first, more, cpu_before), (last, fewer, cpu_after) = seen[0], seen[-1]
+        tasks = more - fewer
+        return Dispatch(tasks / (last - first) * 60, (cpu_after - cpu_before) / tasks * 1000)
+
+    def _cpu_seconds(self) -> float:
+        pids = {each.name: each.pid for each in self._mesh.state.processes}
+        return sum(usage(pids, self._mesh.state.data_dir).cpu_seconds.values())
 
     async def _until_resting(self) -> None:
         """Returns when nothing runs."""
-        async with asyncio.timeout(_CATCH_UP_SECONDS):
-            while True:
-                if (await self._lane()).running == 0:
-                    return
-                await asyncio.sleep(_LOOK_SECONDS)
+
+        async def resting() -> bool:
+            return (await self._lane()).running == 0
+
+        await _until(resting, "the executors to rest")
 
     async def _lane(self) -> pb.LaneStats:
         request = pb.GetQueueStatsRequest(parent=f"tenants/{self._tenant}")
@@ -246,6 +270,18 @@ class Backlog:
             if each.name.startswith(("coordinator", "executor", "services"))
         }
         return usage(pids, self._mesh.state.data_dir).rss_bytes
+
+
+async def _until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Returns when the condition holds; BacklogFailed where that takes too long."""
+    try:
+        async with asyncio.timeout(_CATCH_UP_SECONDS):
+            while True:
+                if await condition():
+                    return
+                await asyncio.sleep(_LOOK_SECONDS)
+    except TimeoutError:
+        raise BacklogFailed(f"Waited {_CATCH_UP_SECONDS:.0f} s for {what}.") from None
 
 
 def _paused(policy: QueuePolicy) -> QueuePolicy:

@@ -20,7 +20,7 @@ Tell = Callable[[str], None]
 
 
 async def run(plan: Plan, tell: Tell) -> Report:
-    """Runs the benchmark. Raises MeshStartError, MeshError and ClientFailed."""
+    """Runs the benchmark. Raises MeshStartError, MeshError, ClientFailed and BacklogFailed."""
     deaths: list[str] = []
 
     def hear(event: Event) -> None:

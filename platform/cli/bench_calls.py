@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.tasks.backlog import BacklogFailed
 from bench.tasks.chart import svg
 from bench.tasks.drive import ClientFailed
 from bench.tasks.options import BadPlan, Options
@@ -33,7 +34,7 @@ def bench_tasks(invocation: Invocation, given: Mapping[str, Any], chart: Path | 
     servers.provide(os.environ)
     try:
         report: Report = async_run.run(run(plan, invocation.terminal.progress))
-    except ClientFailed as error:
+    except (BacklogFailed, ClientFailed) as error:
         raise Problem(str(error)) from error
     if chart is not None:
         chart.write_text(svg(report.plan.title, report.seconds), "utf-8")

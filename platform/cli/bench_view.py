@@ -141,6 +141,10 @@ def _backlog(terminal: Terminal, report: Report) -> None:
             (name.replace("_", " "), f"{short[name]:,.0f}", f"{long[name]:,.0f}")
             for name in ("submitted_per_minute", "dispatched_per_minute")
         ),
+        (
+            "dispatch, cpu ms per task",
+            *(f"{each['dispatch_cpu_ms_per_task']:.3f}" for each in (short, long)),
+        ),
         *(
             (f"memory of {name}, MB", f"{size:,.1f}", f"{long['rss_mb'][name]:,.1f}")
             for name, size in short["rss_mb"].items()
