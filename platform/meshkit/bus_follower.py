@@ -8,9 +8,8 @@ after a fault. Whoever reads knows what it has, and begins anew behind that.
 import asyncio
 import json
 import time
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from nats.errors import Error as NatsError
 
@@ -30,8 +29,7 @@ _MAX_BYTES: Final = 8 * 1024 * 1024
 _HEARTBEAT: Final = "100"
 
 
-@dataclass(frozen=True, slots=True)
-class Followed:
+class Followed(NamedTuple):
     """A message as it comes by."""
 
     subject: str

@@ -146,14 +146,21 @@ async def _model_out(called: task_event_pb2.ModelCalled, shelf: _Shelf) -> None:
 
 def references(event: TaskEvent) -> Iterator[BlobRef]:
     """What `event`, as the log keeps it, holds elsewhere."""
-    holders: tuple[tuple[Proto, str], ...] = (
-        (event.submitted, "input_blob"),
-        (event.model_called, "message_blob"),
-        (event.tool_called, "result_blob"),
-        (event.completed.model_called, "message_blob"),
-        (event.completed.output, "blob"),
-        (event.resumed, "children_blob"),
-    )
+    holders: tuple[tuple[Proto, str], ...]
+    match event.WhichOneof("kind"):
+        case "submitted":
+            holders = ((event.submitted, "input_blob"),)
+        case "model_called":
+            holders = ((event.model_called, "message_blob"),)
+        case "tool_called":
+            holders = ((event.tool_called, "result_blob"),)
+        case "completed":
+            completed = event.completed
+            holders = ((completed.model_called, "message_blob"), (completed.output, "blob"))
+        case "resumed":
+            holders = ((event.resumed, "children_blob"),)
+        case _:
+            holders = ()
     for holder, field in holders:
         if holder.HasField(field):
             yield getattr(holder, field)

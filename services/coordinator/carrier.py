@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from google.protobuf.message import DecodeError
 
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from meshkit import names
 from meshkit.bus import Bus, Followed, Follower
 from meshkit.errors import MeshError
 from meshkit.log import Log
@@ -143,8 +144,7 @@ async def _gathered(follower: Follower, is_busy: bool) -> list[Followed]:
 
 def _recorded(message: Followed) -> Recorded:
     event = TaskEvent.FromString(message.payload)
-    tenant, task_id = subjects.parse(message.subject)
-    if event.task != subjects.task_name(tenant, task_id):
+    if names.TASK.parse(event.task, field="task") != subjects.parse(message.subject):
         raise ValueError(f"{event.task!r} is not the task of {message.subject}")
     blobs = claim_check.references(event)
     size_bytes = len(message.payload) + sum(blob.size_bytes for blob in blobs)

@@ -98,6 +98,8 @@ class PostgresSchema:
         self._engine: Final = sa.create_engine(
             url,
             connect_args={"options": options, **_CONNECTING},
+            # Values by their order, as SQLite has them.
+            paramstyle="format",
             pool_size=_CONNECTIONS,
             max_overflow=0,
             # A server that was started again has forgotten the connections of before.

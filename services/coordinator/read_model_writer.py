@@ -1,8 +1,10 @@
 """Writes events into the tables of the read model."""
 
+import operator
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -12,8 +14,10 @@ from services.coordinator import task_terms
 from services.coordinator.read_model_database import BEGINNING, Database, Moved, Place
 from services.coordinator.read_model_tables import ALL, POSITION, SIZE, TASK, TERM
 from services.coordinator.task_row import Recorded, TaskRow, take
+from tasklog import subjects
 
-_COLUMNS: Final = tuple(TaskRow.__slots__)
+_COLUMNS: Final = tuple(column.name for column in TASK.c)
+_get_all: Final[Callable[[TaskRow], Iterable[Any]]] = operator.attrgetter(*_COLUMNS)
 # They stay as they are once a task is known.
 _FIXED: Final = frozenset({"tenant", "task_id", "created_micros", "parent_id"})
 # How many tasks one statement asks for.
@@ -28,6 +32,8 @@ class ReadModelWriter:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # The database tells its dialect with the first connection.
+        self._statements: _Statements | None = None
 
     async def lead(self) -> None:
         """Returns once this process is the one that carries events into the copy."""
@@ -47,9 +53,13 @@ class ReadModelWriter:
         Raises:
             Moved: The stream is not at `before` any more. Nothing was written.
         """
-        await self._database.carry(
-            lambda connection: _apply(connection, entries, stream, before, after)
-        )
+
+        def work(connection: sa.Connection) -> None:
+            if self._statements is None:
+                self._statements = _Statements.of(connection.dialect)
+            _apply(connection, self._statements, entries, stream, before, after)
+
+        await self._database.carry(work)
 
     async def clear(self) -> None:
         """Forgets everything: the log is another one than before."""
@@ -66,15 +76,45 @@ def _clear(connection: sa.Connection) -> None:
         connection.execute(sa.delete(table))
 
 
+@dataclass(frozen=True, slots=True)
+class _Statements:
+    """What is said once for each of many rows, in the words of a dialect.
+
+    SQLAlchemy would look at every value of every row, which costs as much as
+    the database does with it.
+    """
+
+    put_row: str
+    forget_term: str
+    add_term: str
+
+    @classmethod
+    def of(cls, dialect: sa.Dialect) -> Self:
+        """With places for values in the order of the table's columns."""
+        put = _INSERT[dialect.name](TASK)
+        changing = {name: put.excluded[name] for name in _COLUMNS if name not in _FIXED}
+        whole = put.on_conflict_do_update(index_elements=["tenant", "task_id"], set_=changing)
+        forget = sa.delete(TERM).where(*(column == sa.bindparam(None) for column in TERM.c))
+        return cls(
+            put_row=str(whole.compile(dialect=dialect)),
+            forget_term=str(forget.compile(dialect=dialect)),
+            add_term=str(sa.insert(TERM).compile(dialect=dialect)),
+        )
+
+
 def _apply(
-    connection: sa.Connection, entries: Sequence[Recorded], stream: str, before: Place, after: Place
+    connection: sa.Connection,
+    statements: _Statements,
+    entries: Sequence[Recorded],
+    stream: str,
+    before: Place,
+    after: Place,
 ) -> None:
     # First of all: it keeps others out until the end of the transaction.
     _advance(connection, stream, before, after)
-    by_task = defaultdict[tuple[str, str], list[Recorded]](list)
+    by_task = defaultdict[str, list[Recorded]](list)
     for entry in entries:
-        tenant, task_id = names.TASK.parse(entry.event.task, field="task")
-        by_task[tenant, task_id].append(entry)
+        by_task[entry.event.task].append(entry)
     known = _rows(connection, by_task)
     changed: list[tuple[TaskRow | None, TaskRow]] = []
     for name, its_entries in by_task.items():
@@ -83,9 +123,14 @@ def _apply(
         if new != old:
             changed.append((old, new))
     if changed:
-        _write_rows(connection, [new for _, new in changed])
-        _write_terms(connection, changed)
+        _many(connection, statements.put_row, [_values(new) for _, new in changed])
+        _write_terms(connection, statements, changed)
         _write_sizes(connection, changed)
+
+
+def _many(connection: sa.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    if rows:
+        connection.exec_driver_sql(statement, list(rows))
 
 
 _ADVANCE: Final = (
@@ -99,7 +144,9 @@ _ADVANCE: Final = (
 
 def _advance(connection: sa.Connection, stream: str, before: Place, after: Place) -> None:
     if before == BEGINNING:
-        begun = _insert(connection, POSITION).values(stream=stream, position=0, stamp_ns=0)
+        begun = _INSERT[connection.dialect.name](POSITION).values(
+            stream=stream, position=0, stamp_ns=0
+        )
         connection.execute(begun.on_conflict_do_nothing())
     moved = connection.execute(
         _ADVANCE,
@@ -123,19 +170,18 @@ _FIND: Final = (
 )
 
 
-def _rows(
-    connection: sa.Connection, wanted: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], TaskRow]:
+def _rows(connection: sa.Connection, wanted: Iterable[str]) -> dict[str, TaskRow]:
     by_tenant = defaultdict[str, list[str]](list)
-    for tenant, task_id in wanted:
+    for name in wanted:
+        tenant, task_id = names.TASK.parse(name, field="task")
         by_tenant[tenant].append(task_id)
-    found: dict[tuple[str, str], TaskRow] = {}
+    found: dict[str, TaskRow] = {}
     for tenant, ids in by_tenant.items():
         for start in range(0, len(ids), _CHUNK):
             chunk = ids[start : start + _CHUNK]
             for values in connection.execute(_FIND, {"its_tenant": tenant, "ids": chunk}):
                 row = _row(values)
-                found[row.tenant, row.task_id] = row
+                found[subjects.task_name(tenant, row.task_id)] = row
     return found
 
 
@@ -145,30 +191,16 @@ def _row(values: Iterable[Any]) -> TaskRow:
     return TaskRow(**fields)
 
 
-def _write_rows(connection: sa.Connection, rows: Sequence[TaskRow]) -> None:
-    insert = _insert(connection, TASK)
-    changing = {name: insert.excluded[name] for name in _COLUMNS if name not in _FIXED}
-    statement = insert.on_conflict_do_update(index_elements=["tenant", "task_id"], set_=changing)
-    connection.execute(statement, [_values(row) for row in rows])
-
-
-def _values(row: TaskRow) -> dict[str, Any]:
-    values = {name: getattr(row, name) for name in _COLUMNS}
-    values["seen_beyond"] = " ".join(map(str, row.seen_beyond))
-    return values
-
-
-_FORGET: Final = (
-    sa.delete(TERM)
-    .where(TERM.c.tenant == sa.bindparam("its_tenant"))
-    .where(TERM.c.term == sa.bindparam("its_term"))
-    .where(TERM.c.created_micros == sa.bindparam("created"))
-    .where(TERM.c.task_id == sa.bindparam("its_id"))
-)
+def _values(row: TaskRow) -> tuple[Any, ...]:
+    return tuple(
+        " ".join(map(str, value)) if isinstance(value, tuple) else value for value in _get_all(row)
+    )
 
 
 def _write_terms(
-    connection: sa.Connection, changed: Sequence[tuple[TaskRow | None, TaskRow]]
+    connection: sa.Connection,
+    statements: _Statements,
+    changed: Sequence[tuple[TaskRow | None, TaskRow]],
 ) -> None:
     gone: list[_Term] = []
     come: list[_Term] = []
@@ -177,14 +209,9 @@ def _write_terms(
         key = (new.created_micros, new.task_id)
         gone += ((new.tenant, term, *key) for term in before - after)
         come += ((new.tenant, term, *key) for term in after - before)
-    if gone:
-        keys = ("its_tenant", "its_term", "created", "its_id")
-        connection.execute(_FORGET, [dict(zip(keys, each, strict=True)) for each in sorted(gone)])
-    if come:
-        keys = ("tenant", "term", "created_micros", "task_id")
-        connection.execute(
-            sa.insert(TERM), [dict(zip(keys, each, strict=True)) for each in sorted(come)]
-        )
+    # In the order of the index, whose pages are then gone through once.
+    _many(connection, statements.forget_term, sorted(gone))
+    _many(connection, statements.add_term, sorted(come))
 
 
 def _terms(old: TaskRow | None, new: TaskRow) -> tuple[frozenset[str], frozenset[str]]:
@@ -205,14 +232,9 @@ def _write_sizes(
     grown = Counter[str]()
     for old, new in changed:
         grown[new.tenant] += new.size_bytes - (old.size_bytes if old else 0)
-    insert = _insert(connection, SIZE)
+    insert = _INSERT[connection.dialect.name](SIZE)
     size = SIZE.c.size_bytes + insert.excluded.size_bytes
     connection.execute(
         insert.on_conflict_do_update(index_elements=["tenant"], set_={"size_bytes": size}),
         [{"tenant": tenant, "size_bytes": grown[tenant]} for tenant in sorted(grown)],
     )
-
-
-def _insert(connection: sa.Connection, table: sa.Table) -> Any:
-    """An INSERT that can say what to do on a conflict; each database has its own."""
-    return _INSERT[connection.dialect.name](table)
