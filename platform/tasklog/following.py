@@ -86,21 +86,32 @@ class Following:
         """The event with which a task ends that had not when this began to listen.
 
         Raises:
-            CorruptData: Its large content is lost.
+            CorruptData: It has ended, and what it ended with is lost.
             TaskNotFound: There is no such task.
         """
         while True:
             message = await self._next()
-            entry = (
-                await self._log.last(self._tenant, self._task_id)
-                if message is None
-                else await self._log.entry(message)
-            )
+            try:
+                entry = (
+                    await self._log.last(self._tenant, self._task_id)
+                    if message is None
+                    else await self._log.entry(message)
+                )
+            except CorruptData:
+                # What a task has lost that goes on is not its end.
+                if await self._has_ended():
+                    raise
+                continue
             if entry is None:
                 name = subjects.task_name(self._tenant, self._task_id)
                 raise TaskNotFound(f"There is no task {name!r}.")
             if entry.event.status.state in lifecycle.TERMINAL:
                 return entry.event
+
+    async def _has_ended(self) -> bool:
+        """Whether the task has, as its log is stored."""
+        ends = await self._log.ends(self._tenant, self._task_id)
+        return ends is not None and ends[1].event.status.state in lifecycle.TERMINAL
 
     async def _past(self) -> AsyncGenerator[TaskEvent]:
         """What the log has from here on, read page by page."""

@@ -1,18 +1,21 @@
 """How a task is followed and stopped."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1 import task_pb2
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
 from meshkit.errors import InvalidField, Violation
 from meshtest.eventually import eventually
 from services.coordinator.coordinator_mesh import PARENT, Mesh
-from tasklog import lifecycle, subjects
+from tasklog import following, lifecycle, subjects
 from tasklog.partitions import WHOLE
+from tasklog.task_log import Entry
 
 pytest_plugins = ["meshtest.fixtures", "services.coordinator.coordinator_mesh"]
 
@@ -141,6 +144,57 @@ async def test_who_wants_the_result_hears_of_a_cancel(mesh: Mesh) -> None:
     await mesh.tasks.CancelTask(pb.CancelTaskRequest(name=accepted.name), timeout=5)
     (ended,) = [update.task async for update in call]
     assert ended.state == task_pb2.TASK_STATE_CANCELLED
+
+
+async def test_an_end_that_is_not_heard_is_found(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version before this one stored ends as any other event; the broker may lose one, too."""
+    monkeypatch.setattr(following, "_LOOK_AFTER_SECONDS", 0.1)
+    call, accepted, task_id = await _asked_for_result(mesh, "x")
+    last = await mesh.log.last("acme", task_id)
+    assert last is not None
+    await mesh.bus.append(
+        f"task.acme.{task_id}.log",
+        _failed(last, accepted.name).SerializeToString(),
+        expected_last=last.stream_sequence,
+        scope=WHOLE.scope("acme", task_id),
+    )
+    (ended,) = [update.task async for update in call]
+    assert ended.state == task_pb2.TASK_STATE_FAILED
+
+
+async def test_lost_content_is_no_end(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for the result of a task whose input is lost waits until the task has ended."""
+    monkeypatch.setattr(following, "_LOOK_AFTER_SECONDS", 0.02)
+    call, accepted, task_id = await _asked_for_result(mesh, "x" * 100_000)
+    await mesh.bus.delete_blobs(subjects.owner("acme", task_id))
+    result = asyncio.ensure_future(anext(aiter(call)))
+    # Many looks.
+    assert await asyncio.wait({result}, timeout=1) == (set(), {result})
+    last = await mesh.log.last_readable("acme", task_id)
+    assert last is not None
+    event = _failed(last, accepted.name)
+    await mesh.log.append("acme", task_id, event, after=last.stream_sequence)
+    assert (await result).task.state == task_pb2.TASK_STATE_FAILED
+
+
+async def _asked_for_result(mesh: Mesh, text: str) -> tuple[Any, Task, str]:
+    """A call that waits for the result of a new task, the task, and its id."""
+    request = pb.RunTaskRequest(
+        parent=PARENT, task=Task(input=TaskInput(text=text)), result_only=True
+    )
+    call = mesh.tasks.RunTask(request, timeout=10)
+    accepted = (await anext(aiter(call))).task
+    return call, accepted, accepted.name.rpartition("/")[2]
+
+
+def _failed(last: Entry, task: str) -> TaskEvent:
+    event = lifecycle.new_event(task, "executor/test")
+    event.failed.SetInParent()
+    return lifecycle.advance(
+        last.event.status, event, sequence=2, time=last.event.time.ToDatetime()
+    )
 
 
 async def test_a_result_after_an_event_is_refused(mesh: Mesh) -> None:
