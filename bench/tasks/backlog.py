@@ -77,8 +77,25 @@ class Standing:
             "submitted_per_minute": round(self.submitted_per_minute, 1),
             "dispatched_per_minute": round(self.dispatch.tasks_per_minute, 1),
             "dispatch_cpu_ms_per_task": round(self.dispatch.cpu_ms_per_task, 4),
-            "rss_mb": {name: round(size / _MEGABYTE, 1) for name, size in self.rss_bytes.items()},
+            "rss_mb": _megabytes(self.rss_bytes),
             "list_page_ms": {name: round(each, 2) for name, each in self.pages_ms.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A mesh with an empty queue, with a short one, and with a long one."""
+
+    empty_rss_bytes: Mapping[str, int]
+    short: Standing
+    long: Standing
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "empty_rss_mb": _megabytes(self.empty_rss_bytes),
+            "short": self.short.to_json(),
+            "long": self.long.to_json(),
         }
 
 
@@ -94,15 +111,20 @@ class Backlog:
         # Tasks that the mesh has accepted.
         self.submitted = 0
 
-    async def compare(self, count: int) -> tuple[Standing, Standing]:
-        """How the mesh does with a short queue, and with `count` tasks queued.
+    async def compare(self, count: int) -> Comparison:
+        """How the mesh does with an empty queue, a short one, and `count` tasks queued.
 
         Raises MeshError and BacklogFailed.
         """
         policy = await self._limits_for(count)
+        await self._set(policy)
+        # What every process needs for its first tasks is no cost of a backlog.
+        await self._queue(_ITEMS)
+        await self._until_empty()
+        empty = self._memory()
         await self._set(_paused(policy))
         short = await self._stand(min(count, BACKLOG_COMPARED), policy)
-        return short, await self._stand(count, policy)
+        return Comparison(empty, short, await self._stand(count, policy))
 
     async def _stand(self, count: int, policy: QueuePolicy) -> Standing:
         """What is measured with `count` tasks queued; fewer are left, and nothing runs."""
@@ -249,6 +271,15 @@ class Backlog:
         pids = {each.name: each.pid for each in self._mesh.state.processes}
         return sum(usage(pids, self._mesh.state.data_dir).cpu_seconds.values())
 
+    async def _until_empty(self) -> None:
+        """Returns when nothing is queued, and nothing runs."""
+
+        async def empty() -> bool:
+            lane = await self._lane()
+            return lane.queued == lane.running == 0
+
+        await _until(empty, "the first tasks to end")
+
     async def _until_resting(self) -> None:
         """Returns when nothing runs."""
 
@@ -270,6 +301,10 @@ class Backlog:
             if each.name.startswith(("coordinator", "executor", "services"))
         }
         return usage(pids, self._mesh.state.data_dir).rss_bytes
+
+
+def _megabytes(sizes: Mapping[str, int]) -> dict[str, float]:
+    return {name: round(size / _MEGABYTE, 1) for name, size in sizes.items()}
 
 
 async def _until(condition: Callable[[], Awaitable[bool]], what: str) -> None:

@@ -69,7 +69,7 @@ async def _drive(plan: Plan, mesh: RunningMesh, tell: Tell, deaths: list[str]) -
 
 async def _queue(plan: Plan, mesh: RunningMesh, tell: Tell, deaths: list[str]) -> Report:
     async with backlog_of(mesh, TENANT, tell) as backlog:
-        short, long = await backlog.compare(plan.backlog)
+        found = await backlog.compare(plan.backlog)
         submitted = backlog.submitted
     tell("Auditing what the mesh has stored")
     return Report(
@@ -80,6 +80,6 @@ async def _queue(plan: Plan, mesh: RunningMesh, tell: Tell, deaths: list[str]) -
         errors={},
         deaths=deaths,
         proof=await prove(mesh),
-        rss_bytes=long.rss_bytes,
-        extra={"backlog": [short.to_json(), long.to_json()]},
+        rss_bytes=found.long.rss_bytes,
+        extra={"backlog": found.to_json()},
     )

@@ -121,6 +121,33 @@ def test_a_report_is_a_table_of_rounds_and_one_of_processes() -> None:
     ]
 
 
+def test_a_backlog_is_compared_with_a_short_queue() -> None:
+    """Rates, cost and pages with either; memory also with none."""
+    short = {
+        "queued": 10_000,
+        "submitted_per_minute": 20_000.0,
+        "dispatched_per_minute": 30_000.0,
+        "dispatch_cpu_ms_per_task": 1.5,
+        "rss_mb": {"coordinator": 91.0},
+        "list_page_ms": {"first": 3.25, "of_1000": 40.0},
+    }
+    long = {**short, "queued": 1_000_000, "rss_mb": {"coordinator": 95.5}}
+    extra = {"backlog": {"empty_rss_mb": {"coordinator": 90.0}, "short": short, "long": long}}
+    plan = make_plan(Options(backlog=1_000_000))
+    assert _shown(_report(plan=plan, rounds=(), extra=extra))[1:-1] == [
+        "",
+        "                               EMPTY  SHORT QUEUE    BACKLOG",
+        "queued                             -       10,000  1,000,000",
+        "submitted a minute                 -       20,000     20,000",
+        "dispatched a minute                -       30,000     30,000",
+        "dispatch, cpu ms a task            -        1.500      1.500",
+        "memory of coordinator, MB       90.0         91.0       95.5",
+        "page of the list, first, ms        -          3.2        3.2",
+        "page of the list, of 1000, ms      -         40.0       40.0",
+        "",
+    ]
+
+
 def test_a_spike_says_how_soon_it_was_forgotten() -> None:
     """In seconds from its end, or that it never was."""
     plan = make_plan(Options(arrivals="spike"))

@@ -134,31 +134,35 @@ def _special(terminal: Terminal, report: Report) -> None:
 
 
 def _backlog(terminal: Terminal, report: Report) -> None:
-    short, long = report.extra["backlog"]
+    found = report.extra["backlog"]
+    standings = (found["short"], found["long"])
     rows = [
-        ("queued", f"{short['queued']:,}", f"{long['queued']:,}"),
-        *(
-            (name.replace("_", " "), f"{short[name]:,.0f}", f"{long[name]:,.0f}")
-            for name in ("submitted_per_minute", "dispatched_per_minute")
-        ),
-        (
-            "dispatch, cpu ms per task",
-            *(f"{each['dispatch_cpu_ms_per_task']:.3f}" for each in (short, long)),
-        ),
-        *(
-            (f"memory of {name}, MB", f"{size:,.1f}", f"{long['rss_mb'][name]:,.1f}")
-            for name, size in short["rss_mb"].items()
-        ),
-        *(
-            (
-                f"page of the list, {name.replace('_', ' ')}, ms",
-                f"{taken:,.1f}",
-                f"{long['list_page_ms'][name]:,.1f}",
-            )
-            for name, taken in short["list_page_ms"].items()
-        ),
+        (label, "-", *(form.format(each[key]) for each in standings))
+        for label, key, form in (
+            ("queued", "queued", "{:,}"),
+            ("submitted a minute", "submitted_per_minute", "{:,.0f}"),
+            ("dispatched a minute", "dispatched_per_minute", "{:,.0f}"),
+            ("dispatch, cpu ms a task", "dispatch_cpu_ms_per_task", "{:.3f}"),
+        )
     ]
-    terminal.table(("", "SHORT QUEUE", "BACKLOG"), rows, right=("SHORT QUEUE", "BACKLOG"))
+    rows += [
+        (
+            f"memory of {name}, MB",
+            f"{empty:,.1f}",
+            *(f"{each['rss_mb'][name]:,.1f}" for each in standings),
+        )
+        for name, empty in found["empty_rss_mb"].items()
+    ]
+    rows += [
+        (
+            f"page of the list, {kind.replace('_', ' ')}, ms",
+            "-",
+            *(f"{each['list_page_ms'][kind]:,.1f}" for each in standings),
+        )
+        for kind in found["short"]["list_page_ms"]
+    ]
+    columns = ("", "EMPTY", "SHORT QUEUE", "BACKLOG")
+    terminal.table(columns, rows, right=columns[1:])
     terminal.say()
 
 
