@@ -1,6 +1,6 @@
 """What a task's log may say, and what it may not."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -107,6 +107,18 @@ def test_start_and_end_times_are_those_of_the_first_start_and_the_end() -> None:
     assert task.start_time.ToDatetime(tzinfo=UTC) == _NOW + timedelta(seconds=1)
     assert task.end_time.ToDatetime(tzinfo=UTC) == _NOW + timedelta(seconds=4)
     assert task.attempt == 2
+
+
+@given(
+    st.datetimes(datetime(1900, 1, 1), datetime(9000, 1, 1)),
+    st.sampled_from([None, UTC, timezone(timedelta(hours=-9, minutes=30))]),
+)
+def test_an_event_has_the_time_that_it_is_given(local: datetime, zone: timezone | None) -> None:
+    """To the microsecond, in any zone; without one it is UTC."""
+    event = lifecycle.advance(
+        TaskStatus(), _event("submitted"), sequence=1, time=local.replace(tzinfo=zone)
+    )
+    assert event.time.ToDatetime(tzinfo=UTC) == local.replace(tzinfo=zone or UTC)
 
 
 def test_steps_count_models_and_tools_alone() -> None:

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskNote
 from meshkit.bus import Bus, Delivery, StoredMessage, Subscription
+from meshkit.constants import CLAIM_CHECK_BYTES
 from meshkit.errors import Conflict, CorruptData, MeshError, TaskNotFound
 from tasklog import claim_check, fold, subjects
 from tasklog.partitions import Partitions
@@ -53,18 +54,21 @@ class TaskLog:
             Conflict: The log has moved on.
             DependencyUnavailable: The broker cannot be reached in time.
         """
-        owner = subjects.owner(tenant, task_id)
-        stored = await claim_check.check_in(event, self._bus, owner)
+        payload = event.SerializeToString()
+        is_large = len(payload) > CLAIM_CHECK_BYTES
+        if is_large:
+            stored = await claim_check.check_in(event, self._bus, subjects.owner(tenant, task_id))
+            payload = stored.SerializeToString()
         partition = self._partitions.of(tenant)
         try:
             sequence = await self._bus.append(
                 partition.of_event(tenant, task_id, event),
-                stored.SerializeToString(),
+                payload,
                 expected_last=after,
                 scope=partition.scope(tenant, task_id),
             )
         except Conflict:
-            if stored is not event:
+            if is_large:
                 await self._sweep(tenant, task_id)
             raise
         if event.sequence == 1:

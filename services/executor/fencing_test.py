@@ -18,6 +18,7 @@ from meshtest.scripted import registrations
 from services.executor import main
 from services.executor.executor_bench import Bench, kinds
 from services.executor.settings import ExecutorSettings
+from tasklog.partitions import Partitions
 from tasklog.task_log import Entry, TaskLog
 
 pytest_plugins = ["meshtest.fixtures", "services.executor.executor_bench"]
@@ -26,8 +27,8 @@ pytest_plugins = ["meshtest.fixtures", "services.executor.executor_bench"]
 class _Watched(TaskLog):
     """Tells which appends were refused."""
 
-    def __init__(self, bus: Bus, refused: list[str]) -> None:
-        super().__init__(bus)
+    def __init__(self, bus: Bus, partitions: Partitions, refused: list[str]) -> None:
+        super().__init__(bus, partitions)
         self._refused = refused
 
     async def append(self, tenant: str, task_id: str, event: TaskEvent, *, after: int) -> Entry:
@@ -73,7 +74,7 @@ async def test_a_stale_executor_records_nothing(
     bench.models.answer, bench.tools.execute = answer, execute
     async with FaultProxy(bench.nats.port) as proxy:
         with monkeypatch.context() as patch:
-            patch.setattr(main, "TaskLog", lambda bus: _Watched(bus, refused))  # pyright: ignore
+            patch.setattr(main, "TaskLog", lambda bus, cut: _Watched(bus, cut, refused))  # pyright: ignore
             stale = hosting(
                 [lambda resources: main.build(resources, ExecutorSettings())],
                 data_dir=bench.folder,

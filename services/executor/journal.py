@@ -7,8 +7,8 @@ from typing import Final, Protocol
 from agentmesh.common.v1 import usage_pb2
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.snapshot_pb2 import TaskSnapshot
-from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec, TaskEvent, TaskStatus
-from agentmesh.coordinator.v1.task_pb2 import Task, TaskNote
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent, TaskStatus
+from agentmesh.coordinator.v1.task_pb2 import TaskNote
 from meshkit.clock import Clock
 from meshkit.errors import Conflict, Fenced
 from services.executor.snapshots import SEGMENT_EVENTS
@@ -85,29 +85,20 @@ class Journal:
         # Where a fault would end the task, a poorer answer is better than none.
         self.is_last_attempt: Final = is_last_attempt
         self._events = [entry.event for entry in history.entries]
-        self._start_sequence = history.last.event.sequence
+        submitted = self._events[0].submitted
+        # The task as it was submitted.
+        self.task: Final = submitted.task
+        # The agent version that it runs.
+        self.agent: Final = submitted.agent
+        # The sequence of this executor's `started`: no other start of the task ever has it.
+        self.start_sequence: Final = history.last.event.sequence
         # Sent to stand next in the log; nobody has said whether one of them does.
         self._sent: list[TaskEvent] = []
-
-    @property
-    def task(self) -> Task:
-        """The task as it was submitted."""
-        return self._events[0].submitted.task
-
-    @property
-    def agent(self) -> AgentSpec:
-        """The agent version that it runs."""
-        return self._events[0].submitted.agent
 
     @property
     def events(self) -> Sequence[TaskEvent]:
         """The log so far."""
         return self._events
-
-    @property
-    def start_sequence(self) -> int:
-        """The sequence of this executor's `started`: no other start of the task ever has it."""
-        return self._start_sequence
 
     @property
     def last_sequence(self) -> int:
@@ -151,27 +142,28 @@ class Journal:
         notes: Sequence[TaskNote],
     ) -> bool:
         """Whether `event` is stored; False where one that was sent before it came first."""
-        is_cancelled, last_sequence = self.status.cancel_requested, self.last_sequence
+        last = self._history.last
+        status = last.event.status
         lifecycle.advance(
-            self.status,
+            status,
             event,
-            sequence=self._history.last.event.sequence + 1,
+            sequence=last.event.sequence + 1,
             time=self._clock.now(),
             state=state,
             usage=usage,
             # The last ones are always told: they say what is missing.
-            notes=notes if state in lifecycle.TERMINAL else _new(notes, self.status.notes),
+            notes=notes if state in lifecycle.TERMINAL else _new(notes, status.notes),
         )
         self._sent.append(event)
         try:
             entry = await self._log.append(
-                self.tenant, self.task_id, event, after=self._history.last.stream_sequence
+                self.tenant, self.task_id, event, after=last.stream_sequence
             )
         except Conflict as conflict:
             self._sent.pop()
-            if await self.refresh() and not is_cancelled:
+            if await self.refresh() and not status.cancel_requested:
                 raise CancelRequestedError from conflict
-            if self.last_sequence == last_sequence:
+            if self._history.last is last:
                 raise Fenced(f"{event.task} moved on without this executor.") from conflict
             return False
         self._take(entry)
