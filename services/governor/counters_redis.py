@@ -5,12 +5,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from meshkit.clock import Clock
+from meshkit.redis_line import RedisLine
 from meshkit.redis_store import unavailable
 from services.governor.account import (
     Charge,
@@ -31,8 +31,8 @@ _SCRIPT: Final = Path(__file__).with_name("counters.lua")
 # which it keeps Redis from others to about a millisecond.
 _SWEEP_LIMIT: Final = 200
 
-# Redis does one thing at a time. A crowd of callers waits here, in order,
-# instead of opening connections that it would wait on just the same.
+# Redis does one thing at a time. A crowd of callers waits here, in order, where
+# it would only wait there.
 _MAX_ROUND_TRIPS: Final = 8
 
 _Arg = str | int
@@ -41,9 +41,9 @@ _Arg = str | int
 class RedisCounters:
     """The counters of all tenants."""
 
-    def __init__(self, store: Redis, clock: Clock, *, remember_settled_seconds: int) -> None:
+    def __init__(self, line: RedisLine, clock: Clock, *, remember_settled_seconds: int) -> None:
         """`remember_settled_seconds`: for how long a repeated settlement is recognised."""
-        self._redis: Final = cast(Any, store)
+        self._line: Final = line
         self._clock: Final = clock
         self._remember_ms: Final = remember_settled_seconds * 1000
         self._turns: Final = asyncio.Semaphore(_MAX_ROUND_TRIPS)
@@ -135,16 +135,18 @@ class RedisCounters:
             except NoScriptError:
                 # Redis was restarted or is another one. What the other calls of
                 # the pipeline may have done they find done.
-                await self._redis.script_load(self._script)
+                await self._line.ask([("SCRIPT", "LOAD", self._script)])
                 return await self._pipeline(calls)
         except RedisError as error:
             raise unavailable(error) from error
 
     async def _pipeline(self, calls: Sequence[tuple[str, Sequence[_Arg]]]) -> Sequence[Any]:
-        pipeline: Any = self._redis.pipeline(transaction=False)
-        for tenant, arguments in calls:
-            pipeline.evalsha(self._sha, 1, f"governor:{{{tenant}}}:", *arguments)
-        return await pipeline.execute()
+        return await self._line.ask(
+            [
+                ("EVALSHA", self._sha, 1, f"governor:{{{tenant}}}:", *arguments)
+                for tenant, arguments in calls
+            ]
+        )
 
 
 def _task_part(task: Scope | None, now: int) -> str:

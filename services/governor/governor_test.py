@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from meshkit import redis_store
 from meshkit.errors import AlreadySettled, DependencyUnavailable, MeshError, NoPrice
+from meshkit.redis_line import RedisLine
 from meshtest.clock import FakeClock
 from meshtest.redis_server import RedisServer
 from services.governor.account import Standing, Usage
@@ -64,21 +65,28 @@ def clock() -> FakeClock:
     return FakeClock(_START)
 
 
-def _governor(store: Redis, clock: FakeClock, **tenants: Limits) -> CostGovernor:
+@pytest.fixture
+async def line(store: Redis) -> AsyncIterator[RedisLine]:
+    """What the counters ask on."""
+    async with RedisLine(store) as made:
+        yield made
+
+
+def _governor(line: RedisLine, clock: FakeClock, **tenants: Limits) -> CostGovernor:
     return CostGovernor(
         prices=_BOOK,
         default_limits=Limits(_DAY_LIMIT, _MONTH_LIMIT),
         tenant_limits=tenants,
-        counters=RedisCounters(store, clock, remember_settled_seconds=3600),
+        counters=RedisCounters(line, clock, remember_settled_seconds=3600),
         clock=clock,
         reservation_seconds=600,
     )
 
 
 @pytest.fixture
-def governor(store: Redis, clock: FakeClock) -> CostGovernor:
+def governor(line: RedisLine, clock: FakeClock) -> CostGovernor:
     """A governor with small limits."""
-    return _governor(store, clock)
+    return _governor(line, clock)
 
 
 async def _admit(
@@ -312,9 +320,9 @@ async def test_fault_of_one_item_leaves_the_others_alone(governor: CostGovernor)
     assert await _day(governor) == (0, 10)
 
 
-async def test_tenant_has_limits_of_its_own(store: Redis, clock: FakeClock) -> None:
+async def test_tenant_has_limits_of_its_own(line: RedisLine, clock: FakeClock) -> None:
     """Settings may give a tenant more or less than the default."""
-    governor = _governor(store, clock, acme=Limits(2000, 2000))
+    governor = _governor(line, clock, acme=Limits(2000, 2000))
     assert isinstance(await _admit(governor, "a", 2000), Allowed)
     (verdict,) = await governor.admit([PlannedCall("other", "a", "unit", 2000, 0)])
     assert isinstance(verdict, Denied)
@@ -353,8 +361,11 @@ async def test_lost_script_is_loaded_again(governor: CostGovernor, store: Redis)
 async def test_unreachable_redis_is_named(tmp_path: Path, clock: FakeClock) -> None:
     """Without Redis a priced call gives DEPENDENCY_UNAVAILABLE, and a free one is allowed."""
     server = RedisServer(tmp_path)
-    async with redis_store.connect(f"redis://127.0.0.1:{server.port}") as gone:
-        governor = _governor(gone, clock)
+    async with (
+        redis_store.connect(f"redis://127.0.0.1:{server.port}") as gone,
+        RedisLine(gone) as line,
+    ):
+        governor = _governor(line, clock)
         with pytest.raises(DependencyUnavailable) as caught:
             await _admit(governor, "a", 10)
         assert caught.value.metadata == {"dependency": "redis"}
@@ -378,11 +389,11 @@ def test_amounts_are_written_for_people(micros: int, text: str) -> None:
 
 
 async def test_parallel_admissions_never_pass_the_limit(
-    server: RedisServer, store: Redis, clock: FakeClock
+    store: Redis, line: RedisLine, clock: FakeClock
 ) -> None:
     """A thousand calls at once, over two governors, get exactly what is left and no more."""
-    async with redis_store.connect(server.url) as other:
-        governors = [_governor(store, clock), _governor(other, clock)]
+    async with RedisLine(store) as other:
+        governors = [_governor(line, clock), _governor(other, clock)]
         await _settle(governors[0], "before", 400)
         calls = [PlannedCall("acme", f"k{n}", "unit", 7, 0) for n in range(1000)]
         verdicts = await asyncio.gather(

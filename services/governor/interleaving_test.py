@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from meshkit import redis_store
 from meshkit.errors import AlreadySettled
+from meshkit.redis_line import RedisLine
 from meshtest.clock import FakeClock
 from meshtest.redis_server import RedisServer
 from services.governor.account import Usage
@@ -113,12 +114,12 @@ def test_any_interleaving_keeps_the_books(
 
     async def run() -> None:
         tenant, model, clock = f"p{next(_tenants)}", _Model(), FakeClock(_START)
-        async with redis_store.connect(server.url) as store:
+        async with redis_store.connect(server.url) as store, RedisLine(store) as line:
             governor = CostGovernor(
                 prices=_BOOK,
                 default_limits=Limits(_DAY_LIMIT, _MONTH_LIMIT),
                 tenant_limits={},
-                counters=RedisCounters(store, clock, remember_settled_seconds=3600),
+                counters=RedisCounters(line, clock, remember_settled_seconds=3600),
                 clock=clock,
                 reservation_seconds=600,
             )

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
+from meshkit.redis_line import RedisLine
 from meshkit.redis_store import RedisDependency
 from meshkit.server import Registration
 from meshkit.service import Resources, Service, serve_program
@@ -18,6 +19,7 @@ _PRICE_BOOK: Final = Path(__file__).with_name("prices.yaml")
 
 async def build(resources: Resources, section: GovernorSettings) -> Service:
     """The governor on these resources. Raises ConfigError for a bad price book."""
+    line = await resources.stack.enter_async_context(RedisLine(resources.redis))
     governor = CostGovernor(
         prices=price_book.load(section.price_book or _PRICE_BOOK),
         default_limits=Limits(section.day_limit_micros, section.month_limit_micros),
@@ -26,9 +28,7 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
             for tenant, each in section.tenants.items()
         },
         counters=RedisCounters(
-            resources.redis,
-            resources.clock,
-            remember_settled_seconds=section.remember_settled_seconds,
+            line, resources.clock, remember_settled_seconds=section.remember_settled_seconds
         ),
         clock=resources.clock,
         reservation_seconds=section.reservation_seconds,

@@ -18,6 +18,7 @@ from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
 from meshkit import errors, identity, redis_store
 from meshkit.constants import BATCH_TENANT
+from meshkit.redis_line import RedisLine
 from meshkit.server import Registration
 from meshtest.clock import FakeClock
 from meshtest.redis_server import RedisServer
@@ -42,11 +43,12 @@ async def stubs(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[li
         stubs: list[Any] = []
         for _ in range(2):
             store = await stack.enter_async_context(redis_store.connect(redis_server.url))
+            line = await stack.enter_async_context(RedisLine(store))
             governor = CostGovernor(
                 prices=price_book.load(_PRICES),
                 default_limits=_DOLLAR,
                 tenant_limits={},
-                counters=RedisCounters(store, clock, remember_settled_seconds=3600),
+                counters=RedisCounters(line, clock, remember_settled_seconds=3600),
                 clock=clock,
                 reservation_seconds=600,
             )
