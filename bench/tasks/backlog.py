@@ -119,7 +119,7 @@ class Backlog:
         policy = await self._limits_for(count)
         await self._set(policy)
         # What every process needs for its first tasks is no cost of a backlog.
-        await self._queue(_ITEMS)
+        await self._queue(_ITEMS * _BATCHES)
         await self._until_empty()
         empty = self._memory()
         await self._set(_paused(policy))
