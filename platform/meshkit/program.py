@@ -1,6 +1,7 @@
 """How a process lives and ends."""
 
 import asyncio
+import gc
 import signal
 import sys
 import traceback
@@ -12,6 +13,9 @@ import uvloop
 
 from meshkit.config import ConfigError
 from meshkit.mesh_error import MeshError
+
+# So many more objects than before make a collection: a few megabytes.
+_GARBAGE_OBJECTS: Final = 20_000
 
 _Job = Coroutine[Any, Any, None]
 
@@ -59,6 +63,10 @@ def run(main: Callable[[Program], Awaitable[None]]) -> NoReturn:
     failure; that is told in one line where its text is meant for people, else
     with its trace. A second signal kills.
     """
+    # What is imported stays: a collection need not look at it each time. And an
+    # event loop makes much that is gone again before it is worth a look.
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_OBJECTS, 20, 50)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_live(main))
     sys.exit(code)
