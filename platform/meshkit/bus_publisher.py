@@ -12,7 +12,10 @@ from meshkit.bus_link import Link, NotAnswered
 from meshkit.bus_messages import StoredMessage
 from meshkit.errors import Conflict, DependencyUnavailable, Internal, MeshError, QueueFull, TooLarge
 
+# The server remembers these for a while, and stores none twice.
 MESSAGE_ID: Final = "Nats-Msg-Id"
+# Those of appends it need not know: they are found again in the log, if ever.
+_APPEND_ID: Final = "Agentmesh-Append"
 _EXPECTED_LAST: Final = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_SCOPE: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 
@@ -66,7 +69,7 @@ class Publisher:
         """The stream sequence; Conflict unless the last one over `scope` is `expected_last`."""
         self._count += 1
         message_id = f"{self._id_prefix}{self._count}"
-        complete = {**headers, MESSAGE_ID: message_id, _EXPECTED_LAST: str(expected_last)}
+        complete = {**headers, _APPEND_ID: message_id, _EXPECTED_LAST: str(expected_last)}
         if scope is not None:
             complete[_EXPECTED_SCOPE] = scope
         answer, tries = await self._send(subject, payload, complete)
@@ -76,8 +79,7 @@ class Publisher:
         if error.get("err_code") in _WRONG_LAST_SEQUENCE:
             if tries > 1:
                 # An earlier try may have been stored and its acknowledgement lost.
-                # The server compares sequences before it looks at message ids, so
-                # it then reports our own message as somebody else's.
+                # The server then reports our own message as somebody else's.
                 own = await self._find(
                     answer.get("stream", ""), scope or subject, expected_last, message_id
                 )
@@ -107,7 +109,7 @@ class Publisher:
 
     async def _find(self, stream: str, scope: str, after: int, message_id: str) -> int | None:
         async for message in self._read(stream, scope, start_sequence=after + 1):
-            if message.headers.get(MESSAGE_ID) == message_id:
+            if message.headers.get(_APPEND_ID) == message_id:
                 return message.sequence
         return None
 
