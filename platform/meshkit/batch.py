@@ -11,10 +11,11 @@ from collections.abc import (
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from google.protobuf import duration_pb2
+from google.protobuf.message import Message
 
 from agentmesh.common.v1 import batch_pb2
 from meshkit import deadline, identity, log, trace
-from meshkit.constants import BATCH_TENANT, SERVICE_CALLER
+from meshkit.constants import BATCH_TENANT, MAX_MESSAGE_BYTES, SERVICE_CALLER
 from meshkit.errors import (
     DeadlineExceeded,
     Forbidden,
@@ -34,6 +35,9 @@ Q_co = TypeVar("Q_co", covariant=True)
 _MAX_ITEMS: Final = 256
 # Of one stream.
 _MAX_UNANSWERED: Final = 4096
+# Of answers that go in one message, with room below the limit for one answer more.
+_MOST_BYTES: Final = 1024 * 1024
+_LARGEST_BYTES: Final = MAX_MESSAGE_BYTES - _MOST_BYTES
 
 
 def item_context(
@@ -194,12 +198,17 @@ async def serve_stream(
         try:
             async for each in batches:
                 _check_count(each.items, max_items)
-                room = max_unanswered - len(served.tasks)
+                # What is done and not yet read counts: the peer may be slow to read.
+                room = max_unanswered - len(served.tasks) - len(served.ready)
                 served.begin(each.items[:room] if room < len(each.items) else each.items)
                 for item in each.items[max(room, 0) :]:
                     served.refuse(item)
                 for index in each.withdrawn:
                     served.withdraw(index)
+                # A peer that does not read is not listened to.
+                while len(served.ready) >= max_unanswered:
+                    served.taken.clear()
+                    await served.taken.wait()
         finally:
             served.wake.set()
 
@@ -231,8 +240,10 @@ class _Served(Generic[Q, A]):
         # What is not done yet.
         self.tasks: Final[set[asyncio.Task[None]]] = set()
         self._by_index: Final[dict[int, asyncio.Task[None]]] = {}
+        self._stopping: Final[set[asyncio.Task[None]]] = set()
         self.ready: list[tuple[int, A | MeshError]] = []
         self.wake: Final = asyncio.Event()
+        self.taken: Final = asyncio.Event()
 
     def begin(self, items: Sequence[Q]) -> None:
         loop = asyncio.get_running_loop()
@@ -253,14 +264,28 @@ class _Served(Generic[Q, A]):
         task = self._by_index.pop(index, None)
         if task is not None:
             self.tasks.discard(task)
+            # The loop itself holds it weakly, and it may take a while to end.
+            self._stopping.add(task)
+            task.add_done_callback(self._stopping.discard)
             task.cancel()
             self.wake.set()
 
     async def some(self) -> Sequence[tuple[int, A | MeshError]]:
-        """What is ready by now, or what comes next; nothing where something else woke it."""
+        """What is ready by now, or what comes next; nothing where something else woke it.
+
+        No more than goes well in one message: the rest is next.
+        """
         await self.wake.wait()
         self.wake.clear()
+        self.taken.set()
         ready, self.ready = self.ready, []
+        size_bytes = 0
+        for count, (_, outcome) in enumerate(ready):
+            size_bytes += _size_bytes(outcome)
+            if count and size_bytes > _MOST_BYTES:
+                self.ready = ready[count:]
+                self.wake.set()
+                return ready[:count]
         return ready
 
     def stop(self) -> None:
@@ -271,6 +296,11 @@ class _Served(Generic[Q, A]):
         index = context.index
         try:
             outcome: A | MeshError = await _run(item, context, self._call, self._envelope)
+            if (size_bytes := _size_bytes(outcome)) > _LARGEST_BYTES:
+                raise TooLarge(
+                    f"An answer of {size_bytes} bytes is over the limit of {_LARGEST_BYTES} bytes.",
+                    metadata={"limit_bytes": str(_LARGEST_BYTES), "size_bytes": str(size_bytes)},
+                )
         except Exception as error:  # an item's failure must not end the others
             outcome = conceal(error, self._faults)
         task = asyncio.current_task()
@@ -279,6 +309,10 @@ class _Served(Generic[Q, A]):
             self._by_index.pop(index, None)
             self.ready.append((index, outcome))
             self.wake.set()
+
+
+def _size_bytes(outcome: object) -> int:
+    return outcome.ByteSize() if isinstance(outcome, Message) else 0
 
 
 def _check_count(items: Sequence[object], max_items: int) -> None:

@@ -18,8 +18,8 @@ ItemType = TypeVar("ItemType", bound=Item)
 _OPEN_SECONDS: Final = 0.5
 # More than one, so that several instances of a peer work at the same time.
 _MOST_OPEN: Final = 4
-# What has more than this goes on a stream of its own: it may be refused for its
-# size, and that ends its stream.
+# What a message holds, with room for one item more below what a peer takes. An item
+# that is larger goes on a stream of its own: it may be refused, which ends its stream.
 _LARGE_BYTES: Final = 1024 * 1024
 
 
@@ -51,17 +51,17 @@ class BatchStream(Generic[ItemType]):
         self._withdraws: Final = withdraws
         self._open_seconds: Final = open_seconds
         self._open: list[_Stream] = []
+        # By the numbers of the items that are on their way.
+        self._batches: Final[dict[int, _Batch]] = {}
 
     async def send(self, items: Sequence[tuple[int, ItemType]]) -> AsyncGenerator[tuple[int, Any]]:
         """Sends a coalescer's numbered items, and gives each answer or error.
 
-        Raises what ends the stream, and DeadlineExceeded.
+        Raises DeadlineExceeded.
         """
-        large = sum(item.ByteSize() for _, item in items) > _LARGE_BYTES
-        stream = self._new() if large else self._present()
-        batch = stream.post(items)
-        if large:
-            stream.retire()
+        batch = _Batch()
+        self._batches.update((number, batch) for number, _ in items)
+        self._post(batch, items)
         timer = asyncio.get_running_loop().call_later(
             self._timeout_seconds, batch.fail, self._too_late()
         )
@@ -72,8 +72,33 @@ class BatchStream(Generic[ItemType]):
                     yield each
         finally:
             timer.cancel()
-            if batch.unanswered:
-                stream.forget(batch, tell=self._withdraws)
+            for number, _ in items:
+                batch.withdraw(number)
+                self._batches.pop(number, None)
+
+    def withdraw(self, number: int) -> None:
+        """Nobody waits any more for that item: the peer may stop what it does for it."""
+        batch = self._batches.get(number)
+        if batch is not None:
+            batch.withdraw(number)
+
+    def _post(self, batch: "_Batch", items: Sequence[tuple[int, ItemType]]) -> None:
+        message: list[tuple[int, ItemType]] = []
+        room = _LARGE_BYTES
+        for each in items:
+            size = each[1].ByteSize()
+            if size > _LARGE_BYTES:
+                alone = self._new()
+                alone.post(batch, [each])
+                alone.retire()
+                continue
+            if size > room:
+                self._present().post(batch, message)
+                message, room = [], _LARGE_BYTES
+            message.append(each)
+            room -= size
+        if message:
+            self._present().post(batch, message)
 
     def _present(self) -> "_Stream":
         """The stream that has the least to do; a new one where all have something."""
@@ -87,7 +112,7 @@ class BatchStream(Generic[ItemType]):
 
     def _new(self) -> "_Stream":
         seconds = self._open_seconds + self._timeout_seconds
-        return _Stream(self._call, self._message, self._who, seconds)
+        return _Stream(self._call, self._message, self._who, seconds, self._withdraws)
 
     def _too_late(self) -> MeshError:
         return DeadlineExceeded(
@@ -103,14 +128,21 @@ class _Batch:
 
     def __init__(self) -> None:
         self.arrived: Final = asyncio.Event()
-        # The coalescer's numbers by the stream's.
-        self.unanswered: Final[dict[int, int]] = {}
+        # Where each of them is on its way, by its number.
+        self.unanswered: Final[dict[int, _Stream]] = {}
         self._ready: list[tuple[int, Any]] = []
         self._failure: BaseException | None = None
 
-    def answer(self, index: int, outcome: Any) -> None:
-        self._ready.append((self.unanswered.pop(index), outcome))
+    def answer(self, number: int, outcome: Any) -> None:
+        del self.unanswered[number]
+        self._ready.append((number, outcome))
         self.arrived.set()
+
+    def withdraw(self, number: int) -> None:
+        stream = self.unanswered.pop(number, None)
+        if stream is not None:
+            stream.withdraw(number)
+            self.arrived.set()
 
     def fail(self, failure: BaseException) -> None:
         self._failure = failure
@@ -131,15 +163,20 @@ class _Stream:
     """One stream, from its first batch to its last answer."""
 
     def __init__(
-        self, call: Callable[..., Any], message: Callable[..., Any], who: str, timeout: float
+        self,
+        call: Callable[..., Any],
+        message: Callable[..., Any],
+        who: str,
+        timeout: float,
+        withdraws: bool,
     ) -> None:
         self.retired = False
         self._message: Final = message
         self._who: Final = who
+        self._withdraws: Final = withdraws
         self._outbox: Final[deque[Any]] = deque()
         self._posted: Final = asyncio.Event()
         self._batches: Final[dict[int, _Batch]] = {}
-        self._next = 0
         self._answers: Final = call(self._requests(), timeout=timeout)
         self._reader: Final = asyncio.get_running_loop().create_task(self._read())
 
@@ -148,27 +185,22 @@ class _Stream:
         """Items that wait for their answer."""
         return len(self._batches)
 
-    def post(self, items: Sequence[tuple[int, Item]]) -> _Batch:
-        """Sends the items; changes their indexes to those that they have here."""
-        batch = _Batch()
+    def post(self, batch: _Batch, items: Sequence[tuple[int, Item]]) -> None:
+        """Sends items of a batch in one message, under the coalescer's numbers."""
         request = self._message()
-        for index, (number, item) in enumerate(items, start=self._next):
-            item.context.index = index
-            batch.unanswered[index] = number
-            self._batches[index] = batch
+        for number, item in items:
+            item.context.index = number
+            batch.unanswered[number] = self
+            self._batches[number] = batch
             # A copy of memory; as an argument of `message` it would be encoded and read again.
             request.items.add().CopyFrom(item)
-        self._next += len(items)
         self._outbox.append(request)
         self._posted.set()
-        return batch
 
-    def forget(self, batch: _Batch, *, tell: bool) -> None:
-        """Waits no more for what the batch has unanswered."""
-        for index in batch.unanswered:
-            self._batches.pop(index, None)
-        if tell:
-            self._outbox.append(self._message(withdrawn=batch.unanswered))
+    def withdraw(self, number: int) -> None:
+        """Waits no more for an item."""
+        if self._batches.pop(number, None) is not None and self._withdraws:
+            self._outbox.append(self._message(withdrawn=[number]))
         self._posted.set()
 
     def retire(self) -> None:
@@ -187,7 +219,7 @@ class _Stream:
             await self._posted.wait()
 
     async def _read(self) -> None:
-        failure: BaseException = DependencyUnavailable(
+        failure: Exception = DependencyUnavailable(
             f"{self._who} ended the stream before it had answered.",
             metadata={"dependency": self._who},
         )
@@ -205,8 +237,8 @@ class _Stream:
         except Exception as error:
             failure = error
         finally:
-            batches = set(self._batches.values())
+            unanswered = tuple(self._batches.items())
             self._batches.clear()
-            for batch in batches:
-                batch.fail(failure)
+            for number, batch in unanswered:
+                batch.answer(number, failure)
             self.retire()

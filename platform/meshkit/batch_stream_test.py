@@ -93,7 +93,9 @@ async def _calling(
             withdraws=True,
             open_seconds=0.1,
         )
-        yield _Calls(stream.send, stop_unwanted=True, max_items=max_items, release_seconds=0.01)
+        yield _Calls(
+            stream.send, withdraw=stream.withdraw, max_items=max_items, release_seconds=0.01
+        )
 
 
 def _item(tool: str, *, argument: str = "", seconds: int = 10) -> pb.BatchExecuteToolsItem:
@@ -192,6 +194,63 @@ async def test_a_call_that_is_cancelled_is_stopped_and_its_neighbours_go_on() ->
         go_on.set()
         assert [(await each).result.text for each in slow] == ["first", "second"]
         await eventually(lambda: tools.open == 0)
+
+
+async def test_one_call_of_a_batch_that_is_cancelled_is_stopped_alone() -> None:
+    """At once, though its neighbours of the same message go on, and after they are answered."""
+    running: set[str] = set()
+    go_on = asyncio.Event()
+
+    async def execute(tool: str) -> str:
+        running.add(tool)
+        try:
+            await (go_on if tool == "neighbour" else asyncio.Event()).wait()
+        finally:
+            running.discard(tool)
+        return tool
+
+    async with _calling(_Tools(execute)) as calls:
+        unwanted, neighbour = (
+            asyncio.ensure_future(calls.call(_item(tool))) for tool in ("unwanted", "neighbour")
+        )
+        await eventually(lambda: running == {"unwanted", "neighbour"})
+        unwanted.cancel()
+        await eventually(lambda: running == {"neighbour"})
+        go_on.set()
+        assert (await neighbour).result.text == "neighbour"
+
+
+async def test_calls_that_are_too_large_together_go_in_several_messages() -> None:
+    """So do their answers: nobody fails for the size of others."""
+
+    async def execute(tool: str) -> str:
+        return tool * 200_000
+
+    async with _calling(_Tools(execute)) as calls:
+        answers = await asyncio.gather(
+            *(calls.call(_item("x", argument="y" * 200_000)) for _ in range(64))
+        )
+    assert [len(each.result.text) for each in answers] == [200_000] * 64
+
+
+async def test_an_answer_that_is_too_large_takes_nobody_along() -> None:
+    """It is answered with TooLarge, and its stream goes on."""
+    go_on = asyncio.Event()
+
+    async def execute(tool: str) -> str:
+        if tool == "large":
+            return "x" * 9_000_000
+        await go_on.wait()
+        return tool
+
+    async with _calling(_Tools(execute)) as calls:
+        small, large = (
+            asyncio.ensure_future(calls.call(_item(tool))) for tool in ("small", "large")
+        )
+        with pytest.raises(TooLarge, match=r"^An answer of 90000\d\d bytes is over the limit"):
+            await large
+        go_on.set()
+        assert (await small).result.text == "small"
 
 
 async def test_a_peer_that_does_not_answer_in_time_fails_the_batch() -> None:

@@ -6,17 +6,21 @@ little when there are many, and wait for nobody when there are few.
 """
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import Context
 from functools import partial
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from meshkit import identity
 from meshkit.errors import Internal, MeshError, QueueFull, ShuttingDown
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+
+# Of `release_seconds`, where the peer is slow.
+_SLOW: Final = 0.1
 
 Send = Callable[[Sequence[tuple[int, Q]]], AsyncIterator[tuple[int, A | MeshError]]]
 
@@ -32,27 +36,31 @@ class Coalescer(Generic[Q, A]):
         max_in_flight: int = 2,
         max_waiting: int = 4096,
         release_seconds: float = 0.05,
-        stop_unwanted: bool = False,
+        withdraw: Callable[[int], None] | None = None,
     ) -> None:
         """`send` sends numbered items, and gives each answer with its number, in any order.
 
         It runs under an identity that owns nothing and without a deadline: each
-        item carries its own.
+        item carries its own. No number is used twice.
 
         `max_items`: in a batch. `max_in_flight`: batches on their way; one counts
         until its first answer or `release_seconds`, since a quick call is not to
         wait behind slow ones. (Of a busy machine the first answer takes a while:
         batches that were released sooner would grow smaller the busier it is, and
-        keep it so.) `max_waiting`: calls without an answer, beyond
-        which QueueFull is raised. `stop_unwanted`: a batch whose callers were all
-        cancelled or answered is cancelled, too, and with it what it asked for.
+        keep it so.) After a batch that took longer, a tenth of that time: nobody
+        is to wait for the company of those who call slow peers. `max_waiting`: calls
+        without an answer, beyond which QueueFull is raised. `withdraw`: is told of
+        each item on its way whose caller was cancelled; it need not be answered.
         """
         self._send: Final = send
         self._max_items: Final = max_items
         self._max_in_flight: Final = max_in_flight
         self._max_waiting: Final = max_waiting
         self._release_seconds: Final = release_seconds
-        self._stop_unwanted: Final = stop_unwanted
+        self._withdraw: Final = withdraw
+        self._numbers: Final = itertools.count()
+        # Whether the first answer to the last batch took longer than `release_seconds`.
+        self._is_slow = False
         self._waiting: deque[tuple[Q, asyncio.Future[A]]] = deque()
         self._batches: set[asyncio.Task[None]] = set()
         self._unanswered = 0
@@ -115,21 +123,26 @@ class Coalescer(Generic[Q, A]):
         return batch
 
     async def _run(self, batch: Sequence[tuple[Q, "asyncio.Future[A]"]]) -> None:
-        answers = dict(enumerate(answer for _, answer in batch))
-        if self._stop_unwanted:
-            stop = partial(_stop_unwanted, answers, asyncio.current_task())
-            for answer in tuple(answers.values()):
-                answer.add_done_callback(stop)
+        items = [(next(self._numbers), item) for item, _ in batch]
+        answers = {number: answer for (number, _), (_, answer) in zip(items, batch, strict=True)}
+        if self._withdraw is not None:
+            for number, answer in answers.items():
+                answer.add_done_callback(partial(self._unwanted, number))
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
         arrived = _Once(self._arrived)
-        timer = asyncio.get_running_loop().call_later(self._release_seconds, arrived)
+        release_seconds = self._release_seconds * (_SLOW if self._is_slow else 1.0)
+        timer = loop.call_later(release_seconds, arrived)
+        is_first = True
         failure: BaseException | None = None
         try:
             identity.adopt(identity.BATCH)
-            async for number, outcome in self._send(
-                [(number, item) for number, (item, _) in enumerate(batch)]
-            ):
+            async for number, outcome in self._send(items):
                 _settle(answers.pop(number, None), outcome)
-                arrived()
+                if is_first:
+                    is_first = False
+                    self._is_slow = loop.time() - begun > self._release_seconds
+                    arrived()
         except BaseException as error:
             failure = error
             if not isinstance(error, Exception):
@@ -142,6 +155,10 @@ class Coalescer(Generic[Q, A]):
                 else:
                     _settle(answer, failure or Internal("The batch ended without this answer."))
             arrived()
+
+    def _unwanted(self, number: int, answer: "asyncio.Future[A]") -> None:
+        if answer.cancelled() and self._withdraw is not None:
+            self._withdraw(number)
 
     def _arrived(self) -> None:
         self._on_their_way -= 1
@@ -161,15 +178,6 @@ class _Once:
         function, self._function = self._function, None
         if function is not None:
             function()
-
-
-def _stop_unwanted(
-    answers: "dict[int, asyncio.Future[A]]",
-    batch: "asyncio.Task[Any] | None",
-    answer: "asyncio.Future[A]",
-) -> None:
-    if answer.cancelled() and batch is not None and all(each.done() for each in answers.values()):
-        batch.cancel()
 
 
 def _settle(answer: "asyncio.Future[A] | None", outcome: "A | BaseException") -> None:

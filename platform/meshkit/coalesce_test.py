@@ -90,34 +90,53 @@ async def test_a_cancelled_caller_is_not_sent() -> None:
     assert peer.batches == [[0], [2]]
 
 
-@pytest.mark.parametrize("stop_unwanted", [True, False])
-async def test_a_batch_that_nobody_wants_any_more_is_stopped_where_that_is_asked_for(
-    stop_unwanted: bool,
-) -> None:
-    """The last of its callers to be cancelled ends it; others may prefer that it is done."""
-    stopped = asyncio.Event()
+async def test_an_item_on_its_way_is_withdrawn_when_its_caller_is_cancelled() -> None:
+    """It alone, by its number; what is answered or not sent yet is not."""
+    withdrawn: list[int] = []
     reached = asyncio.Event()
+    end = asyncio.Event()
 
     async def send(items: _Items) -> _Answers:
-        yield 0, 0
+        yield items[0][0], 0
         reached.set()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            stopped.set()
-            raise
+        await end.wait()
 
-    coalescer = Coalescer(send, stop_unwanted=stop_unwanted)
+    coalescer = Coalescer[int, int](send, withdraw=withdrawn.append, max_in_flight=1)
     callers = [asyncio.ensure_future(coalescer.call(each)) for each in range(3)]
     await reached.wait()
-    for caller in callers[1:]:
-        assert not stopped.is_set()
+    for caller in reversed(callers):
         caller.cancel()
-        await asyncio.wait([caller])
-        for _ in range(3):
-            await asyncio.sleep(0)
+    await asyncio.wait(callers)
     assert callers[0].result() == 0
-    assert stopped.is_set() == stop_unwanted
+    assert withdrawn == [2, 1]
+    end.set()
+    await coalescer.close()
+
+
+async def test_who_calls_a_slow_peer_waits_for_little_company() -> None:
+    """After a batch whose answer took long, the next ones are released ten times as soon."""
+    peer = _Peer()
+    coalescer = Coalescer(peer.send, max_in_flight=1, release_seconds=1)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    slow = await _next_batch(coalescer, peer)
+    await eventually(lambda: loop.time() - began > 1)
+    peer.gate.set()
+    await slow
+    peer.gate.clear()
+    began = loop.time()
+    calls = [await _next_batch(coalescer, peer), await _next_batch(coalescer, peer)]
+    assert loop.time() - began < 0.8
+    peer.gate.set()
+    await asyncio.gather(*calls)
+
+
+async def _next_batch(coalescer: Coalescer[int, int], peer: _Peer) -> asyncio.Future[int]:
+    """One more call, that has been sent."""
+    batches = len(peer.batches)
+    call = asyncio.ensure_future(coalescer.call(0))
+    await eventually(lambda: len(peer.batches) > batches)
+    return call
 
 
 async def test_too_many_waiting_calls_are_refused() -> None:

@@ -33,7 +33,7 @@ class GrpcModels:
             withdraws=True,
         )
         self._calls = Coalescer[pb.BatchGenerateItem, pb.GenerateResponse](
-            stream.send, stop_unwanted=True
+            stream.send, withdraw=stream.withdraw
         )
 
     async def generate(self, request: pb.GenerateRequest) -> pb.GenerateResponse:

@@ -41,7 +41,7 @@ class GrpcTools:
             withdraws=True,
         )
         self._calls = Coalescer[pb.BatchExecuteToolsItem, pb.ExecuteToolResponse](
-            stream.send, stop_unwanted=True
+            stream.send, withdraw=stream.withdraw
         )
 
     async def list(self, tenant: str) -> Mapping[str, tool_pb2.Tool]:
