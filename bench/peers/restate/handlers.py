@@ -3,9 +3,16 @@
 # pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 # What this imports is installed in the peer's own environment alone.
 
+import ctypes
+import signal
+
 import restate
 
 from bench.peers import reference_task
+
+_PR_SET_PDEATHSIG = 1
+# granian's worker does not notice by itself when granian is killed.
+ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 tasks = restate.Service("tasks")
 
