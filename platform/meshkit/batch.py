@@ -26,7 +26,7 @@ from meshkit.errors import (
     from_status,
 )
 from meshkit.log import Log
-from meshkit.rpc_guard import conceal
+from meshkit.rpc_guard import conceal, unless_cancelled
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -301,8 +301,11 @@ class _Served(Generic[Q, A]):
                     f"An answer of {size_bytes} bytes is over the limit of {_LARGEST_BYTES} bytes.",
                     metadata={"limit_bytes": str(_LARGEST_BYTES), "size_bytes": str(size_bytes)},
                 )
-        except Exception as error:  # an item's failure must not end the others
-            outcome = conceal(error, self._faults)
+        except BaseException as error:  # an item's failure must not end the others
+            fault = unless_cancelled(error)
+            if not isinstance(fault, Exception):
+                raise
+            outcome = conceal(fault, self._faults)
         task = asyncio.current_task()
         if task in self.tasks:  # else nobody waits any more
             self.tasks.discard(task)

@@ -233,6 +233,20 @@ async def test_calls_that_are_too_large_together_go_in_several_messages() -> Non
     assert [len(each.result.text) for each in answers] == [200_000] * 64
 
 
+async def test_an_item_whose_helper_was_cancelled_is_answered_with_a_fault() -> None:
+    """Nobody cancelled the item itself, and its caller does not wait for the deadline."""
+
+    async def execute(tool: str) -> str:
+        helper = asyncio.get_running_loop().create_future()
+        helper.cancel()
+        await helper
+        return tool
+
+    async with _calling(_Tools(execute)) as calls:
+        with pytest.raises(Internal):
+            await asyncio.wait_for(calls.call(_item("one")), 5)
+
+
 async def test_an_answer_that_is_too_large_takes_nobody_along() -> None:
     """It is answered with TooLarge, and its stream goes on."""
     go_on = asyncio.Event()

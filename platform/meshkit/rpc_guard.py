@@ -4,6 +4,7 @@ The handlers are wrapped when they are registered. An interceptor chain would
 do the same for about three times the price, and this runs once per call.
 """
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -196,6 +197,7 @@ class _Rpc:
 
     async def fail(self, error: BaseException) -> NoReturn:
         """Ends the call with `error`. Cancellation and an abort by the handler pass as they are."""
+        error = unless_cancelled(error)
         if not isinstance(error, Exception):
             self._code = "CANCELLED"
             raise error
@@ -218,6 +220,19 @@ class _Rpc:
             duration_ms=round((time.perf_counter() - self._started) * 1000, 3),
             peer=self._peer,
         )
+
+
+def unless_cancelled(error: BaseException) -> BaseException:
+    """`error`, or a fault where it is the cancellation of something that this task waited for.
+
+    Nobody cancelled the task itself then, and its caller has to be answered.
+    """
+    task = asyncio.current_task()
+    if not isinstance(error, asyncio.CancelledError) or task is None or task.cancelling():
+        return error
+    fault = RuntimeError("What was waited for was cancelled by somebody else.")
+    fault.__cause__ = error
+    return fault
 
 
 def conceal(error: Exception, log: Log, **details: object) -> errors.MeshError:

@@ -53,7 +53,7 @@ async def test_a_call_without_a_timeout_is_refused_before_it_is_sent() -> None:
 
 
 class _Failing(echo.EchoServicer):
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self._error = error
 
     async def Say(self, request: StringValue, context: Any) -> StringValue:
@@ -108,6 +108,18 @@ async def test_an_exception_becomes_internal_with_an_id_that_the_log_has() -> No
     )
     assert fault["error_id"] == error_id
     assert "ValueError: secret detail" in fault["exception"]
+
+
+async def test_a_handler_whose_helper_was_cancelled_has_failed() -> None:
+    """Nobody cancelled the call, and its caller does not wait for the deadline."""
+    async with serving([echo.registration(_Failing(asyncio.CancelledError()))]) as channels:
+        with pytest.raises(errors.Internal):
+            await echo.EchoStub(channels.get("echo")).Say(_text("a"), timeout=30)
+        with pytest.raises(errors.Internal):
+            _ = [
+                each
+                async for each in echo.EchoStub(channels.get("echo")).Repeat(_text("a"), timeout=30)
+            ]
 
 
 async def test_every_call_leaves_one_line_in_the_log() -> None:
