@@ -16,6 +16,10 @@ _COMMANDS = {
     "dlq": ("cli.commands.dlq:dlq", "List, show, redrive and discard dead letters."),
     "schedule": ("cli.commands.schedule:schedule", "Submit tasks at set times."),
     "queue": ("cli.commands.queues:queue", "See the queues, and change their limits."),
+    "read-model": (
+        "cli.commands.read_model:read_model",
+        "See the copy that lists come from, and build it again.",
+    ),
     "agent": ("cli.commands.agent:agent", "List, show and create agents."),
     "docs": ("cli.commands.docs:docs", "Add, search and remove documents."),
     "tool": ("cli.commands.tool:tool", "List and call tools."),

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from agentmesh.coordinator.v1 import (
     coordinator_service_pb2_grpc,
     queue_service_pb2_grpc,
+    read_model_service_pb2_grpc,
     schedule_service_pb2_grpc,
 )
 from cli.app import app
@@ -20,6 +21,7 @@ from meshtest.serving import serving
 _SERVICES: Final[Mapping[str, Callable[..., None]]] = {
     "CoordinatorService": (coordinator_service_pb2_grpc.add_CoordinatorServiceServicer_to_server),
     "QueueService": queue_service_pb2_grpc.add_QueueServiceServicer_to_server,
+    "ReadModelService": read_model_service_pb2_grpc.add_ReadModelServiceServicer_to_server,
     "ScheduleService": schedule_service_pb2_grpc.add_ScheduleServiceServicer_to_server,
 }
 

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from agentmesh.coordinator.v1.agent_service_pb2_grpc import AgentServiceStub
 from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
 from agentmesh.coordinator.v1.queue_service_pb2_grpc import QueueServiceStub
+from agentmesh.coordinator.v1.read_model_service_pb2_grpc import ReadModelServiceStub
 from agentmesh.coordinator.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceStub
 from agentmesh.memory.v1.memory_service_pb2_grpc import MemoryServiceStub
@@ -35,6 +36,7 @@ class Gateway:
         self.coordinator: Final = CoordinatorServiceStub(channel)
         self.agents: Final = AgentServiceStub(channel)
         self.queues: Final = QueueServiceStub(channel)
+        self.read_model: Final = ReadModelServiceStub(channel)
         self.schedules: Final = ScheduleServiceStub(channel)
         self.reasoning: Final = ReasoningServiceStub(channel)
         self.memory: Final = MemoryServiceStub(channel)

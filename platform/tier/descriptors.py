@@ -12,6 +12,7 @@ _MODULES: Final = (
     "agentmesh.coordinator.v1.coordinator_service_pb2",
     "agentmesh.coordinator.v1.agent_service_pb2",
     "agentmesh.coordinator.v1.queue_service_pb2",
+    "agentmesh.coordinator.v1.read_model_service_pb2",
     "agentmesh.coordinator.v1.schedule_service_pb2",
     "agentmesh.reasoning.v1.reasoning_service_pb2",
     "agentmesh.memory.v1.memory_service_pb2",

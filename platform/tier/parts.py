@@ -27,6 +27,7 @@ PARTS: Final = (
             "agentmesh.coordinator.v1.CoordinatorService",
             "agentmesh.coordinator.v1.AgentService",
             "agentmesh.coordinator.v1.QueueService",
+            "agentmesh.coordinator.v1.ReadModelService",
             "agentmesh.coordinator.v1.ScheduleService",
         ),
         ("governor",),

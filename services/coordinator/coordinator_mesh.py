@@ -12,6 +12,7 @@ from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.agent_service_pb2_grpc import AgentServiceStub
 from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
 from agentmesh.coordinator.v1.queue_service_pb2_grpc import QueueServiceStub
+from agentmesh.coordinator.v1.read_model_service_pb2_grpc import ReadModelServiceStub
 from agentmesh.coordinator.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
 from meshkit import identity
@@ -37,6 +38,7 @@ class Mesh:
     tasks: CoordinatorServiceStub
     agents: AgentServiceStub
     queues: QueueServiceStub
+    read_model: ReadModelServiceStub
     schedules: ScheduleServiceStub
     governor: ScriptedGovernor
     log: TaskLog
@@ -102,6 +104,7 @@ async def coordinator(
                 CoordinatorServiceStub(channels.get("coordinator")),
                 AgentServiceStub(channels.get("coordinator")),
                 QueueServiceStub(channels.get("coordinator")),
+                ReadModelServiceStub(channels.get("coordinator")),
                 ScheduleServiceStub(channels.get("coordinator")),
                 governor,
                 TaskLog(bus, Partitions()),

@@ -4,6 +4,7 @@ from agentmesh.coordinator.v1 import (
     agent_service_pb2_grpc,
     coordinator_service_pb2_grpc,
     queue_service_pb2_grpc,
+    read_model_service_pb2_grpc,
     schedule_service_pb2_grpc,
 )
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc
@@ -29,7 +30,10 @@ from services.coordinator.queue_service import QueueServicer
 from services.coordinator.queue_stats import QueueStats
 from services.coordinator.read_model_file import SqliteFiles
 from services.coordinator.read_model_postgres import PostgresCopies, parse_address
+from services.coordinator.read_model_rebuild import Rebuild
+from services.coordinator.read_model_service import ReadModelServicer
 from services.coordinator.read_model_sql import SqlReadModel
+from services.coordinator.read_model_state import ReadModelState
 from services.coordinator.read_model_writer import ReadModelWriter
 from services.coordinator.retention import Retention
 from services.coordinator.runs import Runs
@@ -68,7 +72,9 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
     database = await _read_model(resources, settings)
     resources.stack.push_async_callback(database.close)
     read_model = SqlReadModel(database)
-    projector = Projector(bus, ReadModelWriter(database), resources.log, partitions=partitions.all)
+    copy = ReadModelWriter(database)
+    projector = Projector(bus, copy, resources.log, partitions=partitions.all)
+    rebuild = Rebuild(bus, database, resources.log, partitions=partitions.all)
     acceptance = Acceptance(
         log=log,
         queues=queues,
@@ -168,6 +174,16 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
                 dependencies=(bus,),
             ),
             Registration(
+                service_name="agentmesh.coordinator.v1.ReadModelService",
+                add=read_model_service_pb2_grpc.add_ReadModelServiceServicer_to_server,
+                servicer=ReadModelServicer(
+                    ReadModelState(bus, database, copy, resources.clock, partitions=partitions.all),
+                    rebuild,
+                    operators,
+                ),
+                dependencies=(bus,),
+            ),
+            Registration(
                 service_name="agentmesh.coordinator.v1.ScheduleService",
                 add=schedule_service_pb2_grpc.add_ScheduleServiceServicer_to_server,
                 servicer=ScheduleServicer(
@@ -178,6 +194,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
         ),
         background=(
             projector.run,
+            rebuild.run,
             *(
                 Timers(
                     bus, consumer(each), control.attend, clock=resources.clock, log=resources.log

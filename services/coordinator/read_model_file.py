@@ -161,6 +161,10 @@ class SqliteFiles:
         self._point_to(copy.path)
         await _remove(former)
 
+    async def size_bytes(self) -> int:
+        """What the copy in use takes on disk."""
+        return await self.read(_size_bytes)
+
     async def close(self) -> None:
         """Ends what is under way, and closes the file."""
         await self._file.close()
@@ -208,6 +212,11 @@ class SqliteFiles:
         next_one = self._folder / f"{_CURRENT}.next"
         next_one.write_text(path.name, "utf-8")
         os.replace(next_one, self._folder / _CURRENT)
+
+
+def _size_bytes(connection: sa.Connection) -> int:
+    pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+    return pages * connection.exec_driver_sql("PRAGMA page_size").scalar_one()
 
 
 async def _remove(file: SqliteFile) -> None:

@@ -234,6 +234,10 @@ class PostgresCopies(PostgresSchema):
             raise ConfigError(f"{SETTING}: cannot be used at {where}: {cause}") from None
         return copies
 
+    async def size_bytes(self) -> int:
+        """What the tables of the copy in use take, their indexes included."""
+        return await self.read(_size_bytes)
+
     async def lead(self) -> None:
         """Returns once this process carries events; waits for the one that does to end."""
         while True:
@@ -293,6 +297,14 @@ def _prepare(connection: sa.Connection, schema: str) -> None:
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCKS, _MIGRATING)))
     connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
     read_model_schema.upgrade(connection)
+
+
+def _size_bytes(connection: sa.Connection) -> int:
+    statement = (
+        "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class"
+        f" WHERE relkind = 'r' AND relnamespace = '{_SCHEMA}'::regnamespace"
+    )
+    return connection.exec_driver_sql(statement).scalar_one()
 
 
 def _drop_others(connection: sa.Connection) -> None:

@@ -193,7 +193,8 @@ def _row(values: Iterable[Any]) -> TaskRow:
 
 def _values(row: TaskRow) -> tuple[Any, ...]:
     return tuple(
-        " ".join(map(str, value)) if isinstance(value, tuple) else value for value in _get_all(row)
+        " ".join(map(str, row.seen_beyond)) if value is row.seen_beyond else value
+        for value in _get_all(row)
     )
 
 

@@ -10,6 +10,7 @@ from agentmesh.coordinator.v1 import (
     coordinator_service_pb2,
     coordinator_service_pb2_grpc,
     queue_service_pb2_grpc,
+    read_model_service_pb2_grpc,
     schedule_service_pb2_grpc,
     task_event_pb2,
     task_pb2,
@@ -100,6 +101,7 @@ def registrations(coordinator: StandInCoordinator) -> Sequence[Registration]:
     # The types of generated code call the servicers abstract; they answer UNIMPLEMENTED.
     agents: Any = agent_service_pb2_grpc
     queues: Any = queue_service_pb2_grpc
+    read_models: Any = read_model_service_pb2_grpc
     schedules: Any = schedule_service_pb2_grpc
     reasoning: Any = reasoning_service_pb2_grpc
     memory: Any = memory_service_pb2_grpc
@@ -120,6 +122,11 @@ def registrations(coordinator: StandInCoordinator) -> Sequence[Registration]:
             "agentmesh.coordinator.v1.QueueService",
             queues.add_QueueServiceServicer_to_server,
             queues.QueueServiceServicer(),
+        ),
+        Registration(
+            "agentmesh.coordinator.v1.ReadModelService",
+            read_models.add_ReadModelServiceServicer_to_server,
+            read_models.ReadModelServiceServicer(),
         ),
         Registration(
             "agentmesh.coordinator.v1.ScheduleService",
