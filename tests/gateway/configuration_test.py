@@ -132,7 +132,7 @@ def test_only_calls_that_are_safe_to_repeat_are_sent_twice() -> None:
         *("GetTask", "ListTasks", "WatchTask", "ListTaskEvents", "CancelTask"),
         *("ListDeadLetters", "GetQueueStats"),
         *("GetAgent", "ListAgents", "GetRollout"),
-        *("GetQueuePolicy", "GetSchedule", "ListSchedules"),
+        *("GetQueuePolicy", "GetReadModel", "GetSchedule", "ListSchedules"),
         *("Embed", "Classify", "ListModels"),
         *("GetContext", "UpsertDocuments", "DeleteDocuments", "Search", "Recall", "Forget"),
         *("GetRecord", "QueryRecords"),
