@@ -40,6 +40,11 @@ class MeshPlan:
     # Into how many streams the task log is cut.
     task_partitions: int = 1
 
+    @property
+    def flushes(self) -> bool:
+        """Whether NATS flushes each write before it acknowledges."""
+        return MeshOptions(tier=self.tier, sync_always=self.sync_always).flushes
+
 
 @asynccontextmanager
 async def bench_mesh(

@@ -138,7 +138,7 @@ class Report:
             "title": self.plan.title,
             "tier": mesh.tier.value,
             "executors": mesh.executors,
-            "sync": _sync(mesh.sync_always),
+            "sync": "always" if mesh.flushes else "default",
             "latency_ms": mesh.latency_ms,
             "client": self.plan.client,
             "rounds": [each.to_json() for each in self.rounds],
@@ -282,7 +282,3 @@ def _medians(counted: Sequence[Round]) -> dict[str, Any]:
 def _key(percent: float) -> str:
     """`p50_ms`, `p99_9_ms`."""
     return f"p{percent:g}_ms".replace(".", "_")
-
-
-def _sync(sync_always: bool | None) -> str:
-    return {None: "as the tier", True: "always", False: "default"}[sync_always]

@@ -89,6 +89,7 @@ def test_the_document_begins_with_the_medians() -> None:
     assert document["cpu_ms_per_task"] == 12.5
     assert (round(document["p50_ms"]), round(document["p99_ms"])) == (200, 250)
     assert document["rss_mb"] == {"executor-1": 70.0}
+    assert document["sync"] == "always"
     assert document["good"] is True
 
 

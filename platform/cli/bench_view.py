@@ -16,7 +16,8 @@ def show(terminal: Terminal, report: Report) -> None:
     mesh = report.plan.mesh
     terminal.say(
         f"{report.plan.title[:1].upper()}{report.plan.title[1:]}: {mesh.tier} tier,"
-        f" {plural(mesh.executors, 'executor')}, stub latency {mesh.latency_ms} ms",
+        f" {plural(mesh.executors, 'executor')}, stub latency {mesh.latency_ms} ms,"
+        f" sync {'always' if mesh.flushes else 'default'}",
         style="bold",
     )
     terminal.say()
