@@ -25,8 +25,11 @@ _REPLICATED: Final = ("governor", "reasoning", "tool")
 _NOTES: Final = (
     "Calls between services go directly over the loopback interface: no proxy between them, "
     "no mutual TLS yet.",
-    "The read model is kept in SQLite: PostgreSQL does not come with this version.",
     "There is no authentication: whoever reaches the loopback interface may name any tenant.",
+)
+_NO_POSTGRES: Final = (
+    "The read model is kept in SQLite, for one coordinator alone: the setting "
+    "coordinator.read_model may name a PostgreSQL."
 )
 _NO_TRITON: Final = (
     "The reasoning process computes embeddings itself: TRITON_SERVER names no Triton to do it."
@@ -87,7 +90,12 @@ class SeparateServices:
     @property
     def notes(self) -> tuple[str, ...]:
         """What this tier plainly does not do yet."""
-        return _NOTES if self._triton else (*_NOTES, _NO_TRITON)
+        has_postgres = bool(self._sections.get("coordinator", {}).get("read_model"))
+        return (
+            *_NOTES,
+            *(() if has_postgres else (_NO_POSTGRES,)),
+            *(() if self._triton else (_NO_TRITON,)),
+        )
 
     @property
     def records(self) -> tuple[ProcessRecord, ...]:
