@@ -19,8 +19,8 @@ from meshkit.errors import Internal, MeshError, QueueFull, ShuttingDown
 Q = TypeVar("Q")
 A = TypeVar("A")
 
-# Of `release_seconds`, where the peer is slow.
-_SLOW: Final = 0.1
+# A peer is slow, and not only busy, that takes this many times `release_seconds`.
+_SLOW: Final = 10
 
 Send = Callable[[Sequence[tuple[int, Q]]], AsyncIterator[tuple[int, A | MeshError]]]
 
@@ -47,7 +47,7 @@ class Coalescer(Generic[Q, A]):
         until its first answer or `release_seconds`, since a quick call is not to
         wait behind slow ones. (Of a busy machine the first answer takes a while:
         batches that were released sooner would grow smaller the busier it is, and
-        keep it so.) After a batch that took longer, a tenth of that time: nobody
+        keep it so.) After a batch that took ten times that, a tenth of it: nobody
         is to wait for the company of those who call slow peers. `max_waiting`: calls
         without an answer, beyond which QueueFull is raised. `withdraw`: is told of
         each item on its way whose caller was cancelled; it need not be answered.
@@ -59,7 +59,7 @@ class Coalescer(Generic[Q, A]):
         self._release_seconds: Final = release_seconds
         self._withdraw: Final = withdraw
         self._numbers: Final = itertools.count()
-        # Whether the first answer to the last batch took longer than `release_seconds`.
+        # By the first answer to the last batch.
         self._is_slow = False
         self._waiting: deque[tuple[Q, asyncio.Future[A]]] = deque()
         self._batches: set[asyncio.Task[None]] = set()
@@ -131,7 +131,7 @@ class Coalescer(Generic[Q, A]):
         loop = asyncio.get_running_loop()
         begun = loop.time()
         arrived = _Once(self._arrived)
-        release_seconds = self._release_seconds * (_SLOW if self._is_slow else 1.0)
+        release_seconds = self._release_seconds / (_SLOW if self._is_slow else 1)
         timer = loop.call_later(release_seconds, arrived)
         is_first = True
         failure: BaseException | None = None
@@ -141,7 +141,7 @@ class Coalescer(Generic[Q, A]):
                 _settle(answers.pop(number, None), outcome)
                 if is_first:
                     is_first = False
-                    self._is_slow = loop.time() - begun > self._release_seconds
+                    self._is_slow = loop.time() - begun > _SLOW * self._release_seconds
                     arrived()
         except BaseException as error:
             failure = error
