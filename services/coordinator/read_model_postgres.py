@@ -8,7 +8,7 @@ when it dies, its connection ends and another one gets the lock.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Self, TypeVar
 
 import sqlalchemy as sa
@@ -133,7 +133,7 @@ class PostgresSchema:
 
     async def close(self) -> None:
         """Ends what is under way, and gives the lock back."""
-        await asyncio.get_running_loop().run_in_executor(self._leader, self._let_go)
+        await asyncio.get_running_loop().run_in_executor(self._leader, self._give_back)
         for each in (self._threads, self._leader):
             await asyncio.to_thread(each.shutdown)
         await asyncio.to_thread(self._engine.dispose)
@@ -174,6 +174,13 @@ class PostgresSchema:
             if not has_it:
                 self._let_go()
         return has_it
+
+    def _give_back(self) -> None:
+        """Lets go of the lock at once, where the server would take a moment to notice."""
+        if self._leading is not None:
+            with suppress(exc.DBAPIError):
+                self._leading.execute(sa.select(sa.func.pg_advisory_unlock_all()))
+        self._let_go()
 
     def _let_go(self) -> None:
         connection, self._leading = self._leading, None
