@@ -19,8 +19,6 @@ class Grown:
     @property
     def tasks_per_minute(self) -> float:
         """Ended tasks; with a backlog those that were handed out."""
-        if self.cell.backlog:
-            return float(self.report.extra["backlog"][-1]["dispatched_per_minute"])
         return float(self.report.to_json()["tasks_per_minute"])
 
     def to_json(self) -> dict[str, Any]:

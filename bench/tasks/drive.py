@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,8 @@ from tier.api import RunningMesh
 
 _END_SECONDS: Final = 10.0
 _LONGEST_LINE_BYTES: Final = 64 * 1024 * 1024
+# Between two looks at the memory; each costs processor time that the figures contain.
+_LOOK_SECONDS: Final = 5.0
 CLIENT: Final = "client"
 
 # Told the seconds that have passed, and how many tasks have ended and failed.
@@ -69,7 +72,7 @@ async def _driven(process: "subprocess.Popen[bytes]", mesh: RunningMesh, tell: T
             case {"mark": _}:
                 watch.mark()
             case {"seconds": seconds, "ended": ended, "failed": failed}:
-                watch.look()
+                watch.look_now_and_then()
                 tell(seconds, ended, failed)
             case {"outcome": outcome}:
                 return Drive(OUTCOME.validate_python(outcome), tuple(watch.used), watch.rss_bytes)
@@ -86,16 +89,22 @@ class _Watch:
         self._client_pid: Final = client_pid
         self.used: Final[list[Usage]] = []
         self.rss_bytes: Final[dict[str, int]] = {}
+        self._looked = time.monotonic()
 
     def mark(self) -> None:
-        self.used.append(self.look())
+        self.used.append(self._look())
 
-    def look(self) -> Usage:
+    def look_now_and_then(self) -> None:
+        if time.monotonic() - self._looked >= _LOOK_SECONDS:
+            self._look()
+
+    def _look(self) -> Usage:
         # A process that died has another pid now.
         pids = {each.name: each.pid for each in self._mesh.state.processes}
         now = usage({**pids, CLIENT: self._client_pid}, self._mesh.state.data_dir)
         for name, size in now.rss_bytes.items():
             self.rss_bytes[name] = max(self.rss_bytes.get(name, 0), size)
+        self._looked = time.monotonic()
         return now
 
 

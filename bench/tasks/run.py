@@ -81,5 +81,5 @@ async def _queue(plan: Plan, mesh: RunningMesh, tell: Tell, deaths: list[str]) -
         deaths=deaths,
         proof=await prove(mesh),
         rss_bytes=found.long.rss_bytes,
-        extra={"backlog": found.to_json()},
+        extra=found.to_json(),
     )

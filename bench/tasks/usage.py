@@ -26,9 +26,10 @@ def usage(pids: Mapping[str, int], folder: Path) -> Usage:
     cpu_seconds: dict[str, float] = {}
     rss_bytes: dict[str, int] = {}
     written = 0
+    children = _children()
     for name, pid in pids.items():
         cpu_seconds[name], rss_bytes[name] = 0.0, 0
-        for process in _family(pid):
+        for process in _family(pid, children):
             try:
                 with process.oneshot():
                     times = process.cpu_times()
@@ -40,13 +41,28 @@ def usage(pids: Mapping[str, int], folder: Path) -> Usage:
     return Usage(cpu_seconds, rss_bytes, written, _size(folder))
 
 
-def _family(pid: int) -> list[psutil.Process]:
+def _children() -> Mapping[int, list[psutil.Process]]:
+    """The children of every process, in one pass: to ask for those of one takes a pass, too."""
+    children: dict[int, list[psutil.Process]] = {}
+    for process in psutil.process_iter():
+        try:
+            children.setdefault(process.ppid(), []).append(process)
+        except psutil.Error:
+            continue
+    return children
+
+
+def _family(pid: int, children: Mapping[int, list[psutil.Process]]) -> list[psutil.Process]:
     """A process and its children; this one alone, for its children are named themselves."""
     try:
-        process = psutil.Process(pid)
-        return [process] if pid == os.getpid() else [process, *process.children(recursive=True)]
+        family = [psutil.Process(pid)]
     except psutil.Error:
         return []
+    if pid != os.getpid():
+        # Grows on the way: theirs follow.
+        for process in family:
+            family += children.get(process.pid, ())
+    return family
 
 
 def _size(folder: Path) -> int:

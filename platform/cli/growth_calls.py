@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.growth.grid import Axes, cells
 from bench.growth.run import Grown, grow
+from bench.tasks.backlog import BacklogFailed
 from bench.tasks.drive import ClientFailed
 from bench.tasks.options import BadPlan
 from cli import async_run, servers
@@ -39,7 +40,7 @@ def bench_growth(
     )
     try:
         grown = async_run.run(growing)
-    except ClientFailed as error:
+    except (BacklogFailed, ClientFailed) as error:
         raise Problem(str(error)) from error
     if invocation.terminal.as_json:
         invocation.terminal.document({"meshes": [each.to_json() for each in grown]})
