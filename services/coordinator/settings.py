@@ -19,8 +19,8 @@ class CoordinatorSettings(Section):
     )
     operators: list[str] = Field(
         default=["*"],
-        description="Callers that may set the queue policy and see the lanes of all tenants,"
-        " such as `user:anonymous`; `*` is everybody.",
+        description="Callers that may set the queue policy, see the lanes of all tenants and"
+        " rebuild the read model, such as `user:anonymous`; `*` is everybody.",
     )
 
 
