@@ -129,6 +129,8 @@ _REPORT: dict[str, Any] = {
     "errors": {},
     "deaths": [],
     "lost": 0,
+    "doubled": 0,
+    "unproven": 0,
     "audit": {"findings": []},
 }
 

@@ -15,7 +15,8 @@ MAX_EXECUTORS: Final = 16
 MAX_BACKLOG: Final = 10_000_000
 MAX_ROUNDS: Final = 100
 MAX_SECONDS: Final = 3_600.0
-# How many times its share the tenant that floods submits.
+# How many times its share the tenant that floods submits. Two tenants of one tier have equal
+# shares, so its share is as many tasks as the other one submits.
 FLOOD: Final = 100
 # A backlog is compared with a queue of this length, which lasts as long as a rate takes.
 BACKLOG_COMPARED: Final = 10_000

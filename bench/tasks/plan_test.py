@@ -68,15 +68,22 @@ def test_a_spike_goes_up() -> None:
 
 
 def test_a_flood_is_a_hundred_times_what_the_other_tenant_submits() -> None:
-    """The quiet tenant comes first and goes on; the flood begins after it was measured alone."""
+    """The quiet tenant comes first and goes on; the flood counts from its first moment."""
     plan = _plan(flood=True, rate=60, seconds=10, warm_up=2)
-    assert plan.windows == ("alone", "onset", "beside")
-    assert plan.marks == (2.0, 12.0, 14.0, 24.0)
+    assert plan.windows == ("alone", "beside")
+    assert plan.marks == (2.0, 12.0, 22.0)
     quiet, flood = plan.streams
     assert (quiet.tenant, flood.tenant) == ("bench", "flooder")
     assert quiet.arrivals[0] < 12.0 < quiet.arrivals[-1]
     assert flood.arrivals[0] >= 12.0
-    assert abs(len(flood.arrivals) - 1_200) < 6 * 1_200**0.5
+    assert abs(len(flood.arrivals) - 1_000) < 6 * 1_000**0.5
+
+
+def test_a_flood_lasts_long_enough_for_a_p99() -> None:
+    """Some 300 tasks of the measured tenant, alone and beside the flood."""
+    plan = _plan(flood=True)
+    assert plan.marks == (5.0, 65.0, 125.0)
+    assert abs(len(plan.streams[0].arrivals) - 625) < 6 * 625**0.5
 
 
 def test_a_backlog_is_queued_beforehand() -> None:

@@ -117,12 +117,30 @@ class Report:
     @property
     def lost(self) -> int:
         """Tasks that the mesh has accepted, and of which its log knows nothing."""
-        return max(self.accepted - sum(self.proof.tasks.values()), 0)
+        return max(self.accepted - self._stored, 0)
+
+    @property
+    def doubled(self) -> int:
+        """Tasks in the mesh's log beyond those that were submitted."""
+        return max(self._stored - self.submitted, 0)
+
+    @property
+    def unproven(self) -> int:
+        """Tasks that succeeded for the client, and that the log has in another state."""
+        # Nobody waits for the tasks of a backlog: most are still queued when it is measured.
+        if self.plan.backlog:
+            return 0
+        return max(self.accepted - self.lost - self.proof.tasks.get("SUCCEEDED", 0), 0)
+
+    @property
+    def _stored(self) -> int:
+        return sum(self.proof.tasks.values())
 
     @property
     def good(self) -> bool:
-        """Whether nothing failed, nothing died, nothing was lost, and the audit found nothing."""
-        return not (self.errors or self.deaths or self.lost) and self.proof.clean
+        """Whether nothing failed or died, every task is there once, and the audit is clean."""
+        wrong = self.errors or self.deaths or self.lost or self.doubled or self.unproven
+        return not wrong and self.proof.clean
 
     @property
     def counted(self) -> tuple[Round, ...]:
@@ -147,6 +165,8 @@ class Report:
             "errors": dict(self.errors),
             "deaths": list(self.deaths),
             "lost": self.lost,
+            "doubled": self.doubled,
+            "unproven": self.unproven,
             "audit": self.proof.to_json(),
             "rss_mb": {name: round(size / _MEGABYTE, 1) for name, size in self.rss_bytes.items()},
             **({"recovery_seconds": self.recovery_seconds} if self.plan.spike_end else {}),
@@ -183,13 +203,15 @@ def spread(values: Iterable[float]) -> tuple[float, float, float]:
 def recovery(plan: Plan, seconds: Sequence[Second]) -> float | None:
     """How long after a spike tasks took no longer than before it; None where that never came.
 
-    That is: the first of three seconds with arrivals in a row in which no task in a hundred
-    took longer than the slowest second of the base.
+    That is: the first of three seconds with arrivals in a row whose p99 is at most half as
+    long again as that of the median second of the base. One stall in the base, which has few
+    tasks, does not move that.
     """
     if plan.spike_end is None:
         return None
     begin, end = int(plan.marks[0]), int(plan.marks[1])
-    limit = max((each.p99_ms for each in seconds[begin:end]), default=0.0)
+    base = [each.p99_ms for each in seconds[begin:end] if each.began]
+    limit = statistics.median(base) * _BASE_RANGE if base else 0.0
     run: list[int] = []
     for number, each in enumerate(seconds):
         if number < plan.spike_end or not each.began:
@@ -201,6 +223,8 @@ def recovery(plan: Plan, seconds: Sequence[Second]) -> float | None:
 
 
 _IN_A_ROW: Final = 3
+# What is no slower than so many times the base is in its range.
+_BASE_RANGE: Final = 1.5
 
 
 def fairness(plan: Plan, drive: Drive) -> dict[str, Any]:

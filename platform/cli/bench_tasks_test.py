@@ -158,7 +158,7 @@ def test_a_spike_says_how_soon_it_was_forgotten() -> None:
 
 
 def test_what_went_wrong_comes_last() -> None:
-    """Errors by their number, deaths, lost tasks, and what the audit found."""
+    """Errors by their number, deaths, tasks lost, and what the audit found."""
     report = _report(
         errors={"UNAVAILABLE DEPENDENCY_UNAVAILABLE": 1, "task ended FAILED": 20},
         deaths=("the tool service died (exit code 1)",),
@@ -174,3 +174,37 @@ def test_what_went_wrong_comes_last() -> None:
         "1 task lost",
         "Audit: A task forked.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "sentence"),
+    [
+        ({"SUCCEEDED": 4_002}, "2 tasks doubled"),
+        (
+            {"SUCCEEDED": 3_999, "RUNNING": 1},
+            "1 task succeeded for the client alone, not in the log",
+        ),
+    ],
+)
+def test_a_clean_audit_of_other_tasks_than_those_submitted_is_told(
+    tasks: dict[str, int], sentence: str
+) -> None:
+    """Each is in order by itself, so the audit alone does not see it."""
+    report = _report(proof=Proof(clean=True, tasks=tasks, findings=(), seconds=2.0))
+    assert _shown(report)[-2] == sentence
+
+
+def test_a_flood_is_told_with_how_many_tasks_say_so() -> None:
+    """The measured tenant's p99 alone and beside it, and one over the other."""
+    fairness = {
+        "alone_p99_ms": 20.0,
+        "beside_p99_ms": 25.0,
+        "tasks_alone": 300,
+        "tasks_beside": 1,
+        "p99_ratio": 1.25,
+    }
+    report = _report(plan=make_plan(Options(flood=True)), extra={"fairness": fairness})
+    assert (
+        "The tenant's p99 was 20.0 ms alone (300 tasks) and 25.0 ms beside the flood (1 task):"
+        " 1.25 times."
+    ) in _shown(report)

@@ -127,8 +127,9 @@ def _special(terminal: Terminal, report: Report) -> None:
     if "fairness" in report.extra:
         fair = report.extra["fairness"]
         terminal.say(
-            f"The tenant's p99 was {fair['alone_p99_ms']:,.1f} ms alone and"
-            f" {fair['beside_p99_ms']:,.1f} ms beside the flood: {fair['p99_ratio']:.2f} times."
+            f"The tenant's p99 was {fair['alone_p99_ms']:,.1f} ms alone"
+            f" ({plural(fair['tasks_alone'], 'task')}) and {fair['beside_p99_ms']:,.1f} ms beside"
+            f" the flood ({plural(fair['tasks_beside'], 'task')}): {fair['p99_ratio']:.2f} times."
         )
     if "backlog" in report.extra:
         _backlog(terminal, report)
@@ -172,8 +173,13 @@ def _verdict(terminal: Terminal, report: Report) -> None:
         terminal.say(f"{plural(count, 'task')} failed: {text}", style="bold red")
     for text in report.deaths:
         terminal.say(text, style="bold red")
-    if report.lost:
-        terminal.say(f"{plural(report.lost, 'task')} lost", style="bold red")
+    for count, what in (
+        (report.lost, "lost"),
+        (report.doubled, "doubled"),
+        (report.unproven, "succeeded for the client alone, not in the log"),
+    ):
+        if count:
+            terminal.say(f"{plural(count, 'task')} {what}", style="bold red")
     for text in report.proof.findings:
         terminal.say(f"Audit: {text}", style="bold red")
     states = ", ".join(f"{count:,} {state}" for state, count in report.proof.tasks.items())

@@ -33,7 +33,8 @@ def test_a_closed_loop_has_all_figures_and_a_clean_audit() -> None:
     assert set(found["rss_mb"]) == {"services", "nats", "redis", "gateway", "client"}
     assert all(size > 0 for size in found["rss_mb"].values())
     assert found["submitted"] == found["accepted"] > 0
-    assert (found["errors"], found["deaths"], found["lost"]) == ({}, [], 0)
+    assert (found["errors"], found["deaths"]) == ({}, [])
+    assert (found["lost"], found["doubled"], found["unproven"]) == (0, 0, 0)
     assert found["audit"]["clean"] is True
     assert found["audit"]["tasks"] == {"SUCCEEDED": found["submitted"]}
     assert sum(each["completed"] for each in found["by_second"]) == found["submitted"]

@@ -72,7 +72,8 @@ def figures_of(report: Mapping[str, Any]) -> Figures:
         PeerUnavailable: The round did not go well, so its figures mean nothing.
     """
     if not report["good"]:
-        told = {key: report[key] for key in ("errors", "deaths", "lost") if report[key]}
+        wrong = ("errors", "deaths", "lost", "doubled", "unproven")
+        told = {key: report[key] for key in wrong if report[key]}
         found = list(report["audit"]["findings"])[:3]
         raise PeerUnavailable(f"The round did not go well: {told or ''} {found or ''}".rstrip())
     (counted,) = [each for each in report["rounds"] if each["counted"]]

@@ -71,7 +71,8 @@ from cli.invocation import Invocation
 @click.option(
     "--flood",
     is_flag=True,
-    help="Fairness: a tenant's latency alone, and beside one that submits 100 times as much.",
+    help="Fairness: a tenant's latency alone, and beside one that submits 100 times as much; "
+    "--seconds (60) for each.",
 )
 @click.option(
     "--backlog",
