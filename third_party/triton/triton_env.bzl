@@ -30,7 +30,7 @@ _LAUNCHER = """#!/bin/sh
 server=$$
 (
   while [ -d /proc/$server ]; do sleep 1; done
-  kill -9 -- -$server
+  kill -s KILL -- -$server
 ) > /dev/null 2>&1 &
 unset PYTHONPATH PYTHONHOME
 export LD_LIBRARY_PATH={libraries}
