@@ -25,7 +25,7 @@ _SILENCE_SECONDS: Final = 2.5 * _HEARTBEAT_SECONDS
 # The server forgets the consumer when nobody pulls for so long.
 _FORGET_SECONDS: Final = 60.0
 # A pull ends here, so that what is read ahead stays bounded.
-_MAX_BYTES: Final = 2 * 1024 * 1024
+_MAX_BYTES: Final = 1024 * 1024
 _HEARTBEAT: Final = "100"
 
 
