@@ -1,6 +1,7 @@
 """A real PostgreSQL server."""
 
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -61,7 +62,8 @@ class PostgresServer(ChildServer):
                 processes = []
             super().kill()
             for each in processes:
-                if each.is_running():
+                # They may end by themselves when they miss the first one.
+                with suppress(psutil.NoSuchProcess):
                     each.kill()
             psutil.wait_procs(processes, timeout=_KILL_SECONDS)
 
