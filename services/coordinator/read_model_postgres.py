@@ -57,6 +57,7 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "enable_sort": "off",
     "jit": "off",
 }
 # What a server says to who will never be let in as things are.

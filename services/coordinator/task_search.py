@@ -65,8 +65,8 @@ class TaskSearch:
 
     def _nth(self, group: Collection[str], number: int) -> Position | None:
         """Where the group's task of that number is; None where there are fewer."""
-        statement = self._in_order(group, (), self._oldest).limit(1).offset(number - 1)
-        row = self._connection.execute(statement).one_or_none()
+        found = self._in_order(group, (), self._oldest, number).limit(1).offset(number - 1)
+        row = self._connection.execute(found).one_or_none()
         return None if row is None else (row.created_micros, row.task_id)
 
     def _rows(
@@ -76,7 +76,7 @@ class TaskSearch:
         oldest: Position,
         limit: int,
     ) -> Sequence[Any]:
-        found = self._in_order(leading, others, oldest).limit(limit).subquery()
+        found = self._in_order(leading, others, oldest, limit).limit(limit).subquery()
         return self._connection.execute(
             sa.select(
                 found.c.created_micros, found.c.task_id, TASK.c.first_event, TASK.c.last_event
@@ -86,13 +86,23 @@ class TaskSearch:
         ).all()
 
     def _in_order(
-        self, leading: Collection[str], others: Sequence[Collection[str]], oldest: Position
-    ) -> Any:
-        """The positions of tasks with one of the leading terms, newest first."""
-        parts = [self._with_term(term, others, oldest) for term in leading]
-        whole: Any = parts[0] if len(parts) == 1 else sa.union_all(*parts)
-        columns = whole.selected_columns
-        return whole.order_by(columns.created_micros.desc(), columns.task_id.desc())
+        self,
+        leading: Collection[str],
+        others: Sequence[Collection[str]],
+        oldest: Position,
+        wanted: int,
+    ) -> sa.Select[Any, Any]:
+        """The positions of tasks with one of the leading terms, newest first.
+
+        No more than the first `wanted` are asked of it.
+        """
+        parts = [_newest_first(self._with_term(term, others, oldest)) for term in leading]
+        if len(parts) == 1:
+            return parts[0]
+        # PostgreSQL does not see that the index has each part in order, and would
+        # sort all that there is; so each is cut before they are put together.
+        cut = (sa.select(part.limit(wanted).subquery()) for part in parts)
+        return _newest_first(sa.select(sa.union_all(*cut).subquery()))
 
     def _with_term(
         self, term: str, others: Sequence[Collection[str]], oldest: Position
@@ -120,3 +130,8 @@ class TaskSearch:
             )
             statement = statement.where(has_it.exists())
         return statement
+
+
+def _newest_first(positions: sa.Select[Any, Any]) -> sa.Select[Any, Any]:
+    columns = positions.selected_columns
+    return positions.order_by(columns.created_micros.desc(), columns.task_id.desc())
