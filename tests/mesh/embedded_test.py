@@ -181,7 +181,7 @@ async def test_the_status_shows_each_process(mesh: RunningMesh) -> None:
         "redis": True,
         "gateway": True,
     }
-    assert shown["services"].detail == "8 services serve"
+    assert shown["services"].detail == "9 services serve"
     assert all(each.memory_mb > 1 and each.version for each in shown.values())
 
 
