@@ -24,8 +24,9 @@ _HEARTBEAT_SECONDS: Final = 5.0
 _SILENCE_SECONDS: Final = 2.5 * _HEARTBEAT_SECONDS
 # The server forgets the consumer when nobody pulls for so long.
 _FORGET_SECONDS: Final = 60.0
-# A pull ends here, so that what is read ahead stays bounded.
-_MAX_BYTES: Final = 1024 * 1024
+# A pull ends here, so that what is read ahead stays bounded. A message over it would
+# never come: the server's limit of 1 MiB, and room for the subject.
+_MAX_BYTES: Final = 1024 * 1024 + 64 * 1024
 _HEARTBEAT: Final = "100"
 
 
@@ -141,9 +142,9 @@ class Follower:
             if self._subscription is not None:
                 await self._subscription.unsubscribe()
             if self._consumer:
-                # Nobody waits for the answer: the server forgets it by itself.
+                # The server wants to answer somebody, though nobody waits for that.
                 self._link.client.send(
-                    f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", b""
+                    f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}", b"", self._inbox
                 )
         except (NatsError, OSError):
             pass
