@@ -24,9 +24,9 @@ _HEARTBEAT_SECONDS: Final = 5.0
 _SILENCE_SECONDS: Final = 2.5 * _HEARTBEAT_SECONDS
 # The server forgets the consumer when nobody pulls for so long.
 _FORGET_SECONDS: Final = 60.0
-# A pull ends here, so that what is read ahead stays bounded. A message over it would
-# never come: the server's limit of 1 MiB, and room for the subject.
-_MAX_BYTES: Final = 1024 * 1024 + 64 * 1024
+# A pull ends here, so that what is read ahead stays bounded. A message that is larger
+# by itself would end it for ever: events of over 64 KiB lie in the object store.
+_MAX_BYTES: Final = 5 * 256 * 1024
 _HEARTBEAT: Final = "100"
 
 
