@@ -15,7 +15,7 @@ import hiredis
 from redis.asyncio import Redis, SSLConnection
 from redis.exceptions import NoScriptError, ResponseError
 
-from meshkit.errors import DependencyUnavailable, QueueFull
+from meshkit.errors import DependencyUnavailable, QueueFull, ShuttingDown
 from meshkit.redis_store import unavailable
 
 Command = Sequence[str | bytes | int]
@@ -37,6 +37,7 @@ class RedisLine:
         self._tls: Final[bool] = issubclass(pool.connection_class, SSLConnection)
         self._connecting: Final = asyncio.Lock()
         self._connection: _Connection | None = None
+        self._closed = False
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
         """The answers to commands that may be repeated, in order.
@@ -63,6 +64,7 @@ class RedisLine:
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
+        self._closed = True
         if self._connection is not None:
             self._connection.close()
 
@@ -74,6 +76,8 @@ class RedisLine:
         return self._connection
 
     async def _connect(self) -> "_Connection":
+        if self._closed:
+            raise ShuttingDown("The service is shutting down.")
         options, loop = self._options, asyncio.get_running_loop()
         async with asyncio.timeout(_CONNECT_SECONDS):
             if path := options.get("path"):
@@ -97,10 +101,15 @@ class RedisLine:
             raise DependencyUnavailable(
                 f"Failed to reach Redis: {error}", metadata={"dependency": "redis"}
             ) from error
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _tls_context(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=self._options.get("ssl_ca_certs"))
+        # The library reads the many settings of TLS; this connection itself is never opened.
+        unopened: Any = SSLConnection(**self._options)
+        return cast(ssl.SSLContext, unopened.ssl_context.get())
 
 
 class _Connection(asyncio.Protocol):

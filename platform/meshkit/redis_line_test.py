@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from meshkit import redis_store
-from meshkit.errors import DependencyUnavailable
+from meshkit.errors import DependencyUnavailable, ShuttingDown
 from meshkit.redis_line import RedisLine
 from meshtest.eventually import eventually
 from meshtest.redis_server import RedisServer
@@ -99,6 +99,14 @@ async def test_a_missing_server_is_unavailable(line: RedisLine, redis_server: Re
     with pytest.raises(DependencyUnavailable, match=r"^Failed to reach Redis: ") as caught:
         await line.ask([["PING"]])
     assert caught.value.metadata == {"dependency": "redis"}
+
+
+async def test_a_line_that_was_closed_stays_closed(redis: Redis) -> None:
+    """Who still asks is told that the service ends; no connection is left behind."""
+    async with RedisLine(redis) as line:
+        await line.ask([["PING"]])
+    with pytest.raises(ShuttingDown):
+        await line.ask([["PING"]])
 
 
 async def test_the_password_and_the_database_are_the_clients(
