@@ -26,7 +26,7 @@ _SILENCE_SECONDS: Final = 2.5 * _HEARTBEAT_SECONDS
 _FORGET_SECONDS: Final = 60.0
 # A pull ends here, so that what is read ahead stays bounded. A message that is larger
 # by itself would end it for ever: events of over 64 KiB lie in the object store.
-_MAX_BYTES: Final = 5 * 256 * 1024
+_MAX_BYTES: Final = 1024 * 1024 + 64 * 1024
 _HEARTBEAT: Final = "100"
 
 
