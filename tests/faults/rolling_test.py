@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from tests.faults.fault import Action, in_turn
-from tests.faults.fault_mesh import Arrangement, running
+from tests.faults.fault_mesh import COORDINATORS, Arrangement, running
 from tests.faults.load import users
 from tests.faults.verdict import after_the_fault
 
@@ -21,3 +21,16 @@ async def test_a_rolling_restart_is_not_noticed(tmp_path: Path) -> None:
         assert load.refused == []
         ended = await after_the_fault(mesh, load)
     assert [each.task.name for each in ended.values() if each.degraded] == []
+
+
+async def test_one_coordinator_ends_as_soon_as_the_other_is_back(tmp_path: Path) -> None:
+    """The gateway knows by then who is there."""
+    rounds = 4 * _ROUNDS
+    async with running(tmp_path) as mesh:
+        async with users(mesh.address, seed=_SEED, per_second=30.0) as load:
+            for fault in in_turn(
+                COORDINATORS, Action.RESTART, seed=_SEED, rounds=rounds, after=(0.4, 0.6)
+            ):
+                await mesh.inflict(fault)
+        assert load.refused == []
+        await after_the_fault(mesh, load)
