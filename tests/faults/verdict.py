@@ -66,8 +66,10 @@ class Ended:
     def degraded(self) -> bool:
         """Whether it, or a child task, had to do without something that its answer needs."""
         without = any(note.code in _WITHOUT_TOOLS for note in self.task.notes)
-        parts = any(event.HasField("resumed") and event.resumed.children for event in self.events)
-        return without or (parts and _COULD_NOT.search(self.task.output.text) is not None)
+        parts = [child for event in self.events for child in event.resumed.children]
+        failed = any(child.state != task_pb2.TASK_STATE_SUCCEEDED for child in parts)
+        could_not = parts and _COULD_NOT.search(self.task.output.text)
+        return without or failed or bool(could_not)
 
     def kinds(self) -> list[str]:
         """What happened, in order."""
