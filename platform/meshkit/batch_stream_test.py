@@ -1,10 +1,12 @@
 """Tests of batches that follow each other on one stream, over a real connection."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -15,6 +17,7 @@ from agentmesh.tool.v1 import tool_service_pb2_grpc as pb_grpc
 from meshkit import identity
 from meshkit.batch import serve_stream
 from meshkit.batch_stream import BatchStream
+from meshkit.client import Channels
 from meshkit.coalesce import Coalescer
 from meshkit.errors import (
     Conflict,
@@ -24,10 +27,12 @@ from meshkit.errors import (
     MeshError,
     QueueFull,
     TooLarge,
+    is_retryable,
     to_status,
 )
 from meshkit.server import Registration
 from meshtest.eventually import eventually
+from meshtest.proxy import FaultProxy
 from meshtest.serving import serving
 
 _Calls = Coalescer[pb.BatchExecuteToolsItem, pb.ExecuteToolResponse]
@@ -75,27 +80,32 @@ class _Tools(_Servicer):
             self.open -= 1
 
 
-@asynccontextmanager
-async def _calling(
-    tools: _Tools, *, timeout_seconds: float = 10, max_items: int = 64
-) -> AsyncGenerator[_Calls]:
-    registration = Registration(
+def _registration(tools: _Tools) -> Registration:
+    return Registration(
         service_name="agentmesh.tool.v1.ToolService",
         add=pb_grpc.add_ToolServiceServicer_to_server,
         servicer=tools,
     )
-    async with serving([registration]) as channels:
-        stream = BatchStream[pb.BatchExecuteToolsItem](
-            pb_grpc.ToolServiceStub(channels.get("echo")).BatchExecuteToolsStream,
-            pb.BatchExecuteToolsStreamRequest,
-            who="tool",
-            timeout_seconds=timeout_seconds,
-            withdraws=True,
-            open_seconds=0.1,
-        )
-        yield _Calls(
-            stream.send, withdraw=stream.withdraw, max_items=max_items, release_seconds=0.01
-        )
+
+
+@asynccontextmanager
+async def _calling(
+    tools: _Tools, *, timeout_seconds: float = 10, max_items: int = 64
+) -> AsyncGenerator[_Calls]:
+    async with serving([_registration(tools)]) as channels:
+        yield _calls(channels, timeout_seconds=timeout_seconds, max_items=max_items)
+
+
+def _calls(channels: Channels, *, timeout_seconds: float = 10, max_items: int = 64) -> _Calls:
+    stream = BatchStream[pb.BatchExecuteToolsItem](
+        pb_grpc.ToolServiceStub(channels.get("tool")).BatchExecuteToolsStream,
+        pb.BatchExecuteToolsStreamRequest,
+        who="tool",
+        timeout_seconds=timeout_seconds,
+        withdraws=True,
+        open_seconds=0.1,
+    )
+    return _Calls(stream.send, withdraw=stream.withdraw, max_items=max_items, release_seconds=0.01)
 
 
 def _item(tool: str, *, argument: str = "", seconds: int = 10) -> pb.BatchExecuteToolsItem:
@@ -352,3 +362,67 @@ async def test_a_stream_that_breaks_fails_what_is_unanswered_and_the_next_call_o
         assert slow.message == "tool ended the stream before it had answered."
         breaks = False
         assert (await calls.call(_item("again"))).result.text == "again"
+
+
+async def test_a_peer_that_breaks_off_between_two_answers_may_be_asked_again() -> None:
+    """A bare CANCELLED of a stream that has begun is no cancel of ours; gRPC does not repeat it."""
+
+    class _BreakingOff(_Tools):
+        async def BatchExecuteToolsStream(
+            self, request_iterator: AsyncIterator[pb.BatchExecuteToolsStreamRequest], context: Any
+        ) -> AsyncIterator[pb.BatchExecuteToolsStreamResponse]:
+            async for each in super().BatchExecuteToolsStream(request_iterator, context):
+                yield each
+                await context.abort(grpc.StatusCode.CANCELLED)
+
+    async def execute(tool: str) -> str:
+        if tool == "slow":
+            await asyncio.Event().wait()
+        return tool
+
+    tools = _BreakingOff(execute)
+    async with _calling(tools) as calls:
+        slow, quick = await asyncio.gather(
+            calls.call(_item("slow")), calls.call(_item("quick")), return_exceptions=True
+        )
+    assert isinstance(quick, pb.ExecuteToolResponse)
+    assert isinstance(slow, DependencyUnavailable)
+    assert slow.message == "tool broke off /agentmesh.tool.v1.ToolService/BatchExecuteToolsStream."
+    assert is_retryable(slow)
+    assert tools.streams == 1
+
+
+@pytest.mark.parametrize("executed", [True, False], ids=["executed", "underway"])
+async def test_a_connection_that_breaks_fails_what_is_on_its_way_and_asks_nothing_twice(
+    executed: bool,
+) -> None:
+    """Whether answers were lost or not yet made; the next call goes over another connection."""
+    asked = Counter[str]()
+    go_on = asyncio.Event()
+
+    async def execute(tool: str) -> str:
+        asked[tool] += 1
+        if tool != "before" and not executed:
+            await go_on.wait()
+        return tool
+
+    async with (
+        serving([_registration(_Tools(execute))]) as direct,
+        FaultProxy(int(direct.address("tool").rpartition(":")[2])) as proxy,
+        Channels({"tool": f"127.0.0.1:{proxy.port}"}, caller="service:test") as channels,
+    ):
+        calls = _calls(channels)
+        # A new connection is answered first.
+        assert (await calls.call(_item("before"))).result.text == "before"
+        proxy.swallow_answers = executed
+        tools = [f"t{number}" for number in range(200)]
+        on_their_way = [asyncio.ensure_future(calls.call(_item(tool))) for tool in tools]
+        await eventually(lambda: asked.keys() >= set(tools))
+        proxy.swallow_answers = False
+        proxy.cut()
+        outcomes = await asyncio.gather(*on_their_way, return_exceptions=True)
+        go_on.set()
+        assert (await calls.call(_item("after"))).result.text == "after"
+    assert {type(each) for each in outcomes} == {DependencyUnavailable}
+    assert all(isinstance(each, Exception) and is_retryable(each) for each in outcomes)
+    assert set(asked.values()) == {1}

@@ -11,7 +11,6 @@ from google.rpc import error_details_pb2, status_pb2
 from meshkit import error_reasons
 from meshkit.constants import ERROR_DOMAIN, STATUS_DETAILS_KEY
 from meshkit.error_reasons import (
-    Cancelled,
     CorruptData,
     DeadlineExceeded,
     DependencyUnavailable,
@@ -42,8 +41,9 @@ _CODES: Final[dict[int, grpc.StatusCode]] = {_number(code): code for code in grp
 # What a bare code means when it comes from a proxy or from gRPC itself.
 _BARE: Final[dict[grpc.StatusCode, type[MeshError]]] = {
     grpc.StatusCode.UNAVAILABLE: DependencyUnavailable,
+    # By a peer that goes away, or a proxy: who cancels a call of its own gets CancelledError.
+    grpc.StatusCode.CANCELLED: DependencyUnavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
-    grpc.StatusCode.CANCELLED: Cancelled,
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: Forbidden,
     grpc.StatusCode.UNIMPLEMENTED: NotImplementedYet,

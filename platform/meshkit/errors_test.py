@@ -117,7 +117,8 @@ def test_a_foreign_exception_says_nothing_of_itself() -> None:
     [
         (grpc.StatusCode.UNAVAILABLE, "connection refused", errors.DependencyUnavailable),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", errors.DeadlineExceeded),
-        (grpc.StatusCode.CANCELLED, "", errors.Cancelled),
+        # A peer that goes away; a cancel of our own is no error of gRPC.
+        (grpc.StatusCode.CANCELLED, "", errors.DependencyUnavailable),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "local_rate_limited", errors.RateLimited),
         (
             grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -138,6 +139,16 @@ def test_bare_grpc_errors_get_the_class_of_their_code(
     assert (type(error), error.message) == (expected, details)
     if expected is errors.ForeignError:
         assert error.code is code
+
+
+def test_an_item_that_was_broken_off_without_a_reason_may_be_tried_again() -> None:
+    """Only a status that says CANCELLED by its reason is somebody's decision."""
+    bare = errors.from_status(status_pb2.Status(code=1, message="Stopped."))
+    assert (type(bare), bare.message) == (errors.DependencyUnavailable, "Stopped.")
+    assert errors.is_retryable(bare)
+    decided = errors.from_status(errors.to_status(errors.Cancelled("Stopped.")))
+    assert (type(decided), decided.message) == (errors.Cancelled, "Stopped.")
+    assert not errors.is_retryable(decided)
 
 
 def test_a_reason_of_a_newer_peer_is_kept() -> None:
