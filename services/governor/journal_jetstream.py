@@ -1,0 +1,41 @@
+"""The journal of usage on JetStream: written before anything is counted."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from agentmesh.governor.v1 import usage_record_pb2 as pb
+from meshkit.bus import Bus, StreamSpec
+from meshkit.errors import DependencyUnavailable, QueueFull
+from meshkit.ids import Ids
+from services.governor.usage_stream import SUBJECT
+
+
+class JetStreamJournal:
+    """A Journal: what was appended is never lost, and may be there twice."""
+
+    def __init__(self, bus: Bus, ids: Ids) -> None:
+        self._bus: Final = bus
+        self._ids: Final = ids
+
+    async def prepare(self, spec: StreamSpec) -> None:
+        """Creates the stream, or brings it up to date."""
+        await self._bus.ensure_stream(spec)
+
+    async def append(self, records: Sequence[pb.UsageRecord]) -> int:
+        """Stores records, at least one, as one message; its stream sequence.
+
+        Returns after the acknowledgement. Repeating it is safe: of a tenant's records with
+        the same key only the first ever counts.
+
+        Raises:
+            DependencyUnavailable: Nobody knows whether they are stored, or the stream is full.
+        """
+        payload = pb.UsageRecords(records=records).SerializeToString()
+        try:
+            return await self._bus.publish(SUBJECT, payload, message_id=self._ids.new())
+        except QueueFull as error:
+            raise DependencyUnavailable(
+                f"Failed to write to the journal of usage: {error}",
+                metadata={"dependency": "journal"},
+                retry_after_seconds=1.0,
+            ) from error
