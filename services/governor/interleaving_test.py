@@ -25,11 +25,12 @@ from services.governor.governor import (
     PlannedCall,
     Settlement,
 )
-from services.governor.price_book import ModelPrice, PriceBook
+from services.governor.price_book import ModelPrice, PriceBook, PriceVersion
 from services.governor.window import day_of, month_of
 
 # A token costs one micro-USD, so that tokens can be read as money.
-_BOOK = PriceBook(1, date(2026, 1, 1), {"unit": ModelPrice(1_000_000, 1_000_000, 1_000_000, 0, 0)})
+_MODELS = {"unit": ModelPrice(1_000_000, 1_000_000, 1_000_000, 0, 0)}
+_BOOK = PriceBook([PriceVersion("1", date(2026, 1, 1), _MODELS)])
 # Ten minutes before the last day of a month begins.
 _START = datetime(2026, 3, 30, 23, 50, tzinfo=UTC)
 _DAY_LIMIT, _MONTH_LIMIT = 1000, 1500

@@ -8,9 +8,9 @@ from meshkit.redis_line import RedisLine
 from meshkit.redis_store import RedisDependency
 from meshkit.server import Registration
 from meshkit.service import Resources, Service, serve_program
-from services.governor import price_book
 from services.governor.counters_redis import RedisCounters
 from services.governor.governor import CostGovernor, Limits
+from services.governor.price_file import load_prices
 from services.governor.service import CostGovernorService
 from services.governor.settings import GovernorSettings, Settings
 
@@ -21,7 +21,7 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
     """The governor on these resources. Raises ConfigError for a bad price book."""
     line = await resources.stack.enter_async_context(RedisLine(resources.redis))
     governor = CostGovernor(
-        prices=price_book.load(section.price_book or _PRICE_BOOK),
+        prices=load_prices(section.price_book or _PRICE_BOOK),
         default_limits=Limits(section.day_limit_micros, section.month_limit_micros),
         tenant_limits={
             tenant: Limits(each.day_limit_micros, each.month_limit_micros)

@@ -63,10 +63,13 @@ async def test_built_service_answers_with_the_limits_of_its_settings(resources: 
 async def test_wrong_price_book_stops_the_start(resources: Resources, tmp_path: Path) -> None:
     """The service is not built on prices that cannot be trusted."""
     path = tmp_path / "prices.yaml"
-    path.write_text("version: 1\nas_of: 2026-01-01\nmodels: {a: {input: .nan}}\n", "utf-8")
+    path.write_text("currency: EUR\nversions: []\n", "utf-8")
     with pytest.raises(config.ConfigError) as caught:
         await build(resources, GovernorSettings(price_book=path))
-    assert str(caught.value) == f"{path}: models.a.output: is missing"
+    assert str(caught.value) == (
+        f"{path}: 2 faults: (1) currency: expected USD, the only one there is, not 'EUR';"
+        " (2) versions: expected a list of at least one version, not []"
+    )
 
 
 @pytest.mark.parametrize(

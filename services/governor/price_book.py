@@ -1,16 +1,12 @@
-"""What models cost: a file that is checked as a whole before anything starts."""
+"""What models cost, now and when a call was admitted."""
 
 import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
-import yaml
-
-from meshkit.config import ConfigError
-from meshkit.errors import NoPrice
+from meshkit.errors import InvalidField, NoPrice
 
 _PER_TOKENS: Final = 1_000_000
 # 10,000 dollars per million tokens: above, somebody mistook the unit.
@@ -50,110 +46,60 @@ class ModelPrice:
 
 
 @dataclass(frozen=True, slots=True)
-class PriceBook:
-    """The prices of all models that may be called."""
+class PriceVersion:
+    """The prices that were in force from one change of the book to the next."""
 
-    version: int
+    # Goes with every reservation, so that it is settled by the same prices.
+    version: str
     # The day on which the prices were looked up.
     as_of: date
     models: Mapping[str, ModelPrice]
 
-    def price(self, model: str) -> ModelPrice:
-        """The price of `model`; NoPrice where the book has none."""
-        price = self.models.get(model)
+
+class PriceBook:
+    """The prices of all models that may be called: the present ones, and those before."""
+
+    def __init__(self, versions: Sequence[PriceVersion]) -> None:
+        """`versions`: the oldest first; at least one, each with a name of its own."""
+        self._newest: Final = versions[-1]
+        self._versions: Final = {each.version: each for each in versions}
+
+    @property
+    def version(self) -> str:
+        """The version by which new reservations are made: the newest."""
+        return self._newest.version
+
+    @property
+    def models(self) -> Mapping[str, ModelPrice]:
+        """The prices of the newest version, by model."""
+        return self._newest.models
+
+    def price(self, model: str, version: str = "") -> ModelPrice:
+        """The price of `model` in `version`, or in the newest.
+
+        Raises NoPrice where that version has none, and InvalidField for a version
+        that the book does not have.
+        """
+        prices = self._versions.get(version) if version else self._newest
+        if prices is None:
+            raise InvalidField(
+                "price_version",
+                f"there is no version {version[:40]!r} in the price book; give the one that the"
+                f" reservation was answered with, or none for the present one, {self.version!r}",
+            )
+        price = prices.models.get(model)
         if price is None:
+            of_version = f" in version {version!r} of the price book" if version else ""
             raise NoPrice(
-                f"The model {model[:80]!r} has no price{_nearest(model, self.models) or '.'}"
+                f"The model {model[:80]!r} has no price{of_version}"
+                f"{nearest(model, prices.models) or '.'}"
                 " Add it to the price book; what is free is written there as 0.",
                 metadata={"model": model[:80]},
             )
         return price
 
 
-def load(path: Path) -> PriceBook:
-    """The price book in a YAML file; ConfigError, in one line, for anything that is not right."""
-    try:
-        content: Any = yaml.load(path.read_text("utf-8"), Loader=_StrictLoader)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeError:
-        raise ConfigError(f"{path}: cannot be read: not UTF-8 text") from None
-    except yaml.MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{path}{line}: {error.problem}") from None
-    except yaml.YAMLError:
-        raise ConfigError(f"{path}: is not YAML") from None
-    try:
-        return _read_book(content)
-    except _Wrong as wrong:
-        raise ConfigError(f"{path}: {wrong}") from None
-
-
-class _Wrong(Exception):
-    """What is wrong and where, without the file's name."""
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that is given twice, where YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping in `node`, if each of its keys stands there once."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key.value} is given twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _read_book(content: Any) -> PriceBook:
-    book = _mapping(content, "", known=[each.name for each in fields(PriceBook)])
-    version = book["version"]
-    if type(version) is not int or version != 1:
-        raise _Wrong(f"version: expected 1, the only version there is, not {version!r}")
-    as_of = book["as_of"]
-    if type(as_of) is not date:
-        raise _Wrong(f"as_of: expected a date such as 2025-12-01, not {as_of!r}")
-    models = _mapping(book["models"], "models")
-    if not models:
-        raise _Wrong("models: expected at least one model")
-    return PriceBook(version, as_of, {name: _read_price(name, models[name]) for name in models})
-
-
-def _read_price(model: str, content: Any) -> ModelPrice:
-    kinds = [each.name for each in fields(ModelPrice)]
-    prices = _mapping(content, f"models.{model}", known=kinds)
-    for kind in kinds:
-        price = prices[kind]
-        if type(price) is not int or not 0 <= price <= MAX_PRICE_MICROS:
-            raise _Wrong(
-                f"models.{model}.{kind}: expected a whole number of micro-USD per million"
-                f" tokens from 0 to {MAX_PRICE_MICROS}, not {price!r}"
-            )
-    return ModelPrice(**prices)
-
-
-def _mapping(content: Any, where: str, *, known: list[str] | None = None) -> dict[str, Any]:
-    """`content` as a mapping with text keys: exactly the `known` ones, where these are given."""
-    prefix = f"{where}." if where else ""
-    if not isinstance(content, dict):
-        raise _Wrong(f"{where or 'the top'}: expected keys with values, not {content!r}")
-    mapping = cast(dict[Any, Any], content)
-    for key in mapping:
-        if not isinstance(key, str):
-            raise _Wrong(f"{prefix}{key}: expected a name (put it into quotes)")
-        if known is not None and key not in known:
-            raise _Wrong(f"{prefix}{key}: is not known{_nearest(key, known)}")
-    for key in known or ():
-        if key not in mapping:
-            raise _Wrong(f"{prefix}{key}: is missing")
-    return mapping
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A question for the known name that `name` may stand for; empty where none is like it."""
     close = difflib.get_close_matches(name[:80], list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""

@@ -1,124 +1,119 @@
-"""The price book."""
-
-# Tables of cases have one case a line.
-# ruff: noqa: E501
+"""What models cost."""
 
 import math
+from datetime import date
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from meshkit.config import ConfigError
-from meshkit.errors import NoPrice
-from services.governor import price_book
-from services.governor.price_book import MAX_PRICE_MICROS, ModelPrice
+from meshkit.errors import InvalidField, NoPrice
+from services.governor.price_book import MAX_PRICE_MICROS, ModelPrice, PriceBook, PriceVersion
 
 # Busy machines are slow, and that is no fault of what is tested.
 _PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-_SHIPPED = Path(__file__).with_name("prices.yaml")
-_GOOD = """
-version: 1
-as_of: 2025-12-01
-models:
-  large: {input: 3000000, output: 15000000, cached_input: 300000, batch_input: 1500000, batch_output: 7500000}
-"""
+_OLD, _NEW = ModelPrice(1_000_000, 0, 0, 0, 0), ModelPrice(2_000_000, 0, 0, 0, 0)
+_BOOK = PriceBook(
+    [
+        PriceVersion("1", date(2025, 12, 1), {"large": _OLD, "retired": _OLD}),
+        PriceVersion("2", date(2026, 2, 1), {"large": _NEW, "gpt-5-mini": _NEW}),
+    ]
+)
 
 _prices = st.integers(0, MAX_PRICE_MICROS)
 _tokens = st.integers(0, 1_000_000_000)
+_models = st.builds(ModelPrice, _prices, _prices, _prices, _prices, _prices)
+_calls = st.tuples(_tokens, _tokens, _tokens).map(lambda each: (each[0] + each[1], *each[1:]))
 
 
-def test_shipped_book_states_offline_as_free_and_the_providers_as_paid() -> None:
-    """The book that comes with the governor is valid, and only the models that answer are free."""
-    book = price_book.load(_SHIPPED)
-    assert sorted(name for name, price in book.models.items() if price.free) == [
-        "minilm-l6-v2",
-        "offline",
-    ]
-    assert book.price("claude-sonnet-4-5").cost_micros(input_tokens=1000, output_tokens=100) == 4500
+def _cost(price: ModelPrice, call: tuple[int, int, int]) -> int:
+    sent, cached, received = call
+    return price.cost_micros(input_tokens=sent, output_tokens=received, cached_input_tokens=cached)
 
 
-def test_model_without_price_is_refused_with_the_nearest_name() -> None:
-    """A model that the book does not list has no price, and is not free."""
-    with pytest.raises(NoPrice) as caught:
-        price_book.load(_SHIPPED).price("gpt-5-minni")
+def test_new_reservations_are_priced_by_the_newest_version() -> None:
+    """Where no version is named, the last of the book holds."""
+    assert _BOOK.version == "2"
+    assert _BOOK.price("large") is _NEW
+    assert _BOOK.models == {"large": _NEW, "gpt-5-mini": _NEW}
+
+
+def test_settlement_is_priced_by_the_version_of_its_reservation() -> None:
+    """A price that changed in between, and a model that went, change nothing about it."""
+    assert _BOOK.price("large", "1") is _OLD
+    assert _BOOK.price("retired", "1") is _OLD
+    assert _BOOK.price("large", "2") is _NEW
+
+
+def test_unknown_version_is_refused_by_name() -> None:
+    """The field and what to give instead are named."""
+    with pytest.raises(InvalidField) as caught:
+        _BOOK.price("large", "3")
     assert str(caught.value) == (
-        "The model 'gpt-5-minni' has no price; did you mean gpt-5-mini?"
-        " Add it to the price book; what is free is written there as 0."
+        "price_version: there is no version '3' in the price book; give the one that the"
+        " reservation was answered with, or none for the present one, '2'"
     )
-    assert caught.value.metadata == {"model": "gpt-5-minni"}
+    assert [each.field for each in caught.value.violations] == ["price_version"]
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right", "message"),
+    ("model", "version", "message"),
     [
-        (".nan", "input: 3000000", "models.large.input: expected a whole number of micro-USD per million tokens from 0 to 10000000000, not nan"),
-        (".inf", "input: 3000000", "models.large.input: expected a whole number of micro-USD per million tokens from 0 to 10000000000, not inf"),
-        ("-1", "input: 3000000", "models.large.input: expected a whole number of micro-USD per million tokens from 0 to 10000000000, not -1"),
-        ("3.5", "input: 3000000", "models.large.input: expected a whole number of micro-USD per million tokens from 0 to 10000000000, not 3.5"),
-        ("true", "input: 3000000", "models.large.input: expected a whole number of micro-USD per million tokens from 0 to 10000000000, not True"),
-        ("10000000001", "input: 3000000", "models.large.input: expected a whole number of micro-USD per million tokens from 0 to 10000000000, not 10000000001"),
-        ("'3'", "input: 3000000", "models.large.input: expected a whole number of micro-USD per million tokens from 0 to 10000000000, not '3'"),
+        ("gpt-5-minni", "", "The model 'gpt-5-minni' has no price; did you mean gpt-5-mini?"),
+        ("retired", "", "The model 'retired' has no price."),
+        ("zzz", "1", "The model 'zzz' has no price in version '1' of the price book."),
     ],
-)  # fmt: skip
-def test_price_that_is_no_whole_amount_is_refused(
-    tmp_path: Path, wrong: str, right: str, message: str
-) -> None:
-    """NaN, infinity, negatives, fractions, truth values, text and mistaken units are named."""
-    path = tmp_path / "prices.yaml"
-    path.write_text(_GOOD.replace(right, f"input: {wrong}"), "utf-8")
-    with pytest.raises(ConfigError) as caught:
-        price_book.load(path)
-    assert str(caught.value) == f"{path}: {message}"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (_GOOD.replace("cached_input: 300000, ", ""), ": models.large.cached_input: is missing"),
-        (_GOOD.replace("output:", "outputs:", 1), ": models.large.outputs: is not known; did you mean output?"),
-        (_GOOD.replace("version: 1", "version: 2"), ": version: expected 1, the only version there is, not 2"),
-        (_GOOD.replace("version: 1\n", ""), ": version: is missing"),
-        (_GOOD.replace("2025-12-01", "soon"), ": as_of: expected a date such as 2025-12-01, not 'soon'"),
-        (_GOOD.replace("large: ", "7: "), ": models.7: expected a name (put it into quotes)"),
-        (_GOOD + "  large: {}\n", " line 6: large is given twice"),
-        ("version: 1\nas_of: 2025-12-01\nmodels: {}\n", ": models: expected at least one model"),
-        ("version: 1\nas_of: 2025-12-01\nmodels: [a]\n", ": models: expected keys with values, not ['a']"),
-        ("", ": the top: expected keys with values, not None"),
-        ("models: {", " line 1: expected the node content, but found '<stream end>'"),
-        ("? [a]\n: b\n", " line 1: found unhashable key"),
-    ],
-)  # fmt: skip
-def test_malformed_book_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
-    """Whatever is wrong with the file, one line says where and what."""
-    path = tmp_path / "prices.yaml"
-    path.write_text(text, "utf-8")
-    with pytest.raises(ConfigError) as caught:
-        price_book.load(path)
-    assert str(caught.value) == f"{path}{message}"
-
-
-def test_missing_book_is_refused(tmp_path: Path) -> None:
-    """A book that is not there is named."""
-    with pytest.raises(ConfigError) as caught:
-        price_book.load(tmp_path / "none.yaml")
-    assert str(caught.value) == f"{tmp_path}/none.yaml: cannot be read: No such file or directory"
+)
+def test_model_without_price_is_refused(model: str, version: str, message: str) -> None:
+    """A model that the version does not list has no price, and is not free."""
+    with pytest.raises(NoPrice) as caught:
+        _BOOK.price(model, version)
+    assert str(caught.value) == (
+        f"{message} Add it to the price book; what is free is written there as 0."
+    )
+    assert caught.value.metadata == {"model": model}
 
 
 @_PATIENT
-@given(_prices, _prices, _prices, _tokens, _tokens, st.data())
+@given(_models, _calls)
 def test_cost_is_the_exact_sum_rounded_up_once(
-    per_input: int, per_output: int, per_cached: int, sent: int, received: int, data: st.DataObject
+    price: ModelPrice, call: tuple[int, int, int]
 ) -> None:
     """The cost is the smallest whole amount that is not below the exact one."""
-    cached = data.draw(st.integers(0, sent))
-    price = ModelPrice(per_input, per_output, per_cached, 0, 0)
+    sent, cached, received = call
     exact = (
-        Fraction(sent - cached) * per_input
-        + Fraction(cached) * per_cached
-        + Fraction(received) * per_output
+        Fraction(sent - cached) * price.input
+        + Fraction(cached) * price.cached_input
+        + Fraction(received) * price.output
     ) / 1_000_000
-    cost = price.cost_micros(input_tokens=sent, output_tokens=received, cached_input_tokens=cached)
-    assert cost == math.ceil(exact)
+    assert _cost(price, call) == math.ceil(exact)
+
+
+@_PATIENT
+@given(_models, st.lists(_calls, min_size=1, max_size=20))
+def test_calls_cost_no_less_one_by_one_than_together(
+    price: ModelPrice, calls: list[tuple[int, int, int]]
+) -> None:
+    """Rounding up costs whoever pays less than one micro-USD a call, and never gives any away."""
+    together = _cost(
+        price, (sum(c[0] for c in calls), sum(c[1] for c in calls), sum(c[2] for c in calls))
+    )
+    one_by_one = sum(_cost(price, call) for call in calls)
+    assert together <= one_by_one < together + len(calls)
+
+
+@_PATIENT
+@given(_models, _calls, _calls)
+def test_more_tokens_never_cost_less(
+    price: ModelPrice, call: tuple[int, int, int], more: tuple[int, int, int]
+) -> None:
+    """So a reservation for the most that a call can use covers whatever it uses."""
+    larger = (call[0] + more[0], call[1] + more[1], call[2] + more[2])
+    assert 0 <= _cost(price, call) <= _cost(price, larger)
+
+
+@given(_models)
+def test_only_a_model_that_cannot_cost_anything_is_free(price: ModelPrice) -> None:
+    """One that is free costs nothing for any number of tokens; any other costs at least one."""
+    assert price.free == (_cost(price, (2_000_000, 1_000_000, 1_000_000)) == 0)

@@ -23,9 +23,9 @@ from meshkit.server import Registration
 from meshtest.clock import FakeClock
 from meshtest.redis_server import RedisServer
 from meshtest.serving import serving
-from services.governor import price_book
 from services.governor.counters_redis import RedisCounters
 from services.governor.governor import CostGovernor, Limits
+from services.governor.price_file import load_prices
 from services.governor.service import CostGovernorService
 
 pytest_plugins = ["meshtest.fixtures"]
@@ -45,7 +45,7 @@ async def stubs(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[li
             store = await stack.enter_async_context(redis_store.connect(redis_server.url))
             line = await stack.enter_async_context(RedisLine(store))
             governor = CostGovernor(
-                prices=price_book.load(_PRICES),
+                prices=load_prices(_PRICES),
                 default_limits=_DOLLAR,
                 tenant_limits={},
                 counters=RedisCounters(line, clock, remember_settled_seconds=3600),

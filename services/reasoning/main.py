@@ -43,7 +43,7 @@ async def build(
     `environ` tells which providers have keys. Raises ConfigError for a tier
     with an unknown model, and for a model without a price.
     """
-    prices = load_prices(section.price_book or _PRICE_BOOK)
+    prices = load_prices(section.price_book or _PRICE_BOOK).present
     embedding, dependencies = _embedding(section, resources)
     stubs = _stubs(section)
     models = [

@@ -119,7 +119,7 @@ async def test_a_tier_with_an_unknown_model_is_refused(tmp_path: Path) -> None:
 async def test_a_model_without_a_price_is_refused(tmp_path: Path) -> None:
     """What is free must be stated."""
     book = tmp_path / "prices.yaml"
-    book.write_text("models: {minilm-l6-v2: {input: 0, output: 0}}")
+    book.write_text('versions: [{version: "1", models: {minilm-l6-v2: {input: 0, output: 0}}}]')
     async with _resources(tmp_path) as resources:
         with pytest.raises(ConfigError) as caught:
             await build(resources, ReasoningSettings(price_book=book), {})

@@ -33,8 +33,22 @@ class Price:
         return -(-(input_tokens * self.input + output_tokens * self.output) // _PER_TOKENS)
 
 
-def load_prices(path: Path) -> Mapping[str, Price]:
-    """The prices of all models in the book; ConfigError where it cannot be read.
+@dataclass(frozen=True, slots=True)
+class PriceList:
+    """The prices of all models, by version of the price book."""
+
+    # The newest.
+    version: str
+    versions: Mapping[str, Mapping[str, Price]]
+
+    @property
+    def present(self) -> Mapping[str, Price]:
+        """The prices of the newest version, by model."""
+        return self.versions[self.version]
+
+
+def load_prices(path: Path) -> PriceList:
+    """The prices in the book; ConfigError where it cannot be read.
 
     The governor checks the book as a whole; here only what is used.
     """
@@ -43,15 +57,23 @@ def load_prices(path: Path) -> Mapping[str, Price]:
     except (OSError, UnicodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"{path}: cannot be read: {cause}") from None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ConfigError(f"{path}: is not YAML") from None
     try:
-        models = cast(dict[str, dict[str, Any]], content["models"])
-        return {name: _price(prices) for name, prices in models.items()}
-    except (KeyError, TypeError, AttributeError):
+        listed = cast(list[dict[str, Any]], content["versions"])
+        return PriceList(
+            version=str(listed[-1]["version"]),
+            versions={str(each["version"]): _models(each["models"]) for each in listed},
+        )
+    except (KeyError, IndexError, TypeError, AttributeError):
         raise ConfigError(
-            f"{path}: expected `models`, each with the prices `input` and `output`"
+            f"{path}: expected `versions`, each with `models`, each with the prices `input`"
+            " and `output`"
         ) from None
+
+
+def _models(models: dict[str, dict[str, Any]]) -> Mapping[str, Price]:
+    return {name: _price(prices) for name, prices in models.items()}
 
 
 def _price(prices: dict[str, Any]) -> Price:

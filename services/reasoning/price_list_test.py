@@ -10,29 +10,41 @@ from meshkit.config import ConfigError
 from services.reasoning.price_list import Price, load_prices
 
 _SHIPPED = Path(__file__).parents[1] / "governor" / "prices.yaml"
+_EXPECTED = "expected `versions`, each with `models`, each with the prices `input` and `output`"
 
 
 def test_the_shipped_book_prices_the_embedded_models() -> None:
     """What runs in our own processes is free by statement, not by omission."""
-    prices = load_prices(_SHIPPED)
+    prices = load_prices(_SHIPPED).present
     assert prices["offline"] == prices["minilm-l6-v2"] == Price(0, 0)
     assert not prices["gpt-5-mini"].free
+
+
+def test_the_newest_version_is_in_force_and_older_ones_are_kept(tmp_path: Path) -> None:
+    """The last in the book prices new calls; what was admitted by an older one is found."""
+    book = tmp_path / "prices.yaml"
+    book.write_text("""
+versions:
+  - {version: "1", models: &first {a: {input: 1, output: 2}, b: {input: 3, output: 4}}}
+  - {version: "2", models: {<<: *first, a: {input: 5, output: 6}}}
+""")
+    prices = load_prices(book)
+    assert prices.version == "2"
+    assert prices.present == {"a": Price(5, 6), "b": Price(3, 4)}
+    assert prices.versions["1"] == {"a": Price(1, 2), "b": Price(3, 4)}
 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
         ("models: [", "is not YAML"),
-        ("prices: {}", "expected `models`, each with the prices `input` and `output`"),
-        ("models: {a: {input: 1}}", "expected `models`, each with the prices `input` and `output`"),
-        (
-            "models: {a: {input: 1.5, output: 1}}",
-            "expected `models`, each with the prices `input` and `output`",
-        ),
-        (
-            "models: {a: {input: -1, output: 1}}",
-            "expected `models`, each with the prices `input` and `output`",
-        ),
+        ("versions: [{as_of: 2025-13-01}]", "is not YAML"),
+        ("prices: {}", _EXPECTED),
+        ("versions: []", _EXPECTED),
+        ("versions: [{models: {a: {input: 1, output: 1}}}]", _EXPECTED),
+        ("versions: [{version: a, models: {a: {input: 1}}}]", _EXPECTED),
+        ("versions: [{version: a, models: {a: {input: 1.5, output: 1}}}]", _EXPECTED),
+        ("versions: [{version: a, models: {a: {input: -1, output: 1}}}]", _EXPECTED),
     ],
 )
 def test_a_bad_book_is_refused_in_one_line(tmp_path: Path, content: str, complaint: str) -> None:

@@ -273,7 +273,7 @@ class FaultMesh:
             return {}
         book = self._data_dir.run / "prices.yaml"
         prices = yaml.safe_load((_REPOSITORY / _PRICES).read_text("utf-8"))
-        prices["models"]["offline"].update(input=1_000_000, output=2_000_000)
+        prices["versions"][-1]["models"]["offline"].update(input=1_000_000, output=2_000_000)
         book.write_text(yaml.safe_dump(prices), "utf-8")
         allowance = {"allowance_micros_per_minute": 1_000_000_000} if part == "reasoning" else {}
         return {"price_book": str(book), **allowance}
