@@ -1,0 +1,33 @@
+"""Which shares of a budget's limit its spending has reached."""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from services.governor.alert import Kind
+
+_HUNDRED: Final = 100
+
+
+class Thresholds(NamedTuple):
+    """Shares of a limit in percent, at which something happens. 0 turns one off."""
+
+    alert: int = 0
+    degrade: int = 0
+    throttle: int = 0
+    shutoff: int = _HUNDRED
+
+
+def reached(spent_micros: int, limit_micros: int, thresholds: Thresholds) -> Mapping[Kind, int]:
+    """The kinds of alert that this spending calls for, mildest first, with their percent."""
+    percents = {
+        Kind.ALERT: thresholds.alert,
+        Kind.DEGRADE: thresholds.degrade,
+        Kind.THROTTLE: thresholds.throttle,
+        Kind.SHUTOFF: thresholds.shutoff,
+    }
+    return {
+        kind: percent
+        for kind, percent in percents.items()
+        # Whole numbers: a share of a limit may lie between two micro-dollars.
+        if percent and spent_micros * _HUNDRED >= percent * limit_micros
+    }
