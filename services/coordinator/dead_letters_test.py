@@ -29,6 +29,7 @@ from meshtest.eventually import eventually
 from services.coordinator.coordinator_mesh import PARENT, Mesh
 from services.coordinator.dead_letters import DeadLetters, Redriven
 from services.coordinator.read_model import DeadLetterFilter, Letter, LetterPage
+from services.coordinator.waiting_mesh import kinds
 from tasklog import lifecycle
 from tasklog.partitions import Partitions
 from tasklog.policy_store import PolicyStore
@@ -208,10 +209,20 @@ async def test_a_discarded_dead_letter_is_off_the_list_for_good(mesh: Mesh) -> N
 async def test_what_is_no_dead_letter_cannot_be_redriven_or_discarded(mesh: Mesh) -> None:
     """A task that is not dead is TASK_STATE; one that is not there is DEAD_LETTER_NOT_FOUND."""
     task = await mesh.submit()
-    with pytest.raises(TaskStateError, match="that is QUEUED cannot become QUEUED"):
-        await _redrive(mesh, task)
-    with pytest.raises(TaskStateError, match="that is QUEUED cannot become DEAD_LETTERED"):
-        await _discard(mesh, task)
+    for kind, state in (("", "QUEUED"), ("started", "RUNNING"), ("completed", "SUCCEEDED")):
+        await mesh.execute(task, *([kind] if kind else []))
+        before = await kinds(mesh, task.name)
+        for act, becomes, event in (
+            (_redrive, "QUEUED", "redriven"),
+            (_discard, "DEAD_LETTERED", "discarded"),
+        ):
+            with pytest.raises(TaskStateError) as refused:
+                await act(mesh, task)
+            assert refused.value.message == (
+                f"A task that is {state} cannot become {becomes} by the event '{event}'."
+            )
+            assert refused.value.metadata == {"state": state}
+        assert await kinds(mesh, task.name) == before
     unknown = Task(name=f"{PARENT}/tasks/unknown")
     for call in (_redrive, _discard):
         with pytest.raises(DeadLetterNotFound) as caught:

@@ -83,6 +83,7 @@ _NO_LISTS: list[dict[str, Any]] = [
     {"tasks": []},
     {"tasks": "x"},
     {"tasks": [{"text": "x"}] * 101},
+    {"tasks": [{"text": "x"}] * 1_000},
 ]
 _WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("ask_person", {}, "call.arguments.question: is required"),

@@ -23,6 +23,7 @@ from meshtest.scripted import (
 )
 from services.executor.executor_bench import CALL, Bench, kinds
 from tasklog import subjects
+from tasklog.policy import built_in
 
 pytest_plugins = ["meshtest.fixtures", "services.executor.executor_bench"]
 
@@ -92,6 +93,40 @@ async def test_a_lasting_fault_ends_in_the_dead_letters(bench: Bench) -> None:
         task = await bench.ended(task_id)
     assert (task.state, task.attempt) == (task_pb2.TASK_STATE_DEAD_LETTERED, 3)
     assert task.error.message == "The provider answered 500."
+
+
+async def test_pauses_between_attempts_grow_to_a_limit_and_are_anything_up_to_it(
+    bench: Bench,
+) -> None:
+    """Full jitter: those who failed together do not come back together."""
+
+    async def broken(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
+        raise ProviderFailed("The provider answered 500.")
+
+    policy = built_in()
+    for lane in policy.lanes:
+        lane.retry_base.FromMilliseconds(40)
+        lane.retry_max.FromMilliseconds(100)
+    await bench.policies.set(policy)
+    bench.models.answer = broken
+    async with bench.executor():
+        ids = [await bench.submit(lane=tier_pb2.LANE_BATCH) for _ in range(20)]
+        for each in ids:
+            await bench.ended(each)
+        pauses = [
+            [
+                event.retried.not_before.ToMicroseconds() - event.time.ToMicroseconds()
+                for event in await bench.events(each)
+                if event.HasField("retried")
+            ]
+            for each in ids
+        ]
+    for attempt, ceiling in enumerate((40_000, 80_000, 100_000, 100_000)):
+        those = [each[attempt] for each in pauses]
+        # The pause begins a moment before its event is written.
+        assert max(those) <= ceiling
+        assert min(those) < 0.5 * ceiling < max(those)
+        assert len(set(those)) == len(those)
 
 
 async def test_an_error_that_would_come_again_is_not_tried_again(bench: Bench) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from audit import api
+from audit.api import Invariant
 from audit.report import Report
 from meshkit import redis_store
 from meshkit.bus import Bus, StoredMessage
@@ -122,6 +123,11 @@ async def test_a_fault_is_found_where_it_is(
         print(each)
     found = sorted((each.invariant, each.stream_sequences) for each in report.findings)
     assert found == sorted((fault.invariant, where) for where in fault.found(copy.log))
+
+
+def test_each_invariant_has_a_fault_that_breaks_it() -> None:
+    """An audit that stopped to look at one of them would be found out."""
+    assert {fault.invariant for fault in FAULTS} == set(Invariant)
 
 
 async def test_a_step_that_was_paid_twice_is_told(
