@@ -4,17 +4,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 import yaml
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from agentmesh.coordinator.v1.queue_service_pb2 import QueuePolicy
-from cli.choices import LANES
+from cli.choices import LANES, TIERS
 from cli.duration import duration_text, parse_duration
 from cli.problem import Problem
 
 _DURATION: Final = "google.protobuf.Duration"
 _WHOLE: Final = frozenset({FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64})
-_LANE_WORDS: Final = {number: word for word, number in LANES.items()}
+# The words of each enumeration, and what the contract's own names for them begin with.
+_WORDS: Final[Mapping[str, tuple[Mapping[str, int], str]]] = {
+    "agentmesh.common.v1.Lane": (LANES, "lane_"),
+    "agentmesh.common.v1.ModelTier": (TIERS, "model_tier_"),
+}
+_BOOLEANS: Final = {"true": True, "false": False}
 # What tells one entry of a list from the others.
 _KEYS: Final = {"lanes": "lane", "tenant_tiers": "id"}
 _HEAD: Final = """\
@@ -79,19 +84,21 @@ def difference(before: QueuePolicy, after: QueuePolicy) -> list[str]:
 
 
 def _document(message: Message) -> dict[str, Any]:
-    """Every field that is set or has a plain value, lanes as words and times with units."""
+    """Every field that is set or has a plain value, choices as words and times with units."""
     document: dict[str, Any] = {}
     for field in _fields(message).values():
         value: Any = getattr(message, field.name)
         if _is_map(field):
             document[field.name] = dict(sorted(value.items()))
+        elif field.is_repeated and field.enum_type is not None:
+            document[field.name] = [_word(field.enum_type, each) for each in value]
         elif field.is_repeated:
             document[field.name] = [_document(each) for each in value]
         elif _is_duration(field):
             if message.HasField(field.name):
                 document[field.name] = duration_text(value.ToNanoseconds())
         elif field.enum_type is not None:
-            document[field.name] = _LANE_WORDS.get(value, value)
+            document[field.name] = _word(field.enum_type, value)
         elif isinstance(value, float) and value.is_integer():
             document[field.name] = int(value)
         else:
@@ -104,6 +111,8 @@ def _flat(value: Any, path: str = "", key: str = "") -> Iterator[tuple[str, str]
         for name, each in cast(dict[str, Any], value).items():
             if name != key:
                 yield from _flat(each, f"{path}.{name}" if path else name)
+    elif isinstance(value, list) and path not in _KEYS:
+        yield path, ", ".join(map(str, cast(list[Any], value))) or "none"
     elif isinstance(value, list):
         key = _KEYS[path]
         for each in cast(list[dict[str, Any]], value):
@@ -136,6 +145,10 @@ def _fill_many(message: Message, field: FieldDescriptor, value: Any, path: str) 
         return
     if not isinstance(value, list):
         raise ValueError(f"{path} must be a list")
+    kind = field.enum_type
+    if kind is not None:
+        target.extend(_number(kind, each, path) for each in cast(Sequence[Any], value))
+        return
     for number, each in enumerate(cast(Sequence[Any], value)):
         if not isinstance(each, dict):
             raise ValueError(f"{path}[{number}] must be a mapping")
@@ -146,11 +159,18 @@ def _set(message: Message, field: FieldDescriptor, value: Any, path: str) -> Non
     """Sets a single field, from what YAML says or from text; ValueError where it does not fit."""
     if _is_duration(field):
         _set_duration(message, field, value, path)
+    elif field.is_repeated and field.enum_type is not None:
+        kind = field.enum_type
+        # A word or several as text; a document has a list.
+        words = [] if value == "none" else str(value).split(",")
+        message.ClearField(field.name)
+        getattr(message, field.name).extend(_number(kind, each.strip(), path) for each in words)
     elif field.enum_type is not None:
-        word = str(value).lower().removeprefix("lane_")
-        if word not in LANES:
-            raise ValueError(f"{path} must be one of {', '.join(LANES)}, not {value!r}")
-        setattr(message, field.name, LANES[word])
+        setattr(message, field.name, _number(field.enum_type, value, path))
+    elif field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+        if str(value).lower() not in _BOOLEANS:
+            raise ValueError(f"{path} must be true or false, not {value!r}")
+        setattr(message, field.name, _BOOLEANS[str(value).lower()])
     elif field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
         setattr(message, field.name, str(value))
     else:
@@ -162,6 +182,19 @@ def _set(message: Message, field: FieldDescriptor, value: Any, path: str) -> Non
             setattr(message, field.name, int(str(value)) if whole else float(value))
         except (TypeError, ValueError):
             raise ValueError(f"{path} must be {kind}, not {value!r}") from None
+
+
+def _word(kind: EnumDescriptor, number: int) -> str | int:
+    words, _ = _WORDS[kind.full_name]
+    return next((word for word, each in words.items() if each == number), number)
+
+
+def _number(kind: EnumDescriptor, value: Any, path: str) -> int:
+    words, prefix = _WORDS[kind.full_name]
+    word = str(value).lower().removeprefix(prefix)
+    if word not in words:
+        raise ValueError(f"{path} must be one of {', '.join(words)}, not {value!r}")
+    return words[word]
 
 
 def _set_duration(message: Message, field: FieldDescriptor, value: Any, path: str) -> None:

@@ -3,10 +3,15 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentmesh.common.v1.tier_pb2 import LANE_BATCH
+from agentmesh.common.v1.tier_pb2 import (
+    LANE_BATCH,
+    MODEL_TIER_BALANCED,
+    MODEL_TIER_FAST,
+    MODEL_TIER_POWERFUL,
+)
 from agentmesh.coordinator.v1.queue_service_pb2 import LanePolicy, QueuePolicy, TenantTier
 from cli.plain import to_plain
 from cli.policy_document import change, difference, from_text, to_yaml
@@ -21,6 +26,9 @@ def _policy() -> QueuePolicy:
     lane.retry_base.FromMilliseconds(500)
     tier = policy.tenant_tiers.add(id="free", weight=1, max_queued=10, submits_per_second=2.5)
     tier.retention.FromSeconds(7 * 86400)
+    tier.allowed_model_tiers.extend([MODEL_TIER_FAST, MODEL_TIER_BALANCED])
+    tier.requests_per_second = 20
+    tier.fail_closed = True
     return policy
 
 
@@ -44,6 +52,14 @@ tenant_tiers:
   submit_burst: 0
   retention: 7d
   retention_bytes: 0
+  day_limit_micros: 0
+  month_limit_micros: 0
+  allowed_model_tiers:
+  - fast
+  - balanced
+  requests_per_second: 20
+  request_burst: 0
+  fail_closed: true
 default_tenant_tier: free
 tenants:
   acme: free
@@ -60,6 +76,7 @@ def test_the_contracts_json_is_read_as_well() -> None:
     assert from_text(json.dumps(to_plain(_policy())), "p") == _policy()
 
 
+@settings(deadline=None)
 @given(
     workers=st.integers(min_value=0, max_value=2**31 - 1),
     milliseconds=st.integers(min_value=1, max_value=90 * 86400 * 1000),
@@ -93,6 +110,12 @@ def test_a_document_says_the_whole_policy(
         ("lanes: [{time_limit: soon}]", "p: lanes[0].time_limit must be a time such as 500ms,"),
         ("tenants: [a]", "p: tenants must be a mapping."),
         ("tenant_tiers: [{submits_per_second: x}]", "submits_per_second must be a number, not"),
+        ("tenant_tiers: [{fail_closed: 1}]", "fail_closed must be true or false, not 1."),
+        ("tenant_tiers: [{allowed_model_tiers: fast}]", "allowed_model_tiers must be a list."),
+        (
+            "tenant_tiers: [{allowed_model_tiers: [gpt]}]",
+            "allowed_model_tiers must be one of fast, balanced, powerful, not 'gpt'.",
+        ),
     ],
 )
 def test_what_is_no_policy_is_told_by_its_place(text: str, message: str) -> None:
@@ -109,10 +132,15 @@ def test_settings_change_what_they_name() -> None:
     assert (lane.workers, lane.time_limit.seconds) == (5, 45)
     change(tier, {"submits_per_second": "0.5", "retention": "none"})
     assert (tier.submits_per_second, tier.HasField("retention")) == (0.5, False)
+    change(tier, {"fail_closed": "true", "allowed_model_tiers": "fast, powerful"})
+    assert tier.fail_closed
+    assert tier.allowed_model_tiers == [MODEL_TIER_FAST, MODEL_TIER_POWERFUL]
+    change(tier, {"fail_closed": "false", "allowed_model_tiers": "none"})
+    assert (tier.fail_closed, list(tier.allowed_model_tiers)) == (False, [])
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("changes", "message"),
     [
         ({"speed": "1"}, "There is no setting 'speed'; there are workers, max_concurrent,"),
         ({"lane": "batch"}, "There is no setting 'lane'; there are workers,"),
@@ -120,10 +148,10 @@ def test_settings_change_what_they_name() -> None:
         ({"time_limit": "soon"}, "time_limit must be a time such as 500ms, 30s or 7d, not 'soon'."),
     ],
 )
-def test_settings_that_do_not_fit_are_told(settings: dict[str, str], message: str) -> None:
+def test_settings_that_do_not_fit_are_told(changes: dict[str, str], message: str) -> None:
     """The settings there are, or what the value must be."""
     with pytest.raises(Problem) as caught:
-        change(LanePolicy(lane=LANE_BATCH), settings)
+        change(LanePolicy(lane=LANE_BATCH), changes)
     assert caught.value.message.startswith(message)
 
 
@@ -135,9 +163,11 @@ def test_the_difference_names_each_setting_once() -> None:
     after.tenants.pop("acme")
     after.tenants["umbrella"] = "free"
     after.tenant_tiers[0].ClearField("retention")
+    after.tenant_tiers[0].ClearField("allowed_model_tiers")
     assert difference(_policy(), after) == [
         "~ lanes.batch.workers: 2 → 3",
         "- tenant_tiers.free.retention: 7d",
+        "~ tenant_tiers.free.allowed_model_tiers: fast, balanced → none",
         "- tenants.acme: free",
         "+ tenants.umbrella: free",
     ]

@@ -1,4 +1,4 @@
-"""The limits under which tasks are queued and run: the built-in ones, and what may be set."""
+"""What lanes and tenants may use: the built-in limits, and what may be set."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +16,11 @@ _DAY: Final = timedelta(days=1)
 _LONGEST_RETENTION: Final = 36_500 * _DAY
 _MAX_WORKERS: Final = 10_000
 _LANES: Final = (tier_pb2.LANE_INTERACTIVE, tier_pb2.LANE_STANDARD, tier_pb2.LANE_BATCH)
+_MODEL_TIERS: Final = frozenset(tier_pb2.ModelTier.values()) - {tier_pb2.MODEL_TIER_UNSPECIFIED}
+_USD: Final = 1_000_000
+# Up to here the numbers of Redis' scripts, which count the spending, are exact.
+_MOST_MICROS: Final = 9_000_000_000 * _USD
+_MOST_REQUESTS: Final = 1_000_000
 
 
 def _duration(delta: timedelta) -> Duration:
@@ -90,6 +95,12 @@ def built_in() -> QueuePolicy:
                 submit_burst=50,
                 retention=_duration(7 * _DAY),
                 retention_bytes=1 << 30,
+                day_limit_micros=1 * _USD,
+                month_limit_micros=10 * _USD,
+                allowed_model_tiers=[tier_pb2.MODEL_TIER_FAST],
+                requests_per_second=20,
+                request_burst=100,
+                fail_closed=True,
             ),
             TenantTier(
                 id="standard",
@@ -100,6 +111,11 @@ def built_in() -> QueuePolicy:
                 submit_burst=10_000,
                 retention=_duration(30 * _DAY),
                 retention_bytes=20 << 30,
+                # Of the governor's settings, which say what a tenant may spend that nobody knows.
+                day_limit_micros=0,
+                month_limit_micros=0,
+                requests_per_second=5_000,
+                request_burst=20_000,
             ),
             TenantTier(
                 id="enterprise",
@@ -110,6 +126,10 @@ def built_in() -> QueuePolicy:
                 submit_burst=50_000,
                 retention=_duration(90 * _DAY),
                 retention_bytes=200 << 30,
+                day_limit_micros=1_000 * _USD,
+                month_limit_micros=20_000 * _USD,
+                requests_per_second=20_000,
+                request_burst=100_000,
             ),
         ],
         default_tenant_tier="standard",
@@ -221,3 +241,21 @@ def _wrong_tier(tier: TenantTier) -> Iterator[tuple[str, str]]:
         yield "retention", f"must be from 0.001 s to {_LONGEST_RETENTION.days} days, or unset"
     if tier.retention_bytes < 0:
         yield "retention_bytes", "must not be negative"
+    yield from _wrong_spending(tier)
+    # Written so that not-a-number is refused. Who has to wait finds a request's room within a
+    # second, which is what those are told who are refused.
+    if tier.requests_per_second != 0 and not 1 <= tier.requests_per_second <= _MOST_REQUESTS:
+        yield "requests_per_second", f"must be from 1 to {_MOST_REQUESTS:,}, or 0 for no limit"
+    if not 0 <= tier.request_burst <= _MOST_REQUESTS:
+        yield "request_burst", f"must be from 0 to {_MOST_REQUESTS:,}"
+
+
+def _wrong_spending(tier: TenantTier) -> Iterator[tuple[str, str]]:
+    for field in ("day_limit_micros", "month_limit_micros"):
+        if not 0 <= getattr(tier, field) <= _MOST_MICROS:
+            yield field, f"must be from 0, for the governor's setting, to {_MOST_MICROS:,}"
+    for number, allowed in enumerate(tier.allowed_model_tiers):
+        if allowed not in _MODEL_TIERS:
+            yield f"allowed_model_tiers[{number}]", "must be FAST, BALANCED or POWERFUL"
+        elif allowed in tier.allowed_model_tiers[:number]:
+            yield f"allowed_model_tiers[{number}]", "must not name a tier twice"

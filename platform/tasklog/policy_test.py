@@ -1,6 +1,7 @@
 """Which policies can be worked with, and what they say."""
 
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -59,12 +60,22 @@ def _double_tier(policy: QueuePolicy) -> None:
     policy.tenant_tiers.add().CopyFrom(policy.tenant_tiers[0])
 
 
+def _allowed(*numbers: int) -> Callable[[QueuePolicy], None]:
+    def change(policy: QueuePolicy) -> None:
+        del policy.tenant_tiers[0].allowed_model_tiers[:]
+        policy.tenant_tiers[0].allowed_model_tiers.extend(cast("list[tier_pb2.ModelTier]", numbers))
+
+    return change
+
+
 def _retention(seconds: int) -> Callable[[QueuePolicy], None]:
     return lambda policy: policy.tenant_tiers[0].retention.CopyFrom(Duration(seconds=seconds))
 
 
 _SHOULD_LAST = "must be from 0.001 s to 86400 s"
 _KEPT = "must be from 0.001 s to 36500 days, or unset"
+_MICROS = "must be from 0, for the governor's setting, to 9,000,000,000,000,000"
+_REQUESTS = "must be from 1 to 1,000,000, or 0 for no limit"
 _IDS = "must be one of free, standard, enterprise"
 
 
@@ -136,6 +147,31 @@ _IDS = "must be one of free, standard, enterprise"
         (_retention(-5), "tenant_tiers[0].retention", _KEPT),
         (_retention(1 << 60), "tenant_tiers[0].retention", _KEPT),
         (_tier("retention_bytes", -1), "tenant_tiers[0].retention_bytes", "must not be negative"),
+        (_tier("day_limit_micros", -1), "tenant_tiers[0].day_limit_micros", _MICROS),
+        (_tier("day_limit_micros", 9 * 10**15 + 1), "tenant_tiers[0].day_limit_micros", _MICROS),
+        (_tier("month_limit_micros", -1), "tenant_tiers[0].month_limit_micros", _MICROS),
+        (_tier("month_limit_micros", 2**63 - 1), "tenant_tiers[0].month_limit_micros", _MICROS),
+        (_allowed(2, 0), "tenant_tiers[0].allowed_model_tiers[1]", "must be FAST, BALANCED or"),
+        (_allowed(4), "tenant_tiers[0].allowed_model_tiers[0]", "must be FAST, BALANCED or"),
+        (_allowed(1, 2, 1), "tenant_tiers[0].allowed_model_tiers[2]", "must not name a tier twice"),
+        (_tier("requests_per_second", 0.99), "tenant_tiers[0].requests_per_second", _REQUESTS),
+        (_tier("requests_per_second", -1.0), "tenant_tiers[0].requests_per_second", _REQUESTS),
+        (_tier("requests_per_second", 1e6 + 1), "tenant_tiers[0].requests_per_second", _REQUESTS),
+        (
+            _tier("requests_per_second", float("nan")),
+            "tenant_tiers[0].requests_per_second",
+            _REQUESTS,
+        ),
+        (
+            _tier("request_burst", -1),
+            "tenant_tiers[0].request_burst",
+            "must be from 0 to 1,000,000",
+        ),
+        (
+            _tier("request_burst", 1_000_001),
+            "tenant_tiers[0].request_burst",
+            "must be from 0 to 1,000,000",
+        ),
         (
             _policy("default_tenant_tier", ""),
             "default_tenant_tier",
@@ -182,6 +218,29 @@ def test_the_built_in_policy_can_be_worked_with() -> None:
     }
 
 
+def test_the_built_in_tiers_grow() -> None:
+    """Whoever is in a higher one may do more of everything."""
+    free, standard, enterprise = built_in().tenant_tiers
+    assert [each.id for each in (free, standard, enterprise)] == ["free", "standard", "enterprise"]
+    for field in ("weight", "max_concurrent", "submits_per_second", "requests_per_second"):
+        assert getattr(free, field) < getattr(standard, field) < getattr(enterprise, field)
+    assert (free.day_limit_micros, free.month_limit_micros) == (1_000_000, 10_000_000)
+    assert list(free.allowed_model_tiers) == [tier_pb2.MODEL_TIER_FAST]
+    assert [each.fail_closed for each in (free, standard, enterprise)] == [True, False, False]
+
+
+def test_a_tier_need_not_limit_what_the_gateway_and_the_governor_limit() -> None:
+    """A policy from before these limits goes on to mean what it meant."""
+    policy = built_in()
+    for tier in policy.tenant_tiers:
+        for field in (
+            *("day_limit_micros", "month_limit_micros", "allowed_model_tiers"),
+            *("requests_per_second", "request_burst", "fail_closed"),
+        ):
+            tier.ClearField(field)
+    check(policy)
+
+
 def test_the_longest_times_are_allowed() -> None:
     """Limits themselves are inside."""
     policy = built_in()
@@ -223,6 +282,10 @@ def _policies(draw: st.DrawFn) -> QueuePolicy:
         field = draw(st.sampled_from(fields))
         if field.message_type is not None:
             getattr(part, field.name).CopyFrom(draw(_DURATIONS))
+        elif field.is_repeated:
+            getattr(part, field.name).extend(draw(st.lists(_INT32, max_size=3)))
+        elif field.cpp_type == field.CPPTYPE_BOOL:
+            setattr(part, field.name, draw(st.booleans()))
         elif field.cpp_type == field.CPPTYPE_STRING:
             setattr(part, field.name, draw(st.sampled_from(["free", "gold", "", "Not One"])))
         elif field.cpp_type == field.CPPTYPE_DOUBLE:
