@@ -15,7 +15,7 @@ from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
 from meshkit.errors import ProviderFailed, TaskNotFound, to_status
 from meshtest.eventually import eventually
 from meshtest.scripted import calls, says
-from services.executor.executor_bench import Bench, kinds
+from services.executor.executor_bench import Bench, impatient, kinds
 from services.executor.waiting_bench import (
     AGENT,
     a_call,
@@ -134,6 +134,24 @@ async def test_a_parent_none_of_whose_children_succeeded_reads_an_error(bench: B
         await resume(bench, task_id, results=[cancelled])
         task = await bench.ended(task_id)
     assert task.output.text == "error: Task 1 of 1: CANCELLED\nIt was cancelled."
+
+
+async def test_a_waiting_task_holds_no_worker(bench: Bench) -> None:
+    """One worker is enough for any number of tasks that wait at the same time."""
+    policy = impatient()
+    policy.shared_workers = 0
+    for lane in policy.lanes:
+        lane.workers = lane.max_concurrent = 1
+    await bench.policies.set(policy)
+    asks(bench, a_call("ask_person", {"question": "How many?"}))
+    async with bench.executor():
+        ids = [await bench.submit(agent=AGENT) for _ in range(3)]
+        for each in ids:
+            await until_waiting(bench, each)
+        for each in ids:
+            await resume(bench, each, signal=TaskSignal(input=TaskInput(text="Three.")))
+        ended = [await bench.ended(each) for each in ids]
+    assert [each.output.text for each in ended] == ["Three."] * 3
 
 
 async def test_waiting_costs_no_attempt(bench: Bench) -> None:
