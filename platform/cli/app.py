@@ -24,7 +24,8 @@ _COMMANDS = {
     "docs": ("cli.commands.docs:docs", "Add, search and remove documents."),
     "tool": ("cli.commands.tool:tool", "List and call tools."),
     "model": ("cli.commands.model:model", "List models."),
-    "spend": ("cli.commands.spend:spend", "Show what was spent today and this month."),
+    "budget": ("cli.commands.budget:budget", "Limit what is spent, and see what is left."),
+    "spend": ("cli.commands.spend:spend", "Show what was spent, on what, and where that leads."),
     "bench": ("cli.commands.bench:bench", "Measure what a mesh does on this machine."),
     "audit": ("cli.commands.audit:audit", "Prove that nothing was lost, and nothing done twice."),
 }

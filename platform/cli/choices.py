@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from agentmesh.coordinator.v1.schedule_service_pb2 import MissedRunPolicy, OverlapPolicy
     from agentmesh.coordinator.v1.task_event_pb2 import AgentPattern
     from agentmesh.coordinator.v1.task_pb2 import TaskState
+    from agentmesh.governor.v1.budget_pb2 import BudgetScope, BudgetWindow
+    from agentmesh.governor.v1.cost_governor_service_pb2 import SpendDimension, SpendFormat
 
 # The numbers are written out, so that reading a command line does not load the
 # contracts; a test compares them.
@@ -38,3 +40,13 @@ PATTERNS: Final = cast(
         "supervisor": 5,
     },
 )
+BUDGET_SCOPES: Final = cast(
+    "Mapping[str, BudgetScope]",
+    {"global": 1, "tenant": 2, "task-type": 3, "agent": 4, "session": 5, "task": 6},
+)
+BUDGET_WINDOWS: Final = cast("Mapping[str, BudgetWindow]", {"day": 1, "month": 2, "lifetime": 3})
+SPEND_DIMENSIONS: Final = cast(
+    "Mapping[str, SpendDimension]",
+    {"task-type": 1, "agent": 2, "model": 3, "tier": 4, "day": 5, "hour": 6, "tenant": 7},
+)
+SPEND_FORMATS: Final = cast("Mapping[str, SpendFormat]", {"csv": 1, "parquet": 2, "arrow": 3})

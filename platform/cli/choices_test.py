@@ -8,7 +8,20 @@ from agentmesh.common.v1.tier_pb2 import Lane, ModelTier
 from agentmesh.coordinator.v1.schedule_service_pb2 import MissedRunPolicy, OverlapPolicy
 from agentmesh.coordinator.v1.task_event_pb2 import AgentPattern
 from agentmesh.coordinator.v1.task_pb2 import TaskState
-from cli.choices import LANES, MISSED_RUNS, OVERLAPS, PATTERNS, STATES, TIERS
+from agentmesh.governor.v1.budget_pb2 import BudgetScope, BudgetWindow
+from agentmesh.governor.v1.cost_governor_service_pb2 import SpendDimension, SpendFormat
+from cli.choices import (
+    BUDGET_SCOPES,
+    BUDGET_WINDOWS,
+    LANES,
+    MISSED_RUNS,
+    OVERLAPS,
+    PATTERNS,
+    SPEND_DIMENSIONS,
+    SPEND_FORMATS,
+    STATES,
+    TIERS,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +33,10 @@ from cli.choices import LANES, MISSED_RUNS, OVERLAPS, PATTERNS, STATES, TIERS
         (MISSED_RUNS, MissedRunPolicy.items(), "MISSED_RUN_POLICY_"),
         (OVERLAPS, OverlapPolicy.items(), "OVERLAP_POLICY_"),
         (TIERS, ModelTier.items(), "MODEL_TIER_"),
+        (BUDGET_SCOPES, BudgetScope.items(), "BUDGET_SCOPE_"),
+        (BUDGET_WINDOWS, BudgetWindow.items(), "BUDGET_WINDOW_"),
+        (SPEND_DIMENSIONS, SpendDimension.items(), "SPEND_DIMENSION_"),
+        (SPEND_FORMATS, SpendFormat.items(), "SPEND_FORMAT_"),
     ],
 )
 def test_choices_are_those_of_the_contract(

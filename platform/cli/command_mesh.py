@@ -14,15 +14,30 @@ from agentmesh.coordinator.v1 import (
     read_model_service_pb2_grpc,
     schedule_service_pb2_grpc,
 )
+from agentmesh.governor.v1 import cost_governor_service_pb2_grpc
 from cli.app import app
 from meshkit.server import Registration
 from meshtest.serving import serving
 
-_SERVICES: Final[Mapping[str, Callable[..., None]]] = {
-    "CoordinatorService": (coordinator_service_pb2_grpc.add_CoordinatorServiceServicer_to_server),
-    "QueueService": queue_service_pb2_grpc.add_QueueServiceServicer_to_server,
-    "ReadModelService": read_model_service_pb2_grpc.add_ReadModelServiceServicer_to_server,
-    "ScheduleService": schedule_service_pb2_grpc.add_ScheduleServiceServicer_to_server,
+# The package of each service, and what adds it to a server.
+_SERVICES: Final[Mapping[str, tuple[str, Callable[..., None]]]] = {
+    "CoordinatorService": (
+        "coordinator",
+        coordinator_service_pb2_grpc.add_CoordinatorServiceServicer_to_server,
+    ),
+    "QueueService": ("coordinator", queue_service_pb2_grpc.add_QueueServiceServicer_to_server),
+    "ReadModelService": (
+        "coordinator",
+        read_model_service_pb2_grpc.add_ReadModelServiceServicer_to_server,
+    ),
+    "ScheduleService": (
+        "coordinator",
+        schedule_service_pb2_grpc.add_ScheduleServiceServicer_to_server,
+    ),
+    "CostGovernorService": (
+        "governor",
+        cost_governor_service_pb2_grpc.add_CostGovernorServiceServicer_to_server,
+    ),
 }
 
 
@@ -48,10 +63,11 @@ class Commands:
 
 @asynccontextmanager
 async def commands_for(**services: Any) -> AsyncGenerator[Commands]:
-    """Serves the given servicers under the names of the coordinator's services."""
+    """Serves the given servicers under the names of their services."""
     registrations = [
-        Registration(f"agentmesh.coordinator.v1.{name}", _SERVICES[name], servicer)
+        Registration(f"agentmesh.{package}.v1.{name}", add, servicer)
         for name, servicer in services.items()
+        for package, add in [_SERVICES[name]]
     ]
     async with serving(registrations, caller="user:cli") as channels:
         yield Commands(channels.address("gateway"))

@@ -1,58 +1,106 @@
-"""The call of `agentmesh spend`, and what it prints."""
+"""The calls of `agentmesh spend`, and what they print."""
 
-from datetime import UTC
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
 
 from agentmesh.governor.v1.cost_governor_service_pb2 import (
     GetSpendRequest,
     GetSpendResponse,
-    SpendWindow,
+    ProjectSpendRequest,
+    ProjectSpendResponse,
+    QuerySpendRequest,
+    SpendDimension,
+    SpendRow,
 )
 from cli.gateway import CALL_SECONDS, Gateway, call
 from cli.invocation import Invocation
 from cli.mesh_access import address_of
+from cli.pages import collect
 from cli.plain import to_plain
-from cli.wording import dollars, moment
+from cli.spend_view import DAYS, show_overview, show_rows
+from meshkit.errors import DependencyUnavailable, NotImplementedYet
+
+_MOST_DAYS: Final = 1000
 
 
-def show_spend(invocation: Invocation) -> None:
-    """Prints what the tenant spent."""
+@dataclass(frozen=True, slots=True)
+class _Ledger:
+    """What the ledger tells; nothing where it could not be asked."""
 
-    async def run(gateway: Gateway) -> GetSpendResponse:
+    projection: ProjectSpendResponse
+    days: Sequence[SpendRow]
+    # Why it could not be asked.
+    silent_because: str = ""
+
+
+def show_spend(invocation: Invocation, now: datetime) -> None:
+    """Prints what the tenant spent today and this month, and where that leads."""
+
+    async def run(gateway: Gateway) -> tuple[GetSpendResponse, _Ledger]:
         request = GetSpendRequest(parent=invocation.parent)
-        return await gateway.governor.GetSpend(request, timeout=CALL_SECONDS)
+        present = await gateway.governor.GetSpend(request, timeout=CALL_SECONDS)
+        return present, await _ledger(gateway, invocation.parent, now)
 
-    answer = call(address_of(invocation), invocation.tenant, run)
+    present, ledger = call(address_of(invocation), invocation.tenant, run)
     if invocation.terminal.as_json:
-        invocation.terminal.document(to_plain(answer))
+        document = to_plain(present)
+        if not ledger.silent_because:
+            document["projection"] = to_plain(ledger.projection)
+            document["days"] = [to_plain(each) for each in ledger.days]
+        invocation.terminal.document(document)
         return
-    invocation.terminal.table(
-        (
-            "WINDOW",
-            "SPENT",
-            "RESERVED",
-            "LIMIT",
-            "TOKENS IN",
-            "TOKENS OUT",
-            "MODEL CALLS",
-            "RESETS",
-        ),
-        [_row("today", answer.day), _row("this month", answer.month)],
-        right=("SPENT", "RESERVED", "LIMIT", "TOKENS IN", "TOKENS OUT", "MODEL CALLS"),
-    )
+    show_overview(invocation.terminal, present, ledger.projection, ledger.days, now)
+    if ledger.silent_because:
+        invocation.terminal.warn(
+            f"Projections and earlier days are left out: {ledger.silent_because}"
+        )
 
 
-def _row(name: str, window: SpendWindow) -> tuple[str, ...]:
-    usage = window.usage
-    resets = (
-        moment(window.resets_at.ToDatetime(tzinfo=UTC)) if window.HasField("resets_at") else "-"
-    )
-    return (
-        name,
-        dollars(window.spent_micros),
-        dollars(window.reserved_micros),
-        dollars(window.limit_micros) if window.limit_micros else "none",
-        f"{usage.input_tokens:,}",
-        f"{usage.output_tokens:,}",
-        f"{usage.model_calls:,}",
-        resets,
-    )
+def show_groups(
+    invocation: Invocation,
+    parent: str,
+    group_by: Sequence[SpendDimension],
+    since: datetime,
+    until: datetime | None,
+    limit: int,
+) -> None:
+    """Prints spending by group."""
+    request = QuerySpendRequest(parent=parent, start_time=since, group_by=group_by)
+    if until is not None:
+        request.end_time.FromDatetime(until)
+
+    async def run(gateway: Gateway) -> list[SpendRow]:
+        return await collect(
+            gateway.governor.QuerySpend, request, lambda page: page.rows, limit=limit
+        )
+
+    rows = call(address_of(invocation), invocation.tenant, run)
+    if invocation.terminal.as_json:
+        invocation.terminal.document({"rows": [to_plain(each) for each in rows]})
+    else:
+        show_rows(invocation.terminal, rows, group_by, since, until)
+        if len(rows) == limit:
+            invocation.terminal.warn(f"These are the first {limit:,}; --limit shows more.")
+
+
+async def _ledger(gateway: Gateway, parent: str, now: datetime) -> _Ledger:
+    try:
+        projection = await gateway.governor.ProjectSpend(
+            ProjectSpendRequest(parent=parent), timeout=CALL_SECONDS
+        )
+        days = await collect(
+            gateway.governor.QuerySpend,
+            QuerySpendRequest(
+                parent=parent,
+                start_time=now - timedelta(days=DAYS),
+                group_by=[SpendDimension.SPEND_DIMENSION_DAY],
+            ),
+            lambda page: page.rows,
+            limit=_MOST_DAYS,
+        )
+    except (DependencyUnavailable, NotImplementedYet) as error:
+        # What Redis knows is worth showing without it.
+        return _Ledger(ProjectSpendResponse(), (), error.message)
+    return _Ledger(projection, days)

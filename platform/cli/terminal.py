@@ -7,7 +7,7 @@ they are plain and never cut, and the library for the former is not loaded.
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO
 
 from cli.problem import Report
 from cli.wording import clean
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 _GAP: Final = "  "
 # Where less is left for a table's last column it shows nothing.
 _LAST_COLUMN_LEAST: Final = 12
+
+
+class Styled(NamedTuple):
+    """A cell of a table with one of rich's styles, which shows in a terminal only."""
+
+    text: str
+    style: str
 
 
 class Terminal:
@@ -124,7 +131,7 @@ class Terminal:
     def table(
         self,
         columns: Sequence[str],
-        rows: Sequence[Sequence[str]],
+        rows: Sequence[Sequence[str | Styled]],
         *,
         right: Sequence[str] = (),
         one_line: bool = False,
@@ -134,8 +141,8 @@ class Terminal:
         In a terminal the last column gives way: it wraps, or is cut with `one_line`. Where
         the others alone are wider than the terminal, lines run on as in a pipe.
         """
-        cells = [[" ".join(clean(cell).split()) for cell in row] for row in rows]
-        lines = [list(columns), *cells]
+        cells = [[_cell(cell) for cell in row] for row in rows]
+        lines = [list(columns), *([cell.text for cell in row] for row in cells)]
         widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
         fixed = sum(widths[:-1]) + len(_GAP) * len(widths[:-1])
         if self.fancy and fixed + min(widths[-1], _LAST_COLUMN_LEAST) <= self.width:
@@ -210,7 +217,12 @@ class Terminal:
         return console
 
 
-def _text(cell: str, *, one_line: bool) -> Any:
+def _cell(cell: str | Styled) -> Styled:
+    text, style = cell if isinstance(cell, Styled) else (cell, "")
+    return Styled(" ".join(clean(text).split()), style)
+
+
+def _text(cell: Styled, *, one_line: bool) -> Any:
     from rich.text import Text
 
-    return Text(cell, no_wrap=one_line or None)
+    return Text(cell.text, style=cell.style, no_wrap=one_line or None)

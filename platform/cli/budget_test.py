@@ -1,0 +1,385 @@
+"""Budgets on the command line."""
+
+# Tables of cases have one case a line.
+# ruff: noqa: E501
+
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from agentmesh.common.v1 import tier_pb2
+from agentmesh.governor.v1 import budget_pb2
+from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
+from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceServicer
+from cli.command_mesh import Commands, commands_for
+from meshkit.errors import BudgetNotFound, Conflict, InvalidField
+
+_DAY = "tenants/default/budgets/tenant-day"
+_RESEARCH = "tenants/default/budgets/task-type-month-research"
+
+
+class _Governor(CostGovernorServiceServicer):
+    """Budgets under etags; the tenant's day is given by its tier."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, budget_pb2.Budget] = {
+            _DAY: budget_pb2.Budget(
+                name=_DAY,
+                scope=budget_pb2.BUDGET_SCOPE_TENANT,
+                window=budget_pb2.BUDGET_WINDOW_DAY,
+                limit_micros=100_000_000,
+            )
+        }
+        self.spent: dict[str, tuple[int, int]] = {}
+        self.request_ids: list[str] = []
+        self.parents: list[str] = []
+        self.explained: list[pb.ExplainBudgetRequest] = []
+        self.deleted: list[pb.DeleteBudgetRequest] = []
+        # How often somebody else is quicker.
+        self.others = 0
+
+    def _status(self, name: str) -> budget_pb2.BudgetStatus:
+        spent, reserved = self.spent.get(name, (0, 0))
+        status = budget_pb2.BudgetStatus(
+            budget=self.stored[name], spent_micros=spent, reserved_micros=reserved
+        )
+        if status.budget.window != budget_pb2.BUDGET_WINDOW_LIFETIME:
+            status.window_start.FromJsonString("2026-11-20T00:00:00Z")
+            status.resets_at.FromJsonString("2026-11-21T00:00:00Z")
+        return status
+
+    def _store(self, budget: budget_pb2.Budget) -> budget_pb2.Budget:
+        stored = budget_pb2.Budget()
+        stored.CopyFrom(budget)
+        before = self.stored.get(budget.name)
+        stored.etag = str(int(before.etag or 0) + 1 if before else 1)
+        stored.update_time.FromJsonString("2026-11-20T12:00:00Z")
+        self.stored[budget.name] = stored
+        return stored
+
+    async def SetBudget(self, request: pb.SetBudgetRequest, context: Any) -> pb.SetBudgetResponse:
+        budget = request.budget
+        self.request_ids.append(request.request_id)
+        if budget.thresholds.alert_percent > budget.thresholds.degrade_percent > 0:
+            raise InvalidField("budget.thresholds.degrade_percent", "must rise")
+        if self.others:
+            self.others -= 1
+            other = budget_pb2.Budget()
+            other.CopyFrom(self.stored[budget.name])
+            other.thresholds.throttle_percent = 95
+            self._store(other)
+        found = self.stored.get(budget.name)
+        if budget.etag and budget.etag != (found.etag if found else ""):
+            raise Conflict(f"{budget.name} has changed.")
+        return pb.SetBudgetResponse(budget=self._store(budget))
+
+    async def GetBudget(self, request: pb.GetBudgetRequest, context: Any) -> pb.GetBudgetResponse:
+        if request.name not in self.stored:
+            raise BudgetNotFound(f"There is no budget {request.name}.")
+        return pb.GetBudgetResponse(status=self._status(request.name))
+
+    async def ListBudgets(
+        self, request: pb.ListBudgetsRequest, context: Any
+    ) -> pb.ListBudgetsResponse:
+        self.parents.append(request.parent)
+        names = sorted(self.stored)
+        start = int(request.page_token or 0)
+        return pb.ListBudgetsResponse(
+            statuses=[self._status(names[start])],
+            next_page_token=str(start + 1) if start + 1 < len(names) else "",
+        )
+
+    async def DeleteBudget(
+        self, request: pb.DeleteBudgetRequest, context: Any
+    ) -> pb.DeleteBudgetResponse:
+        self.deleted.append(request)
+        del self.stored[request.name]
+        return pb.DeleteBudgetResponse()
+
+    async def ExplainBudget(
+        self, request: pb.ExplainBudgetRequest, context: Any
+    ) -> pb.ExplainBudgetResponse:
+        self.explained.append(request)
+        if request.session == "free":
+            return pb.ExplainBudgetResponse(decision=budget_pb2.DECISION_ALLOW)
+        return pb.ExplainBudgetResponse(
+            statuses=[self._status(name) for name in sorted(self.stored)],
+            decision=budget_pb2.DECISION_DEGRADE,
+            deciding_budget=_DAY,
+            explanation="92 % of the limit are spent or reserved.",
+            degrade_to=tier_pb2.MODEL_TIER_FAST,
+        )
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as context:
+        context.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.fixture
+async def governor() -> _Governor:
+    servicer: Any = _Governor  # the RPCs that it lacks answer UNIMPLEMENTED
+    return servicer()
+
+
+@pytest.fixture
+async def commands(governor: _Governor) -> AsyncIterator[Commands]:
+    async with commands_for(CostGovernorService=governor) as commands:
+        yield commands
+
+
+async def test_a_new_budget_is_set_with_everything_that_is_given(
+    commands: Commands, governor: _Governor
+) -> None:
+    """Dollars, percentages and the zone arrive; a call that breaks could be repeated."""
+    result = await commands.run(
+        "budget", "set", "--task-type", "research", "--window", "month", "--limit", "25.50",
+        "--alert-at", "80", "--degrade-at", "90%", "--throttle-at", "off", "--shutoff-at", "100",
+        "--time-zone", "Europe/Berlin",
+    )  # fmt: skip
+    assert (result.exit_code, result.stderr) == (0, "")
+    made = governor.stored[_RESEARCH]
+    assert (made.scope, made.subject) == (budget_pb2.BUDGET_SCOPE_TASK_TYPE, "research")
+    assert (made.window, made.time_zone) == (budget_pb2.BUDGET_WINDOW_MONTH, "Europe/Berlin")
+    assert made.limit_micros == 25_500_000
+    assert made.thresholds == budget_pb2.BudgetThresholds(
+        alert_percent=80, degrade_percent=90, shutoff_percent=100
+    )
+    assert governor.request_ids[0].startswith("cli-")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "scope", "subject"),
+    [
+        (["--window", "day"], _DAY, budget_pb2.BUDGET_SCOPE_TENANT, ""),
+        (
+            ["--global", "--window", "month"],
+            "budgets/global-month",
+            budget_pb2.BUDGET_SCOPE_GLOBAL,
+            "",
+        ),
+        (
+            ["--agent", "assistant", "--window", "day"],
+            "tenants/default/budgets/agent-day-assistant",
+            budget_pb2.BUDGET_SCOPE_AGENT,
+            "assistant",
+        ),
+        (
+            ["--session", "s1"],
+            "tenants/default/budgets/session-lifetime-s1",
+            budget_pb2.BUDGET_SCOPE_SESSION,
+            "s1",
+        ),
+    ],
+)
+async def test_options_name_the_budget(
+    commands: Commands,
+    governor: _Governor,
+    arguments: list[str],
+    name: str,
+    scope: budget_pb2.BudgetScope,
+    subject: str,
+) -> None:
+    """Whose it is and its window make its name, for reading and for writing."""
+    result = await commands.run("budget", "set", *arguments, "--limit", "$3")
+    assert (result.exit_code, result.stderr) == (0, "")
+    stored = governor.stored[name]
+    assert (stored.scope, stored.subject, stored.limit_micros) == (scope, subject, 3_000_000)
+    shown = await commands.run("budget", "get", *arguments, "--json")
+    assert json.loads(shown.stdout)["status"]["budget"]["name"] == name
+
+
+async def test_what_is_not_named_stays(commands: Commands, governor: _Governor) -> None:
+    """What the tenant's tier gives is the beginning of a stored budget, and that of the next."""
+    assert (
+        await commands.run("budget", "set", "--window", "day", "--alert-at", "50")
+    ).exit_code == 0
+    assert (await commands.run("budget", "set", "--window", "day", "--limit", "7")).exit_code == 0
+    stored = governor.stored[_DAY]
+    assert (stored.limit_micros, stored.thresholds.alert_percent) == (7_000_000, 50)
+
+
+async def test_a_change_is_made_again_on_top_of_another(
+    commands: Commands, governor: _Governor
+) -> None:
+    """Neither is lost, and each write has an id of its own."""
+    await commands.run("budget", "set", "--window", "day", "--limit", "7")
+    governor.others = 2
+    result = await commands.run("budget", "set", "--window", "day", "--limit", "8")
+    assert result.exit_code == 0
+    stored = governor.stored[_DAY]
+    assert (stored.limit_micros, stored.thresholds.throttle_percent) == (8_000_000, 95)
+    assert len(set(governor.request_ids)) == len(governor.request_ids)
+
+
+async def test_with_an_etag_another_change_is_told(commands: Commands, governor: _Governor) -> None:
+    """Who names what he read decides himself what to do then."""
+    await commands.run("budget", "set", "--window", "day", "--limit", "7")
+    result = await commands.run("budget", "set", "--window", "day", "--limit", "8", "--etag", "9")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"error: {_DAY} has changed. (CONFLICT)\n"
+    assert governor.stored[_DAY].limit_micros == 7_000_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["set", "--window", "day"], "Say what to set, such as --limit 25. See `agentmesh budget set --help`."),
+        (["set", "--limit", "5"], "Say what it is for: --window day or --window month."),
+        (["set", "--session", "s1", "--window", "day", "--limit", "5"], "A session's budget is for all of its time: leave --window away."),
+        (["set", "--global", "--agent", "a", "--window", "day", "--limit", "5"], "--global, --task-type, --agent and --session each name a budget: give one."),
+        (["set", "--agent", "", "--window", "day", "--limit", "5"], "The name of the agent is empty."),
+        (["set", "--window", "day", "--limit", "-5"], "Invalid value for '--limit': '-5' is no amount of dollars over zero, such as 0.05 or 2. See `agentmesh budget set --help`."),
+        (["set", "--window", "day", "--limit", "5 EUR"], "Invalid value for '--limit': '5 EUR' is no amount of dollars over zero, such as 0.05 or 2. See `agentmesh budget set --help`."),
+        (["set", "--window", "day", "--alert-at", "8.5"], "Invalid value for '--alert-at': '8.5' is no whole percentage, such as 80, or off. See `agentmesh budget set --help`."),
+        (["set", "--window", "week", "--limit", "5"], "Invalid value for '--window': 'week' is not one of 'day', 'month'. See `agentmesh budget set --help`."),
+        (["set", "--session", "new", "--alert-at", "80"], "There is no budget tenants/default/budgets/session-lifetime-new yet: a new one needs --limit."),
+        (["get"], "Say which budget: its name, as `agentmesh budget list` shows it, or whose it is, such as --window day."),
+        (["get", "tenant-day", "--window", "day"], "Give the budget's name, or options that say whose it is."),
+    ],
+)  # fmt: skip
+async def test_what_makes_no_budget_is_refused(
+    commands: Commands, arguments: list[str], line: str
+) -> None:
+    """One line says what to give instead, and nothing is written."""
+    result = await commands.run("budget", *arguments)
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"error: {line}\n")
+
+
+async def test_the_refusal_of_the_governor_is_told(commands: Commands) -> None:
+    """What the limits and thresholds may be, the governor alone says."""
+    result = await commands.run(
+        "budget", "set", "--window", "day", "--alert-at", "90", "--degrade-at", "80"
+    )
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error: budget.thresholds.degrade_percent: must rise. (INVALID_FIELD)\n"
+    )
+
+
+async def test_a_budget_that_is_not_there_is_told(commands: Commands) -> None:
+    """With the command that lists those there are."""
+    result = await commands.run("budget", "get", "global-day")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "error: There is no budget budgets/global-day. (BUDGET_NOT_FOUND)"
+        " See `agentmesh budget list` for the budgets there are.\n"
+    )
+
+
+async def test_a_budget_is_shown_with_what_its_thresholds_mean(
+    commands: Commands, governor: _Governor
+) -> None:
+    """Percentages are told in dollars, too; a threshold that is off is said to be."""
+    await commands.run(
+        "budget", "set", "--window", "day", "--limit", "20", "--alert-at", "80",
+        "--degrade-at", "90",
+    )  # fmt: skip
+    governor.spent[_DAY] = (16_000_000, 1_000_000)
+    result = await commands.run("budget", "get", "tenant-day")
+    assert result.stdout.splitlines() == [
+        f"Budget       {_DAY}",
+        "Limits       tenant",
+        "Window       day (UTC)",
+        "Limit        $20.00",
+        "Spent        $16.00",
+        "Reserved     $1.00",
+        "Left         $3.00",
+        "Used         " + "█" * 32 + "▓▓" + "░" * 6 + " 85 %",
+        "State        alert",
+        "Alert at     80 % ($16.00)",
+        "Degrade at   90 % ($18.00)",
+        "Throttle at  off",
+        "Shut off at  100 % ($20.00)",
+        "Began        2026-11-20 00:00:00 +00:00",
+        "Resets       2026-11-21 00:00:00 +00:00",
+        "Set          2026-11-20 12:00:00 +00:00",
+        "Etag         1",
+    ]
+
+
+async def test_budgets_are_listed_over_all_pages(commands: Commands, governor: _Governor) -> None:
+    """Each with a bar of what is spent and reserved, its state, and when it starts again."""
+    await commands.run("budget", "set", "--session", "s1", "--limit", "2")
+    await commands.run(
+        "budget", "set", "--window", "day", "--throttle-at", "50", "--shutoff-at", "60"
+    )
+    governor.spent["tenants/default/budgets/session-lifetime-s1"] = (1_000, 0)
+    governor.spent[_DAY] = (50_000_000, 10_000_000)
+    result = await commands.run("budget", "list")
+    assert result.stdout.splitlines() == [
+        "BUDGET                SPENT  RESERVED    LIMIT  USED               STATE     RESETS",
+        "session-lifetime-s1  $0.001     $0.00    $2.00  █░░░░░░░░░░░ <1 %  ok        never",
+        "tenant-day           $50.00    $10.00  $100.00  ██████▓░░░░░ 60 %  shut off  2026-11-21 00:00:00 +00:00",
+    ]
+    assert governor.parents == ["tenants/default"] * 2
+
+
+async def test_all_tenants_budgets_are_listed_for_operators(
+    commands: Commands, governor: _Governor
+) -> None:
+    """The wildcard goes to the governor, which says who may; JSON has all fields."""
+    result = await commands.run("budget", "list", "--all-tenants", "--json")
+    assert governor.parents == ["tenants/-"]
+    (status,) = json.loads(result.stdout)["statuses"]
+    assert status["budget"]["limit_micros"] == 100_000_000
+    assert status["spent_micros"] == 0
+
+
+async def test_a_call_is_explained(commands: Commands, governor: _Governor) -> None:
+    """The budget that decides is marked, and the decision is said in words."""
+    await commands.run(
+        "budget", "set", "--task-type", "research", "--window", "month", "--limit", "5"
+    )
+    governor.spent[_DAY] = (92_000_000, 0)
+    result = await commands.run(
+        "budget", "explain", "--task-type", "research", "--agent", "assistant",
+        "--session", "s1", "--task", "t1", "--tier", "powerful", "--lane", "batch",
+    )  # fmt: skip
+    lines = result.stdout.splitlines()
+    assert [line[:28].rstrip() for line in lines[1:3]] == [
+        "   task-type-month-research",
+        ">  tenant-day",
+    ]
+    assert lines[3:] == [
+        "",
+        "A call would be sent to the fast tier, by tenant-day.",
+        "92 % of the limit are spent or reserved.",
+    ]
+    assert governor.explained == [
+        pb.ExplainBudgetRequest(
+            parent="tenants/default",
+            task_type="research",
+            agent="assistant",
+            session="s1",
+            task="t1",
+            tier=tier_pb2.MODEL_TIER_POWERFUL,
+            lane=tier_pb2.LANE_BATCH,
+        )
+    ]
+
+
+async def test_a_call_without_budgets_is_explained(commands: Commands) -> None:
+    """Where nothing limits it, that is said."""
+    result = await commands.run("budget", "explain", "--session", "free")
+    assert result.stdout == "No budget applies.\nA call would be allowed.\n"
+
+
+async def test_a_budget_is_deleted(commands: Commands, governor: _Governor) -> None:
+    """By name or by whose it is, and only where it has not changed if an etag is given."""
+    result = await commands.run("budget", "delete", "tenant-day", "--etag", "4")
+    assert result.stdout == f"{_DAY} is deleted.\n"
+    assert governor.deleted == [pb.DeleteBudgetRequest(name=_DAY, etag="4")]
+
+
+async def test_help_teaches_by_example(commands: Commands) -> None:
+    """The examples stand as they can be pasted."""
+    result = await commands.run("budget", "set", "--help")
+    assert "agentmesh budget set --window day --limit 25\n" in result.stdout

@@ -1,0 +1,287 @@
+"""Spending on the command line."""
+
+# Output is compared line by line, and its lines are as long as they are.
+# ruff: noqa: E501
+
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentmesh.common.v1.usage_pb2 import Usage
+from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
+from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceServicer
+from cli.command_mesh import Commands, commands_for
+from meshkit.errors import DependencyUnavailable
+
+_METHOD = "spent so far, and for the rest what the same hours of the last 28 days cost."
+
+
+class _Governor(CostGovernorServiceServicer):
+    """A tenant that spends 3 dollars a day on two models."""
+
+    def __init__(self) -> None:
+        self.queries: list[pb.QuerySpendRequest] = []
+        self.exports: list[pb.ExportSpendRequest] = []
+        self.ledger_away = False
+        # How many parts of an export are sent before it breaks; None for all.
+        self.breaks_after: int | None = None
+
+    async def GetSpend(self, request: pb.GetSpendRequest, context: Any) -> pb.GetSpendResponse:
+        answer = pb.GetSpendResponse(
+            day=pb.SpendWindow(
+                spent_micros=3_000_000,
+                reserved_micros=1_000_000,
+                limit_micros=8_000_000,
+                usage=Usage(input_tokens=12_000, output_tokens=900, model_calls=7),
+            ),
+            month=pb.SpendWindow(spent_micros=42_000_000),
+        )
+        answer.day.resets_at.FromJsonString("2026-11-21T00:00:00Z")
+        answer.month.resets_at.FromJsonString("2026-12-01T00:00:00Z")
+        return answer
+
+    async def ProjectSpend(
+        self, request: pb.ProjectSpendRequest, context: Any
+    ) -> pb.ProjectSpendResponse:
+        if self.ledger_away:
+            raise DependencyUnavailable("The ledger cannot be reached.")
+        answer = pb.ProjectSpendResponse(
+            day=pb.SpendProjection(
+                spent_micros=3_000_000,
+                projected_micros=9_100_000,
+                limit_micros=8_000_000,
+                method=_METHOD,
+            ),
+            month=pb.SpendProjection(projected_micros=60_000_000, method=_METHOD),
+        )
+        answer.day.limit_reached_at.FromJsonString("2026-11-20T21:00:00Z")
+        return answer
+
+    async def QuerySpend(
+        self, request: pb.QuerySpendRequest, context: Any
+    ) -> pb.QuerySpendResponse:
+        kept = pb.QuerySpendRequest()
+        kept.CopyFrom(request)
+        self.queries.append(kept)
+        if list(request.group_by) == [pb.SPEND_DIMENSION_DAY]:
+            today = datetime.now(UTC).date().isoformat()
+            return pb.QuerySpendResponse(rows=[_row(3_000_000, today)])
+        rows = [
+            _row(1_000_000, "gpt-5-mini", tasks=4, succeeded=0),
+            _row(3_000_000, "claude-sonnet-4-5", tasks=2, succeeded=1),
+            _row(0, ""),
+        ]
+        for row in rows:
+            row.group.extend(["fast"] * (len(request.group_by) - 1))
+        start = int(request.page_token or 0)
+        return pb.QuerySpendResponse(
+            rows=rows[start : start + 2], next_page_token="2" if start == 0 else ""
+        )
+
+    async def ExportSpend(
+        self, request: pb.ExportSpendRequest, context: Any
+    ) -> AsyncIterator[pb.ExportSpendResponse]:
+        self.exports.append(request)
+        for number, part in enumerate((b"tenant,key\n", b"default,a\n")):
+            if number == self.breaks_after:
+                raise DependencyUnavailable("The ledger went away.")
+            yield pb.ExportSpendResponse(data=part)
+
+
+def _row(cost: int, *group: str, tasks: int = 0, succeeded: int = 0) -> pb.SpendRow:
+    row = pb.SpendRow(
+        group=group,
+        usage=Usage(cost_micros=cost, model_calls=10, input_tokens=2000, output_tokens=300),
+        tasks=tasks,
+        succeeded_tasks=succeeded,
+    )
+    if tasks:
+        row.cost_micros_per_task = cost / tasks
+    if succeeded:
+        row.cost_micros_per_succeeded_task = cost / succeeded
+    return row
+
+
+def _names(folder: Path) -> list[str]:
+    return [each.name for each in folder.iterdir()]
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as context:
+        context.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.fixture
+async def governor() -> _Governor:
+    servicer: Any = _Governor  # the RPCs that it lacks answer UNIMPLEMENTED
+    return servicer()
+
+
+@pytest.fixture
+async def commands(governor: _Governor) -> AsyncIterator[Commands]:
+    async with commands_for(CostGovernorService=governor) as commands:
+        yield commands
+
+
+async def test_the_overview_tells_where_spending_stands_and_leads(commands: Commands) -> None:
+    """Windows against limits, the last days as columns, and when the limit will be reached."""
+    result = await commands.run("spend")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[:4] == [
+        "WINDOW       SPENT  RESERVED  LIMIT  USED               BY ITS END  TOKENS IN  TOKENS OUT  MODEL CALLS  RESETS",
+        "today        $3.00     $1.00  $8.00  ████▓▓░░░░░░ 50 %       $9.10     12,000         900            7  2026-11-21 00:00:00 +00:00",
+        "this month  $42.00     $0.00   none  -                      $60.00          0           0            0  2026-12-01 00:00:00 +00:00",
+        "",
+    ]
+    assert lines[4] == "$3.00 |" + " " * 39 + "█"
+    assert lines[5:8] == ["      |" + " " * 39 + "█"] * 3
+    assert lines[8].endswith(datetime.now(UTC).date().isoformat())
+    assert lines[9:] == [
+        "The limit of today is reached at 2026-11-20 21:00:00 +00:00 if spending goes on like this.",
+        f"By the end of today: {_METHOD}",
+        f"By the end of this month: {_METHOD}",
+    ]
+
+
+async def test_without_the_ledger_the_counters_are_shown(
+    commands: Commands, governor: _Governor
+) -> None:
+    """What is known is told, and what is missing and why."""
+    governor.ledger_away = True
+    result = await commands.run("spend")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["WINDOW", "today", "this"]
+    assert result.stderr == (
+        "Projections and earlier days are left out: The ledger cannot be reached.\n"
+    )
+    document = json.loads((await commands.run("spend", "--json")).stdout)
+    assert sorted(document) == ["day", "month"]
+
+
+async def test_the_overview_as_json_has_everything(commands: Commands) -> None:
+    """For scripts: the windows, what they will have cost, and the days."""
+    document = json.loads((await commands.run("spend", "--json")).stdout)
+    assert document["day"]["spent_micros"] == 3_000_000
+    assert document["projection"]["day"]["projected_micros"] == 9_100_000
+    assert document["days"][0]["usage"]["cost_micros"] == 3_000_000
+
+
+async def test_groups_and_times_are_asked_for_as_given(
+    commands: Commands, governor: _Governor
+) -> None:
+    """Outermost first, from the time on; what they cost together is told beside them."""
+    result = await commands.run("spend", "--by", "model,tier", "--since", "2026-11-01")
+    assert result.stderr == "Spent $4.00 from 2026-11-01 00:00:00 +00:00.\n"
+    assert governor.queries[0].parent == "tenants/default"
+    assert list(governor.queries[0].group_by) == [
+        pb.SPEND_DIMENSION_MODEL,
+        pb.SPEND_DIMENSION_TIER,
+    ]
+    assert governor.queries[0].start_time.ToJsonString() == "2026-11-01T00:00:00Z"
+    assert not governor.queries[0].HasField("end_time")
+
+
+async def test_groups_are_shown_dearest_first_over_all_pages(commands: Commands) -> None:
+    """With shares and costs of tasks. What has no name is a dash, and so is a mean of nothing."""
+    result = await commands.run("spend", "--by", "model")
+    assert result.stdout.splitlines() == [
+        "MODEL               COST  SHARE              MODEL CALLS  TOKENS IN  TOKENS OUT  TASKS  PER TASK  PER SUCCESS",
+        "claude-sonnet-4-5  $3.00  ████████████ 75 %           10      2,000         300      2     $1.50        $3.00",
+        "gpt-5-mini         $1.00  ████░░░░░░░░ 25 %           10      2,000         300      4     $0.25            -",
+        "-                  $0.00  ░░░░░░░░░░░░ 0 %            10      2,000         300      0         -            -",
+    ]
+
+
+async def test_operators_see_who_spends_what(commands: Commands, governor: _Governor) -> None:
+    """All tenants together are grouped by tenant where nothing else is said."""
+    result = await commands.run("spend", "--all-tenants", "--until", "2099-01-01", "--json")
+    assert len(json.loads(result.stdout)["rows"]) == 3
+    query = governor.queries[0]
+    assert (query.parent, list(query.group_by)) == ("tenants/-", [pb.SPEND_DIMENSION_TENANT])
+    assert query.end_time.ToJsonString() == "2099-01-01T00:00:00Z"
+
+
+async def test_a_limit_cuts_and_says_so(commands: Commands) -> None:
+    """Who sees a part is told that it is one."""
+    result = await commands.run("spend", "--by", "model", "--limit", "2")
+    assert len(result.stdout.splitlines()) == 3
+    assert "These are the first 2; --limit shows more.\n" in result.stderr
+
+
+async def test_entries_are_exported_to_a_file(
+    commands: Commands, governor: _Governor, tmp_path: Path
+) -> None:
+    """Part by part, in the format asked for."""
+    file = tmp_path / "spend.csv"
+    result = await commands.run("spend", "--export", "csv", str(file), "--since", "2026-11-01")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == f"{file}: 21 bytes.\n"
+    assert file.read_bytes() == b"tenant,key\ndefault,a\n"
+    (request,) = governor.exports
+    assert (request.parent, request.format) == ("tenants/default", pb.SPEND_FORMAT_CSV)
+    assert request.start_time.ToJsonString() == "2026-11-01T00:00:00Z"
+
+
+async def test_entries_are_exported_to_stdout(commands: Commands) -> None:
+    """With nothing around them."""
+    result = await commands.run("spend", "--export", "parquet", "-")
+    assert (result.stdout_bytes, result.stderr) == (b"tenant,key\ndefault,a\n", "")
+
+
+async def test_an_export_that_breaks_leaves_what_was_there(
+    commands: Commands, governor: _Governor, tmp_path: Path
+) -> None:
+    """A file is complete or is not there; half of the money is nobody's report."""
+    file = tmp_path / "spend.csv"
+    file.write_text("before")
+    governor.breaks_after = 1
+    result = await commands.run("spend", "--export", "csv", str(file))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: The ledger went away. (DEPENDENCY_UNAVAILABLE)")
+    assert _names(tmp_path) == ["spend.csv"]
+    assert file.read_text() == "before"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ["--by", "colour"],
+            "Invalid value for '--by': 'colour' is none of task-type, agent, model, tier, day, hour, tenant. See `agentmesh spend --help`.",
+        ),
+        (
+            ["--by", "day,day"],
+            "Invalid value for '--by': day is given twice. See `agentmesh spend --help`.",
+        ),
+        (["--since", "7d"], "Say how to group: --by day, or --by model."),
+        (
+            ["--by", "day", "--since", "soon"],
+            "Invalid value for '--since': 'soon' is no time, such as 7d (ago), today, month, 2026-11-20 or 2026-11-20T14:30. See `agentmesh spend --help`.",
+        ),
+        (
+            ["--by", "day", "--since", "2026-11-02", "--until", "2026-11-01"],
+            "--until must be after --since.",
+        ),
+        (["--by", "day", "--export", "csv", "x"], "--export writes every entry: leave --by away."),
+        (
+            ["--export", "xls", "x"],
+            "Invalid value for '--export': 'xls' is not one of 'csv', 'parquet', 'arrow'. See `agentmesh spend --help`.",
+        ),
+    ],
+)
+async def test_what_cannot_be_shown_is_refused(
+    commands: Commands, arguments: list[str], line: str
+) -> None:
+    """One line says what to give instead."""
+    result = await commands.run("spend", *arguments)
+    assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"error: {line}\n")
