@@ -29,12 +29,14 @@ from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent, TaskStatus
 from meshkit import log
 from meshkit.ids import RandomIds
 from services.coordinator.read_model import TaskFilter
-from services.coordinator.read_model_database import BEGINNING, Place
+from services.coordinator.read_model_database import PURPOSE
 from services.coordinator.read_model_file import SqliteFiles
-from services.coordinator.read_model_postgres import PostgresCopies, parse_address
+from services.coordinator.read_model_postgres import PostgresCopies
 from services.coordinator.read_model_sql import SqlReadModel
 from services.coordinator.read_model_writer import ReadModelWriter
 from services.coordinator.task_row import Recorded
+from sqlstore.positions import BEGINNING, Place
+from sqlstore.postgres_schema import parse_address
 
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _STREAM: Final = "TASKS"
@@ -180,7 +182,7 @@ async def _pages(model: SqlReadModel, wanted: TaskFilter) -> dict[str, Any]:
 async def _measure(tasks: int, postgres: str, folder: Path) -> dict[str, Any]:
     if postgres:
         database = await PostgresCopies.open(
-            parse_address(postgres), log.get("bench", stream=io.StringIO())
+            parse_address(postgres, setting=PURPOSE.setting), log.get("bench", stream=io.StringIO())
         )
     else:
         database = await SqliteFiles.open(folder, RandomIds())

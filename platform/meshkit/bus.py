@@ -273,7 +273,7 @@ class Bus:
         return puller
 
     def follow(
-        self, stream: str, subject_filter: str, *, start_sequence: int, window: int
+        self, stream: str, *subject_filters: str, start_sequence: int, window: int
     ) -> Follower:
         """Reads all of a stream in order from a sequence on, and then what comes.
 
@@ -281,11 +281,11 @@ class Bus:
 
         Args:
             stream: The stream.
-            subject_filter: Which messages.
+            subject_filters: Which messages; no two may match the same subject.
             start_sequence: The first one, from 1.
             window: How many messages are read ahead at most.
         """
-        return Follower(self._link, stream, subject_filter, start_sequence, window)
+        return Follower(self._link, stream, subject_filters, start_sequence, window)
 
     def nudge(self) -> None:
         """Has every consumer look again whether it has room; for limits that changed elsewhere."""
@@ -387,7 +387,7 @@ def _consumer_config(spec: ConsumerSpec) -> dict[str, Any]:
         "durable_name": spec.durable,
         "name": spec.durable,
         "description": spec.description,
-        "deliver_policy": "all",
+        "deliver_policy": "new" if spec.only_new else "all",
         "ack_policy": "explicit",
         "replay_policy": "instant",
         "filter_subject": spec.subject_filter,

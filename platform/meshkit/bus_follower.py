@@ -8,6 +8,7 @@ after a fault. Whoever reads knows what it has, and begins anew behind that.
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
@@ -45,12 +46,17 @@ class Follower:
     """An async context manager; `Bus.follow` makes it."""
 
     def __init__(
-        self, link: Link, stream: str, subject_filter: str, start_sequence: int, window: int
+        self,
+        link: Link,
+        stream: str,
+        subject_filters: Sequence[str],
+        start_sequence: int,
+        window: int,
     ) -> None:
         """`window`: how many messages are read ahead at most."""
         self._link: Final = link
         self._stream: Final = stream
-        self._filter: Final = subject_filter
+        self._filters: Final = subject_filters
         self._start: Final = start_sequence
         self._window: Final = window
         self._wake: Final = asyncio.Event()
@@ -115,7 +121,7 @@ class Follower:
             "ack_policy": "none",
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": self._start,
-            "filter_subject": self._filter,
+            "filter_subjects": list(self._filters),
             "replay_policy": "instant",
             "mem_storage": True,
             "num_replicas": 1,

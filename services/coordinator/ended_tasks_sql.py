@@ -6,9 +6,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from services.coordinator.read_model_database import Database
 from services.coordinator.read_model_tables import IS_HALF_REMOVED, IS_REMOVABLE, SIZE, TASK
 from services.coordinator.retention import EndedTask, TenantUse
+from sqlstore.database import Database
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)

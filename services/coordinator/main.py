@@ -24,12 +24,13 @@ from services.coordinator.ended_tasks_sql import SqlEndedTasks
 from services.coordinator.family import Family
 from services.coordinator.operators import Operators
 from services.coordinator.parents import Parents
-from services.coordinator.projector import Projector
+from services.coordinator.projector import task_projector
 from services.coordinator.queue_depths import QueueDepths
 from services.coordinator.queue_service import QueueServicer
 from services.coordinator.queue_stats import QueueStats
+from services.coordinator.read_model_database import PURPOSE
 from services.coordinator.read_model_file import SqliteFiles
-from services.coordinator.read_model_postgres import PostgresCopies, parse_address
+from services.coordinator.read_model_postgres import PostgresCopies
 from services.coordinator.read_model_rebuild import Rebuild
 from services.coordinator.read_model_service import ReadModelServicer
 from services.coordinator.read_model_sql import SqlReadModel
@@ -48,6 +49,7 @@ from services.coordinator.task_content_jetstream import JetStreamTaskContent
 from services.coordinator.tenant_limits import QueueLimit, SubmitRate
 from services.coordinator.timers import Timers
 from services.coordinator.waits import Waits
+from sqlstore.postgres_schema import parse_address
 from tasklog import partition_store
 from tasklog.policy_store import PolicyStore
 from tasklog.queues import Queues
@@ -73,7 +75,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
     resources.stack.push_async_callback(database.close)
     read_model = SqlReadModel(database)
     copy = ReadModelWriter(database)
-    projector = Projector(bus, copy, resources.log, partitions=partitions.all)
+    projector = task_projector(bus, copy, resources.log, partitions=partitions.all)
     rebuild = Rebuild(bus, database, resources.log, partitions=partitions.all)
     acceptance = Acceptance(
         log=log,
@@ -214,7 +216,8 @@ async def _read_model(
     resources: Resources, settings: CoordinatorSettings
 ) -> SqliteFiles | PostgresCopies:
     if settings.read_model:
-        return await PostgresCopies.open(parse_address(settings.read_model), resources.log)
+        url = parse_address(settings.read_model, setting=PURPOSE.setting)
+        return await PostgresCopies.open(url, resources.log)
     return await SqliteFiles.open(resources.data_dir / "coordinator" / "read_model", resources.ids)
 
 

@@ -16,14 +16,15 @@ from meshkit.errors import DependencyUnavailable
 from meshkit.ids import RandomIds
 from meshtest.eventually import eventually
 from meshtest.nats_server import NatsServer
-from services.coordinator.carrier import fits
-from services.coordinator.projector import Projector
+from services.coordinator.projector import task_projector
 from services.coordinator.read_model import TaskFilter
-from services.coordinator.read_model_database import BEGINNING, Moved, Place
 from services.coordinator.read_model_file import SqliteFiles
 from services.coordinator.read_model_sql import SqlReadModel
 from services.coordinator.read_model_writer import ReadModelWriter
 from services.coordinator.task_row import Recorded
+from sqlstore.carrier import fits
+from sqlstore.positions import BEGINNING, Moved, Place
+from sqlstore.projector import Projector
 from tasklog import lifecycle, subjects
 from tasklog.partitions import WHOLE, Partitions
 from tasklog.task_log import TaskLog
@@ -60,7 +61,7 @@ class _Copy:
         self.entries += entries
         self.place = after
 
-    async def clear(self) -> None:
+    async def clear(self, stream: str) -> None:
         self.entries.clear()
         self.place = BEGINNING
 
@@ -84,12 +85,12 @@ async def _submit(bus: Bus, task_id: str, text: str = "hello") -> int:
     ).stream_sequence
 
 
-def _projector(bus: Bus, copy: _Copy, journal: io.StringIO) -> Projector:
-    return Projector(bus, copy, log.get("test", stream=journal), partitions=Partitions().all)
+def _projector(bus: Bus, copy: _Copy, journal: io.StringIO) -> Projector[Recorded]:
+    return task_projector(bus, copy, log.get("test", stream=journal), partitions=Partitions().all)
 
 
 @asynccontextmanager
-async def _projecting(projector: Projector) -> AsyncGenerator[None]:
+async def _projecting(projector: Projector[Recorded]) -> AsyncGenerator[None]:
     run = asyncio.create_task(projector.run())
     try:
         yield
@@ -128,7 +129,7 @@ async def test_every_stream_of_the_log_is_carried(nats_server: NatsServer, tmp_p
         assert len({stream for stream, _ in sequences}) > 1
         files = await SqliteFiles.open(tmp_path / "read_model", RandomIds())
         journal = log.get("test", stream=io.StringIO())
-        projector = Projector(bus, ReadModelWriter(files), journal, partitions=partitions.all)
+        projector = task_projector(bus, ReadModelWriter(files), journal, partitions=partitions.all)
         async with _projecting(projector), asyncio.timeout(10):
             for stream, sequence in sequences:
                 await projector.wait_for(stream, sequence)
@@ -223,21 +224,21 @@ async def _place(bus: Bus) -> Place:
 
 async def test_a_log_goes_on_where_its_copy_ends(bus: Bus) -> None:
     """Before anything was carried, after everything was, and when there is more."""
-    assert await fits(bus, WHOLE, BEGINNING)
+    assert await fits(bus, WHOLE.stream, BEGINNING)
     await _submit(bus, "t1")
     await bus.append("task.acme.bad.log", b"\xff", expected_last=0)
     place = await _place(bus)
-    assert await fits(bus, WHOLE, place)
+    assert await fits(bus, WHOLE.stream, place)
     await _submit(bus, "t2")
-    assert await fits(bus, WHOLE, place)
+    assert await fits(bus, WHOLE.stream, place)
 
 
 async def test_a_log_that_lost_its_end_does_not_go_on(bus: Bus) -> None:
     """Whether its sequences are still to come, or were given to other events."""
     await _submit(bus, "t1")
     place = await _place(bus)
-    assert not await fits(bus, WHOLE, Place(place.position + 1, place.stamp_ns))
-    assert not await fits(bus, WHOLE, Place(place.position, place.stamp_ns - 1_000))
+    assert not await fits(bus, WHOLE.stream, Place(place.position + 1, place.stamp_ns))
+    assert not await fits(bus, WHOLE.stream, Place(place.position, place.stamp_ns - 1_000))
 
 
 async def test_a_log_whose_beginning_is_gone_goes_on(bus: Bus) -> None:
@@ -246,7 +247,7 @@ async def test_a_log_whose_beginning_is_gone_goes_on(bus: Bus) -> None:
     place = await _place(bus)
     await _submit(bus, "t2")
     await bus.purge(WHOLE.stream, WHOLE.scope("acme", "t1"))
-    assert await fits(bus, WHOLE, place)
+    assert await fits(bus, WHOLE.stream, place)
 
 
 async def test_a_copy_of_what_the_broker_lost_is_built_again(bus: Bus) -> None:

@@ -16,11 +16,11 @@ from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent, TaskStatus
 from meshkit import log
 from meshkit.bus import Bus
 from meshtest.nats_server import NatsServer
-from services.coordinator.projector import Projector
-from services.coordinator.read_model_database import Database
+from services.coordinator.projector import task_projector
 from services.coordinator.read_model_program import open_copies
 from services.coordinator.read_model_tables import SIZE, TASK, TERM
 from services.coordinator.read_model_writer import ReadModelWriter
+from sqlstore.database import Database
 from tasklog import lifecycle, subjects
 from tasklog.partitions import WHOLE, Partitions
 from tasklog.task_log import TaskLog
@@ -65,7 +65,7 @@ async def _caught_up(bus: Bus, folder: Path, address: str) -> list[list[Any]]:
     assert info is not None
     copies = await open_copies(folder, address)
     journal = log.get("test", stream=io.StringIO())
-    projector = Projector(bus, ReadModelWriter(copies), journal, partitions=Partitions().all)
+    projector = task_projector(bus, ReadModelWriter(copies), journal, partitions=Partitions().all)
     run = asyncio.create_task(projector.run())
     async with asyncio.timeout(30):
         await projector.wait_for(WHOLE.stream, int(info["state"]["last_seq"]))

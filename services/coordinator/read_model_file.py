@@ -7,86 +7,28 @@ next start.
 
 import asyncio
 import os
-import sqlite3
 from collections.abc import AsyncGenerator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
-
-import sqlalchemy as sa
-from sqlalchemy import event, exc
+from typing import Final, Self, TypeVar
 
 from meshkit.errors import Conflict, DependencyUnavailable
 from meshkit.ids import Ids
-from services.coordinator import read_model_schema
-from services.coordinator.read_model_database import Work, translated
+from services.coordinator.read_model_database import PURPOSE
+from services.coordinator.read_model_schema import SCHEMA
+from sqlstore.database import Work
+from sqlstore.sqlite_file import SqliteFile, files_of, is_damage
 
 T = TypeVar("T")
 
 _CURRENT: Final = "current"
-_READERS: Final = 2
-# How long a write waits for another process that has the file locked.
-_LOCKED_SECONDS: Final = 5.0
-# Of memory for pages of the file; the system caches more.
-_CACHE_KILOBYTES: Final = 4096
-_PRAGMAS: Final = (
-    "PRAGMA journal_mode = WAL",
-    # It can be rebuilt from the log, so a write need not reach the disk at once.
-    "PRAGMA synchronous = NORMAL",
-    f"PRAGMA cache_size = -{_CACHE_KILOBYTES}",
-)
-
-
-class SqliteFile:
-    """A Database in one file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path: Final = path
-        self._engine: Final = _engine(path)
-        self._readers: Final = ThreadPoolExecutor(_READERS, "read-model")
-        self._writer: Final = ThreadPoolExecutor(1, "read-model-writer")
-
-    @property
-    def kind(self) -> str:
-        """What it is."""
-        return "sqlite"
-
-    async def read(self, work: Work[T]) -> T:
-        """What `work` finds."""
-        return await self._in(self._readers, work)
-
-    async def write(self, work: Work[T]) -> T:
-        """Does all of `work` or nothing, after what was begun before it."""
-        return await self._in(self._writer, work)
-
-    async def lead(self) -> None:
-        """Returns at once: nobody else has the file."""
-
-    async def carry(self, work: Work[T]) -> T:
-        """As `write`."""
-        return await self.write(work)
-
-    async def close(self) -> None:
-        """Ends what is under way, and leaves one whole file."""
-        for each in (self._readers, self._writer):
-            await asyncio.to_thread(each.shutdown)
-        await asyncio.to_thread(self._engine.dispose)
-
-    async def _in(self, threads: ThreadPoolExecutor, work: Work[T]) -> T:
-        def run() -> T:
-            with self._engine.begin() as connection:
-                return work(connection)
-
-        with translated():
-            return await asyncio.get_running_loop().run_in_executor(threads, run)
 
 
 class SqliteCopy(SqliteFile):
     """A copy that is not in use yet."""
 
     def __init__(self, path: Path, files: "SqliteFiles") -> None:
-        super().__init__(path)
+        super().__init__(path, PURPOSE)
         self._files: Final = files
 
     @asynccontextmanager
@@ -148,7 +90,7 @@ class SqliteFiles:
         self._is_rebuilding = True
         copy = SqliteCopy(self._new_path(), self)
         try:
-            await copy.write(read_model_schema.upgrade)
+            await copy.write(SCHEMA.upgrade)
             yield copy
         finally:
             self._is_rebuilding = False
@@ -163,7 +105,7 @@ class SqliteFiles:
 
     async def size_bytes(self) -> int:
         """What the copy in use takes on disk."""
-        return await self.read(_size_bytes)
+        return await self._file.size_bytes()
 
     async def close(self) -> None:
         """Ends what is under way, and closes the file."""
@@ -172,19 +114,19 @@ class SqliteFiles:
     async def _reopened(self, path: Path | None) -> SqliteFile | None:
         if path is None:
             return None
-        file = SqliteFile(path)
+        file = SqliteFile(path, PURPOSE)
         try:
-            if await file.write(read_model_schema.is_current):
+            if await file.write(SCHEMA.is_current):
                 return file
         except DependencyUnavailable as error:
-            if not _is_damage(error):
+            if not is_damage(error):
                 raise
         await _remove(file)
         return None
 
     async def _begun(self) -> SqliteFile:
-        file = SqliteFile(self._new_path())
-        await file.write(read_model_schema.upgrade)
+        file = SqliteFile(self._new_path(), PURPOSE)
+        await file.write(SCHEMA.upgrade)
         self._point_to(file.path)
         return file
 
@@ -214,37 +156,7 @@ class SqliteFiles:
         os.replace(next_one, self._folder / _CURRENT)
 
 
-def _size_bytes(connection: sa.Connection) -> int:
-    pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-    return pages * connection.exec_driver_sql("PRAGMA page_size").scalar_one()
-
-
 async def _remove(file: SqliteFile) -> None:
     await file.close()
-    for suffix in ("", "-wal", "-shm"):
-        file.path.with_name(file.path.name + suffix).unlink(missing_ok=True)
-
-
-def _is_damage(error: DependencyUnavailable) -> bool:
-    cause = error.__cause__
-    original = cause.orig if isinstance(cause, exc.DBAPIError) else None
-    return isinstance(original, sqlite3.DatabaseError) and original.sqlite_errorcode in (
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_CORRUPT,
-    )
-
-
-def _engine(path: Path) -> sa.Engine:
-    engine = sa.create_engine(
-        sa.URL.create("sqlite", database=str(path)),
-        connect_args={"timeout": _LOCKED_SECONDS},
-        pool_size=_READERS + 1,
-        max_overflow=0,
-    )
-
-    @event.listens_for(engine, "connect")
-    def set_up(connection: Any, _record: Any) -> None:  # pyright: ignore[reportUnusedFunction]
-        for pragma in _PRAGMAS:
-            connection.execute(pragma)
-
-    return engine
+    for path in files_of(file.path):
+        path.unlink(missing_ok=True)

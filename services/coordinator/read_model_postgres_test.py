@@ -15,17 +15,24 @@ from meshkit.config import ConfigError
 from meshkit.errors import Conflict, DependencyUnavailable
 from meshtest.eventually import eventually
 from meshtest.postgres_server import PostgresServer
-from services.coordinator.read_model_postgres import PostgresCopies, parse_address
+from services.coordinator.read_model_database import PURPOSE
+from services.coordinator.read_model_postgres import PostgresCopies
+from sqlstore.postgres_schema import parse_address
 
 pytest_plugins = ["meshtest.fixtures"]
 
 _SERVER = "host all all all scram-sha-256\n"
 
 
+def _parse(address: str) -> sa.URL:
+    return parse_address(address, setting=PURPOSE.setting)
+
+
 @asynccontextmanager
 async def _open(url: str, journal: io.StringIO | None = None) -> AsyncGenerator[PostgresCopies]:
     copies = await PostgresCopies.open(
-        parse_address(url), log.get("test", stream=journal or io.StringIO())
+        _parse(url),
+        log.get("test", stream=journal or io.StringIO()),
     )
     try:
         yield copies
@@ -66,7 +73,7 @@ def _schemas(connection: sa.Connection) -> list[str]:
 def test_another_address_is_refused(address: str) -> None:
     """The text says what is expected, and nothing of what was given."""
     with pytest.raises(ConfigError) as caught:
-        parse_address(address)
+        _parse(address)
     assert str(caught.value) == (
         "coordinator.read_model: must be empty, for SQLite, or like"
         " postgresql://USER@HOST:PORT/DATABASE"
@@ -84,7 +91,10 @@ async def test_a_copy_is_there_again(postgres_url: str) -> None:
 
 async def test_several_may_make_the_tables_at_once(postgres_url: str) -> None:
     """One of them does, and the others find them."""
-    url, journal = parse_address(postgres_url), log.get("test", stream=io.StringIO())
+    url, journal = (
+        _parse(postgres_url),
+        log.get("test", stream=io.StringIO()),
+    )
     opened = await asyncio.gather(*(PostgresCopies.open(url, journal) for _ in range(4)))
     for each in opened:
         assert not await each.read(_is_marked)

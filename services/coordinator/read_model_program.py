@@ -14,11 +14,13 @@ from meshkit import log
 from meshkit.bus import Bus
 from meshkit.errors import Conflict
 from meshkit.ids import RandomIds
-from services.coordinator.projector import Projector
+from services.coordinator.projector import task_projector
+from services.coordinator.read_model_database import PURPOSE
 from services.coordinator.read_model_file import SqliteFiles
-from services.coordinator.read_model_postgres import PostgresCopies, parse_address
+from services.coordinator.read_model_postgres import PostgresCopies
 from services.coordinator.read_model_rebuild import Rebuild
 from services.coordinator.read_model_writer import ReadModelWriter
+from sqlstore.postgres_schema import parse_address
 from tasklog.partitions import Partitions
 
 
@@ -26,7 +28,7 @@ async def open_copies(folder: Path, address: str) -> SqliteFiles | PostgresCopie
     """The read model at an address, or in a folder where that is empty."""
     if address:
         journal = log.get("test", stream=io.StringIO())
-        return await PostgresCopies.open(parse_address(address), journal)
+        return await PostgresCopies.open(parse_address(address, setting=PURPOSE.setting), journal)
     return await SqliteFiles.open(folder, RandomIds())
 
 
@@ -36,7 +38,7 @@ async def main(nats_url: str, folder: str, address: str) -> None:
     journal, partitions = log.get("test", stream=io.StringIO()), Partitions().all
     async with await Bus.connect(nats_url, name="test") as bus, asyncio.TaskGroup() as group:
         rebuild = Rebuild(bus, copies, journal, partitions=partitions)
-        projector = Projector(bus, ReadModelWriter(copies), journal, partitions=partitions)
+        projector = task_projector(bus, ReadModelWriter(copies), journal, partitions=partitions)
         group.create_task(projector.run())
         group.create_task(rebuild.run())
         while True:

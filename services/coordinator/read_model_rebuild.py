@@ -8,9 +8,12 @@ from typing import Final
 from meshkit.bus import Bus
 from meshkit.errors import DependencyUnavailable, MeshError
 from meshkit.log import Log
-from services.coordinator.carrier import Carrier, Copy
-from services.coordinator.read_model_database import BEGINNING, Copies, NextCopy, Place
+from services.coordinator.projector import source_of
+from services.coordinator.read_model_database import Copies, NextCopy
 from services.coordinator.read_model_writer import ReadModelWriter
+from services.coordinator.task_row import Recorded
+from sqlstore.carrier import Carrier, Copy
+from sqlstore.positions import BEGINNING, Place
 from tasklog.partitions import Partition
 
 # How often it is looked how far it is, and the caller told.
@@ -96,7 +99,7 @@ class Rebuild:
         async with self._copies.rebuilding() as copy:
             writer = ReadModelWriter(copy)
             carrying = [
-                asyncio.create_task(Carrier(self._bus, writer, self._log, each).run())
+                asyncio.create_task(Carrier(self._bus, writer, self._log, source_of(each)).run())
                 for each in self._partitions
             ]
             try:
@@ -112,7 +115,7 @@ class Rebuild:
         turn.progress = Progress(total, total, done=True)
         self._log.info("read_model.rebuilt", events=total)
 
-    async def _is_near(self, turn: _Turn, writer: Copy, ends: Mapping[str, int]) -> bool:
+    async def _is_near(self, turn: _Turn, writer: Copy[Recorded], ends: Mapping[str, int]) -> bool:
         """Whether it has what the log had at first, and almost all that the copy in use has."""
         places = await writer.places()
         passed = {stream: _position(places, stream) for stream in ends}
@@ -128,7 +131,7 @@ class Rebuild:
         )
 
     async def _switch(
-        self, copy: NextCopy, writer: Copy, carrying: Sequence[asyncio.Task[None]]
+        self, copy: NextCopy, writer: Copy[Recorded], carrying: Sequence[asyncio.Task[None]]
     ) -> None:
         try:
             async with asyncio.timeout(_SWITCH_SECONDS), copy.switching():

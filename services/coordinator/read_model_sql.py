@@ -16,9 +16,9 @@ from services.coordinator.read_model import (
     Page,
     TaskFilter,
 )
-from services.coordinator.read_model_database import Database
 from services.coordinator.read_model_tables import IS_CHILD, IS_DEAD, TASK
 from services.coordinator.task_search import NEWEST, OLDEST, Position, TaskSearch
+from sqlstore.database import Database
 from tasklog import fold
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

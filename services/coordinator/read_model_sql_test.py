@@ -14,12 +14,14 @@ from agentmesh.coordinator.v1.task_event_pb2 import TaskStatus
 from meshkit import log
 from meshkit.ids import RandomIds
 from services.coordinator.read_model import DeadLetterFilter, TaskFilter
-from services.coordinator.read_model_database import Copies, Moved, Place
+from services.coordinator.read_model_database import PURPOSE, Copies
 from services.coordinator.read_model_file import SqliteFiles
-from services.coordinator.read_model_postgres import PostgresCopies, parse_address
+from services.coordinator.read_model_postgres import PostgresCopies
 from services.coordinator.read_model_sql import SqlReadModel
 from services.coordinator.read_model_writer import ReadModelWriter
 from services.coordinator.task_row import Recorded
+from sqlstore.positions import Moved, Place
+from sqlstore.postgres_schema import parse_address
 from tasklog import lifecycle
 
 pytest_plugins = ["meshtest.fixtures"]
@@ -70,7 +72,7 @@ async def database(
     if request.param == "sqlite":
         copies = await SqliteFiles.open(tmp_path / "read_model", RandomIds())
     else:
-        url = parse_address(request.getfixturevalue("postgres_url"))
+        url = parse_address(request.getfixturevalue("postgres_url"), setting=PURPOSE.setting)
         copies = await PostgresCopies.open(url, log.get("test", stream=io.StringIO()))
     await copies.lead()
     yield copies
@@ -174,6 +176,6 @@ async def test_a_cleared_copy_begins_anew(database: Copies) -> None:
     """Nothing is listed, and every stream is at its beginning."""
     writer, model = ReadModelWriter(database), _Model(database)
     await model.apply(_log("submitted"))
-    await writer.clear()
+    await writer.clear("TASKS")
     assert await writer.places() == {}
     assert await model.listed("acme", ["t1"]) == []

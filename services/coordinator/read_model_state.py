@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from meshkit.bus import Bus
 from meshkit.clock import Clock
-from services.coordinator.read_model_database import BEGINNING, Place
+from sqlstore.positions import BEGINNING, Place
 from tasklog.partitions import Partition
 
 _NOTHING: Final = timedelta(0)

@@ -4,6 +4,8 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from sqlstore.positions import KEY, columns
+
 # Index and question must say it alike, or the index is of no use.
 IS_DEAD: Final = "reason <> ''"
 IS_CHILD: Final = "parent_id <> ''"
@@ -11,8 +13,6 @@ IS_REMOVABLE: Final = "ended_micros > 0 AND content AND NOT expired"
 IS_HALF_REMOVED: Final = "expired AND content"
 
 _METADATA: Final = sa.MetaData()
-# Compared byte by byte, whatever language the server speaks.
-_KEY: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def _index(name: str, *columns: str, where: str) -> sa.Index:
@@ -20,24 +20,16 @@ def _index(name: str, *columns: str, where: str) -> sa.Index:
 
 
 # How far the copy is: a row for each stream that events come from.
-POSITION: Final = sa.Table(
-    "copy_position",
-    _METADATA,
-    sa.Column("stream", _KEY, primary_key=True),
-    # The last stream sequence that was carried into the copy, 0 for none.
-    sa.Column("position", sa.BigInteger, nullable=False),
-    # When that message was stored, in nanoseconds since 1970.
-    sa.Column("stamp_ns", sa.BigInteger, nullable=False),
-)
+POSITION: Final = sa.Table("copy_position", _METADATA, *columns())
 
 # One row a task: see TaskRow.
 TASK: Final = sa.Table(
     "task",
     _METADATA,
-    sa.Column("tenant", _KEY, primary_key=True),
-    sa.Column("task_id", _KEY, primary_key=True),
+    sa.Column("tenant", KEY, primary_key=True),
+    sa.Column("task_id", KEY, primary_key=True),
     sa.Column("created_micros", sa.BigInteger, nullable=False),
-    sa.Column("parent_id", _KEY, nullable=False),
+    sa.Column("parent_id", KEY, nullable=False),
     sa.Column("state", sa.SmallInteger, nullable=False),
     sa.Column("lane", sa.SmallInteger, nullable=False),
     sa.Column("ended_micros", sa.BigInteger, nullable=False),
@@ -62,10 +54,10 @@ TASK: Final = sa.Table(
 TERM: Final = sa.Table(
     "task_term",
     _METADATA,
-    sa.Column("tenant", _KEY, primary_key=True),
-    sa.Column("term", _KEY, primary_key=True),
+    sa.Column("tenant", KEY, primary_key=True),
+    sa.Column("term", KEY, primary_key=True),
     sa.Column("created_micros", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("task_id", _KEY, primary_key=True),
+    sa.Column("task_id", KEY, primary_key=True),
     sqlite_with_rowid=False,
 )
 
@@ -73,7 +65,7 @@ TERM: Final = sa.Table(
 SIZE: Final = sa.Table(
     "tenant_size",
     _METADATA,
-    sa.Column("tenant", _KEY, primary_key=True),
+    sa.Column("tenant", KEY, primary_key=True),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )

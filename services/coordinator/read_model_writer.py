@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from meshkit import names
 from services.coordinator import task_terms
-from services.coordinator.read_model_database import BEGINNING, Database, Moved, Place
 from services.coordinator.read_model_tables import ALL, POSITION, SIZE, TASK, TERM
 from services.coordinator.task_row import Recorded, TaskRow, take
+from sqlstore.database import Database
+from sqlstore.positions import INSERT, Place, Positions
 from tasklog import subjects
 
 _COLUMNS: Final = tuple(column.name for column in TASK.c)
@@ -22,7 +22,7 @@ _get_all: Final[Callable[[TaskRow], Iterable[Any]]] = operator.attrgetter(*_COLU
 _FIXED: Final = frozenset({"tenant", "task_id", "created_micros", "parent_id"})
 # How many tasks one statement asks for.
 _CHUNK: Final = 500
-_INSERT: Final[Mapping[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_POSITIONS: Final = Positions(POSITION)
 
 _Term = tuple[str, str, int, str]
 
@@ -41,7 +41,7 @@ class ReadModelWriter:
 
     async def places(self) -> Mapping[str, Place]:
         """How far each stream was carried; a stream of which nothing was is missing."""
-        return await self._database.read(_places)
+        return await self._database.read(_POSITIONS.all)
 
     async def apply(
         self, entries: Sequence[Recorded], *, stream: str, before: Place, after: Place
@@ -61,14 +61,9 @@ class ReadModelWriter:
 
         await self._database.carry(work)
 
-    async def clear(self) -> None:
-        """Forgets everything: the log is another one than before."""
+    async def clear(self, stream: str) -> None:
+        """Forgets everything, whatever the stream: the log is another one than before."""
         await self._database.carry(_clear)
-
-
-def _places(connection: sa.Connection) -> Mapping[str, Place]:
-    rows = connection.execute(sa.select(POSITION))
-    return {row.stream: Place(row.position, row.stamp_ns) for row in rows}
 
 
 def _clear(connection: sa.Connection) -> None:
@@ -91,7 +86,7 @@ class _Statements:
     @classmethod
     def of(cls, dialect: sa.Dialect) -> Self:
         """With places for values in the order of the table's columns."""
-        put = _INSERT[dialect.name](TASK)
+        put = INSERT[dialect.name](TASK)
         changing = {name: put.excluded[name] for name in _COLUMNS if name not in _FIXED}
         whole = put.on_conflict_do_update(index_elements=["tenant", "task_id"], set_=changing)
         forget = sa.delete(TERM).where(*(column == sa.bindparam(None) for column in TERM.c))
@@ -111,7 +106,7 @@ def _apply(
     after: Place,
 ) -> None:
     # First of all: it keeps others out until the end of the transaction.
-    _advance(connection, stream, before, after)
+    _POSITIONS.advance(connection, stream, before, after)
     by_task = defaultdict[str, list[Recorded]](list)
     for entry in entries:
         by_task[entry.event.task].append(entry)
@@ -131,35 +126,6 @@ def _apply(
 def _many(connection: sa.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
     if rows:
         connection.exec_driver_sql(statement, list(rows))
-
-
-_ADVANCE: Final = (
-    sa.update(POSITION)
-    .where(POSITION.c.stream == sa.bindparam("its_stream"))
-    .where(POSITION.c.position == sa.bindparam("before"))
-    .where(POSITION.c.stamp_ns == sa.bindparam("before_ns"))
-    .values(position=sa.bindparam("after"), stamp_ns=sa.bindparam("after_ns"))
-)
-
-
-def _advance(connection: sa.Connection, stream: str, before: Place, after: Place) -> None:
-    if before == BEGINNING:
-        begun = _INSERT[connection.dialect.name](POSITION).values(
-            stream=stream, position=0, stamp_ns=0
-        )
-        connection.execute(begun.on_conflict_do_nothing())
-    moved = connection.execute(
-        _ADVANCE,
-        {
-            "its_stream": stream,
-            "before": before.position,
-            "before_ns": before.stamp_ns,
-            "after": after.position,
-            "after_ns": after.stamp_ns,
-        },
-    )
-    if moved.rowcount != 1:
-        raise Moved
 
 
 _FIND: Final = (
@@ -233,7 +199,7 @@ def _write_sizes(
     grown = Counter[str]()
     for old, new in changed:
         grown[new.tenant] += new.size_bytes - (old.size_bytes if old else 0)
-    insert = _INSERT[connection.dialect.name](SIZE)
+    insert = INSERT[connection.dialect.name](SIZE)
     size = SIZE.c.size_bytes + insert.excluded.size_bytes
     connection.execute(
         insert.on_conflict_do_update(index_elements=["tenant"], set_={"size_bytes": size}),

@@ -20,12 +20,14 @@ from meshkit.ids import RandomIds
 from meshtest.clock import FakeClock
 from services.coordinator.coordinator_mesh import Mesh
 from services.coordinator.ended_tasks_sql import SqlEndedTasks
-from services.coordinator.projector import Projector
+from services.coordinator.projector import task_projector
 from services.coordinator.read_model_file import SqliteFiles
 from services.coordinator.read_model_sql import SqlReadModel
 from services.coordinator.read_model_writer import ReadModelWriter
 from services.coordinator.retention import Retention
 from services.coordinator.task_content_jetstream import JetStreamTaskContent
+from services.coordinator.task_row import Recorded
+from sqlstore.projector import Projector
 from tasklog import subjects
 from tasklog.partitions import WHOLE, Partitions
 from tasklog.policy import built_in
@@ -60,7 +62,7 @@ class Bench:
         self.stack.push_async_callback(database.close)
         ended, model = SqlEndedTasks(database), SqlReadModel(database)
         journal = meshlog.get("test", stream=io.StringIO())
-        projector = Projector(
+        projector = task_projector(
             self.mesh.bus, ReadModelWriter(database), journal, partitions=Partitions().all
         )
         run = asyncio.create_task(projector.run())
@@ -132,7 +134,7 @@ class Keeper:
     retention: Retention
     ended: SqlEndedTasks
     model: SqlReadModel
-    projector: Projector
+    projector: Projector[Recorded]
     projection: asyncio.Task[None]
 
     async def lag(self) -> None:

@@ -16,11 +16,12 @@ from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit.ids import RandomIds
 from services.coordinator import task_search
 from services.coordinator.read_model import TaskFilter
-from services.coordinator.read_model_database import Database, Place
 from services.coordinator.read_model_file import SqliteFiles
 from services.coordinator.read_model_sql import SqlReadModel
 from services.coordinator.read_model_writer import ReadModelWriter
 from services.coordinator.task_row import Recorded
+from sqlstore.database import Database
+from sqlstore.positions import Place
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _STATES = (
