@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -112,6 +113,18 @@ async def test_new_messages_reach_a_waiting_consumer(bus: Bus) -> None:
     worker = _Worker(bus)
     await _publish(bus, 3)
     await eventually(lambda: len(worker.taken) == 3)
+    await worker.stop()
+
+
+async def test_what_was_stored_before_is_not_delivered_where_it_is_not_wanted(bus: Bus) -> None:
+    """A consumer of new messages alone begins when it is made, and goes on where it was."""
+    await _publish(bus, 3)
+    spec = replace(_SPEC, only_new=True)
+    await bus.ensure_consumer(spec)
+    await _publish(bus, 2, start=3)
+    worker = _Worker(bus, spec)
+    await eventually(lambda: len(worker.taken) == 2)
+    assert [each.payload for each in worker.taken] == [b"3", b"4"]
     await worker.stop()
 
 

@@ -79,6 +79,8 @@ class ConsumerSpec:
     max_deliver: int = -1
     # The server forgets the consumer after nobody pulled for this long; never where None.
     inactive_seconds: float | None = None
+    # What was stored before the consumer was made is not delivered.
+    only_new: bool = False
 
 
 def stored_message(message: WireMessage) -> StoredMessage:
