@@ -19,7 +19,7 @@ _READERS: Final = 2
 # How long a write waits for another process that has the file locked.
 _LOCKED_SECONDS: Final = 5.0
 # Of memory for pages of the file; the system caches more.
-_CACHE_KILOBYTES: Final = 4096
+_CACHE_KILOBYTES: Final = 1024
 _PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
     # What is lost is carried again, so a write need not reach the disk at once.
