@@ -8,11 +8,13 @@ from typing import Final
 from tier.child import ChildSpec
 from tier.data_dir import DataDir
 from tier.descriptors import descriptor_set
-from tier.gateway_config import GatewayPlaces, read_shipped, relocate
+from tier.gateway_config import GatewayPlaces, followed, read_shipped, relocate
 from tier.http_get import get
 
 NAME: Final = "gateway"
 ACCESS: Final = "access"
+# The folder of a mesh in which the governor writes what tenants may send.
+LIMITS: Final = "gateway"
 
 
 def gateway_child(
@@ -26,12 +28,16 @@ def gateway_child(
     """Writes its configuration and the contracts, and says how to run it."""
     contracts = data_dir.run / "agentmesh.binpb"
     contracts.write_bytes(descriptor_set())
-    places = GatewayPlaces(port, admin_port, endpoints, contracts, data_dir.rotate(ACCESS))
+    shipped = read_shipped(repository)
+    limits = data_dir.folder(LIMITS)
+    for name, content in followed(shipped).items():
+        # Those of the last time hold until the governor serves.
+        if not (limits / name).exists():
+            (limits / name).write_text(content, "utf-8")
+    places = GatewayPlaces(port, admin_port, endpoints, contracts, data_dir.rotate(ACCESS), limits)
     # JSON is YAML that is quicker to write.
     configuration = data_dir.run / "gateway.json"
-    configuration.write_text(
-        json.dumps(relocate(read_shipped(repository), places), indent=1), "utf-8"
-    )
+    configuration.write_text(json.dumps(relocate(shipped, places), indent=1), "utf-8")
 
     async def probe() -> str | None:
         return await _ready_version(admin_port)

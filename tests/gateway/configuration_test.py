@@ -1,6 +1,7 @@
 """The gateway's configuration, as it is shipped."""
 
 import asyncio
+import base64
 import copy
 import os
 import re
@@ -11,7 +12,10 @@ from typing import Any, cast
 import pytest
 import yaml
 from google.protobuf import descriptor_pb2
+from google.protobuf.json_format import MessageToDict
+from google.rpc import status_pb2
 
+from meshkit.errors import RateLimited, to_status
 from tier import binaries, descriptors, gateway_config, parts
 from tier.gateway_config import GatewayPlaces
 
@@ -29,11 +33,15 @@ _PLACES = GatewayPlaces(
     },
     descriptor_set=Path("/elsewhere/contracts"),
     access_log=Path("/elsewhere/log"),
+    limits=Path("/elsewhere/limits"),
 )
 
 
 async def _validate(configuration: Path, folder: Path) -> tuple[int, str]:
     (folder / "agentmesh.binpb").write_bytes(descriptors.descriptor_set())
+    shipped = gateway_config.read_shipped(binaries.repository_root())
+    for name, content in gateway_config.followed(shipped).items():
+        (folder / name).write_text(content)
     process = await asyncio.create_subprocess_exec(
         binaries.find(binaries.ENVOY, os.environ),
         *("--mode", "validate", "--disable-hot-restart", "-c", configuration),
@@ -71,7 +79,11 @@ def test_relocation_changes_places_and_nothing_else() -> None:
         "admin.address.socket_address.port_value: 9901 -> 1002",
         "static_resources.listeners.0.address.socket_address.port_value: 8080 -> 1001",
         f"{_MANAGER}.access_log.0.typed_config.path: access.log -> /elsewhere/log",
-        f"{_MANAGER}.http_filters.2.typed_config.proto_descriptor: "
+        f"{_MANAGER}.http_filters.1.{_FILE}: ./tenant-limits.json -> "
+        "/elsewhere/limits/tenant-limits.json",
+        f"{_MANAGER}.http_filters.2.{_FILE}: ./shared-tenant-limits.json -> "
+        "/elsewhere/limits/shared-tenant-limits.json",
+        f"{_MANAGER}.http_filters.4.typed_config.proto_descriptor: "
         "agentmesh.binpb -> /elsewhere/contracts",
         f"{_cluster(0)}.0{_PORT}: 19101 -> 2001",
         f"{_cluster(0)}.1: None -> {_endpoint(2002)}",
@@ -85,9 +97,25 @@ def test_relocation_changes_places_and_nothing_else() -> None:
 
 def test_relocation_wants_endpoints_for_every_cluster() -> None:
     """A cluster that nobody serves is a mistake, not an empty list."""
-    places = GatewayPlaces(1, 2, {"coordinator": (3,)}, Path("a"), Path("b"))
+    places = GatewayPlaces(1, 2, {"coordinator": (3,)}, Path("a"), Path("b"), Path("c"))
     with pytest.raises(KeyError, match="reasoning"):
         gateway_config.relocate(yaml.safe_load(_SHIPPED.read_text("utf-8")), places)
+
+
+def test_a_refused_tenant_is_told_the_same_in_every_shape() -> None:
+    """What is encoded for gRPC is what is spelled out for JSON: an error that clients know."""
+    web, grpc_, json_ = _manager()["local_reply_config"]["mappers"]
+    error = RateLimited(
+        "The tenant sends more requests than its tier allows. Try again in 1 s.",
+        metadata={"limit": "requests_per_second"},
+        retry_after_seconds=1.0,
+    )
+    headers = {each["header"]["key"]: each["header"]["value"] for each in web["headers_to_add"]}
+    assert headers["grpc-message"] == grpc_["body"]["inline_string"] == error.message
+    assert grpc_["headers_to_add"] == [web["headers_to_add"][-1]]
+    encoded = base64.b64decode(headers["grpc-status-details-bin"])
+    assert status_pb2.Status.FromString(encoded) == to_status(error)
+    assert json_["body_format_override"]["json_format"] == MessageToDict(to_status(error))
 
 
 def test_every_service_has_a_route_and_its_json() -> None:
@@ -137,12 +165,21 @@ def test_only_calls_that_are_safe_to_repeat_are_sent_twice() -> None:
         *("GetContext", "UpsertDocuments", "DeleteDocuments", "Search", "Recall", "Forget"),
         *("GetRecord", "QueryRecords"),
         *("GetTool", "ListTools", "DeleteTool"),
-        *("Settle", "Release", "GetBudget", "ListBudgets", "GetSpend", "QuerySpend"),
+        *(
+            "Settle",
+            "Release",
+            "GetBudget",
+            "ListBudgets",
+            "GetSpend",
+            "QuerySpend",
+            "ProjectSpend",
+        ),
         *("GetTaskProfile", "ListTaskProfiles", "ForecastCapacity", "ExplainBudget"),
     }
 
 
 _MANAGER = "static_resources.listeners.0.filter_chains.0.filters.0.typed_config"
+_FILE = "config_discovery.config_source.path_config_source.path"
 _PORT = ".endpoint.address.socket_address.port_value"
 
 
