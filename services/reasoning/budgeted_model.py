@@ -1,7 +1,7 @@
 """Asks the cost governor before a call, and tells it after."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,8 +16,9 @@ from services.reasoning.allowance import Allowance
 from services.reasoning.errors import budget_exhausted, throttled
 from services.reasoning.generation import Generation, Generator, ModelCall
 from services.reasoning.governor import Admission, Decision, Governor, Settlement, Verdict
+from services.reasoning.lease_pool import Claim, LeasePool
 from services.reasoning.model import ModelSpec, Tier
-from services.reasoning.price_list import Price
+from services.reasoning.price_list import PriceList
 from services.reasoning.settlement_queue import SettlementQueue
 from services.reasoning.token_estimate import bytes_tokens, prompt_tokens
 
@@ -41,45 +42,56 @@ class _Grant:
 
     call: ModelCall
     input_tokens: int
+    # By which it is charged; the governor's present ones if empty.
+    price_version: str
     # False where the governor could not be asked.
     governed: bool
     # The call cannot cost anything.
-    free: bool
+    free: bool = False
+    # Under a lease.
+    claim: Claim | None = None
     # Taken from the local allowance.
-    allowed_micros: int
-    degradations: tuple[str, ...]
+    allowed_micros: int = 0
+    degradations: tuple[str, ...] = ()
 
 
 class BudgetedModel:
     """A Generator that spends only what it may.
 
-    A governor that cannot be reached does not stop it: calls go on against a
-    small local allowance, say so, and are settled later.
+    Most calls are admitted in memory, under a lease, and settled in batches a little
+    later. A governor that cannot be reached does not stop it: calls go on under what is
+    leased and against a small local allowance, say so, and are settled later. Only
+    those of a tenant that wants it so are refused then.
     """
 
     def __init__(
         self,
         inner: Generator,
         governor: Governor,
+        leases: LeasePool,
         settlements: SettlementQueue,
         *,
         first_of: Callable[[Tier], ModelSpec | None],
-        prices: Mapping[str, Price],
+        prices: PriceList,
         allowance: Allowance,
+        fails_closed: Callable[[str], bool],
         ask_again_seconds: float,
         clock: Clock,
         ids: Ids,
     ) -> None:
         """`first_of`: a tier's model, for calls that are sent to a cheaper one.
 
+        `fails_closed`: whether a tenant's calls need a governor that answers.
         `ask_again_seconds`: how long a governor that could not be reached is left alone.
         """
         self._inner: Final = inner
         self._governor: Final = governor
+        self._leases: Final = leases
         self._settlements: Final = settlements
         self._first_of: Final = first_of
         self._prices: Final = prices
         self._allowance: Final = allowance
+        self._fails_closed: Final = fails_closed
         self._ask_again_seconds: Final = ask_again_seconds
         self._clock: Final = clock
         self._ids: Final = ids
@@ -114,13 +126,16 @@ class BudgetedModel:
                         yield update
         finally:
             if not ended and produced:
-                self._put(grant, _settlement(grant, bytes_tokens(produced)))
+                self._settle_later(
+                    grant, self._settlement(grant, grant.input_tokens, bytes_tokens(produced))
+                )
             elif not ended:
                 self._give_back(grant)
 
     async def _admit(self, call: ModelCall) -> _Grant:
-        if not call.spending.key:
-            call = replace(call, spending=replace(call.spending, key=self._ids.new()))
+        may_repeat = bool(call.spending.key)
+        if not may_repeat:
+            call = _with_key(call, self._ids.new())
         input_tokens = prompt_tokens(call.prompt.messages, call.prompt.tools)
         limit = call.prompt.max_output_tokens or call.model.max_output_tokens
         admission = Admission(
@@ -130,6 +145,12 @@ class BudgetedModel:
             input_tokens,
             min(limit, call.model.max_output_tokens),
         )
+        if not self._settlements.full:
+            claim = self._leases.claim(admission, may_repeat=may_repeat)
+            if claim is not None:
+                return _Grant(
+                    call, input_tokens, claim.lease.terms.price_version, True, claim=claim
+                )
         verdict = await self._ask(admission)
         if verdict is None:
             return self._on_allowance(call, admission)
@@ -137,13 +158,17 @@ class BudgetedModel:
             raise budget_exhausted(verdict)
         if verdict.decision is Decision.THROTTLE:
             raise throttled(verdict)
+        if verdict.key and verdict.key != call.spending.key:
+            call = _with_key(call, verdict.key)
         degradations: tuple[str, ...] = ()
         if verdict.decision is Decision.DEGRADE and verdict.degrade_to is not None:
             call, degradations = self._degraded(call, verdict.degrade_to, verdict.explanation)
-        price = self._prices.get(call.model.name)
+        price = self._prices.present.get(call.model.name)
         # Both: the governor charges, and by a price book that may be a newer one.
         free = verdict.reserved_micros == 0 and price is not None and price.free
-        return _Grant(call, input_tokens, True, free, 0, degradations)
+        return _Grant(
+            call, input_tokens, verdict.price_version, True, free=free, degradations=degradations
+        )
 
     async def _ask(self, admission: Admission) -> Verdict | None:
         """The governor's verdict; None where it cannot be reached.
@@ -156,7 +181,7 @@ class BudgetedModel:
             return await self._governor.admit(admission)
         except asyncio.CancelledError:
             # It may have been reserved all the same.
-            self._settlements.put(admission.spending)
+            self._settlements.release(admission.spending)
             raise
         except MeshError as error:
             if error.code not in _UNREACHABLE:
@@ -167,25 +192,42 @@ class BudgetedModel:
                 and left is not None
                 and left <= _NO_TIME_SECONDS
             ):
-                self._settlements.put(admission.spending)
+                self._settlements.release(admission.spending)
                 raise
             self._leave_alone_until = self._clock.monotonic_seconds() + self._ask_again_seconds
             return None
 
     def _on_allowance(self, call: ModelCall, admission: Admission) -> _Grant:
-        price = self._prices.get(call.model.name)
+        if self._fails_closed(call.spending.tenant):
+            raise self._unreachable(
+                "The cost governor cannot be reached, and this tenant's calls need its consent."
+            )
+        price = self._prices.present.get(call.model.name)
         if price is None:
             raise NoPrice(
                 f"The model {call.model.name!r} has no price.", metadata={"model": call.model.name}
             )
         cost = price.cost_micros(admission.input_tokens, admission.max_output_tokens)
         if self._settlements.full or not self._allowance.take(cost):
-            raise DependencyUnavailable(
-                "The cost governor cannot be reached, and what may be spent without it is spent.",
-                metadata={"dependency": "governor"},
-                retry_after_seconds=self._ask_again_seconds,
+            raise self._unreachable(
+                "The cost governor cannot be reached, and what may be spent without it is spent."
             )
-        return _Grant(call, admission.input_tokens, False, cost == 0, cost, (UNGOVERNED,))
+        return _Grant(
+            call,
+            admission.input_tokens,
+            self._prices.version,
+            governed=False,
+            free=cost == 0,
+            allowed_micros=cost,
+            degradations=(UNGOVERNED,),
+        )
+
+    def _unreachable(self, message: str) -> DependencyUnavailable:
+        return DependencyUnavailable(
+            message,
+            metadata={"dependency": "governor"},
+            retry_after_seconds=self._ask_again_seconds,
+        )
 
     def _degraded(
         self, call: ModelCall, tier: Tier, explanation: str
@@ -200,58 +242,74 @@ class BudgetedModel:
     async def _charged(self, grant: _Grant, generation: Generation) -> Generation:
         """`generation` with its cost.
 
-        Nobody waits for a settlement that cannot cost anything; any other
-        must be known before the answer can say what it cost.
+        Under a lease the price list tells it, as it does for what cannot be settled now.
+        Any other call that may cost something waits for what the governor says.
         """
         completion = generation.completion
-        settlement = _settlement(grant, completion.output_tokens, completion.input_tokens)
+        settlement = self._settlement(grant, completion.input_tokens, completion.output_tokens)
         degradations = (*grant.degradations, *generation.degradations)
-        cost = 0
-        if not grant.governed:
-            cost = self._cost_by_list(settlement)
-            self._put(grant, settlement)
-        elif grant.free and not self._settlements.full:
-            self._settlements.put(settlement)
+        if grant.claim is not None or not grant.governed or self._costs_nothing(grant):
+            cost = self._settle_later(grant, settlement)
         else:
             try:
                 cost = await self._governor.settle(settlement)
+                self._leases.note(settlement.spending, cost)
             except AlreadySettled:
                 # Another call with the same key was made at the same time: that one is charged.
                 cost = self._cost_by_list(settlement)
             except MeshError:
                 # Whatever it is: the model is paid, and its answer is not to be paid twice.
-                cost = self._cost_by_list(settlement)
-                self._put(grant, settlement)
+                cost = self._settle_later(grant, settlement)
                 degradations = (*degradations, SETTLED_LATER)
             except BaseException:
-                self._put(grant, settlement)
+                self._settle_later(grant, settlement)
                 raise
         return Generation(completion, generation.model, generation.tier, cost, degradations)
 
-    def _put(self, grant: _Grant, settlement: Settlement) -> None:
-        if grant.free:
-            self._settlements.put(settlement)
+    def _costs_nothing(self, grant: _Grant) -> bool:
+        """Whether it is known what a call cost, since it can cost nothing."""
+        return grant.free and not self._settlements.full
+
+    def _settle_later(self, grant: _Grant, settlement: Settlement) -> int:
+        """Has it settled whatever becomes of this process; what it costs by the price list."""
+        claim = grant.claim
+        if claim is None:
+            cost = 0 if grant.free else self._cost_by_list(settlement)
         else:
-            self._settlements.put_due(settlement)
+            cost = claim.price.cost_micros(settlement.input_tokens, settlement.output_tokens)
+            taken = self._leases.spend(settlement.spending, claim, cost)
+            settlement = replace(settlement, lease=claim.lease.terms.lease, leased_micros=taken)
+        self._settlements.settle(settlement)
+        return cost
 
     def _cost_by_list(self, settlement: Settlement) -> int:
-        price = self._prices.get(settlement.model)
+        version = settlement.price_version or self._prices.version
+        price = self._prices.versions.get(version, self._prices.present).get(settlement.model)
         return price.cost_micros(settlement.input_tokens, settlement.output_tokens) if price else 0
 
     def _give_back(self, grant: _Grant) -> None:
-        if grant.governed:
-            self._settlements.put(grant.call.spending)
+        if grant.claim is not None:
+            self._leases.give_back(grant.claim)
+        elif grant.governed:
+            self._settlements.release(grant.call.spending)
         else:
             self._allowance.give_back(grant.allowed_micros)
 
+    def _settlement(self, grant: _Grant, input_tokens: int, output_tokens: int) -> Settlement:
+        call = grant.call
+        return Settlement(
+            call.spending,
+            call.model.name,
+            input_tokens,
+            output_tokens,
+            call.tier,
+            grant.price_version,
+            call_time_ms=int(self._clock.now().timestamp() * 1000),
+        )
 
-def _settlement(grant: _Grant, output_tokens: int, input_tokens: int | None = None) -> Settlement:
-    return Settlement(
-        grant.call.spending,
-        grant.call.model.name,
-        grant.input_tokens if input_tokens is None else input_tokens,
-        output_tokens,
-    )
+
+def _with_key(call: ModelCall, key: str) -> ModelCall:
+    return replace(call, spending=replace(call.spending, key=key))
 
 
 def _said(tier: Tier) -> str:

@@ -54,6 +54,12 @@ def _always(
     return decide
 
 
+async def _let_settle(bench: Bench) -> None:
+    """The moment in which settlements wait for company, or for another attempt."""
+    await eventually(lambda: bench.clock.sleeping == 1)
+    await bench.clock.advance(0.1)
+
+
 _INPUT_TOKENS = prompt_tokens(_request().messages, ())
 _OUTPUT_TOKENS = 5  # of "All is well today."
 _COST_MICROS = 2 * (_INPUT_TOKENS + _OUTPUT_TOKENS)
@@ -118,6 +124,7 @@ async def test_a_free_call_is_settled_without_the_caller_waiting(bench: Bench) -
     """Its cost is known to be nothing; the settlement follows."""
     response = await bench.reasoning.Generate(_request("offline"), timeout=_TIMEOUT)
     assert response.usage.cost_micros == 0
+    await _let_settle(bench)
     settled = await eventually(lambda: bench.governor.settled)
     assert settled[0].model == "offline"
 
@@ -183,6 +190,7 @@ async def test_a_governor_that_is_away_stops_nothing(bench: Bench) -> None:
     response = await bench.reasoning.Generate(_request(spend_key="k"), timeout=_TIMEOUT)
     assert list(response.degradations) == [UNGOVERNED]
     assert response.usage.cost_micros == _COST_MICROS
+    await _let_settle(bench)
     await eventually(lambda: bench.clock.sleeping == 1)
     bench.governor.failure = None
     await bench.clock.advance(0.1)
@@ -260,6 +268,7 @@ async def test_a_governor_that_fails_after_the_call_loses_no_charge(
     response = await ask(bench)
     assert list(response.degradations) == [SETTLED_LATER]
     assert response.usage.cost_micros == _COST_MICROS
+    await _let_settle(bench)
     await eventually(lambda: bench.clock.sleeping == 1)
     bench.governor.failure = None
     await bench.clock.advance(0.1)
@@ -287,6 +296,7 @@ async def test_a_caller_without_time_tells_nothing_about_the_governor(
     )
     with deadline.limit(left_seconds), pytest.raises(errors.DeadlineExceeded):
         await bench.reasoner.generate(asked)
+    await _let_settle(bench)
     released = await eventually(lambda: bench.governor.released)
     assert [each.key for each in released] == ["k"]
     bench.governor.failure = None
@@ -314,6 +324,7 @@ async def test_a_failed_call_gives_its_reservation_back(bench: Bench) -> None:
     with pytest.raises(errors.ProviderFailed) as caught:
         await bench.reasoning.Generate(_request(spend_key="k"), timeout=_TIMEOUT)
     assert caught.value.metadata == {"provider": "scripted"}
+    await _let_settle(bench)
     released = await eventually(lambda: bench.governor.released)
     assert [each.key for each in released] == ["k"]
     assert bench.governor.settled == []

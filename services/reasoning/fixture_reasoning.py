@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -24,14 +24,19 @@ from services.reasoning.catalogue import Catalogue
 from services.reasoning.embedding import EmbeddingModel
 from services.reasoning.governor_grpc import GrpcGovernor
 from services.reasoning.keyed_models import keyed_models
+from services.reasoning.lease_pool import LeasePool, LeaseSizes
 from services.reasoning.model import Kind, ModelSpec, Tier
 from services.reasoning.offline.plan import Planner
 from services.reasoning.offline.times import TimeQuestions
-from services.reasoning.price_list import Price
+from services.reasoning.price_list import Price, PriceList
 from services.reasoning.provided_model import ProvidedModel
 from services.reasoning.provider_offline import OFFLINE, OfflineProvider
 from services.reasoning.reasoner import Reasoner
-from services.reasoning.scripted_governor import MICROS_PER_TOKEN, ScriptedGovernor
+from services.reasoning.scripted_governor import (
+    MICROS_PER_TOKEN,
+    PRICE_VERSION,
+    ScriptedGovernor,
+)
 from services.reasoning.scripted_provider import PAID, ScriptedProvider
 from services.reasoning.scripted_settlement_store import ScriptedSettlementStore
 from services.reasoning.service import ReasoningService
@@ -40,6 +45,9 @@ from services.reasoning.settlement_queue import SettlementQueue
 ALLOWANCE_MICROS: Final = 1_000
 _PRICE: Final = MICROS_PER_TOKEN * 1_000_000
 PRICES: Final = {"paid": Price(_PRICE, _PRICE), "offline": Price(0, 0), "tiny": Price(0, 0)}
+SIZES: Final = LeaseSizes(
+    cover_seconds=10.0, least_micros=10_000, most_micros=1_000_000, most_leases=4
+)
 TINY: Final = ModelSpec(
     name="tiny",
     provider="inprocess",
@@ -66,6 +74,9 @@ class Bench:
     provider: ScriptedProvider
     clock: FakeClock
     settlements: SettlementQueue
+    leases: LeasePool
+    # Tenants whose calls need a governor that answers.
+    closed_tenants: set[str]
 
 
 @asynccontextmanager
@@ -83,7 +94,10 @@ async def reasoning_bench(*, caller: str = "service:test") -> AsyncGenerator[Ben
     )
     async with serving([registration]) as governor_channels:
         clock, provider = FakeClock(), ScriptedProvider()
-        reasoner, settlements = _reasoner(governor_channels, clock, provider)
+        closed_tenants: set[str] = set()
+        reasoner, settlements, leases = _reasoner(
+            governor_channels, clock, provider, closed_tenants.__contains__
+        )
         working = asyncio.create_task(settlements.run())
         served = Registration(
             "agentmesh.reasoning.v1.ReasoningService",
@@ -92,15 +106,21 @@ async def reasoning_bench(*, caller: str = "service:test") -> AsyncGenerator[Ben
         )
         async with serving([served], caller=caller) as channels:
             stub = pb_grpc.ReasoningServiceStub(channels.get("reasoning"))
-            yield Bench(stub, reasoner, scripted, provider, clock, settlements)
+            yield Bench(
+                stub, reasoner, scripted, provider, clock, settlements, leases, closed_tenants
+            )
         working.cancel()
         with suppress(asyncio.CancelledError):
             await working
+        await leases.close()
 
 
 def _reasoner(
-    channels: Channels, clock: FakeClock, provider: ScriptedProvider
-) -> tuple[Reasoner, SettlementQueue]:
+    channels: Channels,
+    clock: FakeClock,
+    provider: ScriptedProvider,
+    fails_closed: Callable[[str], bool],
+) -> tuple[Reasoner, SettlementQueue, LeasePool]:
     keyed = keyed_models(
         {"OPENAI_API_KEY": "secret"}, openai_model="gpt-5-mini", anthropic_model="claude"
     )
@@ -114,24 +134,39 @@ def _reasoner(
         caller="service:reasoning",
         timeout_seconds=5.0,
     )
+    prices = PriceList(PRICE_VERSION, {PRICE_VERSION: PRICES})
+    leases = LeasePool(
+        governor,
+        prices,
+        sizes=SIZES,
+        ask_again_seconds=1.0,
+        fails_closed=fails_closed,
+        clock=clock,
+        ids=FakeIds(),
+    )
     settlements = SettlementQueue(
         governor,
         ScriptedSettlementStore(),
+        leases,
         clock=clock,
         log=log.get("test", stream=io.StringIO()),
         size=4,
+        together_seconds=0.1,
         drain_seconds=1.0,
     )
     offline = OfflineProvider(Planner(TimeQuestions(list)))
     generator = BudgetedModel(
         ProvidedModel({"offline": offline, "scripted": provider}),
         governor,
+        leases,
         settlements,
         first_of=catalogue.first_of,
-        prices=PRICES,
+        prices=prices,
         allowance=Allowance(ALLOWANCE_MICROS, clock),
+        fails_closed=fails_closed,
         ask_again_seconds=1.0,
         clock=clock,
         ids=FakeIds(),
     )
-    return Reasoner(catalogue, generator, EmbeddingModel(TINY, _CountingEmbedder())), settlements
+    reasoner = Reasoner(catalogue, generator, EmbeddingModel(TINY, _CountingEmbedder()))
+    return reasoner, settlements, leases

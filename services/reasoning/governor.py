@@ -1,10 +1,12 @@
 """The cost governor as reasoning sees it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
+from meshkit.errors import MeshError
 from services.reasoning.generation import Spending
 from services.reasoning.model import Tier
 
@@ -36,6 +38,9 @@ class Verdict:
     """What the governor says to an admission."""
 
     decision: Decision
+    # The key under which the call is settled: another one than was asked with where
+    # that is settled already, since this call is then paid besides. Empty: the same.
+    key: str = ""
     # Reserved for the call, rounded up: 0 only where the model is free.
     reserved_micros: int = 0
     # With DEGRADE.
@@ -47,6 +52,8 @@ class Verdict:
     explanation: str = ""
     # When that budget starts again, with DENY; None where it never does.
     resets_at: datetime | None = None
+    # By which prices it was reserved; empty for the governor's present ones.
+    price_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,41 @@ class Settlement:
     model: str
     input_tokens: int
     output_tokens: int
+    tier: Tier | None = None
+    # By which prices it is charged; empty for the governor's present ones.
+    price_version: str = ""
+    # The lease under which it was made, and how much of it the call takes; empty for none.
+    lease: str = ""
+    leased_micros: int = 0
+    # When the call ended, in milliseconds since 1970; 0 where that is not known.
+    call_time_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseWish:
+    """A lease that is asked for."""
+
+    tenant: str
+    lease: str
+    task_type: str
+    agent: str
+    micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGrant:
+    """What the governor answers to a wish."""
+
+    # 0 where each call must be asked for.
+    micros: int
+    expires_at: datetime
+    # By which calls are charged; empty for the governor's present one.
+    price_version: str = ""
+    # When to ask again, where nothing is granted.
+    retry_after_seconds: float = 0.0
+    asks_for_sessions: bool = False
+    # All if empty.
+    tiers: frozenset[Tier] = frozenset()
 
 
 class Governor(Protocol):
@@ -72,6 +114,13 @@ class Governor(Protocol):
 
     async def settle(self, settlement: Settlement) -> int:
         """Charges what was used; answers the cost in micro-USD. Repeatable."""
+        ...
+
+    async def settle_all(self, settlements: Sequence[Settlement]) -> Sequence[MeshError | None]:
+        """Charges many at once; answers in order, None for what is charged. Repeatable.
+
+        Raises a MeshError where nothing is known of any.
+        """
         ...
 
     async def release(self, spending: Spending) -> None:

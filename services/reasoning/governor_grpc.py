@@ -1,21 +1,29 @@
 """The cost governor over gRPC; calls made at the same time travel together."""
 
+from collections.abc import Sequence
 from datetime import UTC
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
-from agentmesh.common.v1 import batch_pb2, usage_pb2
+from agentmesh.common.v1 import batch_pb2, tier_pb2, usage_pb2
 from agentmesh.governor.v1 import budget_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceStub
 from meshkit import deadline, identity, trace
 from meshkit.batch_stream import BatchStream
 from meshkit.coalesce import Coalescer
-from meshkit.errors import CorruptData
+from meshkit.errors import CorruptData, Internal, MeshError, from_status
 from meshkit.identity import Identity
 from services.reasoning.generation import Spending
-from services.reasoning.governor import Admission, Decision, Settlement, Verdict
+from services.reasoning.governor import (
+    Admission,
+    Decision,
+    LeaseGrant,
+    LeaseWish,
+    Settlement,
+    Verdict,
+)
 from services.reasoning.model import Tier
 
 _WHO: Final = "governor"
@@ -25,10 +33,11 @@ _DECISIONS: Final = {
     budget_pb2.DECISION_THROTTLE: Decision.THROTTLE,
     budget_pb2.DECISION_DENY: Decision.DENY,
 }
+_UNANSWERED: Final = Internal("The batch ended without this answer.")
 
 
 class GrpcGovernor:
-    """A Governor over CostGovernorService."""
+    """A Governor, and a Lessor, over CostGovernorService."""
 
     def __init__(
         self, stub: CostGovernorServiceStub, *, caller: str, timeout_seconds: float
@@ -76,31 +85,60 @@ class GrpcGovernor:
 
     async def settle(self, settlement: Settlement) -> int:
         """Charges what was used; answers the cost in micro-USD."""
-        spending = settlement.spending
-        request = pb.SettleRequest(
-            parent=f"tenants/{spending.tenant}",
-            key=spending.key,
-            model=settlement.model,
-            usage=usage_pb2.Usage(
-                input_tokens=settlement.input_tokens,
-                output_tokens=settlement.output_tokens,
-                model_calls=1,
-            ),
-            task_type=spending.task_type,
-            agent=spending.agent,
-            session=spending.session,
-            task=spending.task,
+        item = pb.BatchSettleItem(
+            context=self._context(settlement.spending), request=_settle_request(settlement)
         )
-        item = pb.BatchSettleItem(context=self._context(spending), request=request)
         return (await self._settlements.call(item)).cost_micros
+
+    async def settle_all(self, settlements: Sequence[Settlement]) -> Sequence[MeshError | None]:
+        """Charges many in one message; answers in order, None for what is charged."""
+        request = pb.BatchSettleRequest()
+        timeout = _duration(self._timeout_seconds)
+        for index, each in enumerate(settlements):
+            item = request.items.add()
+            context = item.context
+            context.index, context.tenant, context.caller = (
+                index, each.spending.tenant, self._caller,
+            )  # fmt: skip
+            context.timeout.CopyFrom(timeout)
+            item.request.CopyFrom(_settle_request(each))
+        outcomes: list[MeshError | None] = [_UNANSWERED] * len(settlements)
+        with identity.use(identity.BATCH):
+            async for some in self._stub.BatchSettle(request, timeout=self._timeout_seconds):
+                for result in some.results:
+                    failed = result.HasField("error")
+                    outcomes[result.index] = from_status(result.error) if failed else None
+        return outcomes
 
     async def release(self, spending: Spending) -> None:
         """Gives a reservation back unspent."""
-        with identity.use(Identity(spending.tenant, self._caller)):
-            await self._stub.Release(
-                pb.ReleaseRequest(parent=f"tenants/{spending.tenant}", key=spending.key),
-                timeout=self._timeout_seconds,
-            )
+        await self.trim(spending.tenant, spending.key, 0)
+
+    async def lease(self, wish: LeaseWish) -> LeaseGrant:
+        """Sets an amount aside, out of which calls are admitted here."""
+        request = pb.AcquireLeaseRequest(
+            parent=f"tenants/{wish.tenant}",
+            lease=wish.lease,
+            task_type=wish.task_type,
+            agent=wish.agent,
+            amount_micros=wish.micros,
+        )
+        with identity.use(Identity(wish.tenant, self._caller)):
+            response = await self._stub.AcquireLease(request, timeout=self._timeout_seconds)
+        return LeaseGrant(
+            micros=response.reservation.reserved_micros,
+            expires_at=response.reservation.expire_time.ToDatetime(UTC),
+            price_version=response.price_version,
+            retry_after_seconds=response.retry_after.ToNanoseconds() / 1e9,
+            asks_for_sessions=response.admit_sessions,
+            tiers=frozenset(map(Tier, response.allowed_tiers)),
+        )
+
+    async def trim(self, tenant: str, lease: str, keep_micros: int) -> None:
+        """Gives back what a lease, or a reservation, has beyond `keep_micros`."""
+        request = pb.ReleaseRequest(parent=f"tenants/{tenant}", key=lease, keep_micros=keep_micros)
+        with identity.use(Identity(tenant, self._caller)):
+            await self._stub.Release(request, timeout=self._timeout_seconds)
 
     async def close(self) -> None:
         """Waits for what is on its way; calls that still wait get ShuttingDown."""
@@ -109,14 +147,43 @@ class GrpcGovernor:
 
     def _context(self, spending: Spending) -> batch_pb2.ItemContext:
         span = trace.current()
-        timeout = Duration()
-        timeout.FromNanoseconds(int(deadline.timeout_for(self._timeout_seconds) * 1e9))
         return batch_pb2.ItemContext(
             tenant=spending.tenant,
             caller=self._caller,
-            timeout=timeout,
+            timeout=_duration(deadline.timeout_for(self._timeout_seconds)),
             traceparent=span.traceparent if span else "",
         )
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromNanoseconds(int(seconds * 1e9))
+    return duration
+
+
+def _settle_request(settlement: Settlement) -> pb.SettleRequest:
+    spending = settlement.spending
+    request = pb.SettleRequest(
+        parent=f"tenants/{spending.tenant}",
+        key=spending.key,
+        model=settlement.model,
+        usage=usage_pb2.Usage(
+            input_tokens=settlement.input_tokens,
+            output_tokens=settlement.output_tokens,
+            model_calls=1,
+        ),
+        task_type=spending.task_type,
+        agent=spending.agent,
+        session=spending.session,
+        task=spending.task,
+        price_version=settlement.price_version,
+        lease=settlement.lease,
+        leased_micros=settlement.leased_micros,
+        tier=settlement.tier.value if settlement.tier else tier_pb2.MODEL_TIER_UNSPECIFIED,
+    )
+    if settlement.call_time_ms:
+        request.call_time.FromMilliseconds(settlement.call_time_ms)
+    return request
 
 
 def _verdict(response: pb.AdmitResponse) -> Verdict:
@@ -125,10 +192,12 @@ def _verdict(response: pb.AdmitResponse) -> Verdict:
         raise CorruptData(f"The governor decided {response.decision}, which is no decision.")
     return Verdict(
         decision,
+        key=response.reservation.key,
         reserved_micros=response.reservation.reserved_micros,
         degrade_to=Tier(response.degrade_to) if response.degrade_to else None,
         retry_after_seconds=response.retry_after.ToNanoseconds() / 1e9,
         budget=response.budget,
         explanation=response.explanation,
         resets_at=response.resets_at.ToDatetime(UTC) if response.HasField("resets_at") else None,
+        price_version=response.price_version,
     )

@@ -18,6 +18,7 @@ from services.reasoning.embedding import EmbeddingModel
 from services.reasoning.generation import Provider
 from services.reasoning.governor_grpc import GrpcGovernor
 from services.reasoning.keyed_models import keyed_models
+from services.reasoning.lease_pool import LeasePool, LeaseSizes
 from services.reasoning.model import Kind, ModelSpec, Tier
 from services.reasoning.offline.plan import Planner
 from services.reasoning.offline.times import TimeQuestions
@@ -30,6 +31,7 @@ from services.reasoning.service import ReasoningService
 from services.reasoning.settings import ReasoningSettings, Settings
 from services.reasoning.settlement_file import SettlementFile
 from services.reasoning.settlement_queue import SettlementQueue
+from tasklog.policy_store import PolicyStore
 
 # The one price book of the mesh. The governor charges by it.
 _PRICE_BOOK: Final = Path(__file__).parents[1] / "governor" / "prices.yaml"
@@ -43,7 +45,7 @@ async def build(
     `environ` tells which providers have keys. Raises ConfigError for a tier
     with an unknown model, and for a model without a price.
     """
-    prices = load_prices(section.price_book or _PRICE_BOOK).present
+    prices = load_prices(section.price_book or _PRICE_BOOK)
     embedding, dependencies = _embedding(section, resources)
     stubs = _stubs(section)
     models = [
@@ -54,7 +56,7 @@ async def build(
             environ, openai_model=section.openai_model, anthropic_model=section.anthropic_model
         ),
     ]
-    _check(section, models, prices)
+    _check(section, models, prices.present)
     catalogue = Catalogue(
         models,
         {Tier[name.upper()]: names for name, names in section.tiers.items()},
@@ -66,24 +68,56 @@ async def build(
         timeout_seconds=section.governor_timeout_seconds,
     )
     resources.stack.push_async_callback(governor.close)
+    policies = PolicyStore(resources.bus)
+    await policies.prepare()
+
+    def fails_closed(tenant: str) -> bool:
+        return policies.current.tenant(tenant).fail_closed
+
+    leases = LeasePool(
+        governor,
+        prices,
+        sizes=LeaseSizes(
+            cover_seconds=section.lease_cover_seconds,
+            least_micros=section.lease_least_micros,
+            most_micros=section.lease_most_micros,
+            most_leases=section.leases,
+        ),
+        ask_again_seconds=section.governor_ask_again_seconds,
+        fails_closed=fails_closed,
+        clock=resources.clock,
+        ids=resources.ids,
+    )
     store = SettlementFile(resources.data_dir / "reasoning" / "settlements", resources.ids.new())
     resources.stack.callback(store.close)
     settlements = SettlementQueue(
         governor,
         store,
+        leases,
         clock=resources.clock,
         log=resources.log,
         size=section.waiting_settlements,
+        together_seconds=section.settle_every_seconds,
         drain_seconds=section.drain_seconds,
     )
+
+    async def settle() -> None:
+        try:
+            await settlements.run()
+        finally:
+            # Last, when what was spent under them is settled.
+            await leases.close()
+
     offline = OfflineProvider(Planner(TimeQuestions(zoneinfo.available_timezones)))
     generator = BudgetedModel(
         ProvidedModel({OFFLINE.provider: offline, **stubs}),
         governor,
+        leases,
         settlements,
         first_of=catalogue.first_of,
         prices=prices,
         allowance=Allowance(section.allowance_micros_per_minute, resources.clock),
+        fails_closed=fails_closed,
         ask_again_seconds=section.governor_ask_again_seconds,
         clock=resources.clock,
         ids=resources.ids,
@@ -94,11 +128,11 @@ async def build(
             Registration(
                 service_name="agentmesh.reasoning.v1.ReasoningService",
                 add=pb_grpc.add_ReasoningServiceServicer_to_server,
-                servicer=ReasoningService(reasoner, prices),
+                servicer=ReasoningService(reasoner, prices.present),
                 dependencies=dependencies,
             )
         ],
-        background=[settlements.run],
+        background=[settle, settlements.take_over, policies.follow],
     )
 
 

@@ -1,7 +1,7 @@
 """The service as it is shipped: built from its settings, with the real models."""
 
 import io
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -14,11 +14,13 @@ from agentmesh.reasoning.v1 import model_pb2
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from agentmesh.reasoning.v1.reasoning_service_pb2_grpc import ReasoningServiceStub
 from meshkit import config, log
+from meshkit.bus import Bus
 from meshkit.client import Channels
 from meshkit.clock import SystemClock
 from meshkit.config import ConfigError
 from meshkit.ids import RandomIds
 from meshkit.service import Resources
+from meshtest.nats_server import NatsServer
 from meshtest.serving import serving
 from services.reasoning.budgeted_model import UNGOVERNED
 from services.reasoning.main import build
@@ -28,16 +30,25 @@ from services.reasoning.settings import ReasoningSettings, Settings
 _NOBODY = "127.0.0.1:1"
 
 
+@pytest.fixture(scope="module")
+def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    server.start()
+    yield server.url
+    server.kill()
+
+
 @asynccontextmanager
-async def _resources(tmp_path: Path) -> AsyncGenerator[Resources]:
+async def _resources(tmp_path: Path, nats_url: str) -> AsyncGenerator[Resources]:
     async with (
         AsyncExitStack() as stack,
         Channels({"governor": _NOBODY}, caller="service:reasoning") as channels,
+        await Bus.connect(nats_url, name="reasoning") as bus,
     ):
         yield Resources(
             stack=stack,
-            # Reasoning stores nothing and hears nothing.
-            bus=cast(Any, None),
+            bus=bus,
+            # Reasoning stores nothing there.
             redis=cast(Any, None),
             channels=channels,
             clock=SystemClock(),
@@ -49,17 +60,19 @@ async def _resources(tmp_path: Path) -> AsyncGenerator[Resources]:
 
 @asynccontextmanager
 async def _reasoning(
-    tmp_path: Path, section: ReasoningSettings, environ: Mapping[str, str]
+    tmp_path: Path, nats_url: str, section: ReasoningSettings, environ: Mapping[str, str]
 ) -> AsyncGenerator[ReasoningServiceStub]:
-    async with _resources(tmp_path) as resources:
+    async with _resources(tmp_path, nats_url) as resources:
         service = await build(resources, section, environ)
         async with serving(service.registrations) as channels:
             yield ReasoningServiceStub(channels.get("reasoning"))
 
 
-async def test_it_answers_as_it_is_shipped_even_without_a_governor(tmp_path: Path) -> None:
+async def test_it_answers_as_it_is_shipped_even_without_a_governor(
+    tmp_path: Path, nats_url: str
+) -> None:
     """Every tier has the offline model, which says what it is."""
-    async with _reasoning(tmp_path, ReasoningSettings(), {}) as reasoning:
+    async with _reasoning(tmp_path, nats_url, ReasoningSettings(), {}) as reasoning:
         for tier in (
             tier_pb2.MODEL_TIER_FAST,
             tier_pb2.MODEL_TIER_BALANCED,
@@ -76,10 +89,12 @@ async def test_it_answers_as_it_is_shipped_even_without_a_governor(tmp_path: Pat
             assert list(response.degradations) == [UNGOVERNED]
 
 
-async def test_it_lists_the_models_of_the_machine(tmp_path: Path) -> None:
+async def test_it_lists_the_models_of_the_machine(tmp_path: Path, nats_url: str) -> None:
     """The embedded ones, and those that a key in the environment stands for."""
     section = ReasoningSettings()
-    async with _reasoning(tmp_path, section, {"ANTHROPIC_API_KEY": "secret"}) as reasoning:
+    async with _reasoning(
+        tmp_path, nats_url, section, {"ANTHROPIC_API_KEY": "secret"}
+    ) as reasoning:
         response = await reasoning.ListModels(pb.ListModelsRequest(), timeout=5.0)
     assert [(each.name, each.provider, each.state) for each in response.models] == [
         ("offline", "offline", model_pb2.MODEL_STATE_READY),
@@ -90,10 +105,12 @@ async def test_it_lists_the_models_of_the_machine(tmp_path: Path) -> None:
     assert response.models[2].output_price_micros_per_million > 0
 
 
-async def test_the_stub_model_is_there_where_a_setting_asks_for_it(tmp_path: Path) -> None:
+async def test_the_stub_model_is_there_where_a_setting_asks_for_it(
+    tmp_path: Path, nats_url: str
+) -> None:
     """A tier may then name it, and calls of it cost something; nowhere else is it listed."""
     section = ReasoningSettings(stub_latency_ms=0, tiers={"fast": ["stub"]})
-    async with _reasoning(tmp_path, section, {}) as reasoning:
+    async with _reasoning(tmp_path, nats_url, section, {}) as reasoning:
         answer = await reasoning.Generate(
             pb.GenerateRequest(
                 messages=[Message(role=ROLE_USER, parts=[Part(text="Hello")])],
@@ -106,9 +123,9 @@ async def test_the_stub_model_is_there_where_a_setting_asks_for_it(tmp_path: Pat
     assert answer.usage.cost_micros > 0
 
 
-async def test_a_tier_with_an_unknown_model_is_refused(tmp_path: Path) -> None:
+async def test_a_tier_with_an_unknown_model_is_refused(tmp_path: Path, nats_url: str) -> None:
     """One line with the key and the models that there are."""
-    async with _resources(tmp_path) as resources:
+    async with _resources(tmp_path, nats_url) as resources:
         with pytest.raises(ConfigError) as caught:
             await build(resources, ReasoningSettings(tiers={"fast": ["ofline"]}), {})
     assert str(caught.value) == (
@@ -116,11 +133,11 @@ async def test_a_tier_with_an_unknown_model_is_refused(tmp_path: Path) -> None:
     )
 
 
-async def test_a_model_without_a_price_is_refused(tmp_path: Path) -> None:
+async def test_a_model_without_a_price_is_refused(tmp_path: Path, nats_url: str) -> None:
     """What is free must be stated."""
     book = tmp_path / "prices.yaml"
     book.write_text('versions: [{version: "1", models: {minilm-l6-v2: {input: 0, output: 0}}}]')
-    async with _resources(tmp_path) as resources:
+    async with _resources(tmp_path, nats_url) as resources:
         with pytest.raises(ConfigError) as caught:
             await build(resources, ReasoningSettings(price_book=book), {})
     assert str(caught.value) == (

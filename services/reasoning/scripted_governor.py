@@ -1,7 +1,9 @@
 """Test-only: a governor that decides as it is told and remembers what it was asked."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from agentmesh.governor.v1 import budget_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
@@ -10,8 +12,10 @@ from meshkit import identity
 from meshkit.errors import MeshError, to_status
 
 MICROS_PER_TOKEN: Final = 2
+PRICE_VERSION: Final = "1"
 ALLOW: Final = budget_pb2.DECISION_ALLOW
 _Admit = Callable[[pb.AdmitRequest], pb.AdmitResponse]
+_Grant = Callable[[pb.AcquireLeaseRequest], pb.AcquireLeaseResponse]
 
 
 def allow(request: pb.AdmitRequest) -> pb.AdmitResponse:
@@ -25,6 +29,18 @@ def allow(request: pb.AdmitRequest) -> pb.AdmitResponse:
     )
 
 
+def grant_all(request: pb.AcquireLeaseRequest) -> pb.AcquireLeaseResponse:
+    """Grants what is asked for, for ever, to all tiers and sessions."""
+    expires = Timestamp()
+    expires.FromJsonString("2100-01-01T00:00:00Z")
+    return pb.AcquireLeaseResponse(
+        reservation=budget_pb2.Reservation(
+            key=request.lease, reserved_micros=request.amount_micros, expire_time=expires
+        ),
+        price_version=PRICE_VERSION,
+    )
+
+
 class ScriptedGovernor(pb_grpc.CostGovernorServiceServicer):
     """CostGovernorService in a few lines; only what reasoning calls."""
 
@@ -35,6 +51,9 @@ class ScriptedGovernor(pb_grpc.CostGovernorServiceServicer):
         self.admitted: Final[list[pb.AdmitRequest]] = []
         self.settled: Final[list[pb.SettleRequest]] = []
         self.released: Final[list[pb.ReleaseRequest]] = []
+        # Answers AcquireLease; None grants nothing.
+        self.grant: _Grant | None = None
+        self.lease_requests: Final[list[pb.AcquireLeaseRequest]] = []
         self.tenants: Final[list[str]] = []
 
     async def BatchAdmitStream(
@@ -60,26 +79,44 @@ class ScriptedGovernor(pb_grpc.CostGovernorServiceServicer):
     ) -> AsyncIterator[pb.BatchSettleStreamResponse]:
         """Charges each item."""
         async for request in request_iterator:
-            if self.failure is not None:
-                raise self.failure
-            results: list[pb.BatchSettleResult] = []
-            for item in request.items:
-                self.settled.append(item.request)
-                usage = item.request.usage
-                tokens = usage.input_tokens + usage.output_tokens
-                cost = 0 if item.request.model == "offline" else tokens * MICROS_PER_TOKEN
-                results.append(
-                    pb.BatchSettleResult(
-                        index=item.context.index, response=pb.SettleResponse(cost_micros=cost)
-                    )
-                )
-            yield pb.BatchSettleStreamResponse(results=results)
+            yield pb.BatchSettleStreamResponse(results=self._settle(request.items))
+
+    async def BatchSettle(
+        self, request: pb.BatchSettleRequest, context: object
+    ) -> AsyncIterator[pb.BatchSettleResponse]:
+        """Charges each item."""
+        yield pb.BatchSettleResponse(results=self._settle(request.items))
+
+    async def AcquireLease(
+        self, request: pb.AcquireLeaseRequest, context: object
+    ) -> pb.AcquireLeaseResponse:
+        """Grants as it is told."""
+        self.lease_requests.append(request)
+        if self.failure is not None:
+            raise self.failure
+        return self.grant(request) if self.grant else pb.AcquireLeaseResponse()
 
     async def Release(self, request: pb.ReleaseRequest, context: object) -> pb.ReleaseResponse:
         """Remembers what was given back."""
         self.tenants.append(identity.current().tenant)
         self.released.append(request)
         return pb.ReleaseResponse()
+
+    def _settle(self, items: Sequence[pb.BatchSettleItem]) -> list[pb.BatchSettleResult]:
+        if self.failure is not None:
+            raise self.failure
+        results: list[pb.BatchSettleResult] = []
+        for item in items:
+            self.settled.append(item.request)
+            usage = item.request.usage
+            tokens = usage.input_tokens + usage.output_tokens
+            cost = 0 if item.request.model == "offline" else tokens * MICROS_PER_TOKEN
+            results.append(
+                pb.BatchSettleResult(
+                    index=item.context.index, response=pb.SettleResponse(cost_micros=cost)
+                )
+            )
+        return results
 
     def _decide(self, request: pb.AdmitRequest) -> pb.AdmitResponse:
         if self.failure is not None:

@@ -1,6 +1,6 @@
 """Test-only: what outlives the process, in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from services.reasoning.governor import Settlement
 
@@ -10,13 +10,15 @@ class ScriptedSettlementStore:
 
     def __init__(self, left: Sequence[Settlement] = ()) -> None:
         """`left`: what an earlier process could not settle."""
-        self._left = tuple(left)
+        self.left: Sequence[Settlement] = tuple(left)
         self.kept: list[Settlement] = []
+        self.is_large = False
 
     def take_over(self) -> Sequence[Settlement]:
         """What was left."""
-        self.kept += self._left
-        return self._left
+        left, self.left = self.left, ()
+        self.kept += left
+        return left
 
     def add(self, settlement: Settlement) -> None:
         """Keeps it."""
@@ -25,3 +27,8 @@ class ScriptedSettlementStore:
     def clear(self) -> None:
         """Forgets all."""
         self.kept.clear()
+
+    def replace(self, settlements: Iterable[Settlement]) -> None:
+        """Forgets all but these."""
+        self.kept = list(settlements)
+        self.is_large = False

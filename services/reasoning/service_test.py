@@ -246,6 +246,8 @@ async def test_a_cancelled_stream_stops_the_model_and_is_charged_for_its_words(
     assert first.text_delta == "All"
     stream.cancel()
     await eventually(lambda: bench.provider.closed_streams == 1)
+    await eventually(lambda: bench.clock.sleeping == 1)
+    await bench.clock.advance(0.1)
     settled = await eventually(lambda: bench.governor.settled)
     assert [(each.key, each.usage.output_tokens) for each in settled] == [("k", 1)]
     assert bench.governor.released == []
@@ -261,6 +263,8 @@ async def test_a_cancelled_call_gives_its_reservation_back(bench: Bench) -> None
     call = asyncio.create_task(ask())
     await eventually(lambda: bench.governor.admitted)
     call.cancel()
+    await eventually(lambda: bench.clock.sleeping == 1)
+    await bench.clock.advance(0.1)
     released = await eventually(lambda: bench.governor.released)
     assert [(each.parent, each.key) for each in released] == [("tenants/default", "k")]
     assert bench.governor.settled == []

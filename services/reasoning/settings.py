@@ -32,8 +32,19 @@ class ReasoningSettings(Section):
     governor_timeout_seconds: float = Field(default=1.0, gt=0, le=30)
     # How long a governor that could not be reached is left alone, in seconds.
     governor_ask_again_seconds: float = Field(default=1.0, ge=0, le=60)
+    # What is used in so many seconds is leased from the governor at a time, for each tenant,
+    # task type and agent; idle for as long, a lease is given back.
+    lease_cover_seconds: float = Field(default=10.0, ge=1, le=300)
+    # The least and the most of one lease, in micro-USD. With 0 as the most the governor is
+    # asked for each call.
+    lease_least_micros: int = Field(default=10_000, ge=1, le=1_000_000_000)
+    lease_most_micros: int = Field(default=5_000_000, ge=0, le=1_000_000_000_000)
+    # The most leases at a time.
+    leases: int = Field(default=1024, ge=1, le=100_000)
+    # Settlements that nobody waits for are sent together so often, in seconds.
+    settle_every_seconds: float = Field(default=0.1, gt=0, le=10)
     # The most settlements that may wait to be sent.
-    waiting_settlements: int = Field(default=4096, ge=1, le=1_000_000)
+    waiting_settlements: int = Field(default=20_000, ge=1, le=1_000_000)
     # How long the end of the process may wait for these, in seconds.
     drain_seconds: float = Field(default=5.0, ge=0, le=60)
     # Who embeds: the model in this process, or a Triton server.

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 from meshkit.clock import Clock
-from meshkit.errors import Internal, MeshError, is_retryable
+from meshkit.errors import AlreadySettled, Internal, MeshError, is_retryable
+from meshkit.ids import stable_id
 from meshkit.log import Log
 from services.reasoning.generation import Spending
 from services.reasoning.governor import Governor, Settlement
@@ -15,6 +17,10 @@ from services.reasoning.governor import Governor, Settlement
 _TOGETHER: Final = 256
 _FIRST_WAIT_SECONDS: Final = 0.1
 _LONGEST_WAIT_SECONDS: Final = 5.0
+# How often it looks for what processes left that nobody starts again.
+_TAKE_OVER_SECONDS: Final = 30.0
+_MOST_KEY_CHARACTERS: Final = 200
+_ID_CHARACTERS: Final = 26
 
 # A Spending stands for a reservation to be released.
 Item = Settlement | Spending
@@ -22,6 +28,11 @@ Item = Settlement | Spending
 
 class SettlementStore(Protocol):
     """Keeps settlements beyond the life of the process."""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether `replace` is worth its while."""
+        ...
 
     def take_over(self) -> Sequence[Settlement]:
         """What processes that are gone have left; it is kept here from now on."""
@@ -35,6 +46,22 @@ class SettlementStore(Protocol):
         """Forgets all: they are settled."""
         ...
 
+    def replace(self, settlements: Iterable[Settlement]) -> None:
+        """Forgets all but these. Raises OSError where there is no room for it."""
+        ...
+
+
+class Listener(Protocol):
+    """Is told what becomes of settlements."""
+
+    def settled(self, settlement: Settlement) -> None:
+        """The governor knows it."""
+        ...
+
+    def refused(self, settlement: Settlement) -> None:
+        """The governor does not take it, whoever repeats it."""
+        ...
+
 
 class SettlementQueue:
     """A bounded queue that is worked off in the background, in batches, until it succeeds."""
@@ -43,18 +70,25 @@ class SettlementQueue:
         self,
         governor: Governor,
         store: SettlementStore,
+        listener: Listener,
         *,
         clock: Clock,
         log: Log,
         size: int,
+        together_seconds: float,
         drain_seconds: float,
     ) -> None:
-        """`size` bounds it; at the end it has `drain_seconds` for what is left."""
+        """`size` bounds it; at the end it has `drain_seconds` for what is left.
+
+        What comes within `together_seconds` goes together.
+        """
         self._governor: Final = governor
         self._store: Final = store
+        self._listener: Final = listener
         self._clock: Final = clock
         self._log: Final = log
         self._size: Final = size
+        self._together_seconds: Final = together_seconds
         self._drain_seconds: Final = drain_seconds
         self._items: Final[deque[Item]] = deque()
         self._filled: Final = asyncio.Event()
@@ -64,40 +98,49 @@ class SettlementQueue:
         """Whether nothing new should be begun that must be settled later."""
         return len(self._items) >= self._size
 
-    def put(self, item: Item) -> None:
-        """Adds what must be settled.
+    def settle(self, settlement: Settlement) -> None:
+        """Adds a call that was made: another process settles it where this one dies.
 
         Look at `full` before a call is begun, not here: what was spent is
         never forgotten, so that calls in flight may pass the bound.
         """
-        self._items.append(item)
-        self._filled.set()
-
-    def put_due(self, settlement: Settlement) -> None:
-        """As `put`, for what was paid: the next process settles it where this one dies."""
         try:
             self._store.add(settlement)
         except OSError as error:
             self._log.error("settlement.unkept", cause=str(error))
-        self.put(settlement)
+        self._put(settlement)
+
+    def release(self, spending: Spending) -> None:
+        """Adds a reservation that is not needed. Where the process dies it expires."""
+        self._put(spending)
 
     async def run(self) -> None:
         """Works the queue off until cancelled, then for as long as it may drain."""
-        for each in self._store.take_over():
-            self.put(each)
         try:
             while True:
                 await self._filled.wait()
+                await self._clock.sleep(self._together_seconds)
                 await self._work_off()
         finally:
             await self._drain()
+
+    async def take_over(self) -> None:
+        """Adds what processes that are gone have left, now and from time to time."""
+        while True:
+            for each in self._store.take_over():
+                self._put(each)
+            await self._clock.sleep(_TAKE_OVER_SECONDS)
+
+    def _put(self, item: Item) -> None:
+        self._items.append(item)
+        self._filled.set()
 
     async def _drain(self) -> None:
         try:
             async with asyncio.timeout(self._drain_seconds):
                 await self._work_off()
         except TimeoutError:
-            # What was paid is in the store, for the next process.
+            # What was paid is in the store, for another process.
             self._log.error("settlements.left", count=len(self._items))
 
     async def _work_off(self) -> None:
@@ -105,29 +148,85 @@ class SettlementQueue:
         while self._items:
             # Left in the queue until done: whoever is cancelled here loses none.
             batch = [self._items[index] for index in range(min(_TOGETHER, len(self._items)))]
-            again = [each for each in await asyncio.gather(*map(self._settle, batch)) if each]
+            again = await self._send(batch)
             for _ in batch:
                 self._items.popleft()
             # Last, so that those which fail every time keep none from their turn.
             self._items.extend(again)
-            if again:
+            if len(again) == len(batch):
                 await self._clock.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
             else:
                 wait = _FIRST_WAIT_SECONDS
+            if self._store.is_large:
+                self._shorten()
         self._store.clear()
         self._filled.clear()
 
-    async def _settle(self, item: Item) -> Item | None:
-        """The item again where it should be tried again, else None."""
+    def _shorten(self) -> None:
         try:
-            if isinstance(item, Settlement):
-                await self._governor.settle(item)
+            self._store.replace(each for each in self._items if isinstance(each, Settlement))
+        except OSError as error:
+            # What is in it already stays.
+            self._log.error("settlements.unshortened", cause=str(error))
+
+    async def _send(self, batch: Sequence[Item]) -> list[Item]:
+        """The items that should be tried again."""
+        settlements = [each for each in batch if isinstance(each, Settlement)]
+        releases = [each for each in batch if not isinstance(each, Settlement)]
+        again = [each for each in await asyncio.gather(*map(self._release, releases)) if each]
+        return [*again, *await self._settle(settlements)] if settlements else [*again]
+
+    async def _settle(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        try:
+            outcomes = await self._governor.settle_all(settlements)
+        except MeshError:
+            return [*settlements]
+        again: list[Settlement] = []
+        for settlement, error in zip(settlements, outcomes, strict=True):
+            if error is None:
+                self._listener.settled(settlement)
+            elif _is_worth_repeating(error):
+                again.append(settlement)
             else:
-                await self._governor.release(item)
+                again += self._refused(settlement, error)
+        return again
+
+    def _refused(self, settlement: Settlement, error: MeshError) -> list[Settlement]:
+        # Another process made a call with this key: this one was paid besides.
+        if isinstance(error, AlreadySettled) and (besides := _besides(settlement)) is not None:
+            return [besides]
+        self._listener.refused(settlement)
+        self._log.error("settlement.refused", reason=error.reason, message=error.message)
+        return []
+
+    async def _release(self, spending: Spending) -> Spending | None:
+        """The spending again where it should be tried again, else None."""
+        try:
+            await self._governor.release(spending)
         except MeshError as error:
-            # A fault of the governor, or of the way to it, says nothing against the item.
-            if is_retryable(error) or isinstance(error, Internal):
-                return item
+            if _is_worth_repeating(error):
+                return spending
             self._log.error("settlement.refused", reason=error.reason, message=error.message)
         return None
+
+
+def _is_worth_repeating(error: MeshError) -> bool:
+    # A fault of the governor, or of the way to it, says nothing against the item.
+    return is_retryable(error) or isinstance(error, Internal)
+
+
+def _besides(settlement: Settlement) -> Settlement | None:
+    """The settlement under a key of its own, the same every time; None where it has one."""
+    spending = settlement.spending
+    if len(spending.key.rpartition("#")[2]) == _ID_CHARACTERS:
+        return None
+    own = stable_id(
+        spending.tenant,
+        spending.key,
+        str(settlement.input_tokens),
+        str(settlement.output_tokens),
+        str(settlement.call_time_ms),
+    )
+    key = f"{spending.key[: _MOST_KEY_CHARACTERS - 1 - _ID_CHARACTERS]}#{own}"
+    return replace(settlement, spending=replace(spending, key=key))
