@@ -11,7 +11,9 @@ from audit.charges import Charge, charge_of
 from meshkit.redis_store import unavailable
 
 _TOGETHER: Final = 1000
-_SETTLED: Final = re.compile(rb"governor:\{([^}]+)\}:settled:(.+)", re.DOTALL)
+_CALL: Final = re.compile(rb"governor:\{spend\}:call:([^/]+)/(.+)", re.DOTALL)
+# What is not settled is reserved.
+_SETTLED: Final = re.compile(rb"settled \d+ (\d+) ")
 
 
 class RedisCharges:
@@ -24,9 +26,10 @@ class RedisCharges:
         """Whether there is a charge under the key of each, whatever its cost."""
         names = [_name(each.task.tenant, each.key) for each in charges]
         try:
-            return [value is not None for value in await self._redis.mget(names)]
+            values: list[bytes | None] = await self._redis.mget(names)
         except RedisError as error:
             raise unavailable(error) from error
+        return [value is not None and _SETTLED.match(value) is not None for value in values]
 
     async def all(self, tenant: str) -> AsyncGenerator[Charge]:
         """Charges of tasks' steps, some of them twice; of one tenant unless that is empty."""
@@ -40,11 +43,11 @@ class RedisCharges:
             except RedisError as error:
                 raise unavailable(error) from error
             for name, value in zip(cast(list[bytes], names), values, strict=True):
-                match = _SETTLED.fullmatch(name)
-                if match is None or value is None:  # it was forgotten a moment ago
+                call, settled = _CALL.fullmatch(name), _SETTLED.match(value or b"")
+                if call is None or settled is None:  # reserved, or forgotten a moment ago
                     continue
-                key = match[2].decode("utf-8", "replace")
-                charge = charge_of(match[1].decode(), key, int(value.split()[1]))
+                key = call[2].decode("utf-8", "replace")
+                charge = charge_of(call[1].decode(), key, int(settled[1]))
                 if charge is not None:
                     yield charge
             if not cursor:
@@ -52,4 +55,4 @@ class RedisCharges:
 
 
 def _name(tenant: str, key: str) -> str:
-    return f"governor:{{{tenant}}}:settled:{key}"
+    return f"governor:{{spend}}:call:{tenant}/{key}"

@@ -1,26 +1,12 @@
 """What the governor asks of its counters, and what these answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """A budget that a call falls under, and the counter that stands for it."""
-
-    # Resource name, such as `tenants/acme/budgets/tenant-day`.
-    budget: str
-    # Unique within the tenant, such as `day:2026-11-20`.
-    counter: str
-    limit_micros: int
-    # When the counter may be forgotten.
-    keep_until: datetime
-    # When the budget starts again; None for never.
-    resets_at: datetime | None
-    # Known to be spent from elsewhere. The larger of this and the counter holds.
-    spent_elsewhere_micros: int = 0
+from services.governor.budget import Budget
+from services.governor.window import Window
 
 
 class Usage(NamedTuple):
@@ -34,37 +20,76 @@ class Usage(NamedTuple):
     cached_input_tokens: int = 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Counter:
+    """What counts the spending under one budget within one window."""
+
+    # Unique over all; has no blank.
+    id: str
+    budget: Budget
+    window: Window
+    # Spent, reserved and the call together may be this at most; 0 for a line that is not drawn.
+    shutoff_micros: int
+    throttle_micros: int
+    degrade_micros: int
+    # Up to here less than the most that a call can cost may be reserved, and leases granted.
+    careful_micros: int
+    # The counter of a task's cap is begun by its first call; any other is opened.
+    opens_itself: bool = False
+
+
+class Decision(NamedTuple):
+    """What the lines of a call's budgets mean for it, and whose."""
+
+    # As in the script: 0 go ahead, 1 with a cheaper tier, 2 later, 3 no.
+    level: int
+    # The id of the counter that decides; empty where level is 0.
+    counter: str = ""
+    spent_micros: int = 0
+    reserved_micros: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Something that is to be reserved in all its scopes, or in none."""
+    """Something that is to be reserved in all its counters, or in none."""
 
     tenant: str
     key: str
-    amount_micros: int
-    # The task's own cap, where it has one.
-    task: Scope | None = None
+    # What it is likely to cost, and the most that it can cost.
+    likely_micros: int
+    most_micros: int
+    counters: Sequence[Counter]
+    # Throttled only with everything else.
+    interactive: bool = False
+    # There is a cheaper tier to go to.
+    can_degrade: bool = False
+    # What the task has spent by its log; its counter is the first. None without a cap.
+    task_spent_micros: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
     """Reserved, now or earlier with the same key."""
 
+    # The key to settle it with: another than was asked for where that is settled.
+    key: str
     amount_micros: int
     expires_at: datetime
+    decision: Decision
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Reserved nowhere, because of the first of its scopes that has no room."""
+    """Reserved nowhere."""
 
-    scope: Scope
-    spent_micros: int
-    reserved_micros: int
+    decision: Decision
 
 
 @dataclass(frozen=True, slots=True)
-class SettledBefore:
-    """The key is settled, so there is nothing left to release."""
+class Unopened:
+    """Nothing was done: these counters are not there, and must be opened first."""
+
+    counters: Sequence[Counter]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +99,22 @@ class Charge:
     tenant: str
     key: str
     # Equal for equal figures: tells a repeat from a contradiction.
-    digest: str
+    model: str
     cost_micros: int
     usage: Usage
-    # The counter of the task; changed only where the task has a cap.
-    task_counter: str | None = None
+    # Where it is counted.
+    counters: Sequence[Counter]
+    # Its place in the journal.
+    sequence: int
+    # When the call ended.
+    called_at: datetime
+    # The lease that it was made under, and what that had set aside for it.
+    lease: str = ""
+    leased_micros: int = 0
+    # The id of the task's counter, which is there only where the task has a cap.
+    task_counter: str = ""
+    # The sequence is known to be that of the key's first record.
+    is_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +134,39 @@ class ChargedOtherwise:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsure:
+    """Nothing was done: the journal may have had the key before a counter was opened.
+
+    Ask the ledger for the place of the key's first record, and settle it with that.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class SettledBefore:
+    """The key is settled, so there is nothing left to release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """A lease that is asked for: at most `amount_micros`, or as much as there is room."""
+
+    tenant: str
+    key: str
+    amount_micros: int
+    counters: Sequence[Counter]
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What the ledger has for a scope and a window."""
+
+    spent_micros: int
+    usage: Usage
+    # It has all that the journal has up to here.
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """Where a counter stands."""
 
@@ -106,41 +175,49 @@ class Standing:
     usage: Usage
 
 
-# The windows of each tenant, in the order in which they are looked at.
-Windows = Mapping[str, Sequence[Scope]]
-
-
 class Counters(Protocol):
-    """Counts what tenants reserve and spend. Each item is atomic over its scopes.
+    """Counts what is reserved and spent. Each item is atomic over its counters.
 
     All methods raise DependencyUnavailable where the store cannot be reached;
     repeating them is then safe.
     """
 
     async def reserve(
-        self, wishes: Sequence[Wish], *, windows: Windows, expires_at: datetime
-    ) -> Sequence[Held | Refused]:
-        """Reserves each wish in its task and its tenant's windows; answers in order.
+        self, wishes: Sequence[Wish], *, expires_at: datetime
+    ) -> Sequence[Held | Refused | Unopened]:
+        """Reserves each wish in its counters; answers in order.
 
-        One that would pass a limit is refused, by the first scope that has no room.
-        A key without a reservation is a new one, even if it was settled before.
+        A key that has a reservation finds it. One that is settled gets a
+        reservation under another key.
         """
+        ...
+
+    async def weigh(self, wish: Wish) -> Decision | Unopened:
+        """What `reserve` would decide on a key that is new; changes nothing."""
+        ...
+
+    async def lend(self, loan: Loan, *, expires_at: datetime) -> Held | Unopened:
+        """Reserves a lease, or nothing where there is no room; a key that has one finds it."""
         ...
 
     async def settle(
-        self, charges: Sequence[Charge], *, windows: Windows
-    ) -> Sequence[Charged | ChargedOtherwise]:
+        self, charges: Sequence[Charge]
+    ) -> tuple[Sequence[Charged | ChargedOtherwise | Unsure], Sequence[Counter]]:
         """Replaces reservations by what was used; answers in order.
 
-        What has no reservation (any more) is counted in the tenant's windows, unless
-        the key was settled before.
+        Also the counters that are not there: what belongs to them is kept until
+        they are opened.
         """
         ...
 
-    async def release(self, tenant: str, key: str) -> int | SettledBefore:
-        """Gives a reservation back and answers its micro-USD: 0 where there is none."""
+    async def release(self, tenant: str, key: str, keep_micros: int = 0) -> int | SettledBefore:
+        """Gives a reservation back but for `keep_micros`; what it gave, 0 where there is none."""
         ...
 
-    async def read(self, tenant: str, counters: Sequence[str]) -> Sequence[Standing]:
-        """Where these counters stand; zeros for one that was never used."""
+    async def open(self, counter: Counter, balance: Balance) -> None:
+        """Begins a counter that is not there with what the ledger has."""
+        ...
+
+    async def read(self, counters: Sequence[Counter]) -> Sequence[Standing | None]:
+        """Where these stand; None for one that is not there."""
         ...

@@ -1,31 +1,37 @@
 """The governor's contract to its domain and back."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from agentmesh.common.v1 import usage_pb2
+from agentmesh.common.v1 import tier_pb2
 from agentmesh.governor.v1 import budget_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from meshkit import errors, identity, names
 from services.governor.account import Usage
-from services.governor.governor import (
+from services.governor.budget import MOST_MICROS
+from services.governor.calls import (
     Allowed,
-    Denied,
+    Delayed,
+    Lease,
     MadeCall,
     PlannedCall,
     Settlement,
-    Spend,
+    Verdict,
+    WantedLease,
 )
 
 _MAX_KEY_CHARACTERS: Final = 200
+# Of a reservation: `#2` and so on may have been added to the key that was asked for.
+_MAX_RESERVATION_CHARACTERS: Final = 216
+_TEXT: Final = re.compile(r"\S{1,200}")
 # More than any call can have. With these, every sum and product of money stays
 # exact, in Redis' scripts, too.
 _MAX_TOKENS: Final = 1_000_000_000
 _MAX_CALLS: Final = 1_000_000
-_MAX_MICROS: Final = 9_000_000_000_000_000
 # Task, the last part of its name where the name is given.
 _TASK: Final = re.compile(r"(?:tenants/[^/]+/tasks/)?([A-Za-z0-9][A-Za-z0-9_~:.-]{0,127})")
 
@@ -37,32 +43,33 @@ def tenant(parent: str) -> str:
     return found
 
 
-def key(given: str) -> str:
-    """A reservation's key, checked."""
-    if not 1 <= len(given) <= _MAX_KEY_CHARACTERS:
-        raise errors.InvalidField(
-            "key", f"must have 1 to {_MAX_KEY_CHARACTERS} characters, not {len(given)}"
-        )
-    return given
+def reservation_key(given: str) -> str:
+    """The key of a reservation that was answered, checked."""
+    return _key(given, "key", _MAX_RESERVATION_CHARACTERS)
 
 
 def planned_call(request: pb.AdmitRequest) -> PlannedCall:
     """What Admit asks for."""
     _within("input_tokens", request.input_tokens, _MAX_TOKENS)
     _within("max_output_tokens", request.max_output_tokens, _MAX_TOKENS)
-    _within("task_limit_micros", request.task_limit_micros, _MAX_MICROS)
-    _within("task_spent_micros", request.task_spent_micros, _MAX_MICROS)
+    _within("task_limit_micros", request.task_limit_micros, MOST_MICROS)
+    _within("task_spent_micros", request.task_spent_micros, MOST_MICROS)
     if request.task_limit_micros and not request.task:
         raise errors.InvalidField("task", "must name the task whose cap `task_limit_micros` is")
     return PlannedCall(
         tenant=tenant(request.parent),
-        key=key(request.key),
+        key=_key(request.key, "key", _MAX_KEY_CHARACTERS),
         model=_model(request.model),
         input_tokens=request.input_tokens,
         max_output_tokens=request.max_output_tokens,
+        tier=_tier(request.tier),
+        task_type=_text("task_type", request.task_type),
+        agent=_agent(request.agent),
+        session=_last_part("session", request.session),
         task=_task(request.task),
         task_limit_micros=request.task_limit_micros,
         task_spent_micros=request.task_spent_micros,
+        interactive=request.lane == tier_pb2.LANE_INTERACTIVE,
     )
 
 
@@ -76,9 +83,12 @@ def made_call(request: pb.SettleRequest) -> MadeCall:
     _within("usage.model_calls", usage.model_calls, _MAX_CALLS)
     _within("usage.tool_calls", usage.tool_calls, _MAX_CALLS)
     _within("usage.cache_hits", usage.cache_hits, _MAX_CALLS)
+    _within("leased_micros", request.leased_micros, MOST_MICROS)
+    if request.leased_micros and not request.lease:
+        raise errors.InvalidField("lease", "must name the lease that `leased_micros` were taken of")
     return MadeCall(
         tenant=tenant(request.parent),
-        key=key(request.key),
+        key=reservation_key(request.key),
         model=_model(request.model),
         usage=Usage(
             input_tokens=usage.input_tokens,
@@ -88,25 +98,63 @@ def made_call(request: pb.SettleRequest) -> MadeCall:
             cache_hits=usage.cache_hits,
             cached_input_tokens=usage.cached_input_tokens,
         ),
+        tier=_tier(request.tier),
+        task_type=_text("task_type", request.task_type),
+        agent=_agent(request.agent),
+        session=_last_part("session", request.session),
         task=_task(request.task),
+        price_version=_text("price_version", request.price_version),
+        lease=_key(request.lease, "lease", _MAX_KEY_CHARACTERS) if request.lease else "",
+        leased_micros=request.leased_micros,
+        called_at=_time("call_time", request.call_time) if request.HasField("call_time") else None,
     )
 
 
-def admit_response(call: PlannedCall, verdict: Allowed | Denied) -> pb.AdmitResponse:
+def wanted_lease(request: pb.AcquireLeaseRequest) -> WantedLease:
+    """What AcquireLease asks for."""
+    _within("amount_micros", request.amount_micros, MOST_MICROS, least=1)
+    return WantedLease(
+        tenant=tenant(request.parent),
+        lease=_key(request.lease, "lease", _MAX_KEY_CHARACTERS),
+        amount_micros=request.amount_micros,
+        task_type=_text("task_type", request.task_type),
+        agent=_agent(request.agent),
+    )
+
+
+def kept_micros(request: pb.ReleaseRequest) -> int:
+    """What is to stay reserved."""
+    _within("keep_micros", request.keep_micros, MOST_MICROS)
+    return request.keep_micros
+
+
+def admit_response(_: PlannedCall, verdict: Verdict) -> pb.AdmitResponse:
     """A verdict as Admit answers it."""
     if isinstance(verdict, Allowed):
+        degrade = verdict.degrade_to
         return pb.AdmitResponse(
-            decision=budget_pb2.DECISION_ALLOW,
+            decision=budget_pb2.DECISION_DEGRADE if degrade else budget_pb2.DECISION_ALLOW,
             reservation=budget_pb2.Reservation(
-                key=call.key,
+                key=verdict.key,
                 reserved_micros=verdict.reserved_micros,
-                expire_time=_timestamp(verdict.expires_at),
+                expire_time=timestamp(verdict.expires_at),
             ),
+            degrade_to=tier_pb2.ModelTier.Name(degrade),
+            budget=verdict.budget,
+            explanation=verdict.explanation,
+            price_version=verdict.price_version,
+        )
+    if isinstance(verdict, Delayed):
+        return pb.AdmitResponse(
+            decision=budget_pb2.DECISION_THROTTLE,
+            retry_after=_duration(verdict.retry_after_seconds),
+            budget=verdict.budget,
+            explanation=verdict.explanation,
         )
     return pb.AdmitResponse(
         decision=budget_pb2.DECISION_DENY,
         budget=verdict.budget,
-        resets_at=_timestamp(verdict.resets_at) if verdict.resets_at else None,
+        resets_at=timestamp(verdict.resets_at) if verdict.resets_at else None,
         explanation=verdict.explanation,
     )
 
@@ -118,30 +166,61 @@ def settle_response(_: MadeCall, settlement: Settlement) -> pb.SettleResponse:
     )
 
 
-def spend_window(spend: Spend) -> pb.SpendWindow:
-    """A window as GetSpend answers it."""
-    standing = spend.standing
-    return pb.SpendWindow(
-        spent_micros=standing.spent_micros,
-        reserved_micros=standing.reserved_micros,
-        limit_micros=spend.limit_micros,
-        window_start=_timestamp(spend.window.start),
-        resets_at=_timestamp(spend.window.end),
-        usage=usage_pb2.Usage(
-            input_tokens=standing.usage.input_tokens,
-            output_tokens=standing.usage.output_tokens,
-            cost_micros=standing.spent_micros,
-            model_calls=standing.usage.model_calls,
-            tool_calls=standing.usage.tool_calls,
-            cache_hits=standing.usage.cache_hits,
-            cached_input_tokens=standing.usage.cached_input_tokens,
+def lease_response(lease: Lease) -> pb.AcquireLeaseResponse:
+    """A lease as AcquireLease answers it."""
+    response = pb.AcquireLeaseResponse(
+        reservation=budget_pb2.Reservation(
+            key=lease.lease,
+            reserved_micros=lease.micros,
+            expire_time=timestamp(lease.expires_at),
         ),
+        price_version=lease.price_version,
+        admit_sessions=lease.admit_sessions,
+        allowed_tiers=[tier_pb2.ModelTier.Name(each) for each in sorted(lease.tiers)],
     )
+    if lease.retry_after_seconds:
+        response.retry_after.CopyFrom(_duration(lease.retry_after_seconds))
+    return response
 
 
-def _within(field: str, figure: int, most: int) -> None:
-    if not 0 <= figure <= most:
-        raise errors.InvalidField(field, f"must be from 0 to {most}, not {figure}")
+def _key(given: str, field: str, most: int) -> str:
+    if not 1 <= len(given) <= most:
+        raise errors.InvalidField(field, f"must have 1 to {most} characters, not {len(given)}")
+    return given
+
+
+def _within(field: str, figure: int, most: int, *, least: int = 0) -> None:
+    if not least <= figure <= most:
+        raise errors.InvalidField(field, f"must be from {least} to {most}, not {figure}")
+
+
+def _text(field: str, given: str) -> str:
+    if given and not _TEXT.fullmatch(given):
+        raise errors.InvalidField(field, "must have at most 200 characters and no blank")
+    return given
+
+
+def _last_part(field: str, given: str) -> str:
+    """What stands in its name's last part, where a name is given."""
+    return _text(field, given).rpartition("/")[2]
+
+
+def _agent(given: str) -> str:
+    # Budgets are for all versions of an agent.
+    return _last_part("agent", given).partition("@")[0]
+
+
+def _tier(given: int) -> int:
+    if given not in tier_pb2.ModelTier.values():
+        raise errors.InvalidField("tier", "must be FAST, BALANCED, POWERFUL or unset")
+    return given
+
+
+def _time(field: str, given: Timestamp) -> datetime:
+    try:
+        return given.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        raise errors.InvalidField(field, "must be a time from the year 1 to 9999") from None
 
 
 def _model(given: str) -> str:
@@ -159,7 +238,14 @@ def _task(given: str) -> str:
     return match[1]
 
 
-def _timestamp(time: datetime) -> Timestamp:
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromNanoseconds(round(seconds * 1e9))
+    return duration
+
+
+def timestamp(time: datetime) -> Timestamp:
+    """A time as the contract has it."""
     stamp = Timestamp()
     stamp.FromDatetime(time)
     return stamp

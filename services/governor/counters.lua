@@ -1,244 +1,451 @@
--- The counters of one tenant, changed in one step for a batch of items. Each
--- item is decided with what the items before it reserved; the counters
--- themselves are read once and written once a batch.
+-- What is reserved and spent under all budgets, changed in one step for a batch of
+-- items. Each item is decided with what the items before it reserved; a counter is
+-- read once and written once a batch.
 --
--- KEYS[1] is what every key here begins with. It carries the tenant's hash tag
--- and so leads a cluster to the place where all of these are:
---   reservations  hash: key -> "<micros> <expires ms> <counter> ..."
---   expiry        sorted set: key, by the time at which the reservation expires
---   settled:<key> string: "<digest of the figures> <cost>"
---   <counter>     hash: `spent`, `reserved`, and usage by field
+-- KEYS[1] is what every key here begins with. It carries a hash tag and so leads a
+-- cluster to the place where all of these are:
+--   <counter>          hash: spent, reserved, usage (six figures); `from`, the place in
+--                      the journal up to which the ledger's balance that it began with
+--                      was complete; `opened`, when that was (ms)
+--   pending:<counter>  list: "<place in the journal> <1|-1> <cost> <six figures>" of what was
+--                      settled, or taken back, before the counter was opened
+--   call:<tenant>/<key>  string, one of
+--                      "reserved <micros> <expires ms> <level> <decided by|-> <counter> ..."
+--                      "settled <place> <cost> <newest key of this call> <six figures> <model>"
+--   expiry             sorted set: <tenant>/<key>, by the time at which the reservation expires
 --
--- ARGV: operation, present time (ms), how many expired reservations may be
--- swept, then by operation
---   reserve  time of expiry (ms), windows W, W times (counter, limit, keep ms);
---            items "<micros> <task counter|-> <limit> <spent elsewhere> <keep ms> <key>"
---   settle   how long to remember (ms), windows W, W times (counter, keep ms);
---            items "<digest> <cost> <six usage figures> <task counter|-> <key>"
---   release  items "<key>"
---   read     counters
--- The answer has an array for each item; its first element says what happened.
--- `backlog` means: nothing yet, more has expired than may be swept; try again.
+-- ARGV: operation, present time (ms), how many expired reservations may be swept, counters
+-- C, C times "<id> <shutoff> <throttle> <degrade> <careful> <opens itself> <keep until ms> <keep
+-- for ms>" (a line of 0 is not drawn), then by operation; items name counters by number
+--   reserve, weigh  time of expiry (ms), how long to remember (ms); items "<likely> <most>
+--            <interactive> <can degrade> <spent elsewhere|-1> <counter,...> <call>".
+--            `weigh` only says what would be decided
+--   lend     time of expiry (ms); items "<micros> <counter,...> <call>"
+--   settle   how long to remember (ms), leases L, L times <call>; items "<cost> <place> <called
+--            ms> <leased> <lease> <is first> <task's counter|-> <counter,...> <six figures> <length of
+--            model> <model><call>"
+--   release  items "<keep> <call>"
+--   open     items "<counter> <place> <spent> <six figures>"
+--   read     items "<counter>"
+-- The answer: the ids of counters that are not there, and an array for each item whose
+-- first element says what happened. `backlog` means: nothing yet, more has expired than
+-- may be swept; try again.
 
 local prefix, operation, now, sweep_limit = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local reservations, expiry = prefix .. 'reservations', prefix .. 'expiry'
-local usage_fields = {
-  'input_tokens', 'output_tokens', 'model_calls', 'tool_calls', 'cache_hits', 'cached_input_tokens'
-}
+local expiry, calls = prefix .. 'expiry', prefix .. 'call:'
+-- Clocks of callers and governors differ by less.
+local margin_ms = 2000
 
-local counters = {}
+local function int(number) return string.format('%.0f', number) end
 
-local function counter(name)
-  local found = counters[name]
+local counters, missing = {}, {}
+
+local function counter(id)
+  local found = counters[id]
   if not found then
-    local stored = redis.call('HMGET', prefix .. name, 'spent', 'reserved')
+    local stored = redis.call('HMGET', prefix .. id, 'spent', 'reserved', 'usage', 'from', 'opened')
     found = {
+      id = id,
       exists = stored[1] ~= false,
       spent = tonumber(stored[1] or 0),
       reserved = tonumber(stored[2] or 0),
-      changes = {},
+      usage = stored[3] or '0 0 0 0 0 0',
+      from = tonumber(stored[4] or 0),
+      opened = tonumber(stored[5] or 0),
     }
-    counters[name] = found
+    counters[id] = found
   end
   return found
 end
 
-local function change(found, field, amount)
-  found.changes[field] = (found.changes[field] or 0) + amount
+local function change_reserved(found, micros)
+  found.reserved, found.changed = found.reserved + micros, true
 end
 
-local function change_reserved(found, amount)
-  found.reserved = found.reserved + amount
-  change(found, 'reserved', amount)
-end
-
--- From now on it is kept, for that long, even if it did not exist.
-local function open(found, keep_ms)
-  found.exists, found.keep_ms = true, keep_ms
+-- From now on it is kept.
+local function begin(found, terms, spent, usage, from)
+  found.exists, found.changed, found.begun = true, true, true
+  found.spent, found.usage, found.from, found.opened = spent, usage, from, now
+  found.keep_ms = terms.keep_for > 0 and terms.keep_for or math.max(terms.keep_until - now, 1000)
 end
 
 local function write_counters()
-  for name, found in pairs(counters) do
+  for id, found in pairs(counters) do
     -- A counter whose window is long over is gone, and must not come back.
-    if found.exists then
-      local key = prefix .. name
-      if found.keep_ms then
-        -- Both fields stand for the existence of the counter.
-        change(found, 'spent', 0)
-        change(found, 'reserved', 0)
-      end
-      for field, amount in pairs(found.changes) do redis.call('HINCRBY', key, field, amount) end
-      if found.keep_ms then redis.call('PEXPIRE', key, found.keep_ms) end
+    if found.exists and found.changed then
+      local key = prefix .. id
+      redis.call('HSET', key, 'spent', int(found.spent), 'reserved', int(found.reserved), 'usage', found.usage)
+      if found.begun then redis.call('HSET', key, 'from', int(found.from), 'opened', int(found.opened)) end
     end
+    if found.exists and found.keep_ms then redis.call('PEXPIRE', prefix .. id, int(found.keep_ms)) end
   end
 end
 
-local function drop(key, stored)
-  redis.call('HDEL', reservations, key)
-  redis.call('ZREM', expiry, key)
-  local micros, names = string.match(stored, '^(%d+) %d+ (.*)$')
-  for name in string.gmatch(names, '%S+') do change_reserved(counter(name), -tonumber(micros)) end
+local function miss(found)
+  missing[found.id] = true
+end
+
+-- Sums of usage are kept as they are said: six figures.
+local function add_usage(total, figures, sign)
+  local sums, more = {}, string.gmatch(figures, '%d+')
+  for figure in string.gmatch(total, '%-?%d+') do
+    sums[#sums + 1] = int(tonumber(figure) + sign * tonumber(more()))
+  end
+  return table.concat(sums, ' ')
+end
+
+local function reservation(stored)
+  local micros, expires, level, by, ids = string.match(stored, '^reserved (%d+) (%d+) (%d) (%S+) (.*)$')
+  return {
+    micros = tonumber(micros), expires = tonumber(expires), level = tonumber(level), by = by, ids = ids,
+  }
+end
+
+local function stored_as(held)
+  return table.concat({'reserved', int(held.micros), int(held.expires), held.level, held.by, held.ids}, ' ')
+end
+
+local function take_off(held, micros)
+  for id in string.gmatch(held.ids, '%S+') do change_reserved(counter(id), -micros) end
+  held.micros = held.micros - micros
 end
 
 -- Gives expired reservations back; true if some may be left.
 local function sweep()
   local due = redis.call('ZRANGEBYSCORE', expiry, '-inf', now, 'LIMIT', 0, sweep_limit)
-  for _, key in ipairs(due) do
-    drop(key, redis.call('HGET', reservations, key) or '0 0 ')
+  for _, call in ipairs(due) do
+    local stored = redis.call('GET', calls .. call)
+    if stored and string.sub(stored, 1, 8) == 'reserved' then
+      local held = reservation(stored)
+      take_off(held, held.micros)
+      redis.call('DEL', calls .. call)
+    end
   end
+  if #due > 0 then redis.call('ZREM', expiry, unpack(due)) end
   return #due == sweep_limit
 end
 
--- The stored reservation, unless there is none or it expired and awaits its sweep.
-local function live_reservation(key)
-  local stored = redis.call('HGET', reservations, key)
-  if not stored then return nil end
-  local micros, expires, names = string.match(stored, '^(%d+) (%d+) (.*)$')
-  if tonumber(expires) <= now then
-    drop(key, stored)
-    return nil
-  end
-  return {stored = stored, micros = tonumber(micros), expires = tonumber(expires), names = names}
+local backlog = sweep()
+
+-- The reservation of a call, or else its settlement as stored; an expired one that
+-- awaits its sweep is given back.
+local function look_up(call)
+  local stored = redis.call('GET', calls .. call)
+  if not stored then return nil, nil end
+  if string.sub(stored, 1, 7) == 'settled' then return nil, stored end
+  local held = reservation(stored)
+  if held.expires > now then return held, nil end
+  take_off(held, held.micros)
+  redis.call('DEL', calls .. call)
+  redis.call('ZREM', expiry, call)
+  return nil, nil
 end
 
--- The windows from ARGV[first] on, each of `width` arguments, and where the items begin.
-local function read_windows(first, width)
-  local windows = {}
-  local items = first + 1 + ARGV[first] * width
-  for i = first + 1, items - 1, width do
-    windows[#windows + 1] = {name = ARGV[i], a = ARGV[i + 1], b = ARGV[i + 2]}
+-- The counters of this batch, by number.
+local terms, arguments = {}, 5 + ARGV[4]
+for i = 5, arguments - 1 do
+  local id, shutoff, throttle, degrade, careful, own, keep_until, keep_for =
+    string.match(ARGV[i], '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d) (%d+) (%d+)$')
+  terms[#terms + 1] = {
+    id = id, shutoff = tonumber(shutoff), throttle = tonumber(throttle), degrade = tonumber(degrade),
+    careful = tonumber(careful), own = own == '1', keep_until = tonumber(keep_until), keep_for = tonumber(keep_for),
+  }
+end
+
+local numbered = {}
+
+-- The terms of the counters that an item names, such as `1,2,5`.
+local function named(list)
+  local found = numbered[list]
+  if not found then
+    found = {}
+    for number in string.gmatch(list, '%d+') do found[#found + 1] = terms[tonumber(number)] end
+    numbered[list] = found
   end
-  return windows, items
+  return found
+end
+
+-- Whether each of these is there; one that opens itself begins with what is known elsewhere.
+local function all_there(scopes, elsewhere)
+  local all = true
+  for _, each in ipairs(scopes) do
+    local found = counter(each.id)
+    if not found.exists then
+      if each.own then
+        if operation ~= 'weigh' then begin(found, each, math.max(elsewhere, 0), found.usage, 0) end
+      else
+        miss(found)
+        all = false
+      end
+    end
+  end
+  return all
+end
+
+local function hold(call, held, scopes)
+  local ids = {}
+  for _, each in ipairs(scopes) do
+    local found = counter(each.id)
+    -- Each time, since it must outlive each of its reservations.
+    if each.keep_for > 0 then found.keep_ms = each.keep_for end
+    change_reserved(found, held.micros)
+    ids[#ids + 1] = each.id
+  end
+  held.ids = table.concat(ids, ' ')
+  redis.call('SET', calls .. call, stored_as(held))
+  redis.call('ZADD', expiry, int(held.expires), call)
+end
+
+local function held_answer(call, held)
+  local by = held.level > 0 and counter(held.by) or {spent = 0, reserved = 0}
+  return {'held', call, held.micros, held.expires, held.level, held.by, by.spent, by.reserved}
+end
+
+-- The call under which another one is made whose first is settled.
+local function next_call(call, settlement, remember)
+  local place, cost, newest, rest = string.match(settlement, '^settled (%d+) (%d+) (%d+) (.*)$')
+  newest = tonumber(newest)
+  local again = call .. '#' .. newest
+  local held, settled = nil, newest == 1 and settlement or nil
+  if newest > 1 then held, settled = look_up(again) end
+  if settled then
+    newest = newest + 1
+    again = call .. '#' .. newest
+    held = look_up(again)
+  end
+  redis.call('SET', calls .. call, table.concat({'settled', place, cost, newest, rest}, ' '), 'PX', remember)
+  return again, held
+end
+
+-- What the lines of these counters say to so much more; the hardest word counts, and of equal
+-- ones the first.
+local function decide(scopes, most, interactive, can_degrade, elsewhere)
+  local level, by, careful = 0, nil, false
+  for i, each in ipairs(scopes) do
+    local found = counter(each.id)
+    local spent = i == 1 and math.max(found.spent, elsewhere) or found.spent
+    local sum, says = spent + found.reserved + most, 0
+    if sum > each.shutoff then says = 3
+    elseif each.throttle > 0 and sum > each.throttle and not interactive then says = 2
+    elseif each.degrade > 0 and sum > each.degrade and can_degrade then says = 1 end
+    if says > level then level, by = says, {id = each.id, spent = spent, reserved = found.reserved} end
+    careful = careful or sum > each.careful
+  end
+  return level, by, careful
 end
 
 local function reserve()
-  local backlog, answers, expires = sweep(), {}, ARGV[4]
-  local windows, first = read_windows(5, 3)
+  local expires, remember, answers = tonumber(ARGV[arguments]), ARGV[arguments + 1], {}
 
   local function reserve_item(item)
-    local amount, task, limit, elsewhere, keep, key =
-      string.match(item, '^(%d+) (%S+) (%d+) (%d+) (%d+) (.*)$')
-    local held = live_reservation(key)
-    if held then return {'held', held.micros, held.expires} end
-    local micros, scopes = tonumber(amount), {}
-    if task ~= '-' then
-      scopes[1] = {name = task, limit = tonumber(limit), elsewhere = tonumber(elsewhere), keep = keep}
+    local likely, most, interactive, can_degrade, elsewhere, list, call =
+      string.match(item, '^(%d+) (%d+) (%d) (%d) (%-?%d+) (%S+) (.*)$')
+    local scopes = named(list)
+    elsewhere = tonumber(elsewhere)
+    if operation == 'reserve' then
+      local held, settlement = look_up(call)
+      if settlement then call, held = next_call(call, settlement, remember) end
+      if held then return held_answer(call, held) end
     end
-    for _, window in ipairs(windows) do
-      scopes[#scopes + 1] = {
-        name = window.name, limit = tonumber(window.a), elsewhere = 0, keep = window.b
-      }
-    end
-    for _, scope in ipairs(scopes) do
-      local found = counter(scope.name)
-      local spent = math.max(found.spent, scope.elsewhere)
-      if spent + found.reserved + micros > scope.limit then
-        if backlog then return {'backlog'} end
-        return {'refused', scope.name, spent, found.reserved}
-      end
-    end
-    local stored = {amount, expires}
-    for _, scope in ipairs(scopes) do
-      local found = counter(scope.name)
-      -- Every time, since it must outlive each of its reservations.
-      open(found, scope.keep)
-      change_reserved(found, micros)
-      stored[#stored + 1] = scope.name
-    end
-    redis.call('HSET', reservations, key, table.concat(stored, ' '))
-    redis.call('ZADD', expiry, expires, key)
-    return {'held', micros, tonumber(expires)}
+    if not all_there(scopes, elsewhere) then return {'unopened'} end
+    local level, by, careful =
+      decide(scopes, tonumber(most), interactive == '1', can_degrade == '1', elsewhere)
+    if level > 0 and backlog then return {'backlog'} end
+    if level > 1 then return {'refused', level, by.id, by.spent, by.reserved} end
+    local held = {
+      micros = tonumber(careful and most or likely), expires = expires, level = level,
+      by = by and by.id or '-',
+    }
+    if operation == 'reserve' then hold(call, held, scopes) end
+    return held_answer(call, held)
   end
 
-  for i = first, #ARGV do answers[#answers + 1] = reserve_item(ARGV[i]) end
+  for i = arguments + 2, #ARGV do answers[#answers + 1] = reserve_item(ARGV[i]) end
+  return answers
+end
+
+local function lend()
+  local expires, answers = tonumber(ARGV[arguments]), {}
+
+  local function lend_item(item)
+    local asked, list, call = string.match(item, '^(%d+) (%S+) (.*)$')
+    local held, settlement = look_up(call)
+    if held then return held_answer(call, held) end
+    local scopes = named(list)
+    if not all_there(scopes, 0) then return {'unopened'} end
+    asked = tonumber(asked)
+    -- Others want a lease, too: a quarter of what there is goes to one.
+    local grant = asked
+    for _, each in ipairs(scopes) do
+      local found = counter(each.id)
+      grant = math.min(grant, math.floor((each.careful - found.spent - found.reserved) / 4))
+    end
+    held = {micros = grant, expires = expires, level = 0, by = '-'}
+    -- A crumb is soon used up, and whoever has it asks again and again.
+    if settlement or grant < math.max(1, asked / 16) then
+      if backlog then return {'backlog'} end
+      held.micros = 0
+    else
+      hold(call, held, scopes)
+    end
+    return held_answer(call, held)
+  end
+
+  for i = arguments + 1, #ARGV do answers[#answers + 1] = lend_item(ARGV[i]) end
   return answers
 end
 
 local function settle()
-  sweep()
-  local answers, remember = {}, ARGV[4]
-  local windows, first = read_windows(5, 2)
+  local remember, leases, answers = ARGV[arguments], {}, {}
+  local first = arguments + 2 + ARGV[arguments + 1]
 
-  -- Where to count what has no reservation (any more).
-  local function present_counters(task)
-    local found = {}
-    for _, window in ipairs(windows) do
-      found[#found + 1] = counter(window.name)
-      open(found[#found], window.a)
+  local function lease(number)
+    local found = leases[number]
+    if not found then
+      local call = ARGV[arguments + 1 + number]
+      found = {call = call, held = look_up(call)}
+      leases[number] = found
     end
-    -- A task without a cap has no counter and gets none.
-    if task ~= '-' and counter(task).exists then found[#found + 1] = counter(task) end
     return found
   end
 
-  local function settle_item(item)
-    local digest, cost, usage, task, key =
-      string.match(item, '^(%S+) (%d+) (%d+ %d+ %d+ %d+ %d+ %d+) (%S+) (.*)$')
-    local settlement = prefix .. 'settled:' .. key
-    local held, charged = live_reservation(key), {}
-    -- A settled key with a reservation was admitted again: this is another spending.
-    local earlier = not held and redis.call('GET', settlement)
-    if earlier then
-      local before, cost_before = string.match(earlier, '(%S+) (%S+)')
-      return {before == digest and 'repeated' or 'conflict', tonumber(cost_before)}
+  -- What was in the journal before it was opened is in what it was opened with.
+  local function add(found, place, cost, figures, sign)
+    if place > found.from then
+      found.spent, found.changed = found.spent + sign * cost, true
+      found.usage = add_usage(found.usage, figures, sign)
     end
-    if held then
-      -- Counted where it was reserved, though the window may have ended since.
-      drop(key, held.stored)
-      for name in string.gmatch(held.names, '%S+') do charged[#charged + 1] = counter(name) end
-    else
-      charged = present_counters(task)
-    end
-    local figures = {}
-    for figure in string.gmatch(usage, '%d+') do figures[#figures + 1] = tonumber(figure) end
-    for _, found in ipairs(charged) do
-      found.spent = found.spent + tonumber(cost)
-      change(found, 'spent', tonumber(cost))
-      for i, figure in ipairs(figures) do
-        if figure ~= 0 then change(found, usage_fields[i], figure) end
+  end
+
+  local function count(scopes, task, place, cost, figures, sign)
+    -- A task without a cap has no counter and gets none.
+    if task ~= '-' and counter(task).exists then add(counter(task), place, cost, figures, sign) end
+    for _, each in ipairs(scopes) do
+      local found = counter(each.id)
+      if found.exists then
+        add(found, place, cost, figures, sign)
+      else
+        miss(found)
+        local pending = prefix .. 'pending:' .. each.id
+        redis.call('RPUSH', pending, table.concat({int(place), sign, int(cost), figures}, ' '))
+        redis.call('PEXPIRE', pending, remember)
       end
     end
-    redis.call('SET', settlement, digest .. ' ' .. cost, 'PX', remember)
-    return {'settled', tonumber(cost)}
+  end
+
+  -- Whether the journal may have had the call before one of these was opened.
+  local function is_unsure(scopes, called)
+    for _, each in ipairs(scopes) do
+      local found = counter(each.id)
+      if not found.exists or called <= found.opened + margin_ms then return true end
+    end
+    return false
+  end
+
+  local function settle_item(item)
+    local cost, place, called, leased, number, is_first, task, list, figures, length, rest = string.match(
+      item, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d) (%S+) (%S+) (%d+ %d+ %d+ %d+ %d+ %d+) (%d+) (.*)$'
+    )
+    local model, call = string.sub(rest, 1, tonumber(length)), string.sub(rest, tonumber(length) + 1)
+    cost, place = tonumber(cost), tonumber(place)
+    local scopes, stored = named(list), redis.call('GET', calls .. call)
+    local newest = '1'
+    if stored and string.sub(stored, 1, 7) == 'settled' then
+      local place_before, cost_before, newest_before, figures_before, model_before =
+        string.match(stored, '^settled (%d+) (%d+) (%d+) (%d+ %d+ %d+ %d+ %d+ %d+) (.*)$')
+      cost_before, place_before, newest = tonumber(cost_before), tonumber(place_before), newest_before
+      if figures_before == figures and model_before == model then return {'repeated', cost_before} end
+      if place_before <= place then return {'conflict', cost_before} end
+      -- Two said different things at once, and the journal heard this one first: it counts.
+      count(scopes, task, place_before, cost_before, figures_before, -1)
+    elseif is_first == '0' and is_unsure(scopes, tonumber(called)) then
+      return {'unsure'}
+    elseif stored then
+      local held = reservation(stored)
+      take_off(held, held.micros)
+      redis.call('ZREM', expiry, call)
+    end
+    if number ~= '0' then
+      local of = lease(tonumber(number))
+      if of.held then
+        local micros = math.min(tonumber(leased), of.held.micros)
+        take_off(of.held, micros)
+        of.changed = of.changed or micros > 0
+      end
+    end
+    count(scopes, task, place, cost, figures, 1)
+    redis.call('SET', calls .. call, table.concat({'settled', int(place), int(cost), newest, figures, model}, ' '),
+      'PX', remember)
+    return {'settled', cost}
   end
 
   for i = first, #ARGV do answers[#answers + 1] = settle_item(ARGV[i]) end
+  for _, each in pairs(leases) do
+    if each.changed then redis.call('SET', calls .. each.call, stored_as(each.held)) end
+  end
   return answers
 end
 
 local function release()
-  sweep()
   local answers = {}
-  for i = 4, #ARGV do
-    local key = ARGV[i]
-    local held = live_reservation(key)
+  for i = arguments, #ARGV do
+    local keep, call = string.match(ARGV[i], '^(%d+) (.*)$')
+    local held, settlement = look_up(call)
+    local given = 0
     if held then
-      drop(key, held.stored)
-      answers[#answers + 1] = {'released', held.micros}
-    elseif redis.call('EXISTS', prefix .. 'settled:' .. key) == 1 then
-      answers[#answers + 1] = {'settled'}
-    else
-      answers[#answers + 1] = {'released', 0}
+      given = math.max(held.micros - tonumber(keep), 0)
+      take_off(held, given)
+      if held.micros == 0 then
+        redis.call('DEL', calls .. call)
+        redis.call('ZREM', expiry, call)
+      elseif given > 0 then
+        redis.call('SET', calls .. call, stored_as(held))
+      end
     end
+    answers[#answers + 1] = settlement and {'settled'} or {'released', given}
+  end
+  return answers
+end
+
+local function open()
+  local answers = {}
+  for i = arguments, #ARGV do
+    local number, place, spent, figures = string.match(ARGV[i], '^(%d+) (%d+) (%d+) (.*)$')
+    local of = terms[tonumber(number)]
+    local found, pending = counter(of.id), prefix .. 'pending:' .. of.id
+    if not found.exists then
+      begin(found, of, tonumber(spent), figures, tonumber(place))
+      for _, each in ipairs(redis.call('LRANGE', pending, 0, -1)) do
+        local later, sign, cost, more = string.match(each, '^(%d+) (%-?1) (%d+) (.*)$')
+        if tonumber(later) > found.from then
+          found.spent = found.spent + sign * tonumber(cost)
+          found.usage = add_usage(found.usage, more, tonumber(sign))
+        end
+      end
+      redis.call('DEL', pending)
+    end
+    answers[#answers + 1] = {'open'}
   end
   return answers
 end
 
 -- Answered for all counters at once: none of them is right before the sweep is.
 local function read()
-  local answers, backlog = {}, sweep()
-  write_counters()
-  counters = {}
-  for i = 4, #ARGV do
-    answers[#answers + 1] = backlog and {'backlog'} or {
-      'read',
-      redis.call('HMGET', prefix .. ARGV[i], 'spent', 'reserved', unpack(usage_fields)),
-    }
+  local answers = {}
+  for i = arguments, #ARGV do
+    local found = counter(terms[tonumber(ARGV[i])].id)
+    if backlog then answers[#answers + 1] = {'backlog'}
+    elseif found.exists then answers[#answers + 1] = {'read', found.spent, found.reserved, found.usage}
+    else answers[#answers + 1] = {'missing'} end
   end
   return answers
 end
 
-local operations = {reserve = reserve, settle = settle, release = release, read = read}
+local operations = {
+  reserve = reserve, weigh = reserve, lend = lend, settle = settle, release = release, open = open, read = read,
+}
 local answers = operations[operation]()
 write_counters()
-return answers
+local absent = {}
+for id in pairs(missing) do absent[#absent + 1] = id end
+return {absent, answers}

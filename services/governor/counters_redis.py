@@ -2,8 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,33 +13,45 @@ from meshkit.clock import Clock
 from meshkit.redis_line import RedisLine
 from meshkit.redis_store import unavailable
 from services.governor.account import (
+    Balance,
     Charge,
     Charged,
     ChargedOtherwise,
+    Counter,
+    Decision,
     Held,
+    Loan,
     Refused,
-    Scope,
     SettledBefore,
     Standing,
+    Unopened,
+    Unsure,
     Usage,
-    Windows,
     Wish,
 )
 
 _SCRIPT: Final = Path(__file__).with_name("counters.lua")
+# What every key begins with. A call is one step over all its budgets, the global one
+# included, and so they are all in one place; leases keep the calls few.
+PREFIX: Final = "governor:{spend}:"
 # How many expired reservations one call may give back: bounds the time for
 # which it keeps Redis from others to about a millisecond.
 _SWEEP_LIMIT: Final = 200
-
 # Redis does one thing at a time. A crowd of callers waits here, in order, where
 # it would only wait there.
 _MAX_ROUND_TRIPS: Final = 8
+# Counters outlive their window, for settlements by a clock that is late.
+_KEEP_WINDOW: Final = timedelta(days=2)
+# One without an end is kept so long after its last reservation. What is known elsewhere
+# holds where it is forgotten: a task's log, or the ledger.
+_KEEP_LIFETIME: Final = timedelta(days=2)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 _Arg = str | int
 
 
 class RedisCounters:
-    """The counters of all tenants."""
+    """The counters of all budgets."""
 
     def __init__(self, line: RedisLine, clock: Clock, *, remember_settled_seconds: int) -> None:
         """`remember_settled_seconds`: for how long a repeated settlement is recognised."""
@@ -52,134 +64,194 @@ class RedisCounters:
         self._sha: Final = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
 
     async def reserve(
-        self, wishes: Sequence[Wish], *, windows: Windows, expires_at: datetime
-    ) -> Sequence[Held | Refused]:
-        """Reserves each wish in its task and its tenant's windows; answers in order."""
-        now, expires = _milliseconds(self._clock.now()), _milliseconds(expires_at)
-        heads: dict[str, list[_Arg]] = {}
-        for tenant, scopes in windows.items():
-            head = heads[tenant] = ["reserve", now, _SWEEP_LIMIT, expires, len(scopes)]
-            for each in scopes:
-                head += each.counter, each.limit_micros, _milliseconds(each.keep_until) - now
-        answers = await self._run(
-            heads,
-            [each.tenant for each in wishes],
-            [f"{each.amount_micros} {_task_part(each.task, now)} {each.key}" for each in wishes],
-        )
+        self, wishes: Sequence[Wish], *, expires_at: datetime
+    ) -> Sequence[Held | Refused | Unopened]:
+        """Reserves each wish in its counters; answers in order."""
+        return await self._decide("reserve", wishes, expires_at)
+
+    async def weigh(self, wish: Wish) -> Decision | Unopened:
+        """What `reserve` would decide on a key that is new; changes nothing."""
+        (answer,) = await self._decide("weigh", [wish], self._clock.now())
+        return answer if isinstance(answer, Unopened) else answer.decision
+
+    async def _decide(
+        self, operation: str, wishes: Sequence[Wish], expires_at: datetime
+    ) -> Sequence[Held | Refused | Unopened]:
+        numbers = _Numbers()
+        items = [
+            f"{wish.likely_micros} {wish.most_micros} {wish.interactive:d} {wish.can_degrade:d}"
+            f" {-1 if wish.task_spent_micros is None else wish.task_spent_micros}"
+            f" {numbers.of(wish.counters)} {wish.tenant}/{wish.key}"
+            for wish in wishes
+        ]
+        head = [_milliseconds(expires_at), self._remember_ms]
+        answers, absent = await self._run(operation, numbers.counters, head, items)
         return [
-            _reserve_answer(answer, wish, windows[wish.tenant])
+            _unopened(wish.counters, absent) if answer[0] == b"unopened" else _decided(answer, wish)
             for answer, wish in zip(answers, wishes, strict=True)
         ]
 
-    async def settle(
-        self, charges: Sequence[Charge], *, windows: Windows
-    ) -> Sequence[Charged | ChargedOtherwise]:
-        """Replaces reservations by what was used; answers in order."""
-        now = _milliseconds(self._clock.now())
-        heads: dict[str, list[_Arg]] = {}
-        for tenant, scopes in windows.items():
-            head = heads[tenant] = ["settle", now, _SWEEP_LIMIT, self._remember_ms, len(scopes)]
-            for each in scopes:
-                head += each.counter, _milliseconds(each.keep_until) - now
-        answers = await self._run(
-            heads, [each.tenant for each in charges], [_settle_item(each) for each in charges]
-        )
-        return [_settle_answer(answer) for answer in answers]
+    async def lend(self, loan: Loan, *, expires_at: datetime) -> Held | Unopened:
+        """Reserves a lease, or nothing where there is no room."""
+        numbers = _Numbers()
+        item = f"{loan.amount_micros} {numbers.of(loan.counters)} {loan.tenant}/{loan.key}"
+        head = [_milliseconds(expires_at)]
+        (answer,), absent = await self._run("lend", numbers.counters, head, [item])
+        if answer[0] == b"unopened":
+            return _unopened(loan.counters, absent)
+        return _held(answer, loan.tenant)
 
-    async def release(self, tenant: str, key: str) -> int | SettledBefore:
-        """Gives a reservation back and answers its micro-USD: 0 where there is none."""
-        now = _milliseconds(self._clock.now())
-        (answer,) = await self._run({tenant: ["release", now, _SWEEP_LIMIT]}, [tenant], [key])
+    async def settle(
+        self, charges: Sequence[Charge]
+    ) -> tuple[Sequence[Charged | ChargedOtherwise | Unsure], Sequence[Counter]]:
+        """Replaces reservations by what was used; answers in order, and what is not there."""
+        numbers, leases = _Numbers(), dict[str, int]()
+        items = [_settle_item(charge, numbers, leases) for charge in charges]
+        head: list[_Arg] = [self._remember_ms, len(leases), *leases]
+        answers, absent = await self._run("settle", numbers.counters, head, items)
+        missing = [each for each in numbers.counters if each.id in absent]
+        return [_settle_answer(answer) for answer in answers], missing
+
+    async def release(self, tenant: str, key: str, keep_micros: int = 0) -> int | SettledBefore:
+        """Gives a reservation back but for `keep_micros`; what it gave, 0 where there is none."""
+        (answer,), _ = await self._run("release", (), (), [f"{keep_micros} {tenant}/{key}"])
         return SettledBefore() if answer[0] == b"settled" else answer[1]
 
-    async def read(self, tenant: str, counters: Sequence[str]) -> Sequence[Standing]:
-        """Where these counters stand; zeros for one that was never used."""
-        now = _milliseconds(self._clock.now())
-        head: list[_Arg] = ["read", now, _SWEEP_LIMIT]
-        answers = await self._run({tenant: head}, [tenant] * len(counters), counters)
-        return [_read_answer(answer[1]) for answer in answers]
+    async def open(self, counter: Counter, balance: Balance) -> None:
+        """Begins a counter that is not there with what the ledger has."""
+        usage = " ".join(map(str, balance.usage))
+        item = f"1 {balance.sequence} {balance.spent_micros} {usage}"
+        await self._run("open", [counter], (), [item])
+
+    async def read(self, counters: Sequence[Counter]) -> Sequence[Standing | None]:
+        """Where these stand; None for one that is not there."""
+        items = [str(number) for number in range(1, len(counters) + 1)]
+        answers, _ = await self._run("read", counters, (), items)
+        return [
+            Standing(answer[1], answer[2], Usage(*map(int, answer[3].split())))
+            if answer[0] == b"read"
+            else None
+            for answer in answers
+        ]
 
     async def _run(
-        self, heads: Mapping[str, Sequence[_Arg]], tenants: Sequence[str], items: Sequence[str]
-    ) -> list[Any]:
-        """The script's answer to each item, in order.
+        self,
+        operation: str,
+        counters: Iterable[Counter],
+        head: Sequence[_Arg],
+        items: Sequence[str],
+    ) -> tuple[list[Any], set[str]]:
+        """The script's answer to each item, in order, and the counters that are not there.
 
-        One call a tenant, all in one round trip; again for items that wait for
-        a longer sweep. Every pass sweeps, so that the waiting ends.
+        In one round trip; again for items that wait for a longer sweep. Every
+        pass sweeps, so that the waiting ends.
         """
         answers: list[Any] = [None] * len(items)
+        absent: set[str] = set()
+        terms = [_terms(each) for each in counters]
         left: Sequence[int] = range(len(items))
         while left:
-            groups: dict[str, list[int]] = {}
-            for index in left:
-                groups.setdefault(tenants[index], []).append(index)
-            calls = [
-                (tenant, [*heads[tenant], *(items[index] for index in group)])
-                for tenant, group in groups.items()
-            ]
-            again: list[int] = []
+            call: list[_Arg] = [operation, _milliseconds(self._clock.now()), _SWEEP_LIMIT]
+            call += [len(terms), *terms, *head, *(items[index] for index in left)]
             async with self._turns:
-                outcomes = await self._round_trip(calls)
-            for group, outcome in zip(groups.values(), outcomes, strict=True):
-                for index, answer in zip(group, outcome, strict=True):
-                    answers[index] = answer
-                    if answer[0] == b"backlog":
-                        again.append(index)
+                missing, outcomes = await self._round_trip(call)
+            absent.update(each.decode() for each in missing)
+            again: list[int] = []
+            for index, answer in zip(left, outcomes, strict=True):
+                answers[index] = answer
+                if answer[0] == b"backlog":
+                    again.append(index)
             left = again
-        return answers
+        return answers, absent
 
-    async def _round_trip(self, calls: Sequence[tuple[str, Sequence[_Arg]]]) -> Sequence[Any]:
+    async def _round_trip(self, arguments: Sequence[_Arg]) -> Sequence[Any]:
+        command = ("EVALSHA", self._sha, 1, PREFIX, *arguments)
         try:
             try:
-                return await self._pipeline(calls)
+                (answer,) = await self._line.ask([command])
             except NoScriptError:
-                # Redis was restarted or is another one. What the other calls of
-                # the pipeline may have done they find done.
-                await self._line.ask([("SCRIPT", "LOAD", self._script)])
-                return await self._pipeline(calls)
+                # Redis was restarted or is another one.
+                _, answer = await self._line.ask([("SCRIPT", "LOAD", self._script), command])
         except RedisError as error:
             raise unavailable(error) from error
-
-    async def _pipeline(self, calls: Sequence[tuple[str, Sequence[_Arg]]]) -> Sequence[Any]:
-        return await self._line.ask(
-            [
-                ("EVALSHA", self._sha, 1, f"governor:{{{tenant}}}:", *arguments)
-                for tenant, arguments in calls
-            ]
-        )
+        return answer
 
 
-def _task_part(task: Scope | None, now: int) -> str:
-    if task is None:
-        return "- 0 0 0"
-    keep = _milliseconds(task.keep_until) - now
-    return f"{task.counter} {task.limit_micros} {task.spent_elsewhere_micros} {keep}"
+class _Numbers:
+    """The counters of a batch, each once, by the number that stands for it in items."""
+
+    def __init__(self) -> None:
+        self._numbers: Final[dict[Counter, int]] = {}
+        self._said: Final[dict[int, str]] = {}
+
+    @property
+    def counters(self) -> Iterable[Counter]:
+        return self._numbers
+
+    def of(self, counters: Sequence[Counter]) -> str:
+        """Their numbers, as an item has them."""
+        # Calls of a kind share one list.
+        said = self._said.get(id(counters))
+        if said is None:
+            numbers = self._numbers
+            said = ",".join(str(numbers.setdefault(each, len(numbers) + 1)) for each in counters)
+            self._said[id(counters)] = said = said or "-"
+        return said
 
 
-def _reserve_answer(answer: Sequence[Any], wish: Wish, windows: Sequence[Scope]) -> Held | Refused:
+def _terms(counter: Counter) -> str:
+    end = counter.window.end
+    keep_until = 0 if end is None else _milliseconds(end + _KEEP_WINDOW)
+    keep_for = _KEEP_LIFETIME // _MILLISECOND if end is None else 0
+    return (
+        f"{counter.id} {counter.shutoff_micros} {counter.throttle_micros} {counter.degrade_micros}"
+        f" {counter.careful_micros} {counter.opens_itself:d} {keep_until} {keep_for}"
+    )
+
+
+def _unopened(counters: Sequence[Counter], absent: set[str]) -> Unopened:
+    return Unopened([each for each in counters if each.id in absent])
+
+
+def _decided(answer: Sequence[Any], wish: Wish) -> Held | Refused:
     if answer[0] == b"held":
-        return Held(answer[1], datetime.fromtimestamp(answer[2] / 1000, UTC))
-    counter = answer[1].decode()
-    scopes = [wish.task, *windows] if wish.task else windows
-    scope = next(each for each in scopes if each.counter == counter)
-    return Refused(scope, answer[2], answer[3])
+        return _held(answer, wish.tenant)
+    return Refused(Decision(answer[1], answer[2].decode(), answer[3], answer[4]))
 
 
-def _settle_item(charge: Charge) -> str:
+def _held(answer: Sequence[Any], tenant: str) -> Held:
+    _, call, micros, expires, level, by, spent, reserved = answer
+    return Held(
+        key=call.decode()[len(tenant) + 1 :],
+        amount_micros=micros,
+        expires_at=datetime.fromtimestamp(expires / 1000, UTC),
+        decision=Decision(level, by.decode(), spent, reserved) if level else Decision(0),
+    )
+
+
+def _settle_item(charge: Charge, numbers: _Numbers, leases: dict[str, int]) -> str:
+    lease = 0
+    if charge.lease:
+        lease = leases.setdefault(f"{charge.tenant}/{charge.lease}", len(leases) + 1)
+    called = max(_milliseconds(charge.called_at), 0)
+    # Redis counts bytes.
+    length = len(charge.model.encode())
     usage = " ".join(map(str, charge.usage))
-    task = charge.task_counter or "-"
-    return f"{charge.digest} {charge.cost_micros} {usage} {task} {charge.key}"
+    return (
+        f"{charge.cost_micros} {charge.sequence} {called} {charge.leased_micros} {lease}"
+        f" {charge.is_first:d} {charge.task_counter or '-'} {numbers.of(charge.counters)}"
+        f" {usage} {length} {charge.model}{charge.tenant}/{charge.key}"
+    )
 
 
-def _settle_answer(answer: Sequence[Any]) -> Charged | ChargedOtherwise:
-    if answer[0] == b"conflict":
-        return ChargedOtherwise(answer[1])
-    return Charged(answer[1], repeated=answer[0] == b"repeated")
-
-
-def _read_answer(figures: Sequence[bytes | None]) -> Standing:
-    spent, reserved, *usage = (int(figure or 0) for figure in figures)
-    return Standing(spent, reserved, Usage(*usage))
+def _settle_answer(answer: Sequence[Any]) -> Charged | ChargedOtherwise | Unsure:
+    match answer[0]:
+        case b"conflict":
+            return ChargedOtherwise(answer[1])
+        case b"unsure":
+            return Unsure()
+        case said:
+            return Charged(answer[1], repeated=said == b"repeated")
 
 
 def _milliseconds(time: datetime) -> int:

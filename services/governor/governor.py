@@ -1,102 +1,98 @@
 """Decides what may be spent before it is spent, and keeps account of what was."""
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple, Protocol
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from agentmesh.common.v1 import tier_pb2, usage_pb2
+from agentmesh.governor.v1 import usage_record_pb2
 from meshkit.clock import Clock
-from meshkit.errors import AlreadySettled, MeshError
+from meshkit.errors import AlreadySettled, DependencyUnavailable, MeshError
 from services.governor.account import (
     Charge,
+    Charged,
     ChargedOtherwise,
+    Counter,
     Counters,
     Held,
+    Loan,
     Refused,
-    Scope,
     SettledBefore,
-    Standing,
-    Usage,
-    Windows,
+    Unopened,
+    Unsure,
     Wish,
 )
+from services.governor.calls import (
+    Allowed,
+    Lease,
+    MadeCall,
+    PlannedCall,
+    Settlement,
+    Verdict,
+    WantedLease,
+)
+from services.governor.money import usd
+from services.governor.openings import Openings
 from services.governor.price_book import PriceBook
-from services.governor.window import Window, day_of, month_of
+from services.governor.scopes import Kind, Scopes, task_counter, task_counter_id
+from services.governor.verdicts import Tiers, verdict_of
 
-# Counters outlive their window, for reservations that end after it.
-_KEEP_WINDOW: Final = timedelta(days=2)
-# A task's counter. What the task's log says holds where this is forgotten.
-_KEEP_TASK: Final = timedelta(days=2)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a tenant may spend, in micro-USD."""
-
-    day_micros: int
-    month_micros: int
+# Counters are opened before the next turn; they are gone again only where Redis is lost.
+_TURNS: Final = 4
+# Where a budget has no room for a lease, reservations that end soon may make some.
+_LEASE_RETRY_SECONDS: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedCall:
-    """A model call that somebody wants to make. Tokens are the most that are expected."""
+class Journal(Protocol):
+    """Where every settlement is written before it is counted."""
 
-    tenant: str
-    key: str
-    model: str
-    input_tokens: int
-    max_output_tokens: int
-    # The task with a cap of its own; empty for none.
-    task: str = ""
-    task_limit_micros: int = 0
-    # By the task's log.
-    task_spent_micros: int = 0
+    async def append(self, records: Sequence[usage_record_pb2.UsageRecord]) -> int:
+        """Stores records together; their place. Raises DependencyUnavailable."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class MadeCall:
-    """A model call that was made."""
+class FirstRecords(Protocol):
+    """Where the journal had a key for the first time, as the ledger knows it."""
 
-    tenant: str
-    key: str
-    model: str
-    usage: Usage
-    task: str = ""
+    async def first_sequences(
+        self, keys: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], int]:
+        """The place of the first record of each tenant's key that has one.
 
-
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """Go ahead; so much is set aside until then."""
-
-    reserved_micros: int
-    expires_at: datetime
+        Answers when the ledger has all that the journal had when it was asked.
+        Raises DependencyUnavailable where that takes too long.
+        """
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
-    """The budget has no room for this call."""
+class Likely(Protocol):
+    """What calls of a kind used before."""
 
-    budget: str
-    resets_at: datetime | None
-    explanation: str
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """What was charged; `repeated` if that was done before."""
-
-    cost_micros: int
-    repeated: bool
+    @property
+    def output_tokens(self) -> int:
+        """So many, or fewer, in 19 of 20 calls."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class Spend:
-    """What a tenant spent in a window."""
+class Profiles(Protocol):
+    """What kinds of work used before, in memory."""
 
-    window: Window
-    limit_micros: int
-    standing: Standing
+    def likely(self, tenant: str, task_type: str, tier: int) -> Likely | None:
+        """What a call is likely to use; None where too little is known."""
+        ...
+
+
+class Terms(NamedTuple):
+    """What the governor goes by, besides budgets and prices."""
+
+    # After how many seconds a reservation that nobody settles is given back.
+    reservation_seconds: int
+    # When work that is slowed down may come back.
+    throttle_seconds: float
 
 
 class CostGovernor:
@@ -106,186 +102,330 @@ class CostGovernor:
         self,
         *,
         prices: PriceBook,
-        default_limits: Limits,
-        tenant_limits: Mapping[str, Limits],
+        scopes: Scopes,
+        tiers: Callable[[str], frozenset[int]],
+        has_sessions: Callable[[str], bool],
+        profiles: Profiles,
         counters: Counters,
+        openings: Openings,
+        journal: Journal,
+        first_records: FirstRecords,
         clock: Clock,
-        reservation_seconds: int,
+        terms: Terms,
     ) -> None:
-        self._prices: Final = prices
-        self._default_limits: Final = default_limits
-        self._tenant_limits: Final = tenant_limits
-        self._counters: Final = counters
-        self._clock: Final = clock
-        self._reserve_for: Final = timedelta(seconds=reservation_seconds)
+        """`tiers`: the model tiers that a tenant may use, all if empty.
 
-    async def admit(self, calls: Sequence[PlannedCall]) -> list[Allowed | Denied | MeshError]:
-        """Reserves the estimated cost of each call in all its scopes; answers in order.
+        `has_sessions`: whether sessions of a tenant have budgets of their own.
+        """
+        self._prices: Final = prices
+        self._scopes: Final = scopes
+        self._tiers: Final = tiers
+        self._has_sessions: Final = has_sessions
+        self._profiles: Final = profiles
+        self._counters: Final = counters
+        self._openings: Final = openings
+        self._journal: Final = journal
+        self._first_records: Final = first_records
+        self._clock: Final = clock
+        self._terms: Final = terms
+        self._reserve_for: Final = timedelta(seconds=terms.reservation_seconds)
+
+    async def admit(self, calls: Sequence[PlannedCall]) -> list[Verdict | MeshError]:
+        """Reserves the estimated cost of each call under all its budgets; answers in order.
 
         The same key again finds its reservation and reserves nothing more. A
-        key that is settled has none: it is admitted like a new one, for a call
-        that is charged in addition. A model without any price to pay
-        needs no counter, and is allowed however much is spent. An item's error
-        is NoPrice. Raises DependencyUnavailable.
+        key that is settled has none: it is admitted like a new one, under a key
+        of its own, for a call that is charged in addition. A model without any
+        price to pay needs no counter, and is allowed however much is spent. An
+        item's error is NoPrice, or DependencyUnavailable where the ledger must
+        be asked and cannot be. Raises DependencyUnavailable.
         """
         now = self._clock.now()
         expires_at = now + self._reserve_for
-        answers: list[Allowed | Denied | MeshError] = []
+        version = self._prices.version
+        answers: list[Verdict | MeshError] = []
+        tiers: list[Tiers] = []
         wishes: dict[int, Wish] = {}
         for index, call in enumerate(calls):
+            may = Tiers.of(call.tier, self._tiers(call.tenant))
+            tiers.append(may)
             try:
-                amount = self._estimate(call)
+                wish = self._wish(call, may, now)
             except MeshError as error:
                 answers.append(error)
                 continue
-            answers.append(Allowed(0, expires_at))
-            if amount:
-                wishes[index] = Wish(call.tenant, call.key, amount, _task_scope(call, now))
-        if wishes:
-            outcomes = await self._counters.reserve(
-                list(wishes.values()),
-                windows=self._windows({wish.tenant for wish in wishes.values()}, now),
-                expires_at=expires_at,
+            refusal = may.refusal(call.tenant)
+            answers.append(
+                refusal or may.allow(call.tenant, Allowed(call.key, 0, expires_at, version))
             )
+            if refusal is None and wish is not None:
+                wishes[index] = wish
+        if wishes:
+            outcomes = await self._reserve(list(wishes.values()), expires_at)
             for (index, wish), outcome in zip(wishes.items(), outcomes, strict=True):
-                answers[index] = _verdict(wish, outcome)
+                answers[index] = (
+                    outcome
+                    if isinstance(outcome, MeshError)
+                    else verdict_of(
+                        wish, outcome, tiers[index], version, self._terms.throttle_seconds
+                    )
+                )
         return answers
 
     async def settle(self, calls: Sequence[MadeCall]) -> list[Settlement | MeshError]:
         """Charges what each call used in place of its reservation; answers in order.
 
-        With the same figures again nothing changes, unless the key was admitted
-        again in between. Without a reservation, or after it expired, it is
-        counted all the same. An item's error is
-        NoPrice or AlreadySettled. Raises DependencyUnavailable.
+        It is written to the journal, and then counted. With the same figures
+        again nothing changes. Without a reservation, or after it expired, it is
+        counted all the same. An item's error is NoPrice, InvalidField for a price
+        version that there never was, AlreadySettled, or DependencyUnavailable
+        where the ledger must be asked and cannot be. Raises DependencyUnavailable.
         """
         now = self._clock.now()
         answers: list[Settlement | MeshError] = []
-        charges: dict[int, Charge] = {}
+        costs: dict[int, int] = {}
         for index, call in enumerate(calls):
             try:
-                charge = self._charge(call)
+                cost = costs[index] = self._cost(call)
             except MeshError as error:
                 answers.append(error)
-                continue
-            charges[index] = charge
-            answers.append(Settlement(charge.cost_micros, repeated=False))
-        if charges:
-            outcomes = await self._counters.settle(
-                list(charges.values()),
-                windows=self._windows({charge.tenant for charge in charges.values()}, now),
-            )
-            for index, outcome in zip(charges, outcomes, strict=True):
-                if isinstance(outcome, ChargedOtherwise):
-                    answers[index] = _already_settled(calls[index].key, outcome.cost_micros)
-                elif outcome.repeated:
-                    answers[index] = Settlement(outcome.cost_micros, repeated=True)
+            else:
+                answers.append(Settlement(cost, repeated=False))
+        if not costs:
+            return answers
+        sequence = await self._journal.append(
+            [
+                _record(calls[index], cost, now, self._prices.version)
+                for index, cost in costs.items()
+            ]
+        )
+        charges = [self._charge(calls[index], cost, now, sequence) for index, cost in costs.items()]
+        outcomes = await self._charge_all(charges)
+        for index, outcome in zip(costs, outcomes, strict=True):
+            match outcome:
+                case ChargedOtherwise(cost):
+                    answers[index] = _already_settled(calls[index].key, cost)
+                case Charged(cost, repeated=True):
+                    answers[index] = Settlement(cost, repeated=True)
+                case Charged():
+                    pass
+                case error:
+                    answers[index] = error
         return answers
 
-    async def release(self, tenant: str, key: str) -> int:
-        """Gives a reservation back; what it held, 0 if there is none (any more).
+    async def lease(self, wanted: WantedLease) -> Lease:
+        """Reserves an amount under the tenant's, task type's and agent's budgets.
+
+        Nothing where one of them is so far used that each call must be asked
+        for. The same lease again finds the earlier one. Raises DependencyUnavailable.
+        """
+        now = self._clock.now()
+        counters = self._scopes.of(Kind(wanted.tenant, wanted.task_type, wanted.agent), now)
+        loan = Loan(wanted.tenant, wanted.lease, wanted.amount_micros, counters)
+        for _ in range(_TURNS):
+            outcome = await self._counters.lend(loan, expires_at=now + self._reserve_for)
+            if isinstance(outcome, Held):
+                break
+            await self._openings.open(outcome.counters)
+        else:
+            raise _counters_lost()
+        return Lease(
+            lease=wanted.lease,
+            micros=outcome.amount_micros,
+            expires_at=outcome.expires_at,
+            price_version=self._prices.version,
+            retry_after_seconds=0.0 if outcome.amount_micros else _LEASE_RETRY_SECONDS,
+            admit_sessions=self._has_sessions(wanted.tenant),
+            tiers=self._tiers(wanted.tenant),
+        )
+
+    async def release(self, tenant: str, key: str, keep_micros: int = 0) -> int:
+        """Gives a reservation back, but for `keep_micros`; 0 if there is none (any more).
 
         Raises AlreadySettled and DependencyUnavailable.
         """
-        outcome = await self._counters.release(tenant, key)
+        outcome = await self._counters.release(tenant, key, keep_micros)
         if isinstance(outcome, SettledBefore):
             raise AlreadySettled(f"The key {key!r} is settled; there is nothing to release.")
         return outcome
 
-    async def spend(self, tenant: str) -> tuple[Spend, Spend]:
-        """What the tenant spent in the present day and month. Raises DependencyUnavailable."""
-        now = self._clock.now()
-        limits = self._limits(tenant)
-        day, month = day_of(now), month_of(now)
-        of_day, of_month = await self._counters.read(tenant, [day.id, month.id])
-        return Spend(day, limits.day_micros, of_day), Spend(month, limits.month_micros, of_month)
+    def _wish(self, call: PlannedCall, may: Tiers, now: datetime) -> Wish | None:
+        """What to reserve; None where the model cannot cost anything.
 
-    def _limits(self, tenant: str) -> Limits:
-        return self._tenant_limits.get(tenant, self._default_limits)
-
-    def _estimate(self, call: PlannedCall) -> int:
-        """What to reserve. At least 1 micro-USD where anything has a price, so that a
-        spent budget denies calls that come without an estimate, too."""
+        At least 1 micro-USD otherwise, so that a spent budget denies calls that
+        come without an estimate, too.
+        """
         price = self._prices.price(call.model)
-        cost = price.cost_micros(
-            input_tokens=call.input_tokens, output_tokens=call.max_output_tokens
+        if price.free:
+            return None
+        most = max(
+            1,
+            price.cost_micros(input_tokens=call.input_tokens, output_tokens=call.max_output_tokens),
         )
-        return 0 if price.free else max(1, cost)
+        likely = most
+        profile = self._profiles.likely(call.tenant, call.task_type, call.tier)
+        if profile is not None and profile.output_tokens < call.max_output_tokens:
+            likely = max(
+                1,
+                price.cost_micros(
+                    input_tokens=call.input_tokens, output_tokens=profile.output_tokens
+                ),
+            )
+        counters = self._scopes.of(Kind(call.tenant, call.task_type, call.agent, call.session), now)
+        capped = bool(call.task and call.task_limit_micros)
+        if capped:
+            cap = task_counter(call.tenant, call.task, call.task_limit_micros)
+            counters = [cap, *counters]
+        return Wish(
+            tenant=call.tenant,
+            key=call.key,
+            likely_micros=likely,
+            most_micros=most,
+            counters=counters,
+            interactive=call.interactive,
+            can_degrade=may.lower > 0,
+            task_spent_micros=call.task_spent_micros if capped else None,
+        )
 
-    def _windows(self, tenants: Iterable[str], now: datetime) -> Windows:
-        """The month before the day: where both are spent, it is in vain to wait for the day."""
-        windows = month_of(now), day_of(now)
-        scopes: dict[str, Sequence[Scope]] = {}
-        for tenant in tenants:
-            limits = self._limits(tenant)
-            scopes[tenant] = [
-                Scope(
-                    budget=f"tenants/{tenant}/budgets/tenant-{window.kind}",
-                    counter=window.id,
-                    limit_micros=limit,
-                    keep_until=window.end + _KEEP_WINDOW,
-                    resets_at=window.end,
-                )
-                for window, limit in zip(
-                    windows, (limits.month_micros, limits.day_micros), strict=True
-                )
-            ]
-        return scopes
+    async def _reserve(
+        self, wishes: Sequence[Wish], expires_at: datetime
+    ) -> list[Held | Refused | MeshError]:
+        answers: list[Held | Refused | MeshError] = [_counters_lost()] * len(wishes)
+        left: Sequence[int] = range(len(wishes))
+        for _ in range(_TURNS):
+            outcomes = await self._counters.reserve(
+                [wishes[index] for index in left], expires_at=expires_at
+            )
+            unopened: dict[int, Unopened] = {}
+            for index, outcome in zip(left, outcomes, strict=True):
+                if isinstance(outcome, Unopened):
+                    unopened[index] = outcome
+                else:
+                    answers[index] = outcome
+            if not unopened:
+                return answers
+            faults = await self._open_each(unopened)
+            answers = [faults.get(index, answer) for index, answer in enumerate(answers)]
+            left = [index for index in unopened if index not in faults]
+        return answers
 
-    def _charge(self, call: MadeCall) -> Charge:
+    async def _open_each(self, unopened: Mapping[int, Unopened]) -> dict[int, MeshError]:
+        """Opens what items wait for; the items for which that failed."""
+        wanted = {each.id: each for one in unopened.values() for each in one.counters}
+        failed: dict[str, MeshError] = {}
+
+        async def open_one(counter: Counter) -> None:
+            try:
+                await self._openings.open([counter])
+            except MeshError as error:
+                failed[counter.id] = error
+
+        await asyncio.gather(*(open_one(each) for each in wanted.values()))
+        return {
+            index: failed[each.id]
+            for index, one in unopened.items()
+            for each in one.counters
+            if each.id in failed
+        }
+
+    def _cost(self, call: MadeCall) -> int:
         usage = call.usage
+        return self._prices.price(call.model, call.price_version).cost_micros(
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_input_tokens=usage.cached_input_tokens,
+        )
+
+    def _charge(self, call: MadeCall, cost_micros: int, now: datetime, sequence: int) -> Charge:
         return Charge(
             tenant=call.tenant,
             key=call.key,
-            digest=_digest(call),
-            cost_micros=self._prices.price(call.model).cost_micros(
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                cached_input_tokens=usage.cached_input_tokens,
+            model=call.model,
+            cost_micros=cost_micros,
+            usage=call.usage,
+            counters=self._scopes.of(
+                Kind(call.tenant, call.task_type, call.agent, call.session), now
             ),
-            usage=usage,
-            task_counter=_task_counter(call.task) if call.task else None,
+            sequence=sequence,
+            called_at=call.called_at or now,
+            lease=call.lease,
+            leased_micros=call.leased_micros,
+            task_counter=task_counter_id(call.tenant, call.task) if call.task else "",
         )
 
+    async def _charge_all(
+        self, charges: Sequence[Charge]
+    ) -> list[Charged | ChargedOtherwise | MeshError]:
+        outcomes, missing = await self._counters.settle(charges)
+        self._openings.want(missing)
+        unsure = [index for index, each in enumerate(outcomes) if isinstance(each, Unsure)]
+        answers: list[Charged | ChargedOtherwise | MeshError] = [
+            _counters_lost() if isinstance(each, Unsure) else each for each in outcomes
+        ]
+        if unsure:
+            for index, outcome in zip(
+                unsure, await self._charge_unsure([charges[index] for index in unsure]), strict=True
+            ):
+                answers[index] = outcome
+        return answers
 
-def _task_scope(call: PlannedCall, now: datetime) -> Scope | None:
-    if not (call.task and call.task_limit_micros):
-        return None
-    return Scope(
-        budget=f"tenants/{call.tenant}/budgets/task-lifetime-{call.task}",
-        counter=_task_counter(call.task),
-        limit_micros=call.task_limit_micros,
-        keep_until=now + _KEEP_TASK,
-        resets_at=None,
-        spent_elsewhere_micros=call.task_spent_micros,
+    async def _charge_unsure(
+        self, charges: Sequence[Charge]
+    ) -> Sequence[Charged | ChargedOtherwise | MeshError]:
+        """Charges what the journal may have had before, by the place where it had it first."""
+        keys = [(each.tenant, each.key) for each in charges]
+        try:
+            places = await self._first_records.first_sequences(keys)
+        except MeshError as error:
+            return [error] * len(charges)
+        known = [
+            replace(each, sequence=places.get(key, each.sequence), is_first=True)
+            for key, each in zip(keys, charges, strict=True)
+        ]
+        outcomes, missing = await self._counters.settle(known)
+        self._openings.want(missing)
+        return [_counters_lost() if isinstance(each, Unsure) else each for each in outcomes]
+
+
+def _record(
+    call: MadeCall, cost_micros: int, now: datetime, version: str
+) -> usage_record_pb2.UsageRecord:
+    usage = call.usage
+    return usage_record_pb2.UsageRecord(
+        tenant=call.tenant,
+        key=call.key,
+        model=call.model,
+        tier=tier_pb2.ModelTier.Name(call.tier),
+        usage=usage_pb2.Usage(
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cost_micros=cost_micros,
+            model_calls=usage.model_calls,
+            tool_calls=usage.tool_calls,
+            cache_hits=usage.cache_hits,
+            cached_input_tokens=usage.cached_input_tokens,
+        ),
+        task_type=call.task_type,
+        agent=call.agent,
+        session=call.session,
+        task=call.task,
+        price_version=call.price_version or version,
+        call_time=_timestamp(call.called_at or now),
+        settle_time=_timestamp(now),
     )
 
 
-def _task_counter(task: str) -> str:
-    return f"task:{task}"
+def _timestamp(time: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(time.astimezone(UTC))
+    return stamp
 
 
-def _digest(call: MadeCall) -> str:
-    # Without the cost: the price book may have changed in between.
-    figures = repr((call.model, *call.usage))
-    return hashlib.blake2b(figures.encode(), digest_size=8).hexdigest()
-
-
-def _verdict(wish: Wish, outcome: Held | Refused) -> Allowed | Denied:
-    match outcome:
-        case Held(amount_micros, held_until):
-            return Allowed(amount_micros, held_until)
-        case Refused(scope, spent, reserved):
-            again = "It does not start again."
-            if scope.resets_at:
-                again = f"It starts again at {scope.resets_at:%Y-%m-%dT%H:%M:%SZ}."
-            return Denied(
-                scope.budget,
-                scope.resets_at,
-                f"{scope.budget} allows {usd(scope.limit_micros)}; {usd(spent)} are spent and"
-                f" {usd(reserved)} reserved, so that {usd(wish.amount_micros)} more do not fit."
-                f" {again}",
-            )
+def _counters_lost() -> DependencyUnavailable:
+    return DependencyUnavailable(
+        "Counters are lost as soon as they are opened: Redis forgets.",
+        metadata={"dependency": "redis"},
+    )
 
 
 def _already_settled(key: str, cost_micros: int) -> AlreadySettled:
@@ -293,10 +433,3 @@ def _already_settled(key: str, cost_micros: int) -> AlreadySettled:
         f"The key {key!r} was settled before with other figures, at {usd(cost_micros)}.",
         metadata={"cost_micros": str(cost_micros)},
     )
-
-
-def usd(micros: int) -> str:
-    """An amount for people: two decimals, and more only where there are any."""
-    whole, rest = divmod(micros, 1_000_000)
-    decimals = f"{rest:06d}".rstrip("0").ljust(2, "0")
-    return f"{whole:,}.{decimals} USD"

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,28 +15,23 @@ from meshkit.redis_line import RedisLine
 from meshtest.clock import FakeClock
 from meshtest.redis_server import RedisServer
 from services.governor.account import Standing, Usage
-from services.governor.counters_redis import RedisCounters
-from services.governor.governor import (
+from services.governor.calls import (
     Allowed,
-    CostGovernor,
     Denied,
-    Limits,
     MadeCall,
     PlannedCall,
     Settlement,
-    usd,
+    Verdict,
 )
-from services.governor.price_book import ModelPrice, PriceBook, PriceVersion
-from services.governor.window import day_of, month_of
+from services.governor.governor import CostGovernor
+from services.governor.governor_parts import Defaults, GovernorParts, governor_parts
+from services.governor.money import usd
+from services.governor.scripted_ledger import ScriptedLedger
+from services.governor.window import WindowKind, window_of
 
-# A token of `unit` costs one micro-USD, so that tokens can be read as money.
-_MODELS = {
-    "unit": ModelPrice(1_000_000, 1_000_000, 1_000_000, 0, 0),
-    "offline": ModelPrice(0, 0, 0, 0, 0),
-}
-_BOOK = PriceBook([PriceVersion("1", date(2026, 1, 1), _MODELS)])
 _START = datetime(2026, 3, 30, 23, 50, tzinfo=UTC)
-_DAY_LIMIT, _MONTH_LIMIT = 1000, 1500
+_EXPIRES = _START + timedelta(seconds=600)
+_DEFAULTS = Defaults(1000, 1500)
 
 
 @pytest.fixture(scope="module")
@@ -69,95 +64,120 @@ async def line(store: Redis) -> AsyncIterator[RedisLine]:
         yield made
 
 
-def _governor(line: RedisLine, clock: FakeClock, **tenants: Limits) -> CostGovernor:
-    return CostGovernor(
-        prices=_BOOK,
-        default_limits=Limits(_DAY_LIMIT, _MONTH_LIMIT),
-        tenant_limits=tenants,
-        counters=RedisCounters(line, clock, remember_settled_seconds=3600),
-        clock=clock,
-        reservation_seconds=600,
-    )
+@pytest.fixture
+def ledger() -> ScriptedLedger:
+    """A ledger in which nothing is."""
+    return ScriptedLedger()
 
 
 @pytest.fixture
-def governor(line: RedisLine, clock: FakeClock) -> CostGovernor:
-    """A governor with small limits."""
-    return _governor(line, clock)
+def parts(line: RedisLine, clock: FakeClock, ledger: ScriptedLedger) -> GovernorParts:
+    """A governor with small limits, and what it is made of."""
+    return governor_parts(line, clock, ledger, _DEFAULTS)
 
 
-async def _admit(
-    governor: CostGovernor, key: str, tokens: int, **more: int | str
-) -> Allowed | Denied:
-    call = PlannedCall("acme", key, "unit", tokens, 0, **more)  # type: ignore[arg-type]
+@pytest.fixture
+def governor(parts: GovernorParts) -> CostGovernor:
+    """The governor alone."""
+    return parts.governor
+
+
+async def _admit(governor: CostGovernor, key: str, tokens: int, **more: Any) -> Verdict:
+    call = PlannedCall("acme", key, "unit", tokens, 0, **more)
     (verdict,) = await governor.admit([call])
     assert not isinstance(verdict, MeshError)
     return verdict
 
 
-async def _settle(governor: CostGovernor, key: str, tokens: int, task: str = "") -> Settlement:
+async def _settle(governor: CostGovernor, key: str, tokens: int, **more: Any) -> Settlement:
     (outcome,) = await governor.settle(
-        [MadeCall("acme", key, "unit", Usage(input_tokens=tokens, model_calls=1), task)]
+        [MadeCall("acme", key, "unit", Usage(input_tokens=tokens, model_calls=1), **more)]
     )
     if isinstance(outcome, MeshError):
         raise outcome
     return outcome
 
 
-async def _day(governor: CostGovernor) -> tuple[int, int]:
-    day, _ = await governor.spend("acme")
+async def _day(parts: GovernorParts) -> tuple[int, int]:
+    day, _ = await parts.standings.spend("acme")
     return day.standing.spent_micros, day.standing.reserved_micros
 
 
-async def test_settlement_takes_the_place_of_the_reservation(governor: CostGovernor) -> None:
+def _allowed(key: str, micros: int, expires: datetime = _EXPIRES) -> Allowed:
+    return Allowed(key, micros, expires, "2")
+
+
+async def test_settlement_takes_the_place_of_the_reservation(
+    governor: CostGovernor, parts: GovernorParts
+) -> None:
     """What was reserved is freed, what was used is counted, in the day and in the month."""
-    expires = _START + timedelta(seconds=600)
-    assert await _admit(governor, "a", 700) == Allowed(700, expires)
-    assert await _day(governor) == (0, 700)
+    assert await _admit(governor, "a", 700) == _allowed("a", 700)
+    assert await _day(parts) == (0, 700)
     assert await _settle(governor, "a", 250) == Settlement(250, repeated=False)
-    day, month = await governor.spend("acme")
+    day, month = await parts.standings.spend("acme")
     standing = Standing(250, 0, Usage(input_tokens=250, model_calls=1))
-    assert (day.window, day.limit_micros, day.standing) == (day_of(_START), 1000, standing)
-    assert (month.window, month.limit_micros, month.standing) == (month_of(_START), 1500, standing)
+    assert (day.window, day.budget.limit_micros, day.standing) == (
+        window_of(WindowKind.DAY, _START, UTC),
+        1000,
+        standing,
+    )
+    assert (month.window, month.budget.limit_micros, month.standing) == (
+        window_of(WindowKind.MONTH, _START, UTC),
+        1500,
+        standing,
+    )
 
 
-async def test_same_key_finds_its_reservation(governor: CostGovernor, clock: FakeClock) -> None:
+async def test_same_key_finds_its_reservation(
+    governor: CostGovernor, parts: GovernorParts, clock: FakeClock
+) -> None:
     """Admitting again reserves nothing more, whatever is estimated then."""
     first = await _admit(governor, "a", 700)
     await clock.advance(30)
     assert await _admit(governor, "a", 900) == first
-    assert await _day(governor) == (0, 700)
+    assert await _day(parts) == (0, 700)
 
 
-async def test_settled_key_is_no_way_past_the_limits(governor: CostGovernor) -> None:
+async def test_settled_key_is_no_way_past_the_limits(
+    governor: CostGovernor, parts: GovernorParts
+) -> None:
     """Another call with it needs room in the budget like any other."""
     await _settle(governor, "a", 1000)
     verdict = await _admit(governor, "a", 1)
     assert isinstance(verdict, Denied)
     assert verdict.budget == "tenants/acme/budgets/tenant-day"
-    assert await _day(governor) == (1000, 0)
+    assert await _day(parts) == (1000, 0)
 
 
-async def test_settled_key_that_is_admitted_again_is_charged_again(governor: CostGovernor) -> None:
-    """Each call is charged, even with the same figures; each settlement may be repeated."""
-    for spent in (250, 500):
-        await _admit(governor, "a", 400)
-        assert await _day(governor) == (spent - 250, 400)
-        assert await _settle(governor, "a", 250) == Settlement(250, repeated=False)
+async def test_settled_key_that_is_admitted_again_is_another_call(
+    governor: CostGovernor, parts: GovernorParts
+) -> None:
+    """It has a key of its own, is charged in addition, and each settlement may be repeated."""
+    for spent, key in ((250, "a"), (500, "a#2"), (750, "a#3")):
+        assert await _admit(governor, "a", 200) == _allowed(key, 200)
+        assert await _admit(governor, "a", 200) == _allowed(key, 200)
+        assert await _day(parts) == (spent - 250, 200)
+        assert await _settle(governor, key, 250) == Settlement(250, repeated=False)
+        assert await _settle(governor, key, 250) == Settlement(250, repeated=True)
         assert await _settle(governor, "a", 250) == Settlement(250, repeated=True)
-        assert await _day(governor) == (spent, 0)
+        assert await _day(parts) == (spent, 0)
 
 
-async def test_settled_key_that_is_admitted_again_can_be_released(governor: CostGovernor) -> None:
-    """What was charged before stays, and a repeat of that settlement is still recognised."""
+async def test_settled_key_that_is_admitted_again_can_be_released(
+    governor: CostGovernor, parts: GovernorParts
+) -> None:
+    """What was charged before stays, and the key that was free again is given out again."""
     await _settle(governor, "a", 250)
     await _admit(governor, "a", 400)
-    assert await governor.release("acme", "a") == 400
-    assert await _day(governor) == (250, 0)
+    assert await governor.release("acme", "a#2") == 400
+    assert await _day(parts) == (250, 0)
     assert await _settle(governor, "a", 250) == Settlement(250, repeated=True)
+    assert await _admit(governor, "a", 400) == _allowed("a#2", 400)
 
 
-async def test_repeated_settlement_changes_nothing(governor: CostGovernor) -> None:
+async def test_repeated_settlement_changes_nothing(
+    governor: CostGovernor, parts: GovernorParts
+) -> None:
     """The same figures again are recognised, other figures are refused, and neither is counted."""
     await _admit(governor, "a", 700)
     await _settle(governor, "a", 250)
@@ -167,10 +187,12 @@ async def test_repeated_settlement_changes_nothing(governor: CostGovernor) -> No
     assert caught.value.message == (
         "The key 'a' was settled before with other figures, at 0.00025 USD."
     )
-    assert await _day(governor) == (250, 0)
+    assert await _day(parts) == (250, 0)
 
 
-async def test_call_beyond_the_day_is_denied_with_budget_and_reset(governor: CostGovernor) -> None:
+async def test_call_beyond_the_day_is_denied_with_budget_and_reset(
+    governor: CostGovernor, parts: GovernorParts
+) -> None:
     """The answer names the budget, when it starts again, and the sums."""
     await _settle(governor, "a", 600)
     await _admit(governor, "b", 300)
@@ -180,8 +202,8 @@ async def test_call_beyond_the_day_is_denied_with_budget_and_reset(governor: Cos
         "tenants/acme/budgets/tenant-day allows 0.001 USD; 0.0006 USD are spent and 0.0003 USD"
         " reserved, so that 0.000101 USD more do not fit. It starts again at 2026-03-31T00:00:00Z.",
     )
-    assert await _day(governor) == (600, 300)
-    assert await _admit(governor, "d", 100) == Allowed(100, _START + timedelta(seconds=600))
+    assert await _day(parts) == (600, 300)
+    assert await _admit(governor, "d", 100) == _allowed("d", 100)
 
 
 async def test_day_starts_again_and_month_goes_on(governor: CostGovernor, clock: FakeClock) -> None:
@@ -200,32 +222,37 @@ async def test_day_starts_again_and_month_goes_on(governor: CostGovernor, clock:
     assert isinstance(await _admit(governor, "d", 1), Allowed)
 
 
-async def test_settlement_after_midnight_counts_where_it_was_reserved(
-    governor: CostGovernor, clock: FakeClock
+async def test_settlement_after_midnight_counts_in_the_new_day(
+    governor: CostGovernor, parts: GovernorParts, clock: FakeClock
 ) -> None:
-    """The day that held the reservation is charged, so that the new day's limit stays whole."""
+    """The day in which it is settled is charged, as in the ledger; nothing stays reserved."""
     await clock.advance(590)
     await _admit(governor, "a", 700)
     await clock.advance(20)
     await _settle(governor, "a", 700)
-    assert await _day(governor) == (0, 0)
-    _, month = await governor.spend("acme")
+    assert await _day(parts) == (700, 0)
+    _, month = await parts.standings.spend("acme")
     assert month.standing.spent_micros == 700
+    assert month.standing.reserved_micros == 0
 
 
-async def test_expired_reservation_is_given_back(governor: CostGovernor, clock: FakeClock) -> None:
+async def test_expired_reservation_is_given_back(
+    governor: CostGovernor, parts: GovernorParts, clock: FakeClock
+) -> None:
     """Nothing stays reserved; its key reserves anew, and a late settlement counts all the same."""
     await _admit(governor, "a", 900)
     await _admit(governor, "b", 100)
     await clock.advance(600)
-    assert await _day(governor) == (0, 0)
-    assert await _admit(governor, "a", 1000) == Allowed(1000, _START + timedelta(seconds=1200))
+    assert await _day(parts) == (0, 0)
+    assert await _admit(governor, "a", 1000) == _allowed(
+        "a", 1000, _START + timedelta(seconds=1200)
+    )
     assert await _settle(governor, "b", 100) == Settlement(100, repeated=False)
-    assert await _day(governor) == (100, 1000)
+    assert await _day(parts) == (100, 1000)
 
 
 async def test_more_expired_reservations_than_one_sweep_takes(
-    governor: CostGovernor, clock: FakeClock
+    governor: CostGovernor, parts: GovernorParts, clock: FakeClock
 ) -> None:
     """A call is not denied because of reservations that have expired and await their sweep."""
     calls = [PlannedCall("acme", f"k{n}", "unit", 1, 0) for n in range(1000)]
@@ -233,15 +260,15 @@ async def test_more_expired_reservations_than_one_sweep_takes(
     assert isinstance(await _admit(governor, "a", 1), Denied)
     await clock.advance(600)
     assert isinstance(await _admit(governor, "a", 1000), Allowed)
-    assert await _day(governor) == (0, 1000)
+    assert await _day(parts) == (0, 1000)
 
 
-async def test_release_gives_back_once(governor: CostGovernor) -> None:
+async def test_release_gives_back_once(governor: CostGovernor, parts: GovernorParts) -> None:
     """A release answers what it freed, 0 when repeated, and is refused after the settlement."""
     await _admit(governor, "a", 700)
     assert await governor.release("acme", "a") == 700
     assert await governor.release("acme", "a") == 0
-    assert await _day(governor) == (0, 0)
+    assert await _day(parts) == (0, 0)
     await _settle(governor, "a", 5)
     with pytest.raises(AlreadySettled) as caught:
         await governor.release("acme", "a")
@@ -250,7 +277,7 @@ async def test_release_gives_back_once(governor: CostGovernor) -> None:
 
 async def test_cap_of_a_task_counts_its_parallel_calls(governor: CostGovernor) -> None:
     """The task's own cap holds over its reservations, its settlements and what its log says."""
-    cap: dict[str, int | str] = {"task": "t1", "task_limit_micros": 100}
+    cap: dict[str, Any] = {"task": "t1", "task_limit_micros": 100}
     assert isinstance(await _admit(governor, "a", 60, **cap), Allowed)
     assert await _admit(governor, "b", 60, **cap) == Denied(
         "tenants/acme/budgets/task-lifetime-t1",
@@ -277,22 +304,26 @@ async def test_late_settlement_counts_against_the_task(
     assert isinstance(await _admit(governor, "b", 40, task="t1", task_limit_micros=100), Allowed)
 
 
-async def test_refused_call_reserves_in_no_scope(governor: CostGovernor) -> None:
+async def test_refused_call_reserves_in_no_scope(
+    governor: CostGovernor, parts: GovernorParts
+) -> None:
     """What the task's cap refuses is not reserved in the tenant's day either."""
     await _admit(governor, "a", 60, task="t1", task_limit_micros=50)
-    assert await _day(governor) == (0, 0)
+    assert await _day(parts) == (0, 0)
 
 
-async def test_free_model_is_allowed_when_all_is_spent(governor: CostGovernor) -> None:
+async def test_free_model_is_allowed_when_all_is_spent(
+    governor: CostGovernor, parts: GovernorParts
+) -> None:
     """What costs nothing is never denied, reserves nothing, and its usage is counted."""
     await _settle(governor, "a", 1000)
     (verdict,) = await governor.admit([PlannedCall("acme", "b", "offline", 10, 10)])
-    assert verdict == Allowed(0, _START + timedelta(seconds=600))
+    assert verdict == _allowed("b", 0)
     usage = Usage(10, 20, model_calls=1, tool_calls=2, cache_hits=3, cached_input_tokens=4)
     assert await governor.settle([MadeCall("acme", "b", "offline", usage)]) == [
         Settlement(0, repeated=False)
     ]
-    day, _ = await governor.spend("acme")
+    day, _ = await parts.standings.spend("acme")
     assert day.standing == Standing(1000, 0, Usage(1010, 20, 2, 2, 3, 4))
 
 
@@ -304,7 +335,9 @@ async def test_priced_call_without_estimate_is_denied_when_all_is_spent(
     assert isinstance(await _admit(governor, "b", 0), Denied)
 
 
-async def test_fault_of_one_item_leaves_the_others_alone(governor: CostGovernor) -> None:
+async def test_fault_of_one_item_leaves_the_others_alone(
+    governor: CostGovernor, parts: GovernorParts
+) -> None:
     """A batch answers in order, with the error in the place of the item that has it."""
     verdicts = await governor.admit(
         [
@@ -314,38 +347,40 @@ async def test_fault_of_one_item_leaves_the_others_alone(governor: CostGovernor)
         ]
     )
     assert [type(verdict) for verdict in verdicts] == [Allowed, NoPrice, Allowed]
-    assert await _day(governor) == (0, 10)
+    assert await _day(parts) == (0, 10)
 
 
-async def test_tenant_has_limits_of_its_own(line: RedisLine, clock: FakeClock) -> None:
-    """Settings may give a tenant more or less than the default."""
-    governor = _governor(line, clock, acme=Limits(2000, 2000))
-    assert isinstance(await _admit(governor, "a", 2000), Allowed)
-    (verdict,) = await governor.admit([PlannedCall("other", "a", "unit", 2000, 0)])
-    assert isinstance(verdict, Denied)
+async def test_tenants_are_counted_apart(governor: CostGovernor) -> None:
+    """What one tenant spent leaves another's limit whole."""
+    await _settle(governor, "a", 1000)
+    (verdict,) = await governor.admit([PlannedCall("other", "a", "unit", 1000, 0)])
+    assert isinstance(verdict, Allowed)
 
 
-async def test_all_keys_of_a_tenant_share_a_slot_and_expire(
-    governor: CostGovernor, store: Redis
-) -> None:
-    """Each key carries the tenant's hash tag; what is left of past calls goes away by itself."""
+async def test_all_keys_share_a_slot_and_expire(governor: CostGovernor, store: Redis) -> None:
+    """Each key carries one hash tag; what is left of past calls goes away by itself."""
     await _admit(governor, "a{b}", 10, task="t1", task_limit_micros=100)
     await _settle(governor, "c", 10)
     redis = cast(Any, store)
-    keys = sorted(key.decode() for key in await redis.keys("*"))
-    assert keys == [
-        "governor:{acme}:day:2026-03-30",
-        "governor:{acme}:expiry",
-        "governor:{acme}:month:2026-03",
-        "governor:{acme}:reservations",
-        "governor:{acme}:settled:c",
-        "governor:{acme}:task:t1",
-    ]
-    hours = {key: await redis.ttl(key) // 3600 for key in keys}
-    assert hours["governor:{acme}:day:2026-03-30"] == 48
-    assert hours["governor:{acme}:month:2026-03"] == 72
-    assert hours["governor:{acme}:task:t1"] in (47, 48)
-    assert hours["governor:{acme}:settled:c"] in (0, 1)
+    day = "governor:{spend}:tenant:acme::day:1774828800"
+    month = "governor:{spend}:tenant:acme::month:1772323200"
+    task = "governor:{spend}:task:acme:t1:lifetime:0"
+    settled = "governor:{spend}:call:acme/c"
+    assert sorted(key.decode() for key in await redis.keys("*")) == sorted(
+        [
+            day,
+            month,
+            task,
+            settled,
+            "governor:{spend}:call:acme/a{b}",
+            "governor:{spend}:expiry",
+        ]
+    )
+    hours = {key: await redis.ttl(key) // 3600 for key in (day, month, task, settled)}
+    assert hours[day] == 48
+    assert hours[month] == 72
+    assert hours[task] in (47, 48)
+    assert hours[settled] in (0, 1)
 
 
 async def test_lost_script_is_loaded_again(governor: CostGovernor, store: Redis) -> None:
@@ -355,14 +390,16 @@ async def test_lost_script_is_loaded_again(governor: CostGovernor, store: Redis)
     assert await _settle(governor, "a", 10) == Settlement(10, repeated=False)
 
 
-async def test_unreachable_redis_is_named(tmp_path: Path, clock: FakeClock) -> None:
+async def test_unreachable_redis_is_named(
+    tmp_path: Path, clock: FakeClock, ledger: ScriptedLedger
+) -> None:
     """Without Redis a priced call gives DEPENDENCY_UNAVAILABLE, and a free one is allowed."""
     server = RedisServer(tmp_path)
     async with (
         redis_store.connect(f"redis://127.0.0.1:{server.port}") as gone,
         RedisLine(gone) as line,
     ):
-        governor = _governor(line, clock)
+        governor = governor_parts(line, clock, ledger, _DEFAULTS).governor
         with pytest.raises(DependencyUnavailable) as caught:
             await _admit(governor, "a", 10)
         assert caught.value.metadata == {"dependency": "redis"}
@@ -386,16 +423,16 @@ def test_amounts_are_written_for_people(micros: int, text: str) -> None:
 
 
 async def test_parallel_admissions_never_pass_the_limit(
-    store: Redis, line: RedisLine, clock: FakeClock
+    store: Redis, line: RedisLine, clock: FakeClock, ledger: ScriptedLedger
 ) -> None:
     """A thousand calls at once, over two governors, get exactly what is left and no more."""
     async with RedisLine(store) as other:
-        governors = [_governor(line, clock), _governor(other, clock)]
-        await _settle(governors[0], "before", 400)
+        both = [governor_parts(each, clock, ledger, _DEFAULTS) for each in (line, other)]
+        await _settle(both[0].governor, "before", 400)
         calls = [PlannedCall("acme", f"k{n}", "unit", 7, 0) for n in range(1000)]
         verdicts = await asyncio.gather(
-            *(governors[n % 2].admit(calls[n : n + 1]) for n in range(1000))
+            *(both[n % 2].governor.admit(calls[n : n + 1]) for n in range(1000))
         )
-    allowed = sum(isinstance(verdict, Allowed) for (verdict,) in verdicts)
-    assert allowed == 600 // 7
-    assert await _day(governors[0]) == (400, allowed * 7)
+        allowed = sum(isinstance(verdict, Allowed) for (verdict,) in verdicts)
+        assert allowed == 600 // 7
+        assert await _day(both[0]) == (400, allowed * 7)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
@@ -16,21 +16,11 @@ from meshkit.redis_line import RedisLine
 from meshtest.clock import FakeClock
 from meshtest.redis_server import RedisServer
 from services.governor.account import Usage
-from services.governor.counters_redis import RedisCounters
-from services.governor.governor import (
-    Allowed,
-    CostGovernor,
-    Limits,
-    MadeCall,
-    PlannedCall,
-    Settlement,
-)
-from services.governor.price_book import ModelPrice, PriceBook, PriceVersion
-from services.governor.window import day_of, month_of
+from services.governor.calls import Allowed, MadeCall, PlannedCall, Settlement
+from services.governor.governor_parts import Defaults, governor_parts
+from services.governor.scripted_ledger import ScriptedLedger
+from services.governor.window import WindowKind, window_of
 
-# A token costs one micro-USD, so that tokens can be read as money.
-_MODELS = {"unit": ModelPrice(1_000_000, 1_000_000, 1_000_000, 0, 0)}
-_BOOK = PriceBook([PriceVersion("1", date(2026, 1, 1), _MODELS)])
 # Ten minutes before the last day of a month begins.
 _START = datetime(2026, 3, 30, 23, 50, tzinfo=UTC)
 _DAY_LIMIT, _MONTH_LIMIT = 1000, 1500
@@ -59,7 +49,10 @@ class _Model:
 
     @property
     def windows(self) -> tuple[str, str]:
-        return month_of(self.now).id, day_of(self.now).id
+        return self.window(WindowKind.MONTH), self.window(WindowKind.DAY)
+
+    def window(self, kind: WindowKind) -> str:
+        return str(window_of(kind, self.now, UTC))
 
     def reserved(self, window: str) -> int:
         return sum(amount for amount, _, windows in self.held.values() if window in windows)
@@ -68,31 +61,34 @@ class _Model:
         self.now += timedelta(seconds=seconds)
         self.held = {key: held for key, held in self.held.items() if held[1] > self.now}
 
-    def admit(self, key: str, amount: int) -> int | None:
+    def admit(self, key: str, amount: int) -> tuple[str, int] | None:
+        first, again = key, 2
+        while key in self.settled:
+            key, again = f"{first}#{again}", again + 1
         if key in self.held:
-            return self.held[key][0]
+            return key, self.held[key][0]
         for window, limit in zip(self.windows, (_MONTH_LIMIT, _DAY_LIMIT), strict=True):
             if self.spent.get(window, 0) + self.reserved(window) + amount > limit:
                 return None
         self.held[key] = (amount, self.now + timedelta(seconds=600), self.windows)
-        return amount
+        return key, amount
 
     def settle(self, key: str, amount: int) -> str:
-        if key in self.settled and key not in self.held:
+        if key in self.settled:
             return "repeated" if self.settled[key] == amount else "conflict"
-        _, _, windows = self.held.pop(key, (0, self.now, self.windows))
+        self.held.pop(key, None)
         self.settled[key] = amount
-        for window in windows:
+        for window in self.windows:
             self.spent[window] = self.spent.get(window, 0) + amount
         return "settled"
 
     def release(self, key: str) -> int | None:
-        if key in self.settled and key not in self.held:
+        if key in self.settled:
             return None
         return self.held.pop(key, (0,))[0]
 
 
-_keys = st.sampled_from(["a", "b", "c", "d"])
+_keys = st.sampled_from(["a", "b", "a#2", "b#2"])
 _amounts = st.sampled_from([1, 200, 400, 999, 1000])
 _steps = st.lists(
     st.one_of(
@@ -116,21 +112,19 @@ def test_any_interleaving_keeps_the_books(
     async def run() -> None:
         tenant, model, clock = f"p{next(_tenants)}", _Model(), FakeClock(_START)
         async with redis_store.connect(server.url) as store, RedisLine(store) as line:
-            governor = CostGovernor(
-                prices=_BOOK,
-                default_limits=Limits(_DAY_LIMIT, _MONTH_LIMIT),
-                tenant_limits={},
-                counters=RedisCounters(line, clock, remember_settled_seconds=3600),
-                clock=clock,
-                reservation_seconds=600,
+            parts = governor_parts(
+                line, clock, ScriptedLedger(), Defaults(_DAY_LIMIT, _MONTH_LIMIT)
             )
+            governor = parts.governor
             for operation, key, amount in steps:
                 if operation == "advance":
                     await clock.advance(amount)
                     model.advance(amount)
                 elif operation == "admit":
                     (verdict,) = await governor.admit([PlannedCall(tenant, key, "unit", amount, 0)])
-                    got = verdict.reserved_micros if isinstance(verdict, Allowed) else None
+                    got = None
+                    if isinstance(verdict, Allowed):
+                        got = verdict.key, verdict.reserved_micros
                     assert got == model.admit(key, amount)
                 elif operation == "settle":
                     (outcome,) = await governor.settle(
@@ -146,8 +140,8 @@ def test_any_interleaving_keeps_the_books(
                         assert await governor.release(tenant, key) == freed
                     except AlreadySettled:
                         assert freed is None
-                for spend in await governor.spend(tenant):
-                    window, standing = spend.window.id, spend.standing
+                for spend in await parts.standings.spend(tenant):
+                    window, standing = str(spend.window), spend.standing
                     assert standing.spent_micros == model.spent.get(window, 0)
                     assert standing.reserved_micros == model.reserved(window)
 

@@ -1,5 +1,7 @@
 """The governor's composition root."""
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -8,42 +10,91 @@ from meshkit.redis_line import RedisLine
 from meshkit.redis_store import RedisDependency
 from meshkit.server import Registration
 from meshkit.service import Resources, Service, serve_program
+from services.governor.account import Balance, Usage
+from services.governor.budget import Scope, Thresholds
+from services.governor.budgets import Budgets
 from services.governor.counters_redis import RedisCounters
-from services.governor.governor import CostGovernor, Limits
+from services.governor.governor import CostGovernor, Likely, Terms
+from services.governor.journal_jetstream import JetStreamJournal
+from services.governor.openings import Openings
 from services.governor.price_file import load_prices
+from services.governor.scopes import Scopes
 from services.governor.service import CostGovernorService
 from services.governor.settings import GovernorSettings, Settings
+from services.governor.standings import Standings
+from services.governor.tier_budgets import Limits, TierBudgets
+from services.governor.usage_stream import usage_stream_spec
+from tasklog.policy_store import PolicyStore
 
 _PRICE_BOOK: Final = Path(__file__).with_name("prices.yaml")
 
 
+class _NoLedger:
+    """Nothing was spent, and nothing is known of what work used."""
+
+    async def balance(self, scope: Scope, start: datetime, end: datetime | None) -> Balance:
+        return Balance(0, Usage(), 0)
+
+    async def first_sequences(
+        self, keys: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], int]:
+        return {}
+
+    def likely(self, tenant: str, task_type: str, tier: int) -> Likely | None:
+        return None
+
+
 async def build(resources: Resources, section: GovernorSettings) -> Service:
     """The governor on these resources. Raises ConfigError for a bad price book."""
-    line = await resources.stack.enter_async_context(RedisLine(resources.redis))
-    governor = CostGovernor(
-        prices=load_prices(section.price_book or _PRICE_BOOK),
-        default_limits=Limits(section.day_limit_micros, section.month_limit_micros),
+    prices = load_prices(section.price_book or _PRICE_BOOK)
+    clock = resources.clock
+    policies = PolicyStore(resources.bus)
+    await policies.prepare()
+    given = TierBudgets(
+        policies,
+        limits=Limits(section.day_limit_micros, section.month_limit_micros),
         tenant_limits={
             tenant: Limits(each.day_limit_micros, each.month_limit_micros)
             for tenant, each in section.tenants.items()
         },
-        counters=RedisCounters(
-            line, resources.clock, remember_settled_seconds=section.remember_settled_seconds
-        ),
-        clock=resources.clock,
-        reservation_seconds=section.reservation_seconds,
+        thresholds=Thresholds(section.alert_percent, section.degrade_percent),
     )
+    budgets = Budgets(given.budgets)
+    policies.on_change(budgets.changed)
+    scopes = Scopes(budgets)
+    line = await resources.stack.enter_async_context(RedisLine(resources.redis))
+    counters = RedisCounters(line, clock, remember_settled_seconds=section.remember_settled_seconds)
+    ledger = _NoLedger()
+    journal = JetStreamJournal(resources.bus, resources.ids)
+    await journal.prepare(usage_stream_spec(keep_days=None, max_bytes=None))
+    openings = Openings(counters, ledger, clock)
+    resources.stack.push_async_callback(openings.close)
+    governor = CostGovernor(
+        prices=prices,
+        scopes=scopes,
+        tiers=given.model_tiers,
+        has_sessions=budgets.has_sessions,
+        profiles=ledger,
+        counters=counters,
+        openings=openings,
+        journal=journal,
+        first_records=ledger,
+        clock=clock,
+        terms=Terms(section.reservation_seconds, section.throttle_seconds),
+    )
+    standings = Standings(budgets, scopes, counters, openings, clock)
     # The server itself answers the methods that this version does not serve.
-    servicer = CostGovernorService(governor)  # pyright: ignore[reportAbstractUsage]
+    servicer = CostGovernorService(governor, standings)  # pyright: ignore[reportAbstractUsage]
     return Service(
         registrations=[
             Registration(
                 service_name="agentmesh.governor.v1.CostGovernorService",
                 add=pb_grpc.add_CostGovernorServiceServicer_to_server,
                 servicer=servicer,
-                dependencies=[RedisDependency(resources.redis)],
+                dependencies=[RedisDependency(resources.redis), resources.bus],
             )
-        ]
+        ],
+        background=[policies.follow, openings.run],
     )
 
 

@@ -13,9 +13,11 @@ import pytest
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
 from meshkit import config, identity, log, redis_store
+from meshkit.bus import Bus
 from meshkit.ids import RandomIds
 from meshkit.service import Resources
 from meshtest.clock import FakeClock
+from meshtest.nats_server import NatsServer
 from meshtest.redis_server import RedisServer
 from meshtest.serving import serving
 from services.governor.main import build
@@ -26,13 +28,15 @@ pytest_plugins = ["meshtest.fixtures"]
 
 @pytest.fixture
 async def resources(
-    redis_server: RedisServer, clock: FakeClock, tmp_path: Path
+    nats_server: NatsServer, redis_server: RedisServer, clock: FakeClock, tmp_path: Path
 ) -> AsyncIterator[Resources]:
-    """What a process offers; the governor needs Redis and the clock only."""
+    """What a process offers; the governor calls nobody."""
     async with AsyncExitStack() as stack:
         yield Resources(
             stack=stack,
-            bus=cast(Any, None),
+            bus=await stack.enter_async_context(
+                await Bus.connect(nats_server.url, name="governor")
+            ),
             redis=await stack.enter_async_context(redis_store.connect(redis_server.url)),
             channels=cast(Any, None),
             clock=clock,

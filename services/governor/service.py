@@ -7,16 +7,18 @@ from google.rpc import status_pb2
 
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
-from services.governor import convert
+from services.governor import convert, convert_budget
 from services.governor.batch import answer_all, answer_one
 from services.governor.governor import CostGovernor
+from services.governor.standings import Standings
 
 
 class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
     """Decodes, asks the governor, encodes."""
 
-    def __init__(self, governor: CostGovernor) -> None:
+    def __init__(self, governor: CostGovernor, standings: Standings) -> None:
         self._governor: Final = governor
+        self._standings: Final = standings
 
     async def Admit(self, request: pb.AdmitRequest, context: object) -> pb.AdmitResponse:
         """Reserves what a call may cost, or says why not."""
@@ -58,13 +60,23 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
 
     async def Release(self, request: pb.ReleaseRequest, context: object) -> pb.ReleaseResponse:
         """Gives a reservation back."""
-        tenant, key = convert.tenant(request.parent), convert.key(request.key)
-        return pb.ReleaseResponse(released_micros=await self._governor.release(tenant, key))
+        tenant, key = convert.tenant(request.parent), convert.reservation_key(request.key)
+        keep_micros = convert.kept_micros(request)
+        released = await self._governor.release(tenant, key, keep_micros)
+        return pb.ReleaseResponse(released_micros=released)
+
+    async def AcquireLease(
+        self, request: pb.AcquireLeaseRequest, context: object
+    ) -> pb.AcquireLeaseResponse:
+        """Sets an amount aside, out of which the caller admits calls by itself."""
+        return convert.lease_response(await self._governor.lease(convert.wanted_lease(request)))
 
     async def GetSpend(self, request: pb.GetSpendRequest, context: object) -> pb.GetSpendResponse:
         """What a tenant spent today and this month."""
-        day, month = await self._governor.spend(convert.tenant(request.parent))
-        return pb.GetSpendResponse(day=convert.spend_window(day), month=convert.spend_window(month))
+        day, month = await self._standings.spend(convert.tenant(request.parent))
+        return pb.GetSpendResponse(
+            day=convert_budget.spend_window(day), month=convert_budget.spend_window(month)
+        )
 
     async def _admit(self, items: Sequence[pb.BatchAdmitItem]) -> list[pb.BatchAdmitResult]:
         answers = await answer_all(

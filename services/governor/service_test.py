@@ -23,39 +23,35 @@ from meshkit.server import Registration
 from meshtest.clock import FakeClock
 from meshtest.redis_server import RedisServer
 from meshtest.serving import serving
-from services.governor.counters_redis import RedisCounters
-from services.governor.governor import CostGovernor, Limits
+from services.governor.governor_parts import Defaults, governor_parts
 from services.governor.price_file import load_prices
+from services.governor.scripted_ledger import ScriptedLedger
 from services.governor.service import CostGovernorService
 
 pytest_plugins = ["meshtest.fixtures"]
 
 _PRICES = Path(__file__).with_name("prices.yaml")
 # A day and a month of one dollar.
-_DOLLAR = Limits(1_000_000, 1_000_000)
+_DOLLAR = Defaults(1_000_000, 1_000_000)
 _ACME = "tenants/acme"
 
 
 @pytest.fixture
 async def stubs(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[list[Any]]:
     """Two governors, each a server of its own, on one Redis; called for the tenant acme."""
+    ledger = ScriptedLedger()
     async with AsyncExitStack() as stack:
         stubs: list[Any] = []
         for _ in range(2):
             store = await stack.enter_async_context(redis_store.connect(redis_server.url))
             line = await stack.enter_async_context(RedisLine(store))
-            governor = CostGovernor(
-                prices=load_prices(_PRICES),
-                default_limits=_DOLLAR,
-                tenant_limits={},
-                counters=RedisCounters(line, clock, remember_settled_seconds=3600),
-                clock=clock,
-                reservation_seconds=600,
-            )
+            parts = governor_parts(line, clock, ledger, _DOLLAR, prices=load_prices(_PRICES))
             registration = Registration(
                 service_name="agentmesh.governor.v1.CostGovernorService",
                 add=pb_grpc.add_CostGovernorServiceServicer_to_server,
-                servicer=CostGovernorService(governor),  # pyright: ignore[reportAbstractUsage]
+                servicer=CostGovernorService(  # pyright: ignore[reportAbstractUsage]
+                    parts.governor, parts.standings
+                ),
             )
             channels = await stack.enter_async_context(serving([registration]))
             stubs.append(pb_grpc.CostGovernorServiceStub(channels.get("governor")))

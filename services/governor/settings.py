@@ -6,11 +6,10 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from meshkit.service import ProcessSettings, Section
+from services.governor.budget import MOST_MICROS
 
 _USD: Final = 1_000_000
-# Up to here the numbers of Redis' scripts are exact.
-_MOST_MICROS: Final = 9_000_000_000 * _USD
-_Micros = Annotated[int, Field(ge=1, le=_MOST_MICROS)]
+_Micros = Annotated[int, Field(ge=1, le=MOST_MICROS)]
 
 
 class TenantSettings(Section):
@@ -33,6 +32,12 @@ class GovernorSettings(Section):
     month_limit_micros: _Micros = 2_000 * _USD
     # Tenants with limits of their own, by id.
     tenants: dict[str, TenantSettings] = Field(default_factory=dict[str, TenantSettings])
+    # From which share of these limits, in percent, the tenant is told; 0 for never.
+    alert_percent: int = Field(default=80, ge=0, le=100)
+    # From which share of these limits, in percent, calls go to cheaper tiers; 0 for never.
+    degrade_percent: int = Field(default=90, ge=0, le=100)
+    # After how many seconds work that a budget slows down may come back.
+    throttle_seconds: float = Field(default=10.0, gt=0, le=3600)
     # After how many seconds a reservation that nobody settles is given back.
     reservation_seconds: int = Field(default=600, ge=1, le=86_400)
     # For how many seconds a settlement is remembered, so that a repeat changes

@@ -1,37 +1,67 @@
-"""Calendar windows: the days and months, in UTC, in which budgets are counted."""
+"""Calendar windows: the days and months, in a time zone, in which budgets are counted."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from enum import StrEnum
+from typing import Final
+from zoneinfo import ZoneInfo
+
+# Names that mean something else on every machine.
+_NO_ZONES: Final = frozenset({"localtime", "posixrules", "Factory"})
+_EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY: Final = timedelta(days=1)
+
+
+class WindowKind(StrEnum):
+    """How long a counter runs before it starts again."""
+
+    DAY = "day"
+    MONTH = "month"
+    # It never starts again.
+    LIFETIME = "lifetime"
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A day or a month."""
+    """A day, a month, or all time. Times are in UTC."""
 
-    # `day` or `month`.
-    kind: str
+    kind: WindowKind
     start: datetime
-    # The first moment after it.
-    end: datetime
-
-    @property
-    def id(self) -> str:
-        """Tells windows of all times apart: `day:2026-11-20`, `month:2026-11`."""
-        return (
-            f"{self.kind}:{self.start:%Y-%m-%d}"
-            if self.kind == "day"
-            else f"month:{self.start:%Y-%m}"
-        )
+    # The first moment after it; None for a lifetime.
+    end: datetime | None
 
 
-def day_of(now: datetime) -> Window:
-    """The day in which `now` lies."""
-    start = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return Window("day", start, start + timedelta(days=1))
+def zone_of(name: str) -> tzinfo | None:
+    """The IANA time zone of that name, UTC if empty; None if there is none."""
+    if name in ("", "UTC"):
+        return UTC
+    if name in _NO_ZONES:
+        return None
+    try:
+        return ZoneInfo(name)
+    except (LookupError, OSError, ValueError):
+        return None
 
 
-def month_of(now: datetime) -> Window:
-    """The month in which `now` lies."""
-    start = now.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    # The 1st and 31 days more always lie in the month that follows.
-    return Window("month", start, (start + timedelta(days=31)).replace(day=1))
+def window_of(kind: WindowKind, now: datetime, zone: tzinfo) -> Window:
+    """The window of that kind in which `now` lies, in that time zone.
+
+    A day has 23 or 25 hours where the clock is changed in it. One whose midnight
+    the clock skips begins right after the gap; where midnight comes twice, the
+    first one counts.
+    """
+    if kind is WindowKind.LIFETIME:
+        return Window(kind, _EVER, None)
+    today = now.astimezone(zone).date()
+    if kind is WindowKind.DAY:
+        first, after = today, today + _DAY
+    else:
+        first = today.replace(day=1)
+        # The 1st and 31 days more always lie in the month that follows.
+        after = (first + timedelta(days=31)).replace(day=1)
+    return Window(kind, _midnight(first, zone), _midnight(after, zone))
+
+
+def _midnight(day: date, zone: tzinfo) -> datetime:
+    # In a gap this is reckoned by the clock before it, and so is the end of the gap.
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)

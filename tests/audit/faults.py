@@ -153,31 +153,35 @@ FAULTS: Final = (
         "a charge has another cost",
         Invariant.CHARGE,
         each(P0, "completed"),
-        plant=lambda copy: copy.redis.set(copy.charge(P0, 3, 2), "figures 1"),
+        plant=lambda copy: copy.redis.set(copy.charge(P0, 3, 2), "settled 1 1 1 1 1 1 0 0 0 stub"),
     ),
     Fault(
         "an attempt that never was is charged",
         Invariant.CHARGE,
         each(P0, "completed"),
-        plant=lambda copy: copy.redis.set(copy.charge(P0, 3, 4), "figures 5"),
+        plant=lambda copy: copy.redis.set(copy.charge(P0, 3, 4), "settled 1 5 1 1 1 1 0 0 0 stub"),
     ),
     Fault(
         "a recorded step is charged to a later attempt as well",
         Invariant.CHARGE,
         lambda log: [(log.at(TAKEN_OVER, "started", 1),)],
-        plant=lambda copy: copy.redis.set(copy.charge(TAKEN_OVER, 1, 5), "figures 5"),
+        plant=lambda copy: copy.redis.set(
+            copy.charge(TAKEN_OVER, 1, 5), "settled 1 5 1 1 1 1 0 0 0 stub"
+        ),
     ),
     Fault(
         "a step that never was is charged",
         Invariant.CHARGE,
         each(P0, "started"),
-        plant=lambda copy: copy.redis.set(copy.charge(P0, 9, 2), "figures 5"),
+        plant=lambda copy: copy.redis.set(copy.charge(P0, 9, 2), "settled 1 5 1 1 1 1 0 0 0 stub"),
     ),
     Fault(
         "a task that never was is charged",
         Invariant.CHARGE,
         nowhere,
-        plant=lambda copy: copy.redis.set(f"governor:{{{TENANT}}}:settled:t-0/1/2", "figures 5"),
+        plant=lambda copy: copy.redis.set(
+            f"governor:{{spend}}:call:{TENANT}/t-0/1/2", "settled 1 5 1 1 1 1 0 0 0 stub"
+        ),
     ),
     # effect
     Fault(
@@ -230,7 +234,9 @@ FAULTS: Final = (
         "another tenant is charged",
         Invariant.TENANT,
         nowhere,
-        plant=lambda copy: copy.redis.set(copy.charge(P0, 1, 2, _OTHER), "figures 5"),
+        plant=lambda copy: copy.redis.set(
+            copy.charge(P0, 1, 2, _OTHER), "settled 1 5 1 1 1 1 0 0 0 stub"
+        ),
     ),
     Fault(
         "another tenant has the record of a call",

@@ -62,7 +62,7 @@ class Copy:
 
     def charge(self, name: str, step: int, start: int, tenant: str = real_mesh.TENANT) -> str:
         """The key in Redis of a charge."""
-        return f"governor:{{{tenant}}}:settled:{self.log.ids[name]}/{step}/{start}"
+        return f"governor:{{spend}}:call:{tenant}/{self.log.ids[name]}/{step}/{start}"
 
     def call(self, name: str, key: str, tenant: str = real_mesh.TENANT) -> str:
         """The key in Redis of a call's record."""

@@ -135,7 +135,9 @@ async def test_a_step_that_was_paid_twice_is_told(
 ) -> None:
     """An executor died between a model's answer and its record: that is allowed, once."""
     async with _copied(real, nats_server, redis_server) as copy:
-        await copy.redis.set(copy.charge(real_mesh.TAKEN_OVER, 2, 2), "figures 5")
+        await copy.redis.set(
+            copy.charge(real_mesh.TAKEN_OVER, 2, 2), "settled 1 5 1 1 1 1 0 0 0 stub"
+        )
         report = await _audit(copy)
     assert report.findings == ()
     assert report.remarks == (

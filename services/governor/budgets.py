@@ -1,0 +1,115 @@
+"""All budgets in memory: those that somebody set, and those that a tenant's tier gives."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from services.governor.budget import Budget, Place, Scope, ScopeKind
+from services.governor.window import WindowKind
+
+# Answers that are kept, by who calls for what.
+_MOST_KEPT: Final = 10_000
+
+# The budgets of a tenant that nobody has set.
+Defaults = Callable[[str], Sequence[Budget]]
+
+
+class Budgets:
+    """What is in force. Safe to share within one event loop; asking is cheap."""
+
+    def __init__(self, defaults: Defaults) -> None:
+        self._defaults: Final = defaults
+        self._set: dict[str, dict[Place, Budget]] = {}
+        self._kept: OrderedDict[tuple[str, str, str, str], Sequence[Budget]] = OrderedDict()
+        self._listeners: list[Callable[[], None]] = []
+
+    def of(
+        self, tenant: str, task_type: str = "", agent: str = "", session: str = ""
+    ) -> Sequence[Budget]:
+        """The budgets under which such a call falls, the widest scope first."""
+        asked = tenant, task_type, agent, session
+        found = self._kept.get(asked)
+        if found is None:
+            found = self._kept[asked] = self._find(*asked)
+            if len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)
+        return found
+
+    def stored(self, tenant: str | None = None) -> Sequence[Budget]:
+        """Those that somebody set: of one tenant (`""` for the global ones), or of all."""
+        if tenant is not None:
+            return list(self._set.get(tenant, {}).values())
+        return [budget for of_tenant in self._set.values() for budget in of_tenant.values()]
+
+    def all(self) -> Sequence[Budget]:
+        """Every budget that somebody set, and the global ones. See `of` for the others."""
+        return self.stored()
+
+    def get(self, place: Place) -> Budget | None:
+        """The budget in that place, set or given by the tier; None if there is none."""
+        scope, _ = place
+        budget = self._set.get(scope.tenant, {}).get(place)
+        if budget is None and scope.kind is ScopeKind.TENANT:
+            return next(
+                (each for each in self._defaults(scope.tenant) if _place(each) == place), None
+            )
+        return budget
+
+    def has_sessions(self, tenant: str) -> bool:
+        """Whether any session of the tenant has a budget."""
+        of_tenant = self._set.get(tenant, {})
+        return any(scope.kind is ScopeKind.SESSION for scope, _ in of_tenant)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Has `listener` called whenever a budget has changed."""
+        self._listeners.append(listener)
+
+    def replace_all(self, budgets: Iterable[Budget]) -> None:
+        """Forgets what was set, for these."""
+        self._set = {}
+        for each in budgets:
+            self._set.setdefault(each.scope.tenant, {})[_place(each)] = each
+        self.changed()
+
+    def put(self, budget: Budget) -> None:
+        """Puts a budget in force, in place of the one of its name."""
+        self._set.setdefault(budget.scope.tenant, {})[_place(budget)] = budget
+        self.changed()
+
+    def remove(self, place: Place) -> None:
+        """Takes a budget out of force, if it is there."""
+        of_tenant = self._set.get(place[0].tenant, {})
+        if of_tenant.pop(place, None) is not None:
+            if not of_tenant:
+                del self._set[place[0].tenant]
+            self.changed()
+
+    def changed(self) -> None:
+        """Forgets answers that were kept; for defaults that have changed."""
+        self._kept.clear()
+        for listener in self._listeners:
+            listener()
+
+    def _find(self, tenant: str, task_type: str, agent: str, session: str) -> Sequence[Budget]:
+        scopes = [Scope(ScopeKind.GLOBAL), Scope(ScopeKind.TENANT, tenant)]
+        for kind, subject in (
+            (ScopeKind.TASK_TYPE, task_type),
+            (ScopeKind.AGENT, agent),
+            (ScopeKind.SESSION, session),
+        ):
+            if subject:
+                scopes.append(Scope(kind, tenant, subject))
+        by_tier = {_place(each): each for each in self._defaults(tenant)}
+        found: list[Budget] = []
+        for scope in scopes:
+            of_tenant = self._set.get(scope.tenant, {})
+            for window in WindowKind:
+                place = scope, window
+                budget = of_tenant.get(place) or by_tier.get(place)
+                if budget is not None:
+                    found.append(budget)
+        return found
+
+
+def _place(budget: Budget) -> Place:
+    return budget.scope, budget.window

@@ -1,0 +1,98 @@
+"""Test-only: a governor on a real Redis, put together in one call."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from meshkit.clock import Clock
+from meshkit.redis_line import RedisLine
+from services.governor.budget import NO_LINES, Budget, Scope, ScopeKind, Thresholds
+from services.governor.budgets import Budgets
+from services.governor.counters_redis import RedisCounters
+from services.governor.governor import CostGovernor, Terms
+from services.governor.openings import Openings
+from services.governor.price_book import ModelPrice, PriceBook, PriceVersion
+from services.governor.scopes import Scopes
+from services.governor.scripted_ledger import ScriptedLedger
+from services.governor.standings import Standings
+from services.governor.window import WindowKind
+
+_UNIT: Final = ModelPrice(1_000_000, 1_000_000, 1_000_000, 0, 0)
+_FREE: Final = ModelPrice(0, 0, 0, 0, 0)
+
+
+def unit_prices() -> PriceBook:
+    """A token of `unit` costs one micro-USD, so that tokens can be read as money.
+
+    In version 1 it cost two.
+    """
+    dear = ModelPrice(2_000_000, 2_000_000, 2_000_000, 0, 0)
+    return PriceBook(
+        [
+            PriceVersion("1", date(2026, 1, 1), {"unit": dear}),
+            PriceVersion("2", date(2026, 2, 1), {"unit": _UNIT, "offline": _FREE}),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """The budgets that every tenant has."""
+
+    day_micros: int
+    month_micros: int
+    thresholds: Thresholds = NO_LINES
+
+    def __call__(self, tenant: str) -> Sequence[Budget]:
+        scope = Scope(ScopeKind.TENANT, tenant)
+        return [
+            Budget(scope, WindowKind.DAY, self.day_micros, thresholds=self.thresholds),
+            Budget(scope, WindowKind.MONTH, self.month_micros, thresholds=self.thresholds),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class GovernorParts:
+    """A governor, and what it was made of."""
+
+    governor: CostGovernor
+    standings: Standings
+    budgets: Budgets
+    scopes: Scopes
+    counters: RedisCounters
+    openings: Openings
+    ledger: ScriptedLedger
+
+
+def governor_parts(
+    line: RedisLine,
+    clock: Clock,
+    ledger: ScriptedLedger,
+    defaults: Defaults,
+    *,
+    prices: PriceBook | None = None,
+    budgets: Budgets | None = None,
+    tiers: frozenset[int] = frozenset(),
+    reservation_seconds: int = 600,
+) -> GovernorParts:
+    """A governor whose ledger is `ledger`. Several may share all of these."""
+    budgets = budgets or Budgets(defaults)
+    scopes = Scopes(budgets)
+    counters = RedisCounters(line, clock, remember_settled_seconds=3600)
+    openings = Openings(counters, ledger, clock)
+    governor = CostGovernor(
+        prices=prices or unit_prices(),
+        scopes=scopes,
+        tiers=lambda _: tiers,
+        has_sessions=budgets.has_sessions,
+        profiles=ledger,
+        counters=counters,
+        openings=openings,
+        journal=ledger,
+        first_records=ledger,
+        clock=clock,
+        terms=Terms(reservation_seconds, 10.0),
+    )
+    standings = Standings(budgets, scopes, counters, openings, clock)
+    return GovernorParts(governor, standings, budgets, scopes, counters, openings, ledger)

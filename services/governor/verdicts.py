@@ -1,0 +1,127 @@
+"""What a tenant's tiers and the counters' decision mean for one call, in words."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, Self
+
+from agentmesh.common.v1 import tier_pb2
+from services.governor.account import Counter, Decision, Held, Refused, Wish
+from services.governor.calls import Allowed, Delayed, Denied, Verdict
+from services.governor.money import usd
+
+_LEVEL_DEGRADE: Final = 1
+_LEVEL_THROTTLE: Final = 2
+_ALL: Final = frozenset(
+    {tier_pb2.MODEL_TIER_FAST, tier_pb2.MODEL_TIER_BALANCED, tier_pb2.MODEL_TIER_POWERFUL}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tiers:
+    """Which tiers one call may use. A tier of 0 is none: then nothing is said about tiers."""
+
+    # What was asked for, and what the tenant may use of it: the tier itself, the next
+    # lower one that is allowed, or 0 where none is.
+    asked: int
+    usable: int
+    # The one that a nearly spent budget sends it to; 0 where it has the lowest.
+    lower: int
+    allowed: frozenset[int]
+
+    @classmethod
+    def of(cls, tier: int, allowed: frozenset[int]) -> Self:
+        """`allowed`: all if empty."""
+        if not tier:
+            return cls(0, 0, 0, allowed)
+        may = allowed or _ALL
+        usable = max((each for each in may if each <= tier), default=0)
+        lower = max((each for each in may if each < usable), default=0)
+        return cls(tier, usable, lower, allowed)
+
+    def refusal(self, tenant: str) -> Denied | None:
+        """Why the call cannot be made at all; None where it can."""
+        if self.usable == self.asked:
+            return None
+        if self.usable:
+            return None
+        return Denied(
+            f"tenants/{tenant}",
+            None,
+            f"The tenant {tenant} may use {_named(self.allowed)} models only, and not those of the"
+            f" {_name(self.asked)} tier or below.",
+        )
+
+    def allow(self, tenant: str, allowed: Allowed) -> Allowed:
+        """`allowed`, with the tier that the tenant may use instead, where it is another."""
+        if self.usable == self.asked:
+            return allowed
+        return replace(
+            allowed,
+            degrade_to=self.usable,
+            budget=f"tenants/{tenant}",
+            explanation=f"The tenant {tenant} may use {_named(self.allowed)} models only.",
+        )
+
+
+def verdict_of(
+    wish: Wish,
+    outcome: Held | Refused,
+    tiers: Tiers,
+    price_version: str,
+    throttle_seconds: float,
+) -> Verdict:
+    """The answer to a call."""
+    if isinstance(outcome, Held):
+        allowed = Allowed(outcome.key, outcome.amount_micros, outcome.expires_at, price_version)
+        if outcome.decision.level < _LEVEL_DEGRADE:
+            return tiers.allow(wish.tenant, allowed)
+        name, text = explain(outcome.decision, wish)
+        return replace(allowed, degrade_to=tiers.lower, budget=name, explanation=text)
+    name, text = explain(outcome.decision, wish)
+    if outcome.decision.level == _LEVEL_THROTTLE:
+        return Delayed(name, throttle_seconds, text)
+    return Denied(name, _resets_at(outcome.decision, wish), text)
+
+
+def explain(decision: Decision, wish: Wish) -> tuple[str, str]:
+    """The name of the budget that decided, and why in a sentence."""
+    counter = _counter(decision, wish)
+    if counter is None:
+        # It was admitted under a budget that is no longer there.
+        return "", "A budget under which it was admitted is nearly spent."
+    budget = counter.budget
+    name, spent, reserved = budget.name, decision.spent_micros, decision.reserved_micros
+    stands = f"{usd(spent)} are spent and {usd(reserved)} reserved"
+    if decision.level > _LEVEL_THROTTLE:
+        percent = budget.thresholds.shutoff
+        limit = usd(counter.shutoff_micros) if percent < 100 else usd(budget.limit_micros)
+        of = f" ({percent} % of {usd(budget.limit_micros)})" if percent < 100 else ""
+        again = "It does not start again."
+        if end := counter.window.end:
+            again = f"It starts again at {end:%Y-%m-%dT%H:%M:%SZ}."
+        return name, (
+            f"{name} allows {limit}{of}; {stands}, so that {usd(wish.most_micros)} more do not fit."
+            f" {again}"
+        )
+    if decision.level == _LEVEL_THROTTLE:
+        percent, what = budget.thresholds.throttle, "only interactive work goes on"
+    else:
+        percent, what = budget.thresholds.degrade, "cheaper tiers are used"
+    return name, f"{name} allows {usd(budget.limit_micros)}; {stands}: from {percent} % on {what}."
+
+
+def _counter(decision: Decision, wish: Wish) -> Counter | None:
+    return next((each for each in wish.counters if each.id == decision.counter), None)
+
+
+def _resets_at(decision: Decision, wish: Wish) -> datetime | None:
+    counter = _counter(decision, wish)
+    return counter.window.end if counter else None
+
+
+def _name(tier: int) -> str:
+    return tier_pb2.ModelTier.Name(tier).removeprefix("MODEL_TIER_")  # type: ignore[arg-type]
+
+
+def _named(tiers: frozenset[int]) -> str:
+    return " and ".join(_name(each) for each in sorted(tiers))
