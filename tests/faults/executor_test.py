@@ -1,5 +1,6 @@
 """Executors that die, stand still or lose their connection at the worst moment."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tasklog.partitions import Partitions
 from tests.faults.fault import Action, Fault
 from tests.faults.fault_mesh import EXECUTORS, Arrangement, running
 from tests.faults.load import Load, users
+from tests.faults.outside import Effect
 from tests.faults.question import TENANTS
 from tests.faults.recovery import recoveries
 from tests.faults.trap import Trap, laid
@@ -22,6 +24,8 @@ _TIMES = int(os.environ.get("FAULTS_ROUNDS", "2"))
 _SEED = int(os.environ.get("FAULTS_SEED", "1"))
 # A claim ends after three seconds without a sign of life.
 _LONGER_THAN_A_CLAIM = 5.0
+# How long an effect takes, so that executors hold tasks at any time.
+_HELD_SECONDS = 0.5
 # What is promised of the interactive lane. bench/recovery.py says what is usual.
 _TAKEN_OVER_WITHIN = 5.0
 
@@ -120,9 +124,18 @@ async def test_an_interactive_task_goes_on_soon(tmp_path: Path) -> None:
 
 async def test_an_executor_that_hangs_without_dying(tmp_path: Path) -> None:
     """What it held is taken over, and what comes later goes to the other one."""
+
+    async def slowly(_: Effect) -> None:
+        await asyncio.sleep(_HELD_SECONDS)
+
     async with running(tmp_path) as mesh:
+        mesh.outside.on_effect = slowly
         async with users(mesh.address, seed=_SEED) as load:
+            await load.has_asked(20)
             # To the end of the test: it is killed with the mesh.
             await mesh.hurt(Fault(EXECUTORS[0], Action.FREEZE))
             await load.has_asked(30)
-        await after_the_fault(mesh, load)
+        ended = await after_the_fault(mesh, load)
+    assert set(mesh.outside.asked.values()) == {1}
+    # It did hold tasks, else the test has shown nothing.
+    assert any(each.kinds().count("started") > 1 for each in ended.values())

@@ -17,6 +17,8 @@ class Action(StrEnum):
     FREEZE = "freeze"
     # Has no connection to NATS.
     CUT_OFF = "cut off"
+    # Its callers hear nothing of it any more, whatever it does; then their connections break.
+    BREAK_OFF = "break off"
     # Its clock is an hour ahead; afterwards it is right again.
     HOUR_AHEAD = "hour ahead"
     # Its clock is an hour behind; afterwards it is right again.

@@ -52,6 +52,8 @@ class Arrangement:
 
     # Services whose connection to NATS can be cut.
     behind_proxy: tuple[str, ...] = ()
+    # Services whose connections to the services that call them can be broken.
+    called_through_proxy: tuple[str, ...] = ()
     # How many there are of each service that is no coordinator and no executor.
     replicas: int = 1
     # Whether the calculator may be called again under the same key.
@@ -78,7 +80,9 @@ class FaultMesh:
         self._arrangement: Final = arrangement
         self._children: Final[dict[str, Child]] = {}
         self._watchers: Final[dict[str, asyncio.Future[None]]] = {}
+        # Between a service and NATS, and between a service and its callers.
         self._proxies: Final[dict[str, FaultProxy]] = {}
+        self._fronts: Final[dict[str, FaultProxy]] = {}
         # The names of its services.
         self.services: Final = _names(arrangement.replicas)
         names: Sequence[str] = (NATS, "monitor", REDIS, GATEWAY, "admin", *self.services)
@@ -138,6 +142,8 @@ class FaultMesh:
             case Action.CUT_OFF:
                 self._proxies[target].refuse = True
                 self._proxies[target].cut()
+            case Action.BREAK_OFF:
+                self._fronts[target].swallow_answers = True
             case Action.HOUR_AHEAD:
                 os.kill(self.pid(target), signal.SIGUSR1)
             case Action.HOUR_BEHIND:
@@ -153,6 +159,9 @@ class FaultMesh:
                 os.kill(self.pid(target), signal.SIGCONT)
             case Action.CUT_OFF:
                 self._proxies[target].refuse = False
+            case Action.BREAK_OFF:
+                self._fronts[target].swallow_answers = False
+                self._fronts[target].cut()
             case Action.HOUR_AHEAD:
                 os.kill(self.pid(target), signal.SIGUSR2)
             case Action.HOUR_BEHIND:
@@ -178,6 +187,8 @@ class FaultMesh:
         """Starts everything. Called once, by `running`."""
         for name in self._arrangement.behind_proxy:
             self._proxies[name] = await stack.enter_async_context(FaultProxy(self._ports[NATS]))
+        for name in self._arrangement.called_through_proxy:
+            self._fronts[name] = await stack.enter_async_context(FaultProxy(self._ports[name]))
         stack.push_async_callback(self._stop)
         servers = self._servers()
         await self._bring_up([servers[NATS], servers[REDIS], servers[GATEWAY]])
@@ -265,7 +276,9 @@ class FaultMesh:
     def _target(self, part: str) -> str:
         """Where all instances of a service are."""
         found = [name for name in self.services if name.partition("-")[0] == part]
-        return "ipv4:" + ",".join(f"{HOST}:{self._ports[name]}" for name in found)
+        fronts = {name: proxy.port for name, proxy in self._fronts.items()}
+        places = {**self._ports, **fronts}
+        return "ipv4:" + ",".join(f"{HOST}:{places[name]}" for name in found)
 
     def _section(self, part: str) -> dict[str, Any]:
         """Calls of the model that comes with the mesh cost something here, and never too much."""
