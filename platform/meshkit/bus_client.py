@@ -9,15 +9,21 @@ them directly, at about half the cost.
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
-from nats.errors import ConnectionClosedError, OutboundBufferLimitError, ProtocolError
-from nats.protocol.parser import Parser
+from nats.errors import (
+    ConnectionClosedError,
+    OutboundBufferLimitError,
+    ProtocolError,
+    UnexpectedEOF,
+)
 
 from meshkit import bus_wire
+from meshkit.bus_transport import DirectTransport
 from meshkit.bus_wire import WireMessage
 
 _END: Final = b"\r\n"
@@ -30,9 +36,15 @@ class WireClient(Client):
 
     def __init__(self) -> None:
         super().__init__()
-        self._ps = _Parser(self)
+        self._wire: Final = DirectTransport()
+        self._transport = self._wire
+        # What came and is no whole message yet.
+        self._read: Final = bytearray()
         # By the number of the subscription, as the wire has it.
         self._takers: dict[str, Take] = {}
+        self._will_write = False
+        # What the server said beside messages, being dealt with.
+        self._notes: Final[set[asyncio.Task[None]]] = set()
 
     async def listen(self, subject: str, take: Take) -> Subscription:
         """Calls `take` for each message of a subject, in the order in which they come."""
@@ -53,72 +65,97 @@ class WireClient(Client):
         command = bus_wire.command(subject, payload, reply, head)
         self._pending.append(command)
         self._pending_data_size += len(command)
-        if self.is_connected and self._flush_queue is not None and self._flush_queue.empty():
-            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+        if self.is_connected and not self._will_write:
+            self._will_write = True
+            asyncio.get_running_loop().call_soon(self._write_soon)
 
     async def make_room(self) -> None:
         """Returns when there is not too much that still has to be written."""
         if self._pending_data_size > self._max_pending_size:
-            await self._flush_pending(force_flush=True)
+            self._write()
+        if self.is_connected:
+            # At its end it connects again, and what is pending then has a bound of its own.
+            with suppress(OSError):
+                await self._wire.drain()
 
-    def hand_out(self, subscription: str, message: WireMessage) -> None:
+    def _write_soon(self) -> None:
+        self._will_write = False
+        self._write()
+
+    def _write(self) -> None:
+        # Otherwise it leaves when there is a connection again.
+        if self.is_connected and self._pending:
+            self._wire.writelines(self._pending)
+            self._pending = []
+            self._pending_data_size = 0
+
+    async def _read_loop(self) -> None:
+        """Stands for nats-py's: what comes is handed on; here only its end is waited for."""
+        self._read.clear()
+        client: Any = self
+        try:
+            await self._wire.hand_on(self._take)
+        except OSError as error:
+            # nats-py tells this one, and that alone, when a server goes away.
+            end = error if error.errno is not None else UnexpectedEOF()
+            if isinstance(end, UnexpectedEOF):
+                await client._error_cb(end)
+            await self._process_op_err(end)
+
+    def _take(self, data: bytes) -> None:
+        self._read.extend(data)
+        try:
+            while self._read:
+                bus_wire.take_messages(self._read, self._hand_out)
+                end = self._read.find(_END)
+                if end < 0 or self._read.startswith((b"MSG ", b"HMSG ")):
+                    return  # the rest is still to come
+                line = bytes(self._read[:end])
+                del self._read[: end + len(_END)]
+                self._note(line)
+        except (ValueError, IndexError, ProtocolError):
+            self._read.clear()
+            self._deal(self._process_op_err(ProtocolError("nats: malformed message")))
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        """What was sent before it goes before it: its answer says that all that has arrived."""
+        self._write()
+        untyped: Any = super()
+        await untyped._send_ping(future)
+
+    def _hand_out(self, subscription: str, message: WireMessage) -> None:
         """Gives a message to who listens, if somebody still does."""
         take = self._takers.get(subscription)
-        if take is not None:
+        if take is None:
+            return
+        try:
             take(message)
+        except Exception as error:  # one listener's fault must not keep others waiting
+            client: Any = self
+            self._deal(client._error_cb(error))
+
+    def _note(self, line: bytes) -> None:
+        client: Any = self
+        word, _, rest = line.partition(b" ")
+        match word.strip():
+            case b"PING":
+                self._deal(client._process_ping())
+            case b"PONG":
+                self._deal(client._process_pong())
+            case b"+OK":
+                pass
+            case b"INFO":
+                self._deal(client._process_info(json.loads(rest)))
+            case b"-ERR":
+                self._deal(client._process_err(rest.decode().strip().lower()))
+            case _:
+                raise ProtocolError("nats: unknown protocol")
+
+    def _deal(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._notes.add(task)
+        task.add_done_callback(self._notes.discard)
 
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         super()._remove_sub(sid, max_msgs)
         self._takers.pop(str(sid), None)
-
-
-class _Parser(Parser):
-    """Reads what the server sends."""
-
-    nc: WireClient
-    buf: bytearray
-
-    async def parse(self, data: bytes = b"") -> None:
-        self.buf += data
-        while self.buf:
-            await self._take_messages()
-            end = self.buf.find(_END)
-            if end < 0 or self.buf.startswith((b"MSG ", b"HMSG ")):
-                return  # the rest is still to come
-            line = bytes(self.buf[:end])
-            del self.buf[: end + len(_END)]
-            await self._note(line)
-
-    async def _take_messages(self) -> None:
-        faults: list[Exception] = []
-
-        def take(subscription: str, message: WireMessage) -> None:
-            try:
-                self.nc.hand_out(subscription, message)
-            except Exception as error:  # one listener's fault must not keep others waiting
-                faults.append(error)
-
-        try:
-            bus_wire.take_messages(self.buf, take)
-        except (ValueError, IndexError) as error:
-            raise ProtocolError("nats: malformed message") from error
-        client: Any = self.nc
-        for fault in faults:
-            await client._error_cb(fault)
-
-    async def _note(self, line: bytes) -> None:
-        client: Any = self.nc
-        word, _, rest = line.partition(b" ")
-        match word.strip():
-            case b"PING":
-                await client._process_ping()
-            case b"PONG":
-                await client._process_pong()
-            case b"+OK":
-                pass
-            case b"INFO":
-                await client._process_info(json.loads(rest))
-            case b"-ERR":
-                await client._process_err(rest.decode().strip().lower())
-            case _:
-                raise ProtocolError("nats: unknown protocol")

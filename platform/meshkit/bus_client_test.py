@@ -1,6 +1,7 @@
 """The short way of messages through the client, on a real server."""
 
 import asyncio
+from contextlib import suppress
 
 from meshkit.bus_client import WireClient
 from meshkit.bus_wire import WireMessage, head
@@ -104,4 +105,45 @@ async def test_more_than_fits_into_a_buffer_is_sent(nats_server: NatsServer) -> 
         await client.make_room()
         assert client.pending_data_size <= 3_000_000
     await heard.until([b"x" * 1_000_000] * 8)
+    await client.close()
+
+
+class _Server:
+    """Speaks as a NATS server does at first, and then says something that none says."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        self.connections += 1
+        writer.write(b'INFO {"max_payload": 1048576}\r\n')
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"PONG\r\n" + b"MSG a 1 what\r\n" * (self.connections == 1))
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+
+async def test_a_server_that_talks_nonsense_is_left_and_asked_anew() -> None:
+    """What cannot be read says nothing about where the next message begins."""
+    server = _Server()
+    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        client = WireClient()
+        await client.connect(
+            f"nats://127.0.0.1:{port}", reconnect_time_wait=0, max_reconnect_attempts=-1
+        )
+        await eventually(lambda: server.connections == 2)
+        await client.close()
+
+
+async def test_a_connection_that_breaks_is_noticed_at_once(nats_server: NatsServer) -> None:
+    """It does not take a ping that stays without an answer."""
+    told: list[str] = []
+    client = await _connected(nats_server, told)
+    nats_server.restart()
+    await eventually(lambda: client.stats["reconnects"] == 1)
+    assert told[0] == "nats: unexpected EOF"
     await client.close()
