@@ -1,20 +1,12 @@
 """Which shares of a budget's limit its spending has reached."""
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from services.governor.alert import Kind
+from services.governor.budget import Thresholds
 
 _HUNDRED: Final = 100
-
-
-class Thresholds(NamedTuple):
-    """Shares of a limit in percent, at which something happens. 0 turns one off."""
-
-    alert: int = 0
-    degrade: int = 0
-    throttle: int = 0
-    shutoff: int = _HUNDRED
 
 
 def reached(spent_micros: int, limit_micros: int, thresholds: Thresholds) -> Mapping[Kind, int]:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.governor.alert import Kind
-from services.governor.alert_thresholds import Thresholds, reached
+from services.governor.alert_thresholds import reached
+from services.governor.budget import Thresholds
 
 _MICROS = st.integers(0, 9_000_000_000_000_000)
 _LIMITS = st.integers(1, 9_000_000_000_000_000)
