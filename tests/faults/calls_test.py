@@ -1,5 +1,6 @@
 """Services stand still, or are cut off from their callers, with calls on their way."""
 
+import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from meshkit.errors import from_status
 from tests.faults.fault import Action, in_turn
 from tests.faults.fault_mesh import Arrangement, running
 from tests.faults.load import users
+from tests.faults.outside import Effect
 from tests.faults.verdict import Ended, after_the_fault
 
 _ROUNDS = int(os.environ.get("FAULTS_ROUNDS", "1"))
@@ -18,6 +20,8 @@ _CALLED = ("tool", "reasoning", "governor")
 _STANDS_STILL = (4.0, 4.5)
 # Enough for some calls to come and to be lost.
 _CUT_OFF = (0.5, 0.8)
+# Some effects have happened by the end of that, and some have not.
+_EFFECT_SECONDS = 0.3
 # Longer than an attempt waits after one that failed, so that no task is hit in both.
 _NEXT = (2.0, 2.5)
 # What says: try again.
@@ -67,6 +71,32 @@ async def test_those_who_are_called_are_cut_off_from_their_callers(tmp_path: Pat
     # Calls were on their way: a model's is made again, and a tool is done without.
     assert retried
     assert any(note.code == "TOOL_SKIPPED" for each in ended.values() for note in each.task.notes)
+
+
+async def test_effects_that_must_not_happen_twice_are_cut_off(tmp_path: Path) -> None:
+    """What was done is told when it is asked for again; a person is asked about what was not."""
+
+    async def slowly(_: Effect) -> None:
+        await asyncio.sleep(_EFFECT_SECONDS)
+
+    arrangement = Arrangement(called_through_proxy=("tool",), effect="UNSAFE")
+    async with running(tmp_path, arrangement) as mesh:
+        mesh.outside.on_effect = slowly
+        async with users(mesh.address, seed=_SEED) as load:
+            await load.has_asked(20)
+            for fault in in_turn(
+                *(("tool",), Action.BREAK_OFF),
+                seed=_SEED,
+                rounds=2 * _ROUNDS,
+                after=_NEXT,
+                lasts=_CUT_OFF,
+            ):
+                await mesh.inflict(fault)
+            await load.approve_what_is_unknown()
+        ended = await after_the_fault(mesh, load)
+    assert set(mesh.outside.asked.values()) == {1}
+    assert any(event.tool_called.replayed for each in ended.values() for event in each.events)
+    assert any("waiting" in each.kinds() for each in ended.values())
 
 
 def _longest(ended: Mapping[str, Ended], kind: str) -> float:

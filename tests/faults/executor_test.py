@@ -7,13 +7,10 @@ from pathlib import Path
 import pytest
 
 from agentmesh.common.v1 import tier_pb2
-from agentmesh.coordinator.v1.task_pb2 import Task
-from meshtest.eventually import eventually
-from tasklog import lifecycle
 from tasklog.partitions import Partitions
 from tests.faults.fault import Action, Fault
 from tests.faults.fault_mesh import EXECUTORS, Arrangement, running
-from tests.faults.load import Load, users
+from tests.faults.load import users
 from tests.faults.outside import Effect
 from tests.faults.question import TENANTS
 from tests.faults.recovery import recoveries
@@ -84,26 +81,13 @@ async def test_an_effect_that_must_not_happen_twice(tmp_path: Path) -> None:
             async with laid(mesh, trap) as sprung:
                 pass
             # Other tasks may have been in the middle of a call, too, when their executor died.
-            for name in tuple(load.accepted):
-                if await _asks_a_person(load, name):
-                    await load.approve(name)
+            await load.approve_what_is_unknown()
         ended = await after_the_fault(mesh, load)
     assert set(mesh.outside.asked.values()) == {1}
     asked = {each.id: each.kinds() for each in ended.values() if "waiting" in each.kinds()}
     assert asked.keys() >= {effect.task_id for effect, _ in sprung.at}
     # Nobody is asked whose executor lived.
     assert all(kinds[: kinds.index("waiting")].count("started") > 1 for kinds in asked.values())
-
-
-async def _asks_a_person(load: Load, name: str) -> bool:
-    """Whether a task waits for a word on what it did, rather than ends."""
-
-    async def settled() -> Task:
-        task = await load.get(name)
-        assert task.wait.approval.outcome_unknown or task.state in lifecycle.TERMINAL
-        return task
-
-    return (await eventually(settled, 60)).state not in lifecycle.TERMINAL
 
 
 async def test_an_interactive_task_goes_on_soon(tmp_path: Path) -> None:

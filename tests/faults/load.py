@@ -19,6 +19,7 @@ from meshkit.errors import MeshError
 from meshkit.identity import Identity
 from meshtest.eventually import eventually
 from meshtest.everywhere import Everywhere
+from tasklog import lifecycle
 from tests.faults.question import (
     HELPER,
     LANES,
@@ -32,6 +33,7 @@ from tests.faults.question import (
 _CALL_SECONDS: Final = 10.0
 _RETRY_AFTER_SECONDS: Final = 0.25
 _ACCEPTED_WITHIN_SECONDS: Final = 30.0
+_SETTLED_WITHIN_SECONDS: Final = 60.0
 _WATCH_SECONDS: Final = 60.0
 # One task of so many is watched from its beginning to its end.
 _WATCHED: Final = 5
@@ -89,8 +91,19 @@ class Load:
         with identity.use(Identity(name.split("/")[1], "user:load")):
             return (await self._tasks.GetTask(pb.GetTaskRequest(name=name), timeout=20)).task
 
-    async def approve(self, name: str) -> None:
-        """Tells a task that waits for a word on a tool call to make it."""
+    async def approve_what_is_unknown(self) -> None:
+        """Lets all tasks come to their end, or to ask whether a call happened: it did not."""
+        for name in tuple(self.accepted):
+
+            async def settled(name: str = name) -> Task:
+                task = await self.get(name)
+                assert task.wait.approval.outcome_unknown or task.state in lifecycle.TERMINAL
+                return task
+
+            if (await eventually(settled, _SETTLED_WITHIN_SECONDS)).wait.HasField("approval"):
+                await self._approve(name)
+
+    async def _approve(self, name: str) -> None:
         signal = TaskSignal(approval=TaskSignal.Approval(comment="It did not happen."))
         with identity.use(Identity(name.split("/")[1], "user:load")):
             await self._tasks.SignalTask(
