@@ -22,6 +22,8 @@ from tier.version import VERSION
 _EXECUTOR: Final = "executor"
 # What keeps no files, of which there may be several.
 _REPLICATED: Final = ("governor", "reasoning", "tool")
+# In requests a second. Each request of such a tier asks a governor.
+_SHARED_LIMITS_UP_TO: Final = 100
 _NOTES: Final = (
     "Calls between services go directly over the loopback interface: no proxy between them, "
     "no mutual TLS yet.",
@@ -111,6 +113,9 @@ class SeparateServices:
 
         settings = load_settings(self._config, self._environ)
         self._sections = settings.model_dump(mode="json", exclude_unset=True)
+        # So that the limits of small tiers hold for any number of gateways.
+        shared = {"shared_limits_up_to": _SHARED_LIMITS_UP_TO}
+        self._sections["governor"] = {**shared, **self._sections.get("governor", {})}
         if self._triton:
             by_triton = {"embedder": "triton", "triton_target": f"{HOST}:{self._triton_port}"}
             # Who configured an embedder has decided.

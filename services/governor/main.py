@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
+from envoyproxy.ratelimit.v3 import rls_pb2_grpc
 from meshkit.redis_line import RedisLine
 from meshkit.redis_store import RedisDependency
 from meshkit.server import Registration
@@ -14,19 +15,26 @@ from services.governor.account import Balance, Usage
 from services.governor.budget import Scope, Thresholds
 from services.governor.budgets import Budgets
 from services.governor.counters_redis import RedisCounters
+from services.governor.gateway_files import GatewayFiles
+from services.governor.gateway_limits import LOCAL, SHARED, local_limits, shared_limits
 from services.governor.governor import CostGovernor, Likely, Terms
 from services.governor.journal_jetstream import JetStreamJournal
 from services.governor.openings import Openings
 from services.governor.price_file import load_prices
+from services.governor.rate_limit_service import RateLimitServicer
+from services.governor.request_buckets_redis import RedisRequestBuckets
 from services.governor.scopes import Scopes
 from services.governor.service import CostGovernorService
 from services.governor.settings import GovernorSettings, Settings
 from services.governor.standings import Standings
 from services.governor.tier_budgets import Limits, TierBudgets
 from services.governor.usage_stream import usage_stream_spec
+from tasklog.policy import Policy
 from tasklog.policy_store import PolicyStore
 
 _PRICE_BOOK: Final = Path(__file__).with_name("prices.yaml")
+# The folder from which the gateway of a mesh reads what tenants may send.
+_GATEWAYS: Final = "gateway"
 
 
 class _NoLedger:
@@ -85,6 +93,14 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
     standings = Standings(budgets, scopes, counters, openings, clock)
     # The server itself answers the methods that this version does not serve.
     servicer = CostGovernorService(governor, standings)  # pyright: ignore[reportAbstractUsage]
+
+    def filters(policy: Policy) -> Mapping[str, Any]:
+        return {
+            LOCAL: local_limits(policy, section.gateway_tenant),
+            SHARED: shared_limits(policy, section.gateway_tenant, section.shared_limits_up_to),
+        }
+
+    gateways = GatewayFiles(resources.data_dir / _GATEWAYS, policies, filters, resources.log)
     return Service(
         registrations=[
             Registration(
@@ -92,9 +108,15 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
                 add=pb_grpc.add_CostGovernorServiceServicer_to_server,
                 servicer=servicer,
                 dependencies=[RedisDependency(resources.redis), resources.bus],
-            )
+            ),
+            # Who asks in vain lets requests pass: it depends on nothing.
+            Registration(
+                service_name="envoy.service.ratelimit.v3.RateLimitService",
+                add=rls_pb2_grpc.add_RateLimitServiceServicer_to_server,
+                servicer=RateLimitServicer(policies, RedisRequestBuckets(line)),
+            ),
         ],
-        background=[policies.follow, openings.run],
+        background=[policies.follow, gateways.keep, openings.run],
     )
 
 

@@ -40,6 +40,11 @@ class GovernorSettings(Section):
     throttle_seconds: float = Field(default=10.0, gt=0, le=3600)
     # After how many seconds a reservation that nobody settles is given back.
     reservation_seconds: int = Field(default=600, ge=1, le=86_400)
+    # Tiers that allow at most so many requests a second are counted over all gateways
+    # together: each request then asks a governor. 0 where there is one gateway alone.
+    shared_limits_up_to: float = Field(default=0, ge=0)
+    # The tenant of requests to the gateway that name none.
+    gateway_tenant: str = "default"
     # For how many seconds a settlement is remembered, so that a repeat changes
     # nothing. Costs about 200 bytes of Redis memory for each call.
     remember_settled_seconds: int = Field(default=172_800, ge=60)

@@ -110,11 +110,16 @@ def test_a_refused_tenant_is_told_the_same_in_every_shape() -> None:
         metadata={"limit": "requests_per_second"},
         retry_after_seconds=1.0,
     )
-    headers = {each["header"]["key"]: each["header"]["value"] for each in web["headers_to_add"]}
-    assert headers["grpc-message"] == grpc_["body"]["inline_string"] == error.message
-    assert grpc_["headers_to_add"] == [web["headers_to_add"][-1]]
-    encoded = base64.b64decode(headers["grpc-status-details-bin"])
-    assert status_pb2.Status.FromString(encoded) == to_status(error)
+    (details,) = (each["header"]["value"] for each in grpc_["headers_to_add"])
+    assert status_pb2.Status.FromString(base64.b64decode(details)) == to_status(error)
+    assert grpc_["body"]["inline_string"] == error.message
+    frame = base64.b64decode(web["body"]["inline_bytes"])
+    assert (frame[0], int.from_bytes(frame[1:5], "big")) == (0x80, len(frame) - 5)
+    assert frame[5:].decode().splitlines() == [
+        "grpc-status:8",
+        f"grpc-message:{error.message}",
+        f"grpc-status-details-bin:{details}",
+    ]
     assert json_["body_format_override"]["json_format"] == MessageToDict(to_status(error))
 
 

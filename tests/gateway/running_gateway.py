@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from meshkit import log
-from meshkit.server import MeshServer
+from meshkit.server import MeshServer, Registration
 from tests.gateway.stand_in import StandInCoordinator, registrations
 from tier import binaries, parts, ports
 from tier.backoff import RestartPolicy
 from tier.child import Child
 from tier.data_dir import DataDir
 from tier.events import Reporter
-from tier.gateway_child import gateway_child
+from tier.gateway_child import LIMITS, gateway_child
 from tier.gateway_config import DIRECTORY
 from tier.http_get import get
 
@@ -45,6 +45,8 @@ class Gateway:
     port: int
     admin_port: int
     access_log: Path
+    # Where the files lie that its limits follow.
+    limits: Path
 
     @property
     def address(self) -> str:
@@ -79,6 +81,12 @@ class Gateway:
         pairs = (line.split(": ") for line in body.decode().splitlines())
         return {name.removeprefix(prefix): int(value) for name, value in pairs if value.isdigit()}
 
+    async def followed(self) -> dict[str, str]:
+        """The version of each filter's file that it goes by, by the filter's name."""
+        _, body = await get(self.admin_port, "/config_dump?resource=ecds_filters")
+        found = json.loads(body).get("configs", [])
+        return {each["ecds_filter"]["name"]: each.get("version_info", "") for each in found}
+
     def access(self) -> list[dict[str, Any]]:
         """The lines of the access log."""
         return [json.loads(line) for line in self.access_log.read_text().splitlines()]
@@ -106,7 +114,7 @@ async def gateway(folder: Path, upstream: Sequence[int]) -> AsyncGenerator[Gatew
     child.spawn()
     try:
         await child.ready()
-        yield Gateway(port, admin_port, data_dir.log_file("access"))
+        yield Gateway(port, admin_port, data_dir.log_file("access"), data_dir.folder(LIMITS))
     finally:
         await child.stop()
 
@@ -117,19 +125,21 @@ class Front:
 
     gateway: Gateway
     coordinator: StandInCoordinator
+    # Where all services are.
+    port: int
     # What the services log: one JSON object a line.
     log: io.StringIO
 
 
 @asynccontextmanager
-async def front(folder: Path) -> AsyncGenerator[Front, None]:
-    """A gateway in front of one instance in this process."""
+async def front(folder: Path, *others: Registration) -> AsyncGenerator[Front, None]:
+    """A gateway in front of one instance in this process, which serves `others` as well."""
     lines = io.StringIO()
     coordinator = StandInCoordinator("only")
     server = MeshServer(
         name="stand-in",
         address=f"{ports.HOST}:0",
-        registrations=registrations(coordinator),
+        registrations=[*registrations(coordinator), *others],
         log=log.get("stand-in", stream=lines, pretty=False),
         default_tenant="default",
         drain_seconds=0.5,
@@ -138,7 +148,7 @@ async def front(folder: Path) -> AsyncGenerator[Front, None]:
     await server.started()
     try:
         async with gateway(folder, [server.port]) as running:
-            yield Front(running, coordinator, lines)
+            yield Front(running, coordinator, server.port, lines)
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
