@@ -102,7 +102,7 @@ class AlertTeller:
         """Takes note of what the stream has and the store does not know; the last sequence.
 
         A ledger that was lost and is built anew learns in this way what it must not tell
-        again: call it before anything is recorded.
+        again.
 
         Raises:
             DependencyUnavailable: The broker or the store is away.
