@@ -33,6 +33,9 @@ class Registration:
     servicer: object
     # What the service cannot do without; its health follows these.
     dependencies: Sequence[Dependency] = ()
+    # False for what proxies ask about each of their requests: such a call has no identity,
+    # no trace and no log line, which are the larger part of what it would cost.
+    guarded: bool = True
 
 
 class MeshServer:
@@ -80,7 +83,7 @@ class MeshServer:
         guarded: Any = _Guarded(server, self._guard)
         for each in self._registrations:
             if each.add is not None:
-                each.add(each.servicer, guarded)
+                each.add(each.servicer, guarded if each.guarded else server)
         await self._health.register(server)
         names = [each.service_name for each in self._registrations]
         called = [each.service_name for each in self._registrations if each.add is not None]

@@ -1,6 +1,7 @@
 """Tests of the server and the channels, against each other over a real connection."""
 
 import asyncio
+import dataclasses
 import io
 import json
 from collections.abc import AsyncIterator
@@ -388,6 +389,23 @@ async def test_reflection_and_channelz_answer() -> None:
             channelz_pb2.GetServersRequest(start_server_id=0), timeout=5
         )
         assert len(servers.server) >= 1
+
+
+class _Bare(echo.EchoServicer):
+    async def Say(self, request: StringValue, context: Any) -> StringValue:
+        return _text(str(identity.current_or_none()))
+
+
+async def test_what_proxies_ask_is_served_without_a_guard() -> None:
+    """It has no identity and no line in the log, and its health is asked like any other's."""
+    lines = io.StringIO()
+    bare = dataclasses.replace(echo.registration(_Bare()), guarded=False)
+    async with serving([bare], to=log.get("test", stream=lines)) as channels:
+        channel = channels.get("echo")
+        answer = await echo.EchoStub(channel).Say(_text("a"), timeout=5)
+        assert answer.value == "None"
+        assert await _health(channel, echo.SERVICE) == health_pb2.HealthCheckResponse.SERVING
+    assert '"event":"rpc"' not in lines.getvalue()
 
 
 async def test_two_servers_cannot_share_a_port() -> None:

@@ -114,6 +114,7 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
                 service_name="envoy.service.ratelimit.v3.RateLimitService",
                 add=rls_pb2_grpc.add_RateLimitServiceServicer_to_server,
                 servicer=RateLimitServicer(policies, RedisRequestBuckets(line)),
+                guarded=False,
             ),
         ],
         background=[policies.follow, gateways.keep, openings.run],

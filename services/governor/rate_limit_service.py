@@ -5,6 +5,7 @@ from typing import Any, Final, Protocol
 
 from envoyproxy.ratelimit.v3 import rls_pb2 as pb
 from envoyproxy.ratelimit.v3.rls_pb2_grpc import RateLimitServiceServicer
+from meshkit.errors import MeshError
 from services.governor.gateway_limits import TENANT, burst
 from tasklog.policy import Policy
 
@@ -27,7 +28,7 @@ class Buckets(Protocol):
 
 
 class RateLimitServicer(RateLimitServiceServicer):
-    """Counts the requests of tenants by their tiers."""
+    """Counts the requests of tenants by their tiers. Serves unguarded: it is asked all the time."""
 
     def __init__(self, policies: Policies, buckets: Buckets) -> None:
         self._policies: Final = policies
@@ -37,13 +38,19 @@ class RateLimitServicer(RateLimitServiceServicer):
         self, request: pb.RateLimitRequest, context: _Context
     ) -> pb.RateLimitResponse:
         """OVER_LIMIT where a tenant has sent as many as its tier allows."""
-        for tenant in _tenants(request):
-            tier = self._policies.current.tenant(tenant)
-            if tier.requests_per_second and not await self._buckets.take(
-                tenant, per_second=tier.requests_per_second, burst=burst(tier)
-            ):
-                return _OVER_LIMIT
+        try:
+            for tenant in _tenants(request):
+                if not await self._may(tenant):
+                    return _OVER_LIMIT
+        except MeshError as error:
+            await context.abort(error.code, str(error))
         return _OK
+
+    async def _may(self, tenant: str) -> bool:
+        tier = self._policies.current.tenant(tenant)
+        return not tier.requests_per_second or await self._buckets.take(
+            tenant, per_second=tier.requests_per_second, burst=burst(tier)
+        )
 
 
 def _tenants(request: pb.RateLimitRequest) -> Iterable[str]:

@@ -137,6 +137,7 @@ async def limited(tmp_path: Path, redis_server: RedisServer) -> AsyncIterator[Li
             "envoy.service.ratelimit.v3.RateLimitService",
             rls_pb2_grpc.add_RateLimitServiceServicer_to_server,
             RateLimitServicer(policy, RedisRequestBuckets(line)),
+            guarded=False,
         )
         running = await stack.enter_async_context(front(tmp_path, served))
         channel = await stack.enter_async_context(
