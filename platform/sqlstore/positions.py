@@ -83,3 +83,7 @@ class Positions:
         )
         if moved.rowcount != 1:
             raise Moved
+
+    def forget(self, connection: sa.Connection, stream: str) -> None:
+        """Puts the stream at its beginning."""
+        connection.execute(sa.delete(self._table).where(self._table.c.stream == stream))

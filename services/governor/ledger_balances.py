@@ -1,0 +1,104 @@
+"""What the ledger has of the journal, complete up to where the journal ended."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final, Protocol
+
+import sqlalchemy as sa
+
+from meshkit.bus import Bus
+from meshkit.errors import DependencyUnavailable
+from services.governor import ledger_sums
+from services.governor.account import Balance
+from services.governor.budget import Scope
+from services.governor.ledger_tables import CHARGE, POSITION
+from services.governor.usage_stream import STREAM
+from sqlstore.database import Database
+
+# For how long a question waits for the ledger to have all that the journal has.
+_MOST_BEHIND_SECONDS: Final = 10.0
+# How many keys one statement asks for.
+_CHUNK: Final = 200
+
+_PLACE: Final = (
+    sa.select(sa.func.coalesce(sa.func.max(POSITION.c.position), 0))
+    .where(POSITION.c.stream == STREAM)
+    .scalar_subquery()
+)
+
+
+class Ledger(Protocol):
+    """What carries the journal into the ledger, in this process or another one."""
+
+    async def wait_for(self, stream: str, stream_sequence: int) -> None:
+        """Returns once every message up to that one is written. The caller limits the time."""
+        ...
+
+
+class LedgerBalances:
+    """Answers when the ledger has all that the journal had when it was asked."""
+
+    def __init__(self, bus: Bus, database: Database, ledger: Ledger) -> None:
+        self._bus: Final = bus
+        self._database: Final = database
+        self._ledger: Final = ledger
+
+    async def balance(self, scope: Scope, start: datetime, end: datetime | None) -> Balance:
+        """What was settled for a scope from `start` until before `end`.
+
+        Both lie on quarters of an hour.
+
+        Raises:
+            DependencyUnavailable: That takes too long, or cannot be found out.
+        """
+        await self.catch_up()
+        # One statement sees one state: all up to that place, and nothing beyond.
+        statement = ledger_sums.totals(scope, start, end).add_columns(_PLACE.label("place"))
+        row = await self._database.read(lambda on: on.execute(statement).one())
+        return Balance(int(row.cost_micros), ledger_sums.usage_of(row), row.place)
+
+    async def first_sequences(
+        self, keys: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], int]:
+        """The place in the journal of the first record of each tenant's key that has one.
+
+        Raises:
+            DependencyUnavailable: It takes too long, or cannot be found out.
+        """
+        await self.catch_up()
+
+        def work(connection: sa.Connection) -> dict[tuple[str, str], int]:
+            found: dict[tuple[str, str], int] = {}
+            for start in range(0, len(keys), _CHUNK):
+                for row in connection.execute(_with_keys(keys[start : start + _CHUNK])):
+                    found[row.tenant, row.key] = row.sequence
+            return found
+
+        return await self._database.read(work)
+
+    async def catch_up(self) -> None:
+        """Returns when the ledger has all that the journal has now.
+
+        Raises:
+            DependencyUnavailable: That takes too long, or cannot be found out.
+        """
+        info = await self._bus.stream_info(STREAM)
+        if info is None:
+            return
+        end = int(info["state"]["last_seq"])
+        try:
+            async with asyncio.timeout(_MOST_BEHIND_SECONDS):
+                await self._ledger.wait_for(STREAM, end)
+        except TimeoutError:
+            raise DependencyUnavailable(
+                "The ledger has not caught up with the journal in time.",
+                metadata={"dependency": "ledger"},
+                retry_after_seconds=1.0,
+            ) from None
+
+
+def _with_keys(keys: Sequence[tuple[str, str]]) -> sa.Executable:
+    return sa.select(CHARGE.c.tenant, CHARGE.c.key, CHARGE.c.sequence).where(
+        sa.tuple_(CHARGE.c.tenant, CHARGE.c.key).in_(keys)
+    )

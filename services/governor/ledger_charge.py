@@ -1,0 +1,93 @@
+"""A charge: what one settled call used and cost, as the ledger takes it from the journal."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from agentmesh.governor.v1 import usage_record_pb2 as pb
+from meshkit.bus import Followed
+
+_MICROS_A_SECOND: Final = 1_000_000
+_NANOSECONDS_A_MICRO: Final = 1_000
+# What a table's numbers hold, with room for sums of a million charges.
+_MOST: Final = 9_000_000_000_000
+
+
+class Figures(NamedTuple):
+    """What was used, in the order of the tables' columns."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    model_calls: int = 0
+    tool_calls: int = 0
+    cache_hits: int = 0
+    cost_micros: int = 0
+
+
+class Charge(NamedTuple):
+    """One settled call. What it has not is empty."""
+
+    tenant: str
+    key: str
+    task_type: str
+    agent: str
+    model: str
+    tier: int
+    task: str
+    session: str
+    price_version: str
+    # The stream sequence of its record in the journal.
+    sequence: int
+    # When the call ended, and when it was settled, in microseconds since 1970.
+    called_micros: int
+    settled_micros: int
+    figures: Figures
+
+
+def charges_of(message: Followed) -> Sequence[Charge]:
+    """What a message of the journal says.
+
+    Raises:
+        DecodeError: It is no UsageRecords.
+        ValueError: It has what no governor writes.
+    """
+    stored_micros = message.timestamp_ns // _NANOSECONDS_A_MICRO
+    records = pb.UsageRecords.FromString(message.payload).records
+    return [_charge(record, message.sequence, stored_micros) for record in records]
+
+
+def _charge(record: pb.UsageRecord, sequence: int, stored_micros: int) -> Charge:
+    usage = record.usage
+    figures = Figures(
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_input_tokens,
+        usage.model_calls,
+        usage.tool_calls,
+        usage.cache_hits,
+        usage.cost_micros,
+    )
+    if not record.tenant or not record.key or min(figures) < 0 or max(figures) > _MOST:
+        raise ValueError(f"{record.key!r} of {record.tenant!r} cannot be charged")
+    settled = _micros(record.settle_time) or stored_micros
+    return Charge(
+        tenant=record.tenant,
+        key=record.key,
+        task_type=record.task_type,
+        agent=record.agent,
+        model=record.model,
+        tier=record.tier,
+        task=record.task,
+        session=record.session,
+        price_version=record.price_version,
+        sequence=sequence,
+        called_micros=_micros(record.call_time) or settled,
+        settled_micros=settled,
+        figures=figures,
+    )
+
+
+def _micros(stamp: Timestamp) -> int:
+    return stamp.seconds * _MICROS_A_SECOND + stamp.nanos // _NANOSECONDS_A_MICRO

@@ -1,0 +1,300 @@
+"""The ledger holds what the journal says, once, whatever happens on the way."""
+
+import asyncio
+import io
+import os
+import random
+import sys
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from agentmesh.governor.v1.usage_record_pb2 import UsageRecord
+from meshkit import log
+from meshkit.bus import Bus
+from meshkit.errors import DependencyUnavailable
+from meshkit.ids import RandomIds
+from meshtest.eventually import eventually
+from meshtest.nats_server import NatsServer
+from services.governor import ledger_balances
+from services.governor.budget import Scope, ScopeKind
+from services.governor.journal_jetstream import JetStreamJournal
+from services.governor.ledger_balances import LedgerBalances
+from services.governor.ledger_database import open_ledger
+from services.governor.ledger_projector import ledger_projector
+from services.governor.ledger_sums import Sums
+from services.governor.ledger_tables import ACCOUNT, CHARGE, ENTRY, SCOPE_TOTAL
+from services.governor.ledger_writer import LedgerWriter
+from services.governor.usage_stream import STREAM, usage_stream_spec
+from sqlstore.database import Database
+from sqlstore.positions import Place
+
+pytest_plugins = ["meshtest.fixtures"]
+
+_NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+_DAY = datetime(2026, 11, 20, tzinfo=UTC)
+_NEXT_DAY = datetime(2026, 11, 21, tzinfo=UTC)
+_GLOBAL = Scope(ScopeKind.GLOBAL)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request: pytest.FixtureRequest) -> str:
+    """Where a ledger may be: empty for a file."""
+    return request.getfixturevalue("postgres_url") if request.param == "postgresql" else ""
+
+
+@pytest.fixture
+async def bus(nats_server: NatsServer) -> AsyncGenerator[Bus]:
+    """There is a journal."""
+    async with await Bus.connect(nats_server.url, name="test") as bus:
+        await JetStreamJournal(bus, RandomIds()).prepare(
+            usage_stream_spec(keep_days=None, max_bytes=None)
+        )
+        yield bus
+
+
+def _record(key: str, cost: int, *, tenant: str = "acme", **fields: Any) -> UsageRecord:
+    record = UsageRecord(tenant=tenant, key=key, model=fields.pop("model", "m"), **fields)
+    record.usage.input_tokens = 10
+    record.usage.output_tokens = 2
+    record.usage.model_calls = 1
+    record.usage.cost_micros = cost
+    if not record.HasField("settle_time"):
+        record.settle_time.FromDatetime(_NOON)
+    return record
+
+
+@asynccontextmanager
+async def _ledger(
+    bus: Bus, folder: Path, address: str
+) -> AsyncGenerator[tuple[Database, LedgerBalances]]:
+    """A ledger that is kept up with the journal."""
+    journal = log.get("test", stream=io.StringIO())
+    database = await open_ledger(address, folder=folder, log=journal)
+    projector = ledger_projector(bus, LedgerWriter(database), journal)
+    run = asyncio.create_task(projector.run())
+    try:
+        yield database, LedgerBalances(bus, database, projector)
+    finally:
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+        await database.close()
+
+
+async def _append(bus: Bus, *batches: Sequence[UsageRecord]) -> list[int]:
+    journal = JetStreamJournal(bus, RandomIds())
+    return [await journal.append(each) for each in batches]
+
+
+def _books(connection: sa.Connection) -> dict[tuple[str, str], int]:
+    """What each account comes to; every charge's entries sum to 0."""
+    unbalanced = (
+        sa.select(ENTRY.c.charge_id)
+        .group_by(ENTRY.c.charge_id)
+        .having((sa.func.sum(ENTRY.c.amount_micros) != 0) | (sa.func.count() != 2))
+    )
+    assert connection.execute(unbalanced).all() == []
+    rows = connection.execute(
+        sa.select(ACCOUNT.c.kind, ACCOUNT.c.subject, sa.func.sum(ENTRY.c.amount_micros))
+        .join_from(ACCOUNT, ENTRY, ACCOUNT.c.id == ENTRY.c.account_id)
+        .group_by(ACCOUNT.c.kind, ACCOUNT.c.subject)
+    )
+    return {(kind, subject): int(amount) for kind, subject, amount in rows}
+
+
+async def test_each_charge_debits_the_tenant_and_credits_the_provider(
+    bus: Bus, tmp_path: Path, address: str
+) -> None:
+    """What costs nothing has no entries; what is found again is no charge again."""
+    first = _record("a", 5, model="opus")
+    await _append(
+        bus,
+        [first, _record("b", 7, model="haiku"), _record("free", 0, model="offline")],
+        [_record("a", 500, model="haiku"), _record("a", 11, tenant="other", model="opus")],
+        [first, first],
+    )
+    async with _ledger(bus, tmp_path, address) as (database, balances):
+        await balances.catch_up()
+        books = await database.read(_books)
+        charges = await database.read(lambda on: on.scalar(sa.select(sa.func.count(CHARGE.c.id))))
+    assert books == {
+        ("spending", "acme"): 12,
+        ("spending", "other"): 11,
+        ("payable", "opus"): -16,
+        ("payable", "haiku"): -7,
+    }
+    assert charges == 4
+
+
+async def test_a_balance_is_complete_up_to_where_the_journal_ended(
+    bus: Bus, tmp_path: Path, address: str
+) -> None:
+    """Of each scope by itself, within its window, with the place it is complete to."""
+    late = _record("late", 1_000, task_type="chat")
+    late.settle_time.FromDatetime(_NEXT_DAY)
+    last = await _append(
+        bus,
+        [_record("a", 1, task_type="chat", agent="helper", session="s1", task="t1")],
+        [_record("b", 20, task_type="chat", agent="other", session="s2"), late],
+        [_record("c", 300, agent="helper"), _record("d", 4_000, tenant="else", task_type="chat")],
+    )
+    async with _ledger(bus, tmp_path, address) as (_, balances):
+        expected = {
+            _GLOBAL: 4_321,
+            Scope(ScopeKind.TENANT, "acme"): 321,
+            Scope(ScopeKind.TASK_TYPE, "acme", "chat"): 21,
+            Scope(ScopeKind.AGENT, "acme", "helper"): 301,
+            Scope(ScopeKind.SESSION, "acme", "s1"): 1,
+            Scope(ScopeKind.TASK, "acme", "t1"): 1,
+            Scope(ScopeKind.TASK, "acme", "none"): 0,
+        }
+        found = {each: await balances.balance(each, _DAY, _NEXT_DAY) for each in expected}
+        ever = await balances.balance(Scope(ScopeKind.TENANT, "acme"), _DAY, None)
+    assert {scope: each.spent_micros for scope, each in found.items()} == expected
+    assert {each.sequence for each in found.values()} == {last[-1]}
+    assert found[_GLOBAL].usage.input_tokens == 40
+    assert found[_GLOBAL].usage.model_calls == 4
+    assert ever.spent_micros == 1_321
+
+
+async def test_a_balance_that_cannot_be_complete_is_none(
+    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody carries the journal, who asks is told so after a while."""
+    monkeypatch.setattr(ledger_balances, "_MOST_BEHIND_SECONDS", 0.2)
+    await _append(bus, [_record("a", 1)])
+    journal = log.get("test", stream=io.StringIO())
+    database = await open_ledger("", folder=tmp_path, log=journal)
+    projector = ledger_projector(bus, LedgerWriter(database), journal)
+    with pytest.raises(DependencyUnavailable) as caught:
+        await LedgerBalances(bus, database, projector).balance(_GLOBAL, _DAY, None)
+    assert str(caught.value) == "The ledger has not caught up with the journal in time."
+    await database.close()
+
+
+async def test_the_first_record_of_a_key_is_found(bus: Bus, tmp_path: Path, address: str) -> None:
+    """By its place in the journal; a key that has none is missing."""
+    places = await _append(bus, [_record("a", 1)], [_record("b", 1), _record("a", 1)])
+    async with _ledger(bus, tmp_path, address) as (_, balances):
+        wanted = [("acme", "a"), ("acme", "b"), ("acme", "c"), ("other", "a")]
+        found = await balances.first_sequences(wanted)
+    assert found == {("acme", "a"): places[0], ("acme", "b"): places[1]}
+
+
+async def test_what_was_settled_is_known_by_the_hour(
+    bus: Bus, tmp_path: Path, address: str
+) -> None:
+    """For who looks for what is unusual."""
+    records: list[UsageRecord] = []
+    for minutes in (0, 14, 59, 60, 185):
+        record = _record(f"k{minutes}", minutes + 1)
+        record.settle_time.FromDatetime(_NOON + timedelta(minutes=minutes))
+        records.append(record)
+    await _append(bus, records)
+    hours = [_NOON + timedelta(hours=each) for each in (3, 0, 1, 2, -1)]
+    async with _ledger(bus, tmp_path, address) as (database, balances):
+        await balances.catch_up()
+        by_hour = await database.read(lambda on: Sums(on).by_hour("acme", hours))
+        first = await database.read(lambda on: Sums(on).first_time("acme"))
+        none = await database.read(lambda on: Sums(on).first_time("nobody"))
+        spent = await database.read(
+            lambda on: Sums(on).spent(Scope(ScopeKind.TENANT, "acme"), _NOON, None)
+        )
+    assert by_hour == [186, 1 + 15 + 60, 61, 0, 0]
+    assert (first, none, spent) == (_NOON, None, 323)
+
+
+async def test_a_journal_that_begins_anew_takes_nothing_away(bus: Bus, tmp_path: Path) -> None:
+    """A broker that lost everything gives its sequences again: what was charged stays charged."""
+    await _append(bus, [_record("a", 1), _record("b", 2)])
+    async with _ledger(bus, tmp_path, "") as (database, balances):
+        await balances.catch_up()
+    async with _ledger(bus, tmp_path, "") as (database, _):
+        writer = LedgerWriter(database)
+        before = (await writer.places())[STREAM]
+        # As after a journal that had more than this one has now.
+        await writer.apply([], stream=STREAM, before=before, after=Place(9, 9))
+    await _append(bus, [_record("b", 2), _record("c", 40)])
+    async with _ledger(bus, tmp_path, "") as (_, balances):
+
+        async def spent() -> bool:
+            return (await balances.balance(_GLOBAL, _DAY, None)).spent_micros == 43
+
+        await eventually(spent)
+
+
+async def _program(nats: NatsServer, folder: Path, address: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.governor.ledger_program"),
+        *(nats.url, folder, address),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+
+
+async def _applied(program: asyncio.subprocess.Process) -> None:
+    """Within seconds after the one before it died."""
+    assert program.stdout is not None
+    async with asyncio.timeout(20):
+        assert await program.stdout.readline() == b"applied\n"
+
+
+async def test_a_process_may_be_killed_at_any_moment(
+    bus: Bus, nats_server: NatsServer, tmp_path: Path, address: str
+) -> None:
+    """Another one goes on: no charge is lost, and none is there twice."""
+    seed = random.randrange(10_000)
+    print("seed", seed)
+    chance = random.Random(seed)
+    expected = Counter[str]()
+    keys: list[tuple[str, int]] = []
+
+    async def charge() -> None:
+        # One in four is there before.
+        if keys and chance.random() < 0.25:
+            key, cost = chance.choice(keys)
+        else:
+            key, cost = f"k{len(keys)}", chance.randrange(1_000)
+            keys.append((key, cost))
+        await _append(bus, [_record(key, cost), _record(key, cost + 1, tenant="other")])
+
+    programs = [await _program(nats_server, tmp_path, address)]
+    for _ in range(3):
+        await charge()
+        # It leads now; the next one stands by.
+        await _applied(programs[-1])
+        programs.append(await _program(nats_server, tmp_path, address))
+        dies_after = chance.randrange(80)
+        for number in range(80):
+            await charge()
+            if number == dies_after:
+                programs[-2].kill()
+    await charge()
+    await _applied(programs[-1])
+    programs[-1].kill()
+    for each in programs:
+        await each.wait()
+    expected["acme"] = sum(cost for _, cost in keys)
+    expected["other"] = sum(cost + 1 for _, cost in keys)
+    async with _ledger(bus, tmp_path, address) as (database, balances):
+        assert (await balances.balance(_GLOBAL, _DAY, None)).spent_micros == expected.total()
+        books = await database.read(_books)
+        quarters = await database.read(
+            lambda on: on.scalar(
+                sa.select(sa.func.sum(SCOPE_TOTAL.c.model_calls)).where(
+                    SCOPE_TOTAL.c.kind == "global"
+                )
+            )
+        )
+    assert books == {
+        ("spending", "acme"): expected["acme"],
+        ("spending", "other"): expected["other"],
+        ("payable", "m"): -expected.total(),
+    }
+    assert quarters == 2 * len(keys)

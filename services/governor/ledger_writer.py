@@ -1,0 +1,189 @@
+"""Writes charges into the tables of the ledger."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final, Protocol
+
+import sqlalchemy as sa
+
+from services.governor.budget import ScopeKind
+from services.governor.ledger_charge import Charge
+from services.governor.ledger_numbers import Numbers
+from services.governor.ledger_tables import (
+    CHARGE,
+    ENTRY,
+    FIGURES,
+    POSITION,
+    QUARTER_MICROS,
+    SCOPE_TOTAL,
+)
+from sqlstore.database import Database
+from sqlstore.positions import INSERT, Place, Positions
+
+POSITIONS: Final = Positions(POSITION)
+
+_ScopeKey = tuple[str, str, str, int]
+
+
+class Companion(Protocol):
+    """Somebody who writes something of his own together with charges."""
+
+    def beside(self, charges: Sequence[Charge]) -> Callable[[sa.Connection], None]:
+        """What is done in the same transaction, after these charges were written.
+
+        Called in the event loop; what it gives runs in another thread. Some of the charges
+        may have been written before.
+        """
+        ...
+
+
+class LedgerWriter:
+    """Carries the journal into the ledger. Whoever comes second at the same place is refused."""
+
+    def __init__(self, database: Database, *, companions: Sequence[Companion] = ()) -> None:
+        self._database: Final = database
+        self._companions: Final = companions
+        self._numbers: Final = Numbers()
+        # The database tells its dialect with the first connection.
+        self._statements: _Statements | None = None
+
+    async def lead(self) -> None:
+        """Returns once this process is the one that carries into the ledger."""
+        await self._database.lead()
+
+    async def places(self) -> Mapping[str, Place]:
+        """How far each stream was carried; a stream of which nothing was is missing."""
+        return await self._database.read(POSITIONS.all)
+
+    async def apply(
+        self, entries: Sequence[Sequence[Charge]], *, stream: str, before: Place, after: Place
+    ) -> None:
+        """Takes over the charges between two places of the journal, in one transaction.
+
+        Of several with the same key of a tenant only the first ever counts.
+
+        Raises:
+            Moved: The stream is not at `before` any more. Nothing was written.
+        """
+        charges = list(chain.from_iterable(entries))
+        beside = [each.beside(charges) for each in self._companions]
+
+        def work(connection: sa.Connection) -> None:
+            # First of all: it keeps others out until the end of the transaction.
+            POSITIONS.advance(connection, stream, before, after)
+            if charges:
+                if self._statements is None:
+                    self._statements = _Statements(connection.dialect)
+                _write(connection, self._statements, self._numbers, charges)
+            for each in beside:
+                each(connection)
+
+        try:
+            await self._database.carry(work)
+        except BaseException:
+            # What was numbered in it may not be there.
+            self._numbers.forget()
+            raise
+
+    async def clear(self, stream: str) -> None:
+        """Begins at the beginning of the stream again; what was charged stays charged."""
+
+        def work(connection: sa.Connection) -> None:
+            POSITIONS.forget(connection, stream)
+
+        await self._database.carry(work)
+
+
+class _Statements:
+    """What is said once for each of many rows, in the words of a dialect.
+
+    SQLAlchemy would look at every value of every row, which costs as much as
+    the database does with it.
+    """
+
+    def __init__(self, dialect: sa.Dialect) -> None:
+        insert = INSERT[dialect.name]
+        add = insert(SCOPE_TOTAL)
+        grown = {name: SCOPE_TOTAL.c[name] + add.excluded[name] for name in FIGURES}
+        key = ["kind", "tenant", "subject", "quarter"]
+        self.charge: Final = str(insert(CHARGE).on_conflict_do_nothing().compile(dialect=dialect))
+        self.entry: Final = str(insert(ENTRY).compile(dialect=dialect))
+        self.scope_total: Final = str(
+            add.on_conflict_do_update(index_elements=key, set_=grown).compile(dialect=dialect)
+        )
+
+
+def _write(
+    connection: sa.Connection,
+    statements: _Statements,
+    numbers: Numbers,
+    charges: Sequence[Charge],
+) -> None:
+    works = numbers.of_works(connection, charges)
+    tasks = numbers.of_tasks(connection, charges)
+    first = (connection.scalar(sa.select(sa.func.max(CHARGE.c.id))) or 0) + 1
+    _many(
+        connection,
+        statements.charge,
+        (
+            (
+                *(number, each.tenant, each.key, work, task, each.session, each.price_version),
+                *(each.sequence, each.called_micros, each.settled_micros),
+                *each.figures,
+            )
+            for number, (each, work, task) in enumerate(
+                zip(charges, works, tasks, strict=True), start=first
+            )
+        ),
+    )
+    # Those whose keys were charged before are missing among them.
+    written = connection.scalars(sa.select(CHARGE.c.id).where(CHARGE.c.id >= first)).all()
+    new: dict[int, Charge] = {number: charges[number - first] for number in sorted(written)}
+    _write_entries(connection, statements, numbers, new)
+    _write_totals(connection, statements, new.values())
+
+
+def _write_entries(
+    connection: sa.Connection,
+    statements: _Statements,
+    numbers: Numbers,
+    charges: Mapping[int, Charge],
+) -> None:
+    costly = {number: each for number, each in charges.items() if each.figures.cost_micros}
+    accounts = numbers.of_accounts(connection, costly.values())
+    rows: list[tuple[int, int, int]] = []
+    for (number, charge), (spending, payable) in zip(costly.items(), accounts, strict=True):
+        amount = charge.figures.cost_micros
+        rows += ((number, spending, amount), (number, payable, -amount))
+    _many(connection, statements.entry, rows)
+
+
+def _write_totals(
+    connection: sa.Connection, statements: _Statements, charges: Iterable[Charge]
+) -> None:
+    totals = defaultdict[_ScopeKey, list[int]](lambda: [0] * len(FIGURES))
+    for charge in charges:
+        for key in _scopes(charge):
+            total = totals[key]
+            for place, figure in enumerate(charge.figures):
+                total[place] += figure
+    # In the order of the index, whose pages are then gone through once.
+    _many(connection, statements.scope_total, ((*key, *totals[key]) for key in sorted(totals)))
+
+
+def _scopes(charge: Charge) -> Iterable[_ScopeKey]:
+    """Those that have budgets with windows. Sessions and tasks are added up when asked for."""
+    quarter = charge.settled_micros // QUARTER_MICROS
+    yield (ScopeKind.GLOBAL.value, "", "", quarter)
+    yield (ScopeKind.TENANT.value, charge.tenant, "", quarter)
+    if charge.task_type:
+        yield (ScopeKind.TASK_TYPE.value, charge.tenant, charge.task_type, quarter)
+    if charge.agent:
+        yield (ScopeKind.AGENT.value, charge.tenant, charge.agent, quarter)
+
+
+def _many(connection: sa.Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    prepared = list(rows)
+    if prepared:
+        connection.exec_driver_sql(statement, prepared)
