@@ -26,6 +26,7 @@ _COMMANDS = {
     "model": ("cli.commands.model:model", "List models."),
     "budget": ("cli.commands.budget:budget", "Limit what is spent, and see what is left."),
     "spend": ("cli.commands.spend:spend", "Show what was spent, on what, and where that leads."),
+    "alerts": ("cli.commands.alerts:alerts", "Show alerts about spending."),
     "bench": ("cli.commands.bench:bench", "Measure what a mesh does on this machine."),
     "audit": ("cli.commands.audit:audit", "Prove that nothing was lost, and nothing done twice."),
 }
