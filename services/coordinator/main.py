@@ -8,6 +8,7 @@ from agentmesh.coordinator.v1 import (
     schedule_service_pb2_grpc,
 )
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc
+from meshkit.operators import Operators
 from meshkit.server import Registration
 from meshkit.service import Resources, Service, serve_program
 from services.coordinator.acceptance import Acceptance
@@ -22,7 +23,6 @@ from services.coordinator.coordinator import Coordinator
 from services.coordinator.dead_letters import DeadLetters
 from services.coordinator.ended_tasks_sql import SqlEndedTasks
 from services.coordinator.family import Family
-from services.coordinator.operators import Operators
 from services.coordinator.parents import Parents
 from services.coordinator.projector import task_projector
 from services.coordinator.queue_depths import QueueDepths

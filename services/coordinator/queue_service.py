@@ -5,7 +5,7 @@ from typing import Any
 from agentmesh.coordinator.v1 import queue_service_pb2 as pb
 from agentmesh.coordinator.v1.queue_service_pb2_grpc import QueueServiceServicer
 from meshkit import identity
-from services.coordinator.operators import Operators
+from meshkit.operators import Operators
 from tasklog.policy import Policy
 from tasklog.policy_store import PolicyStore
 

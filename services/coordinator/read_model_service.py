@@ -6,7 +6,7 @@ from typing import Any
 
 from agentmesh.coordinator.v1 import read_model_service_pb2 as pb
 from agentmesh.coordinator.v1.read_model_service_pb2_grpc import ReadModelServiceServicer
-from services.coordinator.operators import Operators
+from meshkit.operators import Operators
 from services.coordinator.read_model_rebuild import Rebuild
 from services.coordinator.read_model_state import ReadModelState, StreamState
 

@@ -12,10 +12,10 @@ from meshkit import page_token
 from meshkit.batch import serve_items
 from meshkit.bus import Bus
 from meshkit.errors import InvalidField
+from meshkit.operators import Operators
 from services.coordinator import convert, dead_letter_convert, signal_convert
 from services.coordinator.coordinator import Coordinator
 from services.coordinator.dead_letters import DeadLetters
-from services.coordinator.operators import Operators
 from services.coordinator.queue_stats import QueueStats
 from services.coordinator.read_model import POSITION, ReadModel, TaskFilter
 from services.coordinator.runs import Runs

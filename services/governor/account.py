@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from services.governor.budget import Budget
 from services.governor.window import Window
@@ -173,13 +173,24 @@ class Standing:
     spent_micros: int
     reserved_micros: int
     usage: Usage
+    # The cap that a task came with; 0 for the counter of a budget.
+    limit_micros: int = 0
+
+
+class Outdated(Exception):
+    """Nothing was done: budgets were set that this process does not know yet."""
+
+    def __init__(self, sequence: int) -> None:
+        """`sequence`: the place of the newest one."""
+        super().__init__(f"budgets up to place {sequence} are not known yet")
+        self.sequence: Final = sequence
 
 
 class Counters(Protocol):
     """Counts what is reserved and spent. Each item is atomic over its counters.
 
     All methods raise DependencyUnavailable where the store cannot be reached;
-    repeating them is then safe.
+    repeating them is then safe. Those that decide or read raise Outdated.
     """
 
     async def reserve(
@@ -216,6 +227,10 @@ class Counters(Protocol):
 
     async def open(self, counter: Counter, balance: Balance) -> None:
         """Begins a counter that is not there with what the ledger has."""
+        ...
+
+    async def note_budgets(self, sequence: int) -> None:
+        """Lets nobody decide who does not know the budgets up to that place."""
         ...
 
     async def read(self, counters: Sequence[Counter]) -> Sequence[Standing | None]:

@@ -41,8 +41,13 @@ class Budgets:
             return list(self._set.get(tenant, {}).values())
         return [budget for of_tenant in self._set.values() for budget in of_tenant.values()]
 
+    def of_tenant(self, tenant: str) -> Sequence[Budget]:
+        """All of one tenant: those that somebody set, and those that its tier gives."""
+        found = {_place(each): each for each in self._defaults(tenant)}
+        return list((found | self._set.get(tenant, {})).values())
+
     def all(self) -> Sequence[Budget]:
-        """Every budget that somebody set, and the global ones. See `of` for the others."""
+        """Every budget that somebody set. See `of_tenant` for those that a tier gives."""
         return self.stored()
 
     def get(self, place: Place) -> Budget | None:

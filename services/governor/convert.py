@@ -62,11 +62,11 @@ def planned_call(request: pb.AdmitRequest) -> PlannedCall:
         model=_model(request.model),
         input_tokens=request.input_tokens,
         max_output_tokens=request.max_output_tokens,
-        tier=_tier(request.tier),
-        task_type=_text("task_type", request.task_type),
-        agent=_agent(request.agent),
-        session=_last_part("session", request.session),
-        task=_task(request.task),
+        tier=tier("tier", request.tier),
+        task_type=text("task_type", request.task_type),
+        agent=agent(request.agent),
+        session=last_part("session", request.session),
+        task=task(request.task),
         task_limit_micros=request.task_limit_micros,
         task_spent_micros=request.task_spent_micros,
         interactive=request.lane == tier_pb2.LANE_INTERACTIVE,
@@ -98,12 +98,12 @@ def made_call(request: pb.SettleRequest) -> MadeCall:
             cache_hits=usage.cache_hits,
             cached_input_tokens=usage.cached_input_tokens,
         ),
-        tier=_tier(request.tier),
-        task_type=_text("task_type", request.task_type),
-        agent=_agent(request.agent),
-        session=_last_part("session", request.session),
-        task=_task(request.task),
-        price_version=_text("price_version", request.price_version),
+        tier=tier("tier", request.tier),
+        task_type=text("task_type", request.task_type),
+        agent=agent(request.agent),
+        session=last_part("session", request.session),
+        task=task(request.task),
+        price_version=text("price_version", request.price_version),
         lease=_key(request.lease, "lease", _MAX_KEY_CHARACTERS) if request.lease else "",
         leased_micros=request.leased_micros,
         called_at=_time("call_time", request.call_time) if request.HasField("call_time") else None,
@@ -117,8 +117,8 @@ def wanted_lease(request: pb.AcquireLeaseRequest) -> WantedLease:
         tenant=tenant(request.parent),
         lease=_key(request.lease, "lease", _MAX_KEY_CHARACTERS),
         amount_micros=request.amount_micros,
-        task_type=_text("task_type", request.task_type),
-        agent=_agent(request.agent),
+        task_type=text("task_type", request.task_type),
+        agent=agent(request.agent),
     )
 
 
@@ -194,26 +194,34 @@ def _within(field: str, figure: int, most: int, *, least: int = 0) -> None:
         raise errors.InvalidField(field, f"must be from {least} to {most}, not {figure}")
 
 
-def _text(field: str, given: str) -> str:
+def text(field: str, given: str) -> str:
+    """A word that budgets go by, checked."""
     if given and not _TEXT.fullmatch(given):
         raise errors.InvalidField(field, "must have at most 200 characters and no blank")
     return given
 
 
-def _last_part(field: str, given: str) -> str:
+def last_part(field: str, given: str) -> str:
     """What stands in its name's last part, where a name is given."""
-    return _text(field, given).rpartition("/")[2]
+    return text(field, given).rpartition("/")[2]
 
 
-def _agent(given: str) -> str:
+def agent(given: str) -> str:
+    """An agent's id, checked, where its name or its id is given."""
     # Budgets are for all versions of an agent.
-    return _last_part("agent", given).partition("@")[0]
+    return last_part("agent", given).partition("@")[0]
 
 
-def _tier(given: int) -> int:
+def tier(field: str, given: int) -> int:
+    """A model tier, checked; 0 where none is named."""
     if given not in tier_pb2.ModelTier.values():
-        raise errors.InvalidField("tier", "must be FAST, BALANCED, POWERFUL or unset")
+        raise errors.InvalidField(field, "must be FAST, BALANCED, POWERFUL or unset")
     return given
+
+
+def tier_number(given: int) -> tier_pb2.ModelTier:
+    """A model tier as the contract has it."""
+    return tier_pb2.ModelTier.Value(tier_pb2.ModelTier.Name(given))  # type: ignore[arg-type]
 
 
 def _time(field: str, given: Timestamp) -> datetime:
@@ -229,7 +237,8 @@ def _model(given: str) -> str:
     return given
 
 
-def _task(given: str) -> str:
+def task(given: str) -> str:
+    """A task's id, checked, where its name or its id is given."""
     if not given:
         return ""
     match = _TASK.fullmatch(given)

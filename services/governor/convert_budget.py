@@ -1,39 +1,88 @@
-"""Budgets and where they stand: the contract to the domain and back."""
+"""Where budgets stand, and questions about them: the contract to the domain and back."""
 
+from collections.abc import Sequence
 from typing import Final
 
-from agentmesh.common.v1 import usage_pb2
+from agentmesh.common.v1 import tier_pb2, usage_pb2
 from agentmesh.governor.v1 import budget_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
-from services.governor.budget import (
-    Place,
-    ScopeKind,
-    parse_name,
-)
+from services.governor import budget_message, convert
+from services.governor.budget import ScopeKind
 from services.governor.convert import timestamp
-from services.governor.standings import BudgetStanding
-from services.governor.window import WindowKind
+from services.governor.scopes import Kind
+from services.governor.standings import BudgetStanding, Explanation, Question
+from services.governor.verdicts import Tiers, explain
 
-_KINDS: Final = {
-    budget_pb2.BUDGET_SCOPE_GLOBAL: ScopeKind.GLOBAL,
-    budget_pb2.BUDGET_SCOPE_TENANT: ScopeKind.TENANT,
-    budget_pb2.BUDGET_SCOPE_TASK_TYPE: ScopeKind.TASK_TYPE,
-    budget_pb2.BUDGET_SCOPE_AGENT: ScopeKind.AGENT,
-    budget_pb2.BUDGET_SCOPE_SESSION: ScopeKind.SESSION,
-    budget_pb2.BUDGET_SCOPE_TASK: ScopeKind.TASK,
-}
-_WINDOWS: Final = {
-    budget_pb2.BUDGET_WINDOW_DAY: WindowKind.DAY,
-    budget_pb2.BUDGET_WINDOW_MONTH: WindowKind.MONTH,
-    budget_pb2.BUDGET_WINDOW_LIFETIME: WindowKind.LIFETIME,
-}
-_SCOPE_NUMBERS: Final = {kind: number for number, kind in _KINDS.items()}
-_WINDOW_NUMBERS: Final = {window: number for number, window in _WINDOWS.items()}
+_DECISIONS: Final = (
+    budget_pb2.DECISION_ALLOW,
+    budget_pb2.DECISION_DEGRADE,
+    budget_pb2.DECISION_THROTTLE,
+    budget_pb2.DECISION_DENY,
+)
+_DEGRADE: Final = 1
 
 
-def place(name: str, *, field: str) -> Place:
-    """The place of a budget by its name; InvalidField where it is none."""
-    return parse_name(name, field=field)
+def question(request: pb.ExplainBudgetRequest, tiers: Tiers) -> Question:
+    """What ExplainBudget asks."""
+    return Question(
+        kind=Kind(
+            convert.tenant(request.parent),
+            convert.text("task_type", request.task_type),
+            convert.agent(request.agent),
+            convert.last_part("session", request.session),
+        ),
+        task=convert.task(request.task),
+        interactive=request.lane == tier_pb2.LANE_INTERACTIVE,
+        can_degrade=tiers.lower > 0,
+    )
+
+
+def explanation(
+    found: Explanation, tiers: Tiers, *, hides_global: bool
+) -> pb.ExplainBudgetResponse:
+    """What ExplainBudget answers. `hides_global`: what all tenants spend is not to be seen."""
+    response = pb.ExplainBudgetResponse(
+        statuses=[
+            status(each)
+            for each in found.standings
+            if not (hides_global and each.budget.scope.kind is ScopeKind.GLOBAL)
+        ],
+        decision=_DECISIONS[found.decision.level],
+    )
+    tenant = found.wish.tenant
+    refusal, sent_to = tiers.refusal(tenant), tiers.usable if tiers.usable != tiers.asked else 0
+    if found.decision.level:
+        response.deciding_budget, response.explanation = explain(found.decision, found.wish)
+        if found.decision.level == _DEGRADE:
+            sent_to = tiers.lower
+    elif refusal is not None:
+        response.decision = budget_pb2.DECISION_DENY
+        response.deciding_budget, response.explanation = refusal.budget, refusal.explanation
+    elif sent_to:
+        response.decision = budget_pb2.DECISION_DEGRADE
+        response.deciding_budget, response.explanation = tiers.sent_lower(tenant)
+    if response.decision == budget_pb2.DECISION_DEGRADE:
+        response.degrade_to = convert.tier_number(sent_to)
+    return response
+
+
+def status(stands: BudgetStanding) -> budget_pb2.BudgetStatus:
+    """A budget and where it stands."""
+    window = stands.window
+    return budget_pb2.BudgetStatus(
+        budget=budget_message.message(stands.budget),
+        spent_micros=stands.standing.spent_micros,
+        reserved_micros=stands.standing.reserved_micros,
+        window_start=timestamp(window.start) if window.end else None,
+        resets_at=timestamp(window.end) if window.end else None,
+    )
+
+
+def statuses(standings: Sequence[BudgetStanding], next_page_token: str) -> pb.ListBudgetsResponse:
+    """A page of ListBudgets."""
+    return pb.ListBudgetsResponse(
+        statuses=[status(each) for each in standings], next_page_token=next_page_token
+    )
 
 
 def spend_window(stands: BudgetStanding) -> pb.SpendWindow:

@@ -6,16 +6,17 @@
 -- cluster to the place where all of these are:
 --   <counter>          hash: spent, reserved, usage (six figures); `from`, the place in
 --                      the journal up to which the ledger's balance that it began with
---                      was complete; `opened`, when that was (ms)
+--                      was complete; `opened`, when that was (ms); `limit`, of a task's cap
 --   pending:<counter>  list: "<place in the journal> <1|-1> <cost> <six figures>" of what was
 --                      settled, or taken back, before the counter was opened
 --   call:<tenant>/<key>  string, one of
 --                      "reserved <micros> <expires ms> <level> <decided by|-> <counter> ..."
 --                      "settled <place> <cost> <newest key of this call> <six figures> <model>"
 --   expiry             sorted set: <tenant>/<key>, by the time at which the reservation expires
+--   budgets            string: the place of the newest budget that somebody set
 --
--- ARGV: operation, present time (ms), how many expired reservations may be swept, counters
--- C, C times "<id> <shutoff> <throttle> <degrade> <careful> <opens itself> <keep until ms> <keep
+-- ARGV: operation, present time (ms), how many expired reservations may be swept, the place up
+-- to which the caller knows the budgets, counters C, C times "<id> <shutoff> <throttle> <degrade> <careful> <opens itself> <keep until ms> <keep
 -- for ms>" (a line of 0 is not drawn), then by operation; items name counters by number
 --   reserve, weigh  time of expiry (ms), how long to remember (ms); items "<likely> <most>
 --            <interactive> <can degrade> <spent elsewhere|-1> <counter,...> <call>".
@@ -27,9 +28,10 @@
 --   release  items "<keep> <call>"
 --   open     items "<counter> <place> <spent> <six figures>"
 --   read     items "<counter>"
+--   note     the place of a budget that was set
 -- The answer: the ids of counters that are not there, and an array for each item whose
 -- first element says what happened. `backlog` means: nothing yet, more has expired than
--- may be swept; try again.
+-- may be swept; try again. Or else the place of budgets that the caller does not know yet.
 
 local prefix, operation, now, sweep_limit = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local expiry, calls = prefix .. 'expiry', prefix .. 'call:'
@@ -37,6 +39,17 @@ local expiry, calls = prefix .. 'expiry', prefix .. 'call:'
 local margin_ms = 2000
 
 local function int(number) return string.format('%.0f', number) end
+
+if operation == 'note' then
+  if tonumber(ARGV[5]) > tonumber(redis.call('GET', prefix .. 'budgets') or 0) then
+    redis.call('SET', prefix .. 'budgets', ARGV[5])
+  end
+  return {{}, {}}
+end
+if operation ~= 'settle' and operation ~= 'release' and operation ~= 'open' then
+  local newest = tonumber(redis.call('GET', prefix .. 'budgets') or 0)
+  if newest > tonumber(ARGV[4]) then return newest end
+end
 
 local counters, missing = {}, {}
 
@@ -66,6 +79,7 @@ end
 local function begin(found, terms, spent, usage, from)
   found.exists, found.changed, found.begun = true, true, true
   found.spent, found.usage, found.from, found.opened = spent, usage, from, now
+  if terms.own then found.limit = terms.shutoff end
   found.keep_ms = terms.keep_for > 0 and terms.keep_for or math.max(terms.keep_until - now, 1000)
 end
 
@@ -76,6 +90,7 @@ local function write_counters()
       local key = prefix .. id
       redis.call('HSET', key, 'spent', int(found.spent), 'reserved', int(found.reserved), 'usage', found.usage)
       if found.begun then redis.call('HSET', key, 'from', int(found.from), 'opened', int(found.opened)) end
+      if found.limit then redis.call('HSET', key, 'limit', int(found.limit)) end
     end
     if found.exists and found.keep_ms then redis.call('PEXPIRE', prefix .. id, int(found.keep_ms)) end
   end
@@ -142,8 +157,8 @@ local function look_up(call)
 end
 
 -- The counters of this batch, by number.
-local terms, arguments = {}, 5 + ARGV[4]
-for i = 5, arguments - 1 do
+local terms, arguments = {}, 6 + ARGV[5]
+for i = 6, arguments - 1 do
   local id, shutoff, throttle, degrade, careful, own, keep_until, keep_for =
     string.match(ARGV[i], '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d) (%d+) (%d+)$')
   terms[#terms + 1] = {
@@ -435,7 +450,9 @@ local function read()
   for i = arguments, #ARGV do
     local found = counter(terms[tonumber(ARGV[i])].id)
     if backlog then answers[#answers + 1] = {'backlog'}
-    elseif found.exists then answers[#answers + 1] = {'read', found.spent, found.reserved, found.usage}
+    elseif found.exists then
+      local limit = redis.call('HGET', prefix .. found.id, 'limit') or '0'
+      answers[#answers + 1] = {'read', found.spent, found.reserved, found.usage, limit}
     else answers[#answers + 1] = {'missing'} end
   end
   return answers

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from services.governor.account import (
     Decision,
     Held,
     Loan,
+    Outdated,
     Refused,
     SettledBefore,
     Standing,
@@ -53,8 +54,19 @@ _Arg = str | int
 class RedisCounters:
     """The counters of all budgets."""
 
-    def __init__(self, line: RedisLine, clock: Clock, *, remember_settled_seconds: int) -> None:
-        """`remember_settled_seconds`: for how long a repeated settlement is recognised."""
+    def __init__(
+        self,
+        line: RedisLine,
+        clock: Clock,
+        *,
+        remember_settled_seconds: int,
+        budgets_known: Callable[[], int],
+    ) -> None:
+        """`remember_settled_seconds`: for how long a repeated settlement is recognised.
+
+        `budgets_known`: the place up to which this process knows what budgets were set.
+        """
+        self._budgets_known: Final = budgets_known
         self._line: Final = line
         self._clock: Final = clock
         self._remember_ms: Final = remember_settled_seconds * 1000
@@ -128,11 +140,15 @@ class RedisCounters:
         items = [str(number) for number in range(1, len(counters) + 1)]
         answers, _ = await self._run("read", counters, (), items)
         return [
-            Standing(answer[1], answer[2], Usage(*map(int, answer[3].split())))
+            Standing(answer[1], answer[2], Usage(*map(int, answer[3].split())), int(answer[4]))
             if answer[0] == b"read"
             else None
             for answer in answers
         ]
+
+    async def note_budgets(self, sequence: int) -> None:
+        """Lets nobody decide who does not know the budgets up to that place."""
+        await self._round_trip(["note", 0, 0, 0, sequence])
 
     async def _run(
         self,
@@ -152,9 +168,18 @@ class RedisCounters:
         left: Sequence[int] = range(len(items))
         while left:
             call: list[_Arg] = [operation, _milliseconds(self._clock.now()), _SWEEP_LIMIT]
-            call += [len(terms), *terms, *head, *(items[index] for index in left)]
+            call += [
+                self._budgets_known(),
+                len(terms),
+                *terms,
+                *head,
+                *(items[index] for index in left),
+            ]
             async with self._turns:
-                missing, outcomes = await self._round_trip(call)
+                answer = await self._round_trip(call)
+            if isinstance(answer, int):
+                raise Outdated(answer)
+            missing, outcomes = answer
             absent.update(each.decode() for each in missing)
             again: list[int] = []
             for index, answer in zip(left, outcomes, strict=True):
@@ -164,7 +189,7 @@ class RedisCounters:
             left = again
         return answers, absent
 
-    async def _round_trip(self, arguments: Sequence[_Arg]) -> Sequence[Any]:
+    async def _round_trip(self, arguments: Sequence[_Arg]) -> Any:
         command = ("EVALSHA", self._sha, 1, PREFIX, *arguments)
         try:
             try:

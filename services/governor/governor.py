@@ -37,6 +37,7 @@ from services.governor.calls import (
 )
 from services.governor.money import usd
 from services.governor.openings import Openings
+from services.governor.outdated import ReachBudgets, current
 from services.governor.price_book import PriceBook
 from services.governor.scopes import Kind, Scopes, task_counter, task_counter_id
 from services.governor.verdicts import Tiers, verdict_of
@@ -110,12 +111,14 @@ class CostGovernor:
         openings: Openings,
         journal: Journal,
         first_records: FirstRecords,
+        reach_budgets: ReachBudgets,
         clock: Clock,
         terms: Terms,
     ) -> None:
         """`tiers`: the model tiers that a tenant may use, all if empty.
 
         `has_sessions`: whether sessions of a tenant have budgets of their own.
+        `reach_budgets`: returns when the budgets up to a place are known here.
         """
         self._prices: Final = prices
         self._scopes: Final = scopes
@@ -126,6 +129,7 @@ class CostGovernor:
         self._openings: Final = openings
         self._journal: Final = journal
         self._first_records: Final = first_records
+        self._reach_budgets: Final = reach_budgets
         self._clock: Final = clock
         self._terms: Final = terms
         self._reserve_for: Final = timedelta(seconds=terms.reservation_seconds)
@@ -140,6 +144,9 @@ class CostGovernor:
         item's error is NoPrice, or DependencyUnavailable where the ledger must
         be asked and cannot be. Raises DependencyUnavailable.
         """
+        return await current(lambda: self._admit(calls), self._reach_budgets)
+
+    async def _admit(self, calls: Sequence[PlannedCall]) -> list[Verdict | MeshError]:
         now = self._clock.now()
         expires_at = now + self._reserve_for
         version = self._prices.version
@@ -219,6 +226,9 @@ class CostGovernor:
         Nothing where one of them is so far used that each call must be asked
         for. The same lease again finds the earlier one. Raises DependencyUnavailable.
         """
+        return await current(lambda: self._lease(wanted), self._reach_budgets)
+
+    async def _lease(self, wanted: WantedLease) -> Lease:
         now = self._clock.now()
         counters = self._scopes.of(Kind(wanted.tenant, wanted.task_type, wanted.agent), now)
         loan = Loan(wanted.tenant, wanted.lease, wanted.amount_micros, counters)

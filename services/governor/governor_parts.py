@@ -1,6 +1,6 @@
 """Test-only: a governor on a real Redis, put together in one call."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -12,6 +12,7 @@ from services.governor.budgets import Budgets
 from services.governor.counters_redis import RedisCounters
 from services.governor.governor import CostGovernor, Terms
 from services.governor.openings import Openings
+from services.governor.outdated import ReachBudgets
 from services.governor.price_book import ModelPrice, PriceBook, PriceVersion
 from services.governor.scopes import Scopes
 from services.governor.scripted_ledger import ScriptedLedger
@@ -65,6 +66,10 @@ class GovernorParts:
     ledger: ScriptedLedger
 
 
+async def _reach_nothing(_: int) -> None:
+    return
+
+
 def governor_parts(
     line: RedisLine,
     clock: Clock,
@@ -75,11 +80,15 @@ def governor_parts(
     budgets: Budgets | None = None,
     tiers: frozenset[int] = frozenset(),
     reservation_seconds: int = 600,
+    budgets_known: Callable[[], int] = lambda: 0,
+    reach_budgets: ReachBudgets = _reach_nothing,
 ) -> GovernorParts:
     """A governor whose ledger is `ledger`. Several may share all of these."""
     budgets = budgets or Budgets(defaults)
     scopes = Scopes(budgets)
-    counters = RedisCounters(line, clock, remember_settled_seconds=3600)
+    counters = RedisCounters(
+        line, clock, remember_settled_seconds=3600, budgets_known=budgets_known
+    )
     openings = Openings(counters, ledger, clock)
     governor = CostGovernor(
         prices=prices or unit_prices(),
@@ -91,8 +100,9 @@ def governor_parts(
         openings=openings,
         journal=ledger,
         first_records=ledger,
+        reach_budgets=reach_budgets,
         clock=clock,
         terms=Terms(reservation_seconds, 10.0),
     )
-    standings = Standings(budgets, scopes, counters, openings, clock)
+    standings = Standings(budgets, scopes, counters, openings, reach_budgets, clock)
     return GovernorParts(governor, standings, budgets, scopes, counters, openings, ledger)

@@ -1,24 +1,26 @@
 """The governor's composition root."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
 from envoyproxy.ratelimit.v3 import rls_pb2_grpc
+from meshkit.operators import Operators
 from meshkit.redis_line import RedisLine
 from meshkit.redis_store import RedisDependency
 from meshkit.server import Registration
 from meshkit.service import Resources, Service, serve_program
-from services.governor.account import Balance, Usage
-from services.governor.budget import Scope, Thresholds
+from services.governor.budget import Thresholds
+from services.governor.budget_service import BudgetService
+from services.governor.budget_store_jetstream import JetStreamBudgets
 from services.governor.budgets import Budgets
 from services.governor.counters_redis import RedisCounters
 from services.governor.gateway_files import GatewayFiles
 from services.governor.gateway_limits import LOCAL, SHARED, local_limits, shared_limits
-from services.governor.governor import CostGovernor, Likely, Terms
+from services.governor.governor import CostGovernor, Terms
 from services.governor.journal_jetstream import JetStreamJournal
+from services.governor.ledger_parts import build_ledger
 from services.governor.openings import Openings
 from services.governor.price_file import load_prices
 from services.governor.rate_limit_service import RateLimitServicer
@@ -35,21 +37,6 @@ from tasklog.policy_store import PolicyStore
 _PRICE_BOOK: Final = Path(__file__).with_name("prices.yaml")
 # The folder from which the gateway of a mesh reads what tenants may send.
 _GATEWAYS: Final = "gateway"
-
-
-class _NoLedger:
-    """Nothing was spent, and nothing is known of what work used."""
-
-    async def balance(self, scope: Scope, start: datetime, end: datetime | None) -> Balance:
-        return Balance(0, Usage(), 0)
-
-    async def first_sequences(
-        self, keys: Sequence[tuple[str, str]]
-    ) -> Mapping[tuple[str, str], int]:
-        return {}
-
-    def likely(self, tenant: str, task_type: str, tier: int) -> Likely | None:
-        return None
 
 
 async def build(resources: Resources, section: GovernorSettings) -> Service:
@@ -70,29 +57,48 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
     budgets = Budgets(given.budgets)
     policies.on_change(budgets.changed)
     scopes = Scopes(budgets)
+    store = JetStreamBudgets(
+        resources.bus, budgets, clock, most_per_tenant=section.budgets_per_tenant
+    )
+    await store.prepare()
     line = await resources.stack.enter_async_context(RedisLine(resources.redis))
-    counters = RedisCounters(line, clock, remember_settled_seconds=section.remember_settled_seconds)
-    ledger = _NoLedger()
+    counters = RedisCounters(
+        line,
+        clock,
+        remember_settled_seconds=section.remember_settled_seconds,
+        budgets_known=lambda: store.position,
+    )
+    ledger = await build_ledger(resources, section.ledger_database)
     journal = JetStreamJournal(resources.bus, resources.ids)
-    await journal.prepare(usage_stream_spec(keep_days=None, max_bytes=None))
-    openings = Openings(counters, ledger, clock)
+    await journal.prepare(
+        usage_stream_spec(
+            keep_days=section.journal_keep_days, max_bytes=section.journal_max_bytes
+        )
+    )
+    openings = Openings(counters, ledger.balances, clock)
     resources.stack.push_async_callback(openings.close)
     governor = CostGovernor(
         prices=prices,
         scopes=scopes,
         tiers=given.model_tiers,
         has_sessions=budgets.has_sessions,
-        profiles=ledger,
+        profiles=ledger.profiles,
         counters=counters,
         openings=openings,
         journal=journal,
-        first_records=ledger,
+        first_records=ledger.balances,
+        reach_budgets=store.reach,
         clock=clock,
         terms=Terms(section.reservation_seconds, section.throttle_seconds),
     )
-    standings = Standings(budgets, scopes, counters, openings, clock)
+    standings = Standings(budgets, scopes, counters, openings, store.reach, clock)
+    operators = Operators(section.operators)
     # The server itself answers the methods that this version does not serve.
-    servicer = CostGovernorService(governor, standings)  # pyright: ignore[reportAbstractUsage]
+    servicer = CostGovernorService(  # pyright: ignore[reportAbstractUsage]
+        governor,
+        standings,
+        BudgetService(budgets, store, counters, standings, operators, given.model_tiers),
+    )
 
     def filters(policy: Policy) -> Mapping[str, Any]:
         return {
@@ -117,7 +123,7 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
                 guarded=False,
             ),
         ],
-        background=[policies.follow, gateways.keep, openings.run],
+        background=[policies.follow, store.follow, gateways.keep, openings.run, *ledger.background],
     )
 
 

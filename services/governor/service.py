@@ -9,6 +9,7 @@ from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
 from services.governor import convert, convert_budget
 from services.governor.batch import answer_all, answer_one
+from services.governor.budget_service import BudgetService
 from services.governor.governor import CostGovernor
 from services.governor.standings import Standings
 
@@ -16,9 +17,12 @@ from services.governor.standings import Standings
 class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
     """Decodes, asks the governor, encodes."""
 
-    def __init__(self, governor: CostGovernor, standings: Standings) -> None:
+    def __init__(
+        self, governor: CostGovernor, standings: Standings, budgets: BudgetService
+    ) -> None:
         self._governor: Final = governor
         self._standings: Final = standings
+        self._budgets: Final = budgets
 
     async def Admit(self, request: pb.AdmitRequest, context: object) -> pb.AdmitResponse:
         """Reserves what a call may cost, or says why not."""
@@ -70,6 +74,36 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
     ) -> pb.AcquireLeaseResponse:
         """Sets an amount aside, out of which the caller admits calls by itself."""
         return convert.lease_response(await self._governor.lease(convert.wanted_lease(request)))
+
+    async def SetBudget(
+        self, request: pb.SetBudgetRequest, context: object
+    ) -> pb.SetBudgetResponse:
+        """Puts a budget in force."""
+        return await self._budgets.set(request)
+
+    async def GetBudget(
+        self, request: pb.GetBudgetRequest, context: object
+    ) -> pb.GetBudgetResponse:
+        """A budget and where it stands."""
+        return await self._budgets.get(request)
+
+    async def DeleteBudget(
+        self, request: pb.DeleteBudgetRequest, context: object
+    ) -> pb.DeleteBudgetResponse:
+        """Takes a budget out of force."""
+        return await self._budgets.delete(request)
+
+    async def ListBudgets(
+        self, request: pb.ListBudgetsRequest, context: object
+    ) -> pb.ListBudgetsResponse:
+        """A tenant's budgets."""
+        return await self._budgets.list(request)
+
+    async def ExplainBudget(
+        self, request: pb.ExplainBudgetRequest, context: object
+    ) -> pb.ExplainBudgetResponse:
+        """Which budgets a call falls under, and which one decides."""
+        return await self._budgets.explain(request)
 
     async def GetSpend(self, request: pb.GetSpendRequest, context: object) -> pb.GetSpendResponse:
         """What a tenant spent today and this month."""

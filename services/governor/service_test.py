@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -34,6 +34,8 @@ _PRICES = Path(__file__).with_name("prices.yaml")
 # A day and a month of one dollar.
 _DOLLAR = Defaults(1_000_000, 1_000_000)
 _ACME = "tenants/acme"
+# They have a test of their own.
+_NO_BUDGET_CALLS = cast(Any, None)
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ async def stubs(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[li
                 service_name="agentmesh.governor.v1.CostGovernorService",
                 add=pb_grpc.add_CostGovernorServiceServicer_to_server,
                 servicer=CostGovernorService(  # pyright: ignore[reportAbstractUsage]
-                    parts.governor, parts.standings
+                    parts.governor, parts.standings, _NO_BUDGET_CALLS
                 ),
             )
             channels = await stack.enter_async_context(serving([registration]))
@@ -277,8 +279,8 @@ async def test_tenant_of_another_is_forbidden(stubs: list[Any]) -> None:
 async def test_later_parts_of_the_contract_say_so(stubs: list[Any]) -> None:
     """What this version does not serve is UNIMPLEMENTED with a sentence."""
     with pytest.raises(errors.NotImplementedYet) as caught:
-        await stubs[0].ExplainBudget(pb.ExplainBudgetRequest(parent=_ACME), timeout=5)
+        await stubs[0].ForecastCapacity(pb.ForecastCapacityRequest(parent=_ACME), timeout=5)
     assert caught.value.message == (
-        "CostGovernorService.ExplainBudget is part of the contract,"
+        "CostGovernorService.ForecastCapacity is part of the contract,"
         " but this version does not serve it."
     )

@@ -36,8 +36,22 @@ class GovernorSettings(Section):
     alert_percent: int = Field(default=80, ge=0, le=100)
     # From which share of these limits, in percent, calls go to cheaper tiers; 0 for never.
     degrade_percent: int = Field(default=90, ge=0, le=100)
+    # How many budgets may be set for a tenant; as many over all tenants together.
+    budgets_per_tenant: int = Field(default=1_000, ge=1, le=100_000)
+    # Callers that may set and see what concerns all tenants, such as `user:anonymous`; `*` is
+    # everybody.
+    operators: list[str] = Field(default=["*"])
     # After how many seconds work that a budget slows down may come back.
     throttle_seconds: float = Field(default=10.0, gt=0, le=3600)
+    # Where the ledger is: empty for a file of SQLite, or an address such as
+    # postgresql://USER@HOST:PORT/DATABASE, which any number of governors share.
+    ledger_database: str = Field(default="", repr=False)
+    # For how many days the journal of usage is kept, from which the ledger is built; for ever
+    # where None.
+    journal_keep_days: int | None = Field(default=400, ge=1)
+    # How many bytes the journal may take; a full one refuses settlements. As many as there are
+    # where None.
+    journal_max_bytes: int | None = Field(default=None, ge=1_048_576)
     # After how many seconds a reservation that nobody settles is given back.
     reservation_seconds: int = Field(default=600, ge=1, le=86_400)
     # Tiers that allow at most so many requests a second are counted over all gateways

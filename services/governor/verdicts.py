@@ -6,11 +6,15 @@ from typing import Final, Self
 
 from agentmesh.common.v1 import tier_pb2
 from services.governor.account import Counter, Decision, Held, Refused, Wish
+from services.governor.budget import ScopeKind
 from services.governor.calls import Allowed, Delayed, Denied, Verdict
 from services.governor.money import usd
 
 _LEVEL_DEGRADE: Final = 1
 _LEVEL_THROTTLE: Final = 2
+_WHOLE: Final = 100
+_THROTTLED: Final = "only interactive work goes on"
+_DEGRADED: Final = "cheaper tiers are used"
 _ALL: Final = frozenset(
     {tier_pb2.MODEL_TIER_FAST, tier_pb2.MODEL_TIER_BALANCED, tier_pb2.MODEL_TIER_POWERFUL}
 )
@@ -55,11 +59,14 @@ class Tiers:
         """`allowed`, with the tier that the tenant may use instead, where it is another."""
         if self.usable == self.asked:
             return allowed
-        return replace(
-            allowed,
-            degrade_to=self.usable,
-            budget=f"tenants/{tenant}",
-            explanation=f"The tenant {tenant} may use {_named(self.allowed)} models only.",
+        budget, text = self.sent_lower(tenant)
+        return replace(allowed, degrade_to=self.usable, budget=budget, explanation=text)
+
+    def sent_lower(self, tenant: str) -> tuple[str, str]:
+        """What sends the call to a cheaper tier that the tenant may use, and why."""
+        return (
+            f"tenants/{tenant}",
+            f"The tenant {tenant} may use {_named(self.allowed)} models only.",
         )
 
 
@@ -92,22 +99,34 @@ def explain(decision: Decision, wish: Wish) -> tuple[str, str]:
     budget = counter.budget
     name, spent, reserved = budget.name, decision.spent_micros, decision.reserved_micros
     stands = f"{usd(spent)} are spent and {usd(reserved)} reserved"
+    if budget.scope.kind is ScopeKind.GLOBAL:
+        # What all tenants spend is no tenant's business.
+        return name, _of_all(decision.level, counter)
     if decision.level > _LEVEL_THROTTLE:
         percent = budget.thresholds.shutoff
-        limit = usd(counter.shutoff_micros) if percent < 100 else usd(budget.limit_micros)
-        of = f" ({percent} % of {usd(budget.limit_micros)})" if percent < 100 else ""
-        again = "It does not start again."
-        if end := counter.window.end:
-            again = f"It starts again at {end:%Y-%m-%dT%H:%M:%SZ}."
+        of = f" ({percent} % of {usd(budget.limit_micros)})" if percent < _WHOLE else ""
         return name, (
-            f"{name} allows {limit}{of}; {stands}, so that {usd(wish.most_micros)} more do not fit."
-            f" {again}"
+            f"{name} allows {usd(counter.shutoff_micros)}{of}; {stands}, so that"
+            f" {usd(wish.most_micros)} more do not fit. {_again(counter)}"
         )
     if decision.level == _LEVEL_THROTTLE:
-        percent, what = budget.thresholds.throttle, "only interactive work goes on"
+        percent, what = budget.thresholds.throttle, _THROTTLED
     else:
-        percent, what = budget.thresholds.degrade, "cheaper tiers are used"
+        percent, what = budget.thresholds.degrade, _DEGRADED
     return name, f"{name} allows {usd(budget.limit_micros)}; {stands}: from {percent} % on {what}."
+
+
+def _of_all(level: int, counter: Counter) -> str:
+    if level > _LEVEL_THROTTLE:
+        return f"What all tenants together may spend is spent. {_again(counter)}"
+    what = _THROTTLED if level == _LEVEL_THROTTLE else _DEGRADED
+    return f"What all tenants together may spend is nearly spent: {what}."
+
+
+def _again(counter: Counter) -> str:
+    if end := counter.window.end:
+        return f"It starts again at {end:%Y-%m-%dT%H:%M:%SZ}."
+    return "It does not start again."
 
 
 def _counter(decision: Decision, wish: Wish) -> Counter | None:
