@@ -16,6 +16,10 @@ from cli.command import Example, MeshGroup
             "cli.commands.bench_growth:growth",
             "Measure how throughput grows with processes, partitions and backlog.",
         ),
+        "governor": (
+            "cli.commands.bench_governor:governor",
+            "Measure what it takes to ask whether a model call may be made.",
+        ),
         "peers": (
             "cli.commands.bench_peers:peers",
             "Run the same task on other systems, and compare.",

@@ -1,0 +1,122 @@
+"""Measures what it takes to ask whether a call may be made."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bench.governor.admissions import TENANT, ask
+from bench.governor.leased import leased
+from bench.tasks.bench_mesh import MeshPlan, bench_mesh
+from bench.tasks.latencies import Latencies
+from bench.tasks.usage import Usage, usage
+from tier.api import Event, Phase, RunningMesh, Tier
+
+# What is promised: 99 of 100 admissions take no longer.
+BOUND_ADMIT_MS: Final = 3.0
+BOUND_LEASED_US: Final = 50.0
+_PERCENTS: Final = (50, 90, 99, 99.9)
+# Those that take part in an admission.
+_PARTS: Final = ("gateway", "governor", "redis", "nats")
+_LEASED: Final = 20_000
+
+# Told what is being done, in a line.
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is asked, and for how long."""
+
+    # Calls a second.
+    rate: float
+    seconds: float
+    warm_up_seconds: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was measured."""
+
+    load: Load
+    # Percentiles by name.
+    admit_ms: Mapping[str, float]
+    leased_us: Mapping[str, float]
+    calls: int
+    errors: Mapping[str, int]
+    # Of an admission, and its settlement among others, by process.
+    cpu_us_per_call: Mapping[str, float]
+
+    @property
+    def good(self) -> bool:
+        """Whether every call was allowed and settled."""
+        return not self.errors
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "rate": self.load.rate,
+            "seconds": self.load.seconds,
+            "calls": self.calls,
+            "errors": dict(self.errors),
+            "admit_ms": dict(self.admit_ms),
+            "leased_us": dict(self.leased_us),
+            "cpu_us_per_call": dict(self.cpu_us_per_call),
+            "bounds": {"admit_p99_ms": BOUND_ADMIT_MS, "leased_p99_us": BOUND_LEASED_US},
+            "kept": {
+                "admit": self.admit_ms["p99"] < BOUND_ADMIT_MS,
+                "leased": self.leased_us["p99"] < BOUND_LEASED_US,
+            },
+            "good": self.good,
+        }
+
+
+async def run(load: Load, tell: Tell) -> Report:
+    """Runs the benchmark on a mesh of its own. Raises MeshStartError."""
+    tell("Measuring admissions under a lease")
+    took = await leased(_LEASED)
+    tell("Starting a staging mesh")
+
+    def hear(event: Event) -> None:
+        if event.phase in (Phase.DIED, Phase.FAILED):
+            tell(event.text)
+
+    plan = MeshPlan(tier=Tier.STAGING, executors=1, sync_always=None, latency_ms=0)
+    async with bench_mesh(plan, [TENANT], hear) as mesh:
+        tell(f"Asking {load.rate:g} times a second for {load.seconds:g} s")
+        used: list[Usage] = []
+        asked = await ask(
+            mesh.address,
+            rate=load.rate,
+            seconds=load.seconds,
+            warm_up_seconds=load.warm_up_seconds,
+            seed=load.seed,
+            mark=lambda: used.append(_used(mesh)),
+        )
+    calls = asked.latencies.count
+    return Report(
+        load=load,
+        admit_ms=_percentiles(asked.latencies),
+        leased_us={f"p{each:g}": took[math.ceil(len(took) * each / 100) - 1] for each in _PERCENTS},
+        calls=calls,
+        errors=asked.errors,
+        cpu_us_per_call=_cpu(used, calls),
+    )
+
+
+def _used(mesh: RunningMesh) -> Usage:
+    pids = {each.name: each.pid for each in mesh.state.processes if each.name in _PARTS}
+    return usage(pids, mesh.state.data_dir)
+
+
+def _cpu(used: Sequence[Usage], calls: int) -> dict[str, float]:
+    before, after = used
+    return {
+        name: (after.cpu_seconds[name] - seconds) / max(calls, 1) * 1e6
+        for name, seconds in before.cpu_seconds.items()
+    }
+
+
+def _percentiles(latencies: Latencies) -> dict[str, float]:
+    return {f"p{each:g}": latencies.percentile_ms(each) for each in _PERCENTS}
