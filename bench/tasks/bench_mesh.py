@@ -12,6 +12,11 @@ import yaml
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1.agent_service_pb2 import CreateAgentRequest
 from agentmesh.coordinator.v1.agent_service_pb2_grpc import AgentServiceStub
+from agentmesh.coordinator.v1.queue_service_pb2 import (
+    GetQueuePolicyRequest,
+    SetQueuePolicyRequest,
+)
+from agentmesh.coordinator.v1.queue_service_pb2_grpc import QueueServiceStub
 from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec
 from meshkit import identity
 from meshkit.client import Channels
@@ -20,6 +25,7 @@ from tier.api import MeshOptions, Progress, RunningMesh, Tier, start
 
 AGENT: Final = "bench"
 _CALLER: Final = "user:bench"
+_TIER: Final = "limited"
 _CALL_SECONDS: Final = 10.0
 # Spending is counted against limits as ever, and these are out of reach.
 _LIMIT_MICROS: Final = 1_000_000_000_000_000
@@ -95,6 +101,22 @@ async def _create_agents(address: str, tenants: Sequence[str]) -> None:
                     CreateAgentRequest(parent=f"tenants/{tenant}", agent_id=AGENT, spec=spec),
                     timeout=_CALL_SECONDS,
                 )
+
+
+async def limit(address: str, tenant: str, per_second: float) -> None:
+    """Gives a tenant a tier of its own: the default one, with so many requests a second."""
+    async with Channels({"gateway": address}, caller=_CALLER) as channels:
+        queues = QueueServiceStub(channels.get("gateway"))
+        with identity.use(Identity(tenant, _CALLER)):
+            answer = await queues.GetQueuePolicy(GetQueuePolicyRequest(), timeout=_CALL_SECONDS)
+            policy = answer.policy
+            tier = policy.tenant_tiers.add()
+            tier.CopyFrom(
+                next(each for each in policy.tenant_tiers if each.id == policy.default_tenant_tier)
+            )
+            tier.id, tier.requests_per_second, tier.request_burst = _TIER, per_second, 0
+            policy.tenants[tenant] = tier.id
+            await queues.SetQueuePolicy(SetQueuePolicyRequest(policy=policy), timeout=_CALL_SECONDS)
 
 
 def broker_url(mesh: RunningMesh) -> str:

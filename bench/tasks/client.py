@@ -20,7 +20,7 @@ from bench.tasks.load import LOAD, OUTCOME, Load, Stream
 from bench.tasks.record import Record
 from bench.tasks.submitters import Submitter, TaskEndedOtherwise, submitter
 from meshkit.constants import MAX_MESSAGE_BYTES
-from meshkit.errors import MeshError
+from meshkit.errors import MeshError, RateLimited
 
 _CONNECT_SECONDS: Final = 10.0
 _TELL_SECONDS: Final = 1.0
@@ -54,7 +54,7 @@ class _Driver:
                 group.create_task(self._mark(tell))
                 for stream, way in zip(self._load.streams, self._ways, strict=True):
                     for _ in range(stream.in_flight):
-                        group.create_task(self._loop(way, stream.tenant))
+                        group.create_task(self._loop(way, stream))
                     if stream.arrivals:
                         group.create_task(self._arrive(way, stream))
         finally:
@@ -76,11 +76,11 @@ class _Driver:
                 }
             )
 
-    async def _loop(self, way: Submitter, tenant: str) -> None:
+    async def _loop(self, way: Submitter, stream: Stream) -> None:
         """One caller of a closed loop: the next task when the one before has ended."""
         end = self._load.marks[-1]
         while (now := self._now()) < end:
-            await self._one(way, tenant, now)
+            await self._one(way, stream, now)
 
     async def _arrive(self, way: Submitter, stream: Stream) -> None:
         """Submits at the set times, whether earlier tasks have ended or not."""
@@ -90,21 +90,24 @@ class _Driver:
                 if (early := arrival - self._now()) > 0:
                     await asyncio.sleep(early)
                 await room.acquire()
-                task = group.create_task(self._one(way, stream.tenant, arrival))
+                task = group.create_task(self._one(way, stream, arrival))
                 task.add_done_callback(lambda _: room.release())
 
-    async def _one(self, way: Submitter, tenant: str, began: float) -> None:
+    async def _one(self, way: Submitter, stream: Stream, began: float) -> None:
         self._record.submitted()
         try:
-            await way.submit(tenant, self._load.agent)
+            await way.submit(stream.tenant, self._load.agent)
         except MeshError as error:
+            if stream.floods and isinstance(error, RateLimited):
+                self._record.refused()
+                return
             self._record.failed_with(f"{error.code.name} {error.reason}")
             # Who is refused does not come back at once.
             await asyncio.sleep(error.retry_after_seconds or 0.1)
         except TaskEndedOtherwise as error:
             self._record.failed_with(str(error))
         else:
-            self._record.succeeded(tenant, began, self._now())
+            self._record.succeeded(stream.tenant, began, self._now())
 
 
 def _say(message: dict[str, object]) -> None:

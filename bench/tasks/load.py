@@ -18,6 +18,8 @@ class Stream:
     in_flight: int = 0
     # Open loop: when tasks arrive, in seconds from the beginning.
     arrivals: tuple[float, ...] = ()
+    # Whether it sends more than the tenant may: what its limits refuse is no error then.
+    floods: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Outcome:
     errors: dict[str, int] = field(default_factory=dict[str, int])
     windows: tuple[Window, ...] = ()
     seconds: tuple[Second, ...] = ()
+    # Of streams that flood: tasks that the tenant's limits refused.
+    refused: int = 0
 
 
 LOAD: Final = TypeAdapter(Load)

@@ -37,6 +37,8 @@ class Plan:
     spike_end: float | None = None
     # How many tasks to queue, in the benchmark of a backlog.
     backlog: int = 0
+    # Requests that the tenant that floods may send in a second; no limit of its own where 0.
+    flooder_per_second: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -124,14 +126,17 @@ def _flood(options: Options, mesh: MeshPlan) -> Plan:
         onset + time for time in _times(Poisson(rate * FLOOD, end - onset), options.seed + 1)
     )
     return Plan(
-        f"a tenant with {rate:g} tasks a minute, alone and beside one with {rate * FLOOD:g}",
+        f"a tenant with {rate:g} tasks a minute, alone and beside one that may send as many and"
+        f" sends {rate * FLOOD:g}",
         mesh,
         options.client,
-        (Stream(TENANT, arrivals=quiet), Stream(FLOODER, arrivals=flood)),
+        (Stream(TENANT, arrivals=quiet), Stream(FLOODER, arrivals=flood, floods=True)),
         # A flood counts from its first moment, in which the other tenant may suffer most.
         (options.warm_up, onset, end),
         ("alone", "beside"),
         frozenset({"beside"}),
+        # A tier allows one a second at the least.
+        flooder_per_second=max(1.0, rate / 60.0),
     )
 
 

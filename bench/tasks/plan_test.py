@@ -77,6 +77,14 @@ def test_a_flood_is_a_hundred_times_what_the_other_tenant_submits() -> None:
     assert quiet.arrivals[0] < 12.0 < quiet.arrivals[-1]
     assert flood.arrivals[0] >= 12.0
     assert abs(len(flood.arrivals) - 1_000) < 6 * 1_000**0.5
+    # What its tier refuses of that is no error; whatever else fails is.
+    assert (quiet.floods, flood.floods, plan.flooder_per_second) == (False, True, 1.0)
+
+
+def test_the_flooder_may_send_as_much_as_the_other_tenant_does() -> None:
+    """In a tier of its own."""
+    assert _plan(flood=True).flooder_per_second == 5.0
+    assert _plan().flooder_per_second == 0.0
 
 
 def test_a_flood_lasts_long_enough_for_a_p99() -> None:

@@ -20,6 +20,7 @@ class Record:
         self._marks: Final = marks
         self._submitted = 0
         self._succeeded = 0
+        self._refused = 0
         self._errors: Final[dict[str, int]] = {}
         self._completed: Final = [0] * (len(marks) - 1)
         self._latencies: Final[list[dict[str, Latencies]]] = [{} for _ in marks[1:]]
@@ -50,6 +51,10 @@ class Record:
         self._by_second.setdefault(int(began), []).append(ended - began)
         self._completed_by_second[int(ended)] = self._completed_by_second.get(int(ended), 0) + 1
 
+    def refused(self) -> None:
+        """A task was over its tenant's limits, as it was meant to be."""
+        self._refused += 1
+
     def failed_with(self, text: str) -> None:
         """A task was not accepted, or came to no good end."""
         if text not in self._errors and len(self._errors) >= _KINDS_OF_ERRORS:
@@ -62,6 +67,7 @@ class Record:
         return Outcome(
             submitted=self._submitted,
             succeeded=self._succeeded,
+            refused=self._refused,
             errors=self._errors,
             windows=tuple(
                 Window(

@@ -49,6 +49,16 @@ def test_seconds_without_tasks_are_there() -> None:
     )
 
 
+def test_what_a_flood_was_refused_is_no_error() -> None:
+    """It is neither a task that ended nor one that failed."""
+    record = Record([0.0, 1.0])
+    record.submitted()
+    record.refused()
+    outcome = record.outcome()
+    assert (outcome.submitted, outcome.refused, outcome.succeeded) == (1, 1, 0)
+    assert (outcome.errors, record.ended, record.failed) == ({}, 0, 0)
+
+
 def test_errors_are_counted_by_their_text() -> None:
     """Of many different ones the first are kept apart, and none is left out."""
     record = Record([0.0, 1.0])

@@ -247,6 +247,7 @@ def fairness(plan: Plan, drive: Drive) -> dict[str, Any]:
             "beside_p99_ms": beside.percentile_ms(99),
             "tasks_alone": alone.count,
             "tasks_beside": beside.count,
+            "refused": drive.outcome.refused,
             **ratios,
         }
     }

@@ -207,10 +207,13 @@ def test_fairness_compares_the_quiet_tenant_with_itself() -> None:
         Window(10.0, 1, {"bench": _encoded(0.1)}),
         Window(10.0, 9, {"bench": _encoded(0.12), "flooder": _encoded(9.0, 9.0)}),
     ]
-    found = fairness(plan, _drive(windows, [_usage(0, 0, 0, 0)] * 3))["fairness"]
+    drive = _drive(windows, [_usage(0, 0, 0, 0)] * 3)
+    drive = dataclasses.replace(drive, outcome=dataclasses.replace(drive.outcome, refused=990))
+    found = fairness(plan, drive)["fairness"]
     assert (round(found["alone_p99_ms"]), round(found["beside_p99_ms"])) == (100, 120)
     assert (found["tasks_alone"], found["tasks_beside"]) == (1, 1)
     assert round(found["p99_ratio"], 2) == 1.2
+    assert found["refused"] == 990
 
 
 def test_one_tenant_has_nobody_to_be_fair_to() -> None:

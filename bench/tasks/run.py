@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Final
 
 from bench.tasks.backlog import backlog_of
-from bench.tasks.bench_mesh import AGENT, bench_mesh
+from bench.tasks.bench_mesh import AGENT, bench_mesh, limit
 from bench.tasks.drive import drive
 from bench.tasks.load import Load
-from bench.tasks.plan import TENANT, Plan
+from bench.tasks.plan import FLOODER, TENANT, Plan
 from bench.tasks.proof import prove
 from bench.tasks.report import Report, fairness, recovery, rounds
 from tier.api import Event, Phase, RunningMesh
@@ -33,6 +33,8 @@ async def run(plan: Plan, tell: Tell) -> Report:
     async with bench_mesh(plan.mesh, tenants, hear) as mesh:
         if plan.backlog:
             return await _queue(plan, mesh, tell, deaths)
+        if plan.flooder_per_second:
+            await limit(mesh.address, FLOODER, plan.flooder_per_second)
         return await _drive(plan, mesh, tell, deaths)
 
 

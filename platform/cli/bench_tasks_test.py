@@ -201,10 +201,11 @@ def test_a_flood_is_told_with_how_many_tasks_say_so() -> None:
         "beside_p99_ms": 25.0,
         "tasks_alone": 300,
         "tasks_beside": 1,
+        "refused": 29_700,
         "p99_ratio": 1.25,
     }
     report = _report(plan=make_plan(Options(flood=True)), extra={"fairness": fairness})
     assert (
         "The tenant's p99 was 20.0 ms alone (300 tasks) and 25.0 ms beside the flood (1 task):"
-        " 1.25 times."
+        " 1.25 times. 29,700 tasks of the flood were refused."
     ) in _shown(report)

@@ -130,6 +130,7 @@ def _special(terminal: Terminal, report: Report) -> None:
             f"The tenant's p99 was {fair['alone_p99_ms']:,.1f} ms alone"
             f" ({plural(fair['tasks_alone'], 'task')}) and {fair['beside_p99_ms']:,.1f} ms beside"
             f" the flood ({plural(fair['tasks_beside'], 'task')}): {fair['p99_ratio']:.2f} times."
+            f" {plural(fair['refused'], 'task')} of the flood were refused."
         )
     if "backlog" in report.extra:
         _backlog(terminal, report)
