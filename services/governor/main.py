@@ -1,6 +1,6 @@
 """The governor's composition root."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 

@@ -1,0 +1,47 @@
+"""The ledger as a governor has it: where it is, what keeps it up, and who may be asked."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from meshkit.service import Resources
+from services.governor.ledger_balances import LedgerBalances
+from services.governor.ledger_database import open_ledger
+from services.governor.ledger_ends import carry_ends
+from services.governor.ledger_projector import ledger_projector
+from services.governor.ledger_writer import Companion, LedgerWriter
+from services.governor.profiles import Profiles
+from services.governor.profiles_sql import SqlProfiles
+from sqlstore.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerParts:
+    """What is made of one database."""
+
+    database: Database
+    balances: LedgerBalances
+    profiles: Profiles
+    # What keeps them up, until cancelled.
+    background: Sequence[Callable[[], Awaitable[None]]]
+
+
+async def build_ledger(
+    resources: Resources, address: str, *, companions: Sequence[Companion] = ()
+) -> LedgerParts:
+    """The ledger at an address, or in a file where that is empty.
+
+    Raises:
+        ConfigError: It can never be used as things are.
+    """
+    bus, log = resources.bus, resources.log
+    database = await open_ledger(address, folder=resources.data_dir / "governor", log=log)
+    resources.stack.push_async_callback(database.close)
+    projector = ledger_projector(bus, LedgerWriter(database, companions=companions), log)
+    profiles = Profiles(SqlProfiles(database), resources.clock, log)
+    return LedgerParts(
+        database=database,
+        balances=LedgerBalances(bus, database, projector),
+        profiles=profiles,
+        background=(projector.run, partial(carry_ends, bus, database, log), profiles.run),
+    )
