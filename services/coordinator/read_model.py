@@ -64,7 +64,11 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class LetterPage:
-    """Some dead letters, the last to come first, and the position of the next page."""
+    """Some dead letters, the last to come first, and the position of the next page.
+
+    There may be fewer than were asked for, or none, though others follow: a page
+    looks at so many only, whatever they are filtered by.
+    """
 
     letters: Sequence[Letter]
     # Empty on the last page.

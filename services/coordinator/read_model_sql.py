@@ -23,6 +23,8 @@ from tasklog import fold
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+# How many dead letters a page looks at before it ends early, with what it has found.
+_LOOKED_AT: Final = 5_000
 
 
 class SqlReadModel:
@@ -51,37 +53,53 @@ class SqlReadModel:
     async def dead_letters(
         self, wanted: DeadLetterFilter, *, position: str | None, limit: int
     ) -> LetterPage:
-        """One page, the last to come first."""
-        statement = sa.select(
-            TASK.c.ended_micros,
-            TASK.c.task_id,
-            TASK.c.reason,
-            TASK.c.first_event,
-            TASK.c.last_event,
-        ).where(
-            TASK.c.tenant == wanted.tenant,
-            sa.text(IS_DEAD),
-            # It cannot be shown while its first event is still to come.
-            sa.func.length(TASK.c.first_event) > 0,
-        )
-        if wanted.lane:
-            statement = statement.where(TASK.c.lane == wanted.lane)
-        if wanted.reason:
-            statement = statement.where(TASK.c.reason == wanted.reason)
-        if wanted.before is not None:
-            statement = statement.where(TASK.c.ended_micros < _micros(wanted.before))
-        if position is not None:
-            place = sa.tuple_(TASK.c.ended_micros, TASK.c.task_id)
-            statement = statement.where(place < sa.tuple_(*_split(position)))
+        """One page, the last to come first. It may be short, or empty, with others to follow."""
+        place = sa.tuple_(TASK.c.ended_micros, TASK.c.task_id)
         newest_first = (TASK.c.ended_micros.desc(), TASK.c.task_id.desc())
-        rows = await self._database.read(
-            lambda on: on.execute(statement.order_by(*newest_first).limit(limit + 1)).all()
+        dead = [TASK.c.tenant == wanted.tenant, sa.text(IS_DEAD)]
+        if wanted.before is not None:
+            dead.append(TASK.c.ended_micros < _micros(wanted.before))
+        if position is not None:
+            dead.append(place < sa.tuple_(*_split(position)))
+        # It cannot be shown while its first event is still to come.
+        fits = [sa.func.length(TASK.c.first_event) > 0]
+        if wanted.lane:
+            fits.append(TASK.c.lane == wanted.lane)
+        if wanted.reason:
+            fits.append(TASK.c.reason == wanted.reason)
+        reach = (
+            sa.select(TASK.c.ended_micros, TASK.c.task_id)
+            .where(*dead)
+            .order_by(*newest_first)
+            .limit(1)
+            .offset(_LOOKED_AT - 1)
         )
+        found = (
+            sa.select(
+                TASK.c.ended_micros,
+                TASK.c.task_id,
+                TASK.c.reason,
+                TASK.c.first_event,
+                TASK.c.last_event,
+            )
+            .where(*dead, *fits)
+            .order_by(*newest_first)
+            .limit(limit + 1)
+        )
+
+        def page(on: sa.Connection) -> tuple[Sequence[Any], Position | None]:
+            last = on.execute(reach).one_or_none()
+            if last is None:
+                rows, oldest = on.execute(found).all(), None
+            else:
+                oldest = _place(last)
+                rows = on.execute(found.where(place >= sa.tuple_(*oldest))).all()
+            return rows[:limit], _place(rows[limit - 1]) if len(rows) > limit else oldest
+
+        rows, following = await self._database.read(page)
         letters = [
-            Letter(_task(row), _EPOCH + row.ended_micros * _MICROSECOND, row.reason)
-            for row in rows[:limit]
+            Letter(_task(row), _EPOCH + row.ended_micros * _MICROSECOND, row.reason) for row in rows
         ]
-        following = _place(rows[limit - 1]) if len(rows) > limit else None
         return LetterPage(letters, _joined(following))
 
     async def open_children(self, tenant: str, task_id: str) -> Sequence[str]:

@@ -13,6 +13,7 @@ from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskStatus
 from meshkit import log
 from meshkit.ids import RandomIds
+from services.coordinator import read_model_sql
 from services.coordinator.read_model import DeadLetterFilter, TaskFilter
 from services.coordinator.read_model_database import PURPOSE, Copies
 from services.coordinator.read_model_file import SqliteFiles
@@ -29,10 +30,16 @@ pytest_plugins = ["meshtest.fixtures"]
 _NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def _log(*kinds: str, task_id: str = "t1", parent: str = "", ended: int = 0) -> list[Recorded]:
+def _log(
+    *kinds: str,
+    task_id: str = "t1",
+    parent: str = "",
+    ended: int = 0,
+    lane: tier_pb2.Lane = tier_pb2.LANE_STANDARD,
+) -> list[Recorded]:
     """A task's events, a second apart; `ended` counts from there."""
     events: list[Recorded] = []
-    status = TaskStatus(lane=tier_pb2.LANE_STANDARD)
+    status = TaskStatus(lane=lane)
     status.parent_task = f"tenants/acme/tasks/{parent}" if parent else ""
     status.create_time.FromDatetime(_NOW)
     for kind in kinds:
@@ -147,6 +154,26 @@ async def test_dead_letters_come_last_first_in_stable_pages(model: _Model) -> No
     before = DeadLetterFilter("acme", before=_NOW + timedelta(seconds=2))
     page = await model.dead_letters(before, position=None, limit=10)
     assert [letter.task.name[-2:] for letter in page.letters] == ["t1", "t0"]
+
+
+async def test_a_page_looks_at_so_many_dead_letters_only(
+    model: _Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where few of them are wanted a page may be empty; the next goes on where it ended."""
+    monkeypatch.setattr(read_model_sql, "_LOOKED_AT", 3)
+    for number in range(8):
+        lane = tier_pb2.LANE_BATCH if number in (0, 1) else tier_pb2.LANE_STANDARD
+        await model.apply(
+            _log("submitted", "dead_lettered", task_id=f"t{number}", ended=number, lane=lane)
+        )
+    pages: list[list[str]] = []
+    position: str | None = None
+    while position != "":
+        wanted = DeadLetterFilter("acme", lane=tier_pb2.LANE_BATCH)
+        page = await model.dead_letters(wanted, position=position, limit=2)
+        pages.append([letter.task.name[-2:] for letter in page.letters])
+        position = page.next_position
+    assert pages == [[], [], ["t1", "t0"]]
 
 
 @pytest.mark.parametrize("after", ["redriven", "discarded", "expired"])
