@@ -11,7 +11,13 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from meshkit.batch import Item
-from meshkit.errors import DeadlineExceeded, DependencyUnavailable, MeshError, from_status
+from meshkit.errors import (
+    DeadlineExceeded,
+    DependencyUnavailable,
+    MeshError,
+    NotImplementedYet,
+    from_status,
+)
 
 ItemType = TypeVar("ItemType", bound=Item)
 
@@ -234,6 +240,13 @@ class _Stream:
                         )
                 if self.retired:
                     self._posted.set()
+        except NotImplementedYet:
+            # Of the whole stream: amid an upgrade a peer of the version before knows no such
+            # call, and another one, or its successor, does.
+            failure = DependencyUnavailable(
+                f"{self._who} is of a version that does not serve this call yet.",
+                metadata={"dependency": self._who},
+            )
         except Exception as error:
             failure = error
         finally:

@@ -25,6 +25,7 @@ from meshkit.errors import (
     DependencyUnavailable,
     Internal,
     MeshError,
+    NotImplementedYet,
     QueueFull,
     TooLarge,
     is_retryable,
@@ -362,6 +363,31 @@ async def test_a_stream_that_breaks_fails_what_is_unanswered_and_the_next_call_o
         assert slow.message == "tool ended the stream before it had answered."
         breaks = False
         assert (await calls.call(_item("again"))).result.text == "again"
+
+
+async def test_a_peer_of_an_earlier_version_is_as_one_that_is_away() -> None:
+    """What it does not serve yet may be tried again; what an item is refused for is its own."""
+
+    async def execute(tool: str) -> str:
+        if tool == "refused":
+            raise NotImplementedYet("There are no such tools yet.")
+        return tool
+
+    earlier: Any = _Servicer()
+    registration = Registration(
+        service_name="agentmesh.tool.v1.ToolService",
+        add=pb_grpc.add_ToolServiceServicer_to_server,
+        servicer=earlier,
+    )
+    async with serving([registration]) as channels:
+        with pytest.raises(DependencyUnavailable) as caught:
+            await _calls(channels).call(_item("one"))
+    assert caught.value.message == "tool is of a version that does not serve this call yet."
+    assert caught.value.metadata == {"dependency": "tool"}
+    assert is_retryable(caught.value)
+    async with _calling(_Tools(execute)) as calls:
+        with pytest.raises(NotImplementedYet, match=r"^There are no such tools yet\.$"):
+            await calls.call(_item("refused"))
 
 
 async def test_a_peer_that_breaks_off_between_two_answers_may_be_asked_again() -> None:
