@@ -155,15 +155,15 @@ class ScriptedMemory(memory_grpc.MemoryServiceServicer):
 
 
 class ScriptedGovernor(governor_grpc.CostGovernorServiceServicer):
-    """Answers GetSpend with `spend`."""
+    """Answers ExplainBudget with `explanation`."""
 
     def __init__(self) -> None:
-        self.spend = governor.GetSpendResponse()
+        self.explanation = governor.ExplainBudgetResponse()
 
-    async def GetSpend(
-        self, request: governor.GetSpendRequest, context: _Context
-    ) -> governor.GetSpendResponse:
-        return self.spend
+    async def ExplainBudget(
+        self, request: governor.ExplainBudgetRequest, context: _Context
+    ) -> governor.ExplainBudgetResponse:
+        return self.explanation
 
 
 def registrations(*servicers: object) -> list[Registration]:

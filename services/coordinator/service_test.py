@@ -136,9 +136,10 @@ async def test_another_tenants_names_are_forbidden(mesh: Mesh) -> None:
 
 async def test_a_spent_budget_refuses_new_tasks(mesh: Mesh) -> None:
     """The error names the budget and when it starts again."""
-    mesh.governor.spend.day.limit_micros = 5_000_000
-    mesh.governor.spend.day.spent_micros = 5_000_000
-    mesh.governor.spend.day.resets_at.FromJsonString("2026-01-02T00:00:00Z")
+    status = mesh.governor.explanation.statuses.add(spent_micros=5_000_000)
+    status.budget.name = "tenants/acme/budgets/tenant-day"
+    status.budget.limit_micros = 5_000_000
+    status.resets_at.FromJsonString("2026-01-02T00:00:00Z")
     with pytest.raises(BudgetExhausted) as caught:
         await mesh.submit()
     assert str(caught.value) == (
@@ -150,8 +151,8 @@ async def test_a_spent_budget_refuses_new_tasks(mesh: Mesh) -> None:
 async def test_what_was_accepted_stays_accepted_when_the_budget_is_spent(mesh: Mesh) -> None:
     """A repeat answers the task; only new ones are refused."""
     first = await mesh.submit("once", request_id="r1")
-    mesh.governor.spend.day.limit_micros = 1
-    mesh.governor.spend.day.spent_micros = 1
+    status = mesh.governor.explanation.statuses.add(spent_micros=1)
+    status.budget.limit_micros = 1
 
     async def refused() -> bool:
         try:

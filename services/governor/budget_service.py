@@ -112,7 +112,10 @@ class BudgetService:
         )
         found = await self._standings.explain(convert_budget.question(request, tiers))
         return convert_budget.explanation(
-            found, tiers, hides_global=not self._operators.include_caller()
+            found,
+            tiers,
+            hides_global=not self._operators.include_caller(),
+            has_sessions=self._budgets.has_sessions(found.wish.tenant),
         )
 
     def _require(self, tenant: str, to_do: str) -> None:

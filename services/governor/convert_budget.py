@@ -38,7 +38,7 @@ def question(request: pb.ExplainBudgetRequest, tiers: Tiers) -> Question:
 
 
 def explanation(
-    found: Explanation, tiers: Tiers, *, hides_global: bool
+    found: Explanation, tiers: Tiers, *, hides_global: bool, has_sessions: bool
 ) -> pb.ExplainBudgetResponse:
     """What ExplainBudget answers. `hides_global`: what all tenants spend is not to be seen."""
     response = pb.ExplainBudgetResponse(
@@ -48,6 +48,7 @@ def explanation(
             if not (hides_global and each.budget.scope.kind is ScopeKind.GLOBAL)
         ],
         decision=_DECISIONS[found.decision.level],
+        has_session_budgets=has_sessions,
     )
     tenant = found.wish.tenant
     refusal, sent_to = tiers.refusal(tenant), tiers.usable if tiers.usable != tiers.asked else 0
