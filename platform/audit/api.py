@@ -10,7 +10,6 @@ from audit.blob_examination import BlobExamination
 from audit.blobs_jetstream import JetStreamBlobs
 from audit.call_records_redis import RedisCallRecords
 from audit.charge_examination import ChargeExamination
-from audit.charges_redis import RedisCharges
 from audit.effect_examination import EffectExamination
 from audit.family_examination import FamilyExamination
 from audit.finding import SAYS, Finding, Invariant
@@ -18,15 +17,13 @@ from audit.log_jetstream import JetStreamLog
 from audit.lost_examination import LostExamination
 from audit.remembered import Remembered
 from audit.report import Report
+from audit.spend_counters_redis import RedisSpendCounters
+from audit.spend_examination import SpendExamination
+from audit.usage_jetstream import JetStreamUsage
 from meshkit.bus import Bus
 from meshkit.clock import Clock, SystemClock
 
-# What the governor and the tool service remember, less an hour for the audit itself.
-_CHARGES_REMEMBERED: Final = Remembered(
-    # A settlement may be on its way while the governor was away.
-    shortest=timedelta(minutes=1),
-    longest=timedelta(hours=47),
-)
+# What the tool service remembers, less an hour for the audit itself.
 _CALLS_REMEMBERED: Final = Remembered(
     shortest=timedelta.min, longest=timedelta(days=7) - timedelta(hours=1)
 )
@@ -60,13 +57,13 @@ async def run(
     """
     clock = clock or SystemClock()
     log = await JetStreamLog.open(bus)
+    journal = JetStreamUsage(bus)
     auditor = Auditor(
         log=log,
         examinations=(
             LostExamination(log, log),
-            ChargeExamination(
-                RedisCharges(redis), log, clock, tenant=tenant, remembered=_CHARGES_REMEMBERED
-            ),
+            ChargeExamination(journal, log, clock, tenant=tenant),
+            SpendExamination(journal, RedisSpendCounters(redis), clock, tenant=tenant),
             EffectExamination(
                 RedisCallRecords(redis), log, clock, tenant=tenant, remembered=_CALLS_REMEMBERED
             ),

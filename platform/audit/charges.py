@@ -1,12 +1,14 @@
 """Every model step is charged once, at the cost that the log records.
 
-A charge is kept under `<task>/<step>/<sequence of the attempt's started>`. One
-whose step is not in the log may still be right: the attempt ended between the
-charge and its record. That is told, and is a finding only where it cannot be so.
+A charge is kept under `<task>/<step>/<sequence of the attempt's started>`. A call
+that was made again although it was settled is kept under the same with `#2`, `#3`, ...
+A charge whose step is not in the log may still be right: the attempt ended between
+the charge and its record. That is told, and is a finding only where it cannot be so.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -16,7 +18,9 @@ from audit.finding import Finding, Invariant, TaskKey, finding
 
 # A step during which its executor died is made once more, and no third time.
 _MOST_DEATHS: Final = 2
-_KEY: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,62})/([1-9]\d{0,8})/([1-9]\d{0,17})")
+_KEY: Final = re.compile(
+    r"([a-z0-9][a-z0-9-]{0,62})/([1-9]\d{0,8})/([1-9]\d{0,17})(?:#([1-9]\d{0,8}))?"
+)
 _WORKING: Final = task_pb2.TASK_STATE_RUNNING
 
 
@@ -28,11 +32,27 @@ class Charge(NamedTuple):
     # The number of the event with which the attempt began.
     start: int
     cost_micros: int
+    # The second call under the same key, the third, ...
+    call: int = 1
 
     @property
     def key(self) -> str:
         """What it is kept under."""
-        return f"{self.task.task_id}/{self.step}/{self.start}"
+        again = f"#{self.call}" if self.call > 1 else ""
+        return f"{self.task.task_id}/{self.step}/{self.start}{again}"
+
+    @property
+    def place(self) -> "Place":
+        """The step of the attempt that it is of."""
+        return Place(self.task, self.step, self.start)
+
+
+class Place(NamedTuple):
+    """A model step of one attempt."""
+
+    task: TaskKey
+    step: int
+    start: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +62,20 @@ class Unrecorded:
     charge: Charge
 
 
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A charge of a call that was made again, while the record is of another one."""
+
+    charge: Charge
+
+
 def charge_of(tenant: str, key: str, cost_micros: int) -> Charge | None:
     """The charge under `key`; None where no task's step is charged under it."""
     match = _KEY.fullmatch(key)
     if match is None:
         return None
-    task_id, step, start = match.groups()
-    return Charge(TaskKey(tenant, task_id), int(step), int(start), cost_micros)
+    task_id, step, start, call = match.groups()
+    return Charge(TaskKey(tenant, task_id), int(step), int(start), cost_micros, int(call or 1))
 
 
 def step_of(entry: Entry) -> int:
@@ -63,29 +90,33 @@ def step_of(entry: Entry) -> int:
 
 
 def missing(charge: Charge, stream_sequence: int) -> Finding:
-    """The step is recorded with a cost, and the governor knows of no charge."""
+    """The step is recorded with a cost, and the journal has no charge."""
     return finding(
         Invariant.CHARGE,
         charge.task,
         f"Step {charge.step} cost {charge.cost_micros} micro-dollars, and there is no charge"
         f" under {charge.key}.",
         stream_sequence,
-        remedy="The governor counts too little: look for settlements that were lost when"
-        " reasoning stopped, and correct the budget's counters.",
+        remedy="The governor counts too little: look for reasoning's settlements that were not"
+        " made yet (`agentmesh logs reasoning`), or that were lost with its disk.",
     )
 
 
-def judge(charges: Iterable[Charge], log: Sequence[Entry]) -> Iterator[Finding | Unrecorded]:
+def judge(
+    charges: Sequence[Charge], log: Sequence[Entry], calls: Mapping[Place, int]
+) -> Iterator[Finding | Unrecorded | Repeated]:
     """What is to be said of charges of one task that were not found in its log at first.
 
     Args:
         charges: Different charges of the task.
         log: Everything that its log holds by now.
+        calls: How many charges there are of a step, where these are several.
     """
     if not is_whole(log):
         return  # its content was removed, or the gap in it is a finding of its own
     attempts = _attempts(log)
-    deaths: dict[tuple[int, int], list[Charge]] = {}
+    others = Counter(charge.place for charge in charges)
+    deaths: dict[tuple[int, int], set[int]] = {}
     for charge in charges:
         attempt = attempts.get(charge.start)
         if attempt is None:
@@ -94,7 +125,11 @@ def judge(charges: Iterable[Charge], log: Sequence[Entry]) -> Iterator[Finding |
         recorded = attempt.model_steps.get(charge.step)
         if recorded is not None:
             cost = recorded.event.usage.cost_micros
-            if cost != charge.cost_micros:
+            if cost == charge.cost_micros:
+                continue
+            if others[charge.place] < calls.get(charge.place, 1):
+                yield Repeated(charge)
+            else:
                 yield _finding(charge, f"the log records a cost of {cost}", recorded)
         elif charge.step <= attempt.steps_before:
             yield _finding(charge, "the step was recorded before the attempt began", attempt.start)
@@ -103,16 +138,15 @@ def judge(charges: Iterable[Charge], log: Sequence[Entry]) -> Iterator[Finding |
         elif not attempt.goes_on:
             yield Unrecorded(charge)
             if attempt.died:
-                deaths.setdefault((attempt.epoch, charge.step), []).append(charge)
-    for same in deaths.values():
-        if len(same) > _MOST_DEATHS:
-            starts = [attempts[each.start].start.stream_sequence for each in same]
+                deaths.setdefault((attempt.epoch, charge.step), set()).add(charge.start)
+    for (_, step), starts in deaths.items():
+        if len(starts) > _MOST_DEATHS:
             yield finding(
                 Invariant.CHARGE,
-                same[0].task,
-                f"Step {same[0].step} was charged in {len(same)} attempts that died in it; a step"
+                charges[0].task,
+                f"Step {step} was charged in {len(starts)} attempts that died in it; a step"
                 " is made again once.",
-                *sorted(starts),
+                *sorted(attempts[start].start.stream_sequence for start in starts),
             )
 
 

@@ -20,6 +20,7 @@ class Invariant(StrEnum):
     CONTENT = "content"
     CHILDREN = "children"
     USAGE = "usage"
+    SPEND = "spend"
 
 
 # In a sentence each, as summaries show them.
@@ -35,6 +36,7 @@ SAYS: Final[Mapping[Invariant, str]] = {
     Invariant.CONTENT: "Large content lies outside the log, whole and readable.",
     Invariant.CHILDREN: "Parents and their child tasks agree.",
     Invariant.USAGE: "A task's usage is the sum of its events' usage.",
+    Invariant.SPEND: "Budgets and ledger have what was settled, and nothing stays reserved.",
 }
 
 # What to do, unless the finding knows better.
@@ -56,6 +58,7 @@ _REMEDIES: Final[Mapping[Invariant, str]] = {
     Invariant.CHILDREN: "Look at the parent and the child (`agentmesh task get`), and cancel what"
     " nobody waits for.",
     Invariant.USAGE: "Add up the usage of the task's events; that sum is what was used.",
+    Invariant.SPEND: "The journal of usage is what counts; begin what differs from it again.",
 }
 
 

@@ -125,6 +125,11 @@ def _print(terminal: Terminal, report: Report) -> None:
                 f" {counts.get('charged_steps', 0):,} steps with a cost",
             ),
             (
+                "Counters",
+                f"{counts.get('counters', 0):,}, of {counts.get('settlements', 0):,} settlements;"
+                f" {counts.get('reservations', 0):,} reservations",
+            ),
+            (
                 "Tool calls",
                 f"{counts.get('tool_calls', 0):,} in the log,"
                 f" {counts.get('call_records', 0):,} records",

@@ -9,6 +9,7 @@ from tests.audit.planted import (
     altered,
     altered_all,
     at_end,
+    charged,
     drop_blob,
     each,
     ended_again,
@@ -16,9 +17,11 @@ from tests.audit.planted import (
     one,
     removed,
     replaced,
+    reserve,
     set_parent,
     spend,
     task_name,
+    uncharged,
 )
 from tests.audit.real_mesh import (
     APPROVED,
@@ -146,42 +149,63 @@ FAULTS: Final = (
     Fault(
         "a charge is missing",
         Invariant.CHARGE,
-        each(P0, "model_called"),
-        plant=lambda copy: copy.redis.delete(copy.charge(P0, 1, 2)),
+        each(P0, "completed"),
+        settled=uncharged(P0, 3, 2),
     ),
     Fault(
         "a charge has another cost",
         Invariant.CHARGE,
         each(P0, "completed"),
-        plant=lambda copy: copy.redis.set(copy.charge(P0, 3, 2), "settled 1 1 1 1 1 1 0 0 0 stub"),
+        settled=charged(P0, 3, 2, 1),
     ),
     Fault(
         "an attempt that never was is charged",
         Invariant.CHARGE,
         each(P0, "completed"),
-        plant=lambda copy: copy.redis.set(copy.charge(P0, 3, 4), "settled 1 5 1 1 1 1 0 0 0 stub"),
+        settled=charged(P0, 3, 4, 5),
     ),
     Fault(
         "a recorded step is charged to a later attempt as well",
         Invariant.CHARGE,
         lambda log: [(log.at(TAKEN_OVER, "started", 1),)],
-        plant=lambda copy: copy.redis.set(
-            copy.charge(TAKEN_OVER, 1, 5), "settled 1 5 1 1 1 1 0 0 0 stub"
-        ),
+        settled=charged(TAKEN_OVER, 1, 5, 5),
     ),
     Fault(
         "a step that never was is charged",
         Invariant.CHARGE,
         each(P0, "started"),
-        plant=lambda copy: copy.redis.set(copy.charge(P0, 9, 2), "settled 1 5 1 1 1 1 0 0 0 stub"),
+        settled=charged(P0, 9, 2, 5),
     ),
     Fault(
         "a task that never was is charged",
         Invariant.CHARGE,
         nowhere,
-        plant=lambda copy: copy.redis.set(
-            f"governor:{{spend}}:call:{TENANT}/t-0/1/2", "settled 1 5 1 1 1 1 0 0 0 stub"
-        ),
+        settled=charged("t-0", 1, 2, 5),
+    ),
+    # spend
+    Fault(
+        "a settlement was counted twice",
+        Invariant.SPEND,
+        nowhere,
+        plant=lambda copy: copy.count("spent", 1, "month"),
+    ),
+    Fault(
+        "a settlement was not counted",
+        Invariant.SPEND,
+        nowhere,
+        plant=lambda copy: copy.count("spent", -1, "month"),
+    ),
+    Fault(
+        "something is reserved for nobody",
+        Invariant.SPEND,
+        nowhere,
+        plant=lambda copy: copy.count("reserved", 1, "month"),
+    ),
+    Fault(
+        "a reservation outlives its time",
+        Invariant.SPEND,
+        nowhere,
+        plant=lambda copy: reserve(copy, "t1/1/2", seconds=-90),
     ),
     # effect
     Fault(
@@ -234,9 +258,7 @@ FAULTS: Final = (
         "another tenant is charged",
         Invariant.TENANT,
         nowhere,
-        plant=lambda copy: copy.redis.set(
-            copy.charge(P0, 1, 2, _OTHER), "settled 1 5 1 1 1 1 0 0 0 stub"
-        ),
+        settled=charged(P0, 1, 2, 5, tenant=_OTHER),
     ),
     Fault(
         "another tenant has the record of a call",

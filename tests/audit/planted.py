@@ -3,20 +3,25 @@
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from agentmesh.common.v1.usage_pb2 import Usage
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from agentmesh.governor.v1.usage_record_pb2 import UsageRecord
 from audit.finding import Invariant
 from meshkit.bus import Bus, StoredMessage
 from meshkit.bus_blobs import STREAM as BLOBS
 from tasklog import subjects
 from tasklog.partitions import WHOLE
 from tests.audit import real_mesh
+from tests.audit.later_clock import LaterClock
 from tests.audit.store_copy import Change, append
 
 Sequences = tuple[int, ...]
+# What becomes of the journal of usage on its way into the copy.
+Settled = Callable[[list[UsageRecord]], list[UsageRecord]]
 
 
 class Log:
@@ -60,9 +65,11 @@ class Copy:
         """Appends a message, as somebody would who does not compare and set."""
         await append(self.bus, dataclasses.replace(message, **fields))
 
-    def charge(self, name: str, step: int, start: int, tenant: str = real_mesh.TENANT) -> str:
-        """The key in Redis of a charge."""
-        return f"governor:{{spend}}:call:{tenant}/{self.log.ids[name]}/{step}/{start}"
+    async def count(self, field: str, micros: int, window: str = "*") -> None:
+        """Has the tenant's counters say so much more, or less."""
+        pattern = f"governor:{{spend}}:tenant:{real_mesh.TENANT}::{window}:*"
+        async for key in self.redis.scan_iter(pattern):
+            await self.redis.hincrby(key, field, micros)
 
     def call(self, name: str, key: str, tenant: str = real_mesh.TENANT) -> str:
         """The key in Redis of a call's record."""
@@ -79,6 +86,8 @@ class Fault:
     found: Callable[[Log], list[Sequences]]
     # What happens to messages on their way into the copy.
     change: Callable[[Log], Change] | None = None
+    # What happens to the journal of usage; the counters follow.
+    settled: Callable[[Log], Settled] | None = None
     # What happens to the copy.
     plant: Callable[[Copy], Awaitable[Any]] | None = None
     # Queues that had acknowledged everything, by durable name.
@@ -135,6 +144,40 @@ def removed(name: str, kind: str) -> Callable[[Log], Change]:
     return make
 
 
+def charge_key(log: Log, name: str, step: int, start: int) -> str:
+    """Under which a step of a task is charged."""
+    return f"{log.ids.get(name, name)}/{step}/{start}"
+
+
+def uncharged(name: str, step: int, start: int) -> Callable[[Log], Settled]:
+    """A step was never settled."""
+    return lambda log: (
+        lambda records: [
+            record for record in records if record.key != charge_key(log, name, step, start)
+        ]
+    )
+
+
+def charged(
+    name: str, step: int, start: int, micros: int, *, tenant: str = real_mesh.TENANT, call: str = ""
+) -> Callable[[Log], Settled]:
+    """A step was settled at this cost, whatever it was before."""
+
+    def make(log: Log) -> Settled:
+        key = charge_key(log, name, step, start) + call
+
+        def change(records: list[UsageRecord]) -> list[UsageRecord]:
+            record = UsageRecord()
+            record.CopyFrom(records[-1])
+            record.tenant, record.key, record.usage.cost_micros = tenant, key, micros
+            others = [each for each in records if (each.tenant, each.key) != (tenant, key)]
+            return [*others, record]
+
+        return change
+
+    return make
+
+
 def one(name: str, *kinds: str) -> Callable[[Log], list[Sequences]]:
     """One finding, at these events of one task."""
     return lambda log: [tuple(log.at(name, kind) for kind in kinds)]
@@ -187,3 +230,14 @@ def spend(usage: Usage) -> None:
 async def drop_blob(copy: Copy, part: str) -> None:
     """Removes the chunks (C) or the description (M) of all large content."""
     await copy.bus.purge(BLOBS, f"$O.blobs.{part}.>")
+
+
+async def reserve(copy: Copy, key: str, *, seconds: int) -> None:
+    """Has the governor reserve a micro-dollar that expires by the auditor's clock then."""
+    expires = round((LaterClock().now() + timedelta(seconds=seconds)).timestamp() * 1000)
+    prefix, call = "governor:{spend}:", f"{real_mesh.TENANT}/{key}"
+    names = [name.decode() async for name in copy.redis.scan_iter(f"{prefix}tenant:*")]
+    counters = " ".join(name.removeprefix(prefix) for name in names)
+    await copy.redis.set(f"{prefix}call:{call}", f"reserved 1 {expires} 0 - {counters}")
+    await copy.redis.zadd(f"{prefix}expiry", {call: expires})
+    await copy.count("reserved", 1)

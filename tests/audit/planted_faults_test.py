@@ -1,7 +1,7 @@
 """Each fault, planted alone into a copy of a real mesh's stores, is found, and nothing else is."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from agentmesh.governor.v1.usage_record_pb2 import UsageRecord
 from audit import api
 from audit.api import Invariant
 from audit.report import Report
@@ -17,10 +18,10 @@ from meshkit.bus import Bus, StoredMessage
 from meshtest.nats_server import NatsServer
 from meshtest.redis_server import RedisServer
 from tests.audit import real_mesh, store_copy
-from tests.audit.faults import FAULTS
+from tests.audit.faults import FAULTS, P0
 from tests.audit.later_clock import LaterClock
-from tests.audit.planted import Copy, Fault, Log
-from tests.audit.store_copy import Stores
+from tests.audit.planted import Copy, Fault, Log, Settled, charged
+from tests.audit.store_copy import Stores, settle
 
 pytest_plugins = ["meshtest.fixtures"]
 
@@ -45,6 +46,7 @@ async def _live(
     tasks = await real_mesh.live_through_everything(folder, nats, redis)
     client = redis_store.connect(redis.url)
     async with await Bus.connect(nats.url, name="test") as bus:
+        await store_copy.give_back(client)
         stores = await store_copy.read(bus, client)
     await client.aclose()
     return stores, {name: real_mesh.task_id(task) for name, task in tasks.items()}
@@ -69,14 +71,28 @@ async def _copied(
             ],
         )
     change = fault.change(log) if fault and fault.change else _unchanged
+    before = _charged(stores)
+    if fault is not None and fault.settled is not None:
+        stores = replace(stores, usage=fault.settled(log)(list(stores.usage)))
     client = redis_store.connect(redis.url)
     async with await Bus.connect(nats.url, name="test") as bus:
         await store_copy.write(stores, bus, client, nats.url, change)
         copy = Copy(bus, client, log)
+        await copy.count("spent", _charged(stores) - before)
         if fault is not None and fault.plant is not None:
             await fault.plant(copy)
         yield copy
     await client.aclose()
+
+
+def _harmless(settled: Callable[[Log], Settled]) -> Fault:
+    """A change of the journal that breaks nothing."""
+    return Fault("harmless", Invariant.CHARGE, lambda log: [], settled=settled)
+
+
+def _charged(stores: Stores) -> int:
+    """What the tenant spent by the journal."""
+    return sum(each.usage.cost_micros for each in stores.usage if each.tenant == real_mesh.TENANT)
 
 
 def _unchanged(message: StoredMessage) -> StoredMessage:
@@ -134,16 +150,42 @@ async def test_a_step_that_was_paid_twice_is_told(
     real: tuple[Stores, Mapping[str, str]], nats_server: NatsServer, redis_server: RedisServer
 ) -> None:
     """An executor died between a model's answer and its record: that is allowed, once."""
-    async with _copied(real, nats_server, redis_server) as copy:
-        await copy.redis.set(
-            copy.charge(real_mesh.TAKEN_OVER, 2, 2), "settled 1 5 1 1 1 1 0 0 0 stub"
-        )
+    fault = _harmless(charged(real_mesh.TAKEN_OVER, 2, 2, 5))
+    async with _copied(real, nats_server, redis_server, fault) as copy:
         report = await _audit(copy)
     assert report.findings == ()
     assert report.remarks == (
         "1 charges (5 micro-dollars) are of model calls whose attempt ended before they were"
         " recorded.",
     )
+
+
+async def test_a_call_that_was_made_again_is_told(
+    real: tuple[Stores, Mapping[str, str]], nats_server: NatsServer, redis_server: RedisServer
+) -> None:
+    """Its answer was lost on the way back, so that it was asked for, and paid, once more."""
+    fault = _harmless(charged(P0, 3, 2, 5, call="#2"))
+    async with _copied(real, nats_server, redis_server, fault) as copy:
+        report = await _audit(copy)
+    assert report.findings == ()
+    assert report.remarks == (
+        "1 charges (5 micro-dollars) are of model calls that were made again, because the answer"
+        " to the first was lost.",
+    )
+
+
+async def test_a_settlement_that_was_written_twice_counts_once(
+    real: tuple[Stores, Mapping[str, str]], nats_server: NatsServer, redis_server: RedisServer
+) -> None:
+    """Nobody knew whether it had been written; whatever the second says, the first counts."""
+    async with _copied(real, nats_server, redis_server) as copy:
+        again = UsageRecord()
+        again.CopyFrom(real[0].usage[0])
+        again.usage.cost_micros += 1
+        await settle(copy.bus, again)
+        report = await _audit(copy)
+    assert report.findings == ()
+    assert report.counts["repeated_settlements"] == 1
 
 
 async def test_a_call_of_a_cancelled_task_is_told(

@@ -17,6 +17,8 @@ from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
 from agentmesh.coordinator.v1.task_event_pb2 import ChildResult, TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
+from agentmesh.governor.v1.usage_record_pb2 import UsageRecords
+from audit import usage_jetstream
 from meshkit import identity, redis_store
 from meshkit.bus import Bus
 from meshkit.errors import DependencyUnavailable
@@ -30,7 +32,7 @@ from meshtest.scripted import ScriptedMemory, registrations
 from services.tool.calculator import CalculatorTool
 from services.tool.tool import Answer, Effect, Invocation, ToolSpec
 from tasklog import lifecycle
-from tasklog.partitions import Partitions
+from tasklog.partitions import WHOLE, Partitions
 from tasklog.task_log import TaskLog
 
 TENANT: Final = "acme"
@@ -159,6 +161,7 @@ async def live_through_everything(
             await _reaches(calls, tasks[TAKEN_OVER], task_pb2.TASK_STATE_SUCCEEDED)
             tasks[WAITING] = await _submit(calls, "What is 2 * 404?")
             await _reaches(calls, tasks[WAITING], task_pb2.TASK_STATE_WAITING)
+            await _settled(nats)
     async with await Bus.connect(nats.url, name="played") as bus:
         await _play_a_family(TaskLog(bus, Partitions()), tasks)
         tasks[QUEUED] = await _play(TaskLog(bus, Partitions()), QUEUED, "submitted")
@@ -201,6 +204,28 @@ async def _finished(redis: RedisServer, pattern: str) -> None:
 
     await eventually(there, 10)
     await client.aclose()
+
+
+async def _settled(nats: NatsServer) -> None:
+    """Returns when every step with a cost is in the journal of usage."""
+
+    async def there() -> bool:
+        async with await Bus.connect(nats.url, name="settled") as bus:
+            events = [
+                TaskEvent.FromString(message.payload)
+                async for message in bus.read(WHOLE.stream, WHOLE.all_events)
+            ]
+            records = [
+                record
+                async for message in bus.read(usage_jetstream.STREAM, usage_jetstream.SUBJECT)
+                for record in UsageRecords.FromString(message.payload).records
+            ]
+        paid = sum(1 for event in events if event.usage.cost_micros)
+        keys = {record.key for record in records if record.usage.cost_micros}
+        assert len(keys) == paid
+        return True
+
+    await eventually(there, 20)
 
 
 async def _play_a_family(log: TaskLog, tasks: dict[str, Task]) -> None:

@@ -4,15 +4,18 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import nats
 from redis.asyncio import Redis
 
-from meshkit.bus import Bus, StoredMessage
+from agentmesh.governor.v1.usage_record_pb2 import UsageRecord, UsageRecords
+from audit import usage_jetstream
+from meshkit.bus import Bus, StoredMessage, StreamSpec
 from meshkit.bus_blobs import STREAM as BLOBS
 from tasklog.partitions import WHOLE
 
+_SPEND: Final = "governor:{spend}:"
 # What becomes of a message of the log on its way into the copy: None removes it,
 # and leaves its place empty.
 Change = Callable[[StoredMessage], StoredMessage | None]
@@ -33,6 +36,7 @@ class Stores:
 
     messages: Sequence[StoredMessage]
     blobs: Sequence[StoredMessage]
+    usage: Sequence[UsageRecord]
     consumers: Sequence[Consumer]
     # By name: what DUMP gave, and for how many milliseconds it is kept.
     keys: Mapping[bytes, tuple[bytes, int]] = field(repr=False)
@@ -45,12 +49,19 @@ async def read(bus: Bus, redis: Redis) -> Stores:
         [message async for message in bus.read(WHOLE.stream, WHOLE.all_events)],
         [message async for message in bus.read(BLOBS, "$O.>")],
         [
+            record
+            async for message in bus.read(usage_jetstream.STREAM, usage_jetstream.SUBJECT)
+            for record in UsageRecords.FromString(message.payload).records
+        ],
+        [
             Consumer(
                 info["name"],
                 info["config"]["filter_subject"],
                 int(info["ack_floor"]["stream_seq"]),
             )
             async for info in bus.consumers(WHOLE.stream)
+            # Not those of readers, which go with them.
+            if "durable_name" in info["config"]
         ],
         {
             key: (await client.dump(key), max(0, await client.pttl(key)))
@@ -59,10 +70,25 @@ async def read(bus: Bus, redis: Redis) -> Stores:
     )
 
 
+async def give_back(redis: Redis) -> None:
+    """Gives back what is reserved, as the governor does with the first call after its time."""
+    client: Any = redis
+    for call in await client.zrange(f"{_SPEND}expiry", 0, -1):
+        await client.delete(f"{_SPEND}call:{call.decode()}")
+    await client.delete(f"{_SPEND}expiry")
+    async for key in client.scan_iter(f"{_SPEND}tenant:*"):
+        await client.hset(key, "reserved", 0)
+
+
 async def write(stores: Stores, bus: Bus, redis: Redis, nats_url: str, change: Change) -> None:
     """Puts it into empty servers. Every message has its old stream sequence."""
     await bus.ensure_stream(WHOLE.stream_spec())
     await bus.ensure_blobs()
+    await bus.ensure_stream(
+        StreamSpec(usage_jetstream.STREAM, (usage_jetstream.SUBJECT,), "Usage.")
+    )
+    for record in stores.usage:
+        await settle(bus, record)
     removed: list[int] = []
     for message in stores.messages:
         changed = change(message)
@@ -101,6 +127,12 @@ async def append(bus: Bus, message: StoredMessage, *, expected: int = 0) -> None
     # Never recognised as a repeat: some faults are repeats.
     number = await bus.publish(message.subject, message.payload, message_id=uuid.uuid4().hex)
     assert expected in (0, number)
+
+
+async def settle(bus: Bus, record: UsageRecord) -> None:
+    """Writes a record into the journal of usage."""
+    payload = UsageRecords(records=[record]).SerializeToString()
+    await bus.publish(usage_jetstream.SUBJECT, payload, message_id=uuid.uuid4().hex)
 
 
 async def _ask(client: Any, what: str, request: Mapping[str, Any]) -> None:
