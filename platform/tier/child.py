@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from tier import child_exec
 from tier.backoff import Backoff, RestartPolicy
@@ -20,6 +20,8 @@ from tier.state import ProcessRecord
 _PROBE_FIRST_SECONDS: Final = 0.01
 _PROBE_LONGEST_SECONDS: Final = 0.1
 _TOLD_BYTES: Final = 4096
+# How often somebody who waits is told that this goes on.
+_TELL_SECONDS: Final = 10.0
 # Who says so many times in a row that it is sick does not get well by itself.
 _LOOK_SECONDS: Final = 3.0
 _LOOKS: Final = 2
@@ -45,7 +47,8 @@ class ChildSpec:
     # Why it is of no use, though it lives, until it is started again; empty where it is well.
     # Asked now and then. May raise OSError.
     sick: Callable[[], Awaitable[str]] | None = None
-    ready_within_seconds: float = 20.0
+    # A machine with much else to do may take this long for what takes a second by itself.
+    ready_within_seconds: float = 60.0
     stop_within_seconds: float = 10.0
 
 
@@ -104,13 +107,19 @@ class Child:
         spec = self._spec
         pause = _PROBE_FIRST_SECONDS
         give_up = self._spawned + spec.ready_within_seconds
+        tell = self._spawned + _TELL_SECONDS
         while (version := await self._probe()) is None:
             if self._require().poll() is not None:
-                raise StartFailed(spec.title, self._last_words(), spec.log)
-            if time.monotonic() > give_up:
+                raise self._dead()
+            now = time.monotonic()
+            if now > give_up:
                 raise StartFailed(
                     spec.title, f"no answer within {spec.ready_within_seconds:g} s", spec.log
                 )
+            if now > tell:
+                waited = f"no answer for {now - self._spawned:.0f} s"
+                self._report(spec.name, Phase.WAITING, f"Still waiting for {spec.title}: {waited}")
+                tell = now + _TELL_SECONDS
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _PROBE_LONGEST_SECONDS)
         self._version = version
@@ -120,6 +129,11 @@ class Child:
             Phase.READY,
             f"{spec.title} {version} is ready" + (f" on {where}" if where else ""),
         )
+
+    async def must_live(self) -> NoReturn:
+        """Raises StartFailed when the process ends; nothing is started again."""
+        await _ended(self._require())
+        raise self._dead()
 
     async def watch(self, on_restart: Callable[[], None]) -> None:
         """Starts the process again when it dies, StartFailed where that does not help; when it
@@ -199,6 +213,9 @@ class Child:
             return await self._spec.probe()
         except OSError:
             return None
+
+    def _dead(self) -> StartFailed:
+        return StartFailed(self._spec.title, self._last_words(), self._spec.log)
 
     def _last_words(self) -> str:
         """What the process said last in this life, in a line."""

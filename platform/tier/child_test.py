@@ -114,6 +114,41 @@ async def test_it_stays_down_when_nothing_helps(tmp_path: Path) -> None:
     assert told[-1].phase is Phase.FAILED
 
 
+async def test_one_that_takes_its_time_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that does not answer yet is told of now and then, until it does."""
+    monkeypatch.setattr("tier.child._TELL_SECONDS", 0.02)
+    told: list[Event] = []
+    child = _child(tmp_path, told.append, "exec sleep 600")
+    child.spawn()
+    ready = asyncio.create_task(child.ready())
+    await eventually(lambda: len(told) >= 3)
+    (tmp_path / "ready").touch()
+    await ready
+    phases = [event.phase for event in told]
+    assert phases == [Phase.STARTING, *[Phase.WAITING] * (len(told) - 2), Phase.READY]
+    assert told[1].text == "Still waiting for the part: no answer for 0 s"
+    await child.stop()
+
+
+async def test_one_that_must_live_and_dies_is_told_at_once(tmp_path: Path) -> None:
+    """With its last words; it is not started again."""
+    child = _child(tmp_path, lambda _: None, "touch ready; read _ < gate; echo 'no more'; exit 3")
+    os.mkfifo(tmp_path / "gate")
+    child.spawn()
+    await child.ready()
+    living = asyncio.create_task(child.must_live())
+    # Opening it waits for the child, which reads a line and ends.
+    await asyncio.to_thread((tmp_path / "gate").write_text, "end\n")
+    with pytest.raises(StartFailed) as caught:
+        await living
+    assert str(caught.value) == (
+        "Failed to start the part: it ended (exit code 3) after saying: no more. "
+        f"See {tmp_path / 'part.log'}."
+    )
+
+
 @pytest.mark.parametrize(
     ("script", "words"),
     [

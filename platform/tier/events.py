@@ -11,6 +11,8 @@ class Phase(StrEnum):
     """What becomes of a part of the mesh."""
 
     STARTING = "starting"
+    # It has been starting for a while, and is given more time.
+    WAITING = "waiting"
     READY = "ready"
     DIED = "died"
     RESTARTING = "restarting"

@@ -3,12 +3,12 @@
 import asyncio
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TextIO
+from typing import TYPE_CHECKING, Any, Final, Self, TextIO
 
 from tier import binaries, parts, ports
 from tier.backoff import RestartPolicy
@@ -28,7 +28,10 @@ from tier.version import VERSION
 if TYPE_CHECKING:  # at run time these wait until the servers have been started
     from meshkit.log import Log
 
-_SERVING_WITHIN_SECONDS: Final = 20.0
+# How long the services may take until they serve through the gateway, and how often
+# somebody who waits is told that this goes on.
+_SERVING_WITHIN_SECONDS: Final = 60.0
+_TELL_SECONDS: Final = 10.0
 _NOT_FLUSHED: Final = (
     "NATS hands every write to the system but flushes it to disk only now and then: a power cut "
     "may take what was accepted last; the death of a process does not."
@@ -122,9 +125,10 @@ class RunningMesh:
         self._report("services", Phase.STARTING, "Starting the services")
         topology.configure()
         await asyncio.gather(*(each.ready() for each in stored))
-        await topology.start(f"nats://{HOST}:{nats_port}", f"redis://{HOST}:{redis_port}")
+        starting = topology.start(f"nats://{HOST}:{nats_port}", f"redis://{HOST}:{redis_port}")
+        await self._unless_a_child_dies(starting)
         await gateway.ready()
-        await self._until_serving(f"{HOST}:{port}")
+        await self._unless_a_child_dies(self._until_serving(f"{HOST}:{port}"))
         self._watch()
         self._state = self._describe(port, admin_port)
         write_state(self._state)
@@ -198,12 +202,30 @@ class RunningMesh:
         self._children.append(child)
         return child
 
+    async def _unless_a_child_dies(self, step: Coroutine[Any, Any, None]) -> None:
+        """Takes a step of the start; StartFailed at once where a server of it dies meanwhile."""
+        lives = (each.must_live() for each in self._children)
+        steps = [asyncio.ensure_future(each) for each in (step, *lives)]
+        try:
+            done, _ = await asyncio.wait(steps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in steps:
+                each.cancel()
+            await asyncio.wait(steps)
+        for each in done:
+            each.result()
+
     async def _until_serving(self, address: str) -> None:
         from tier.serving import until_serving
 
-        left = await until_serving(address, parts.SERVICES, _SERVING_WITHIN_SECONDS)
-        for service, why in left.items():
-            raise StartFailed(service, why, self._data_dir.log_file("mesh"))
+        left = dict.fromkeys(parts.SERVICES, "")
+        waited_seconds = 0.0
+        while left := await until_serving(address, tuple(left), _TELL_SECONDS):
+            waited_seconds += _TELL_SECONDS
+            service, why = next(iter(left.items()))
+            if waited_seconds >= _SERVING_WITHIN_SECONDS:
+                raise StartFailed(service, why, self._data_dir.log_file("mesh"))
+            self._report("services", Phase.WAITING, f"Still waiting for {service}: {why}")
         self._report("services", Phase.READY, f"{len(parts.SERVICES)} services serve")
 
     def _watch(self) -> None:

@@ -303,6 +303,29 @@ async def test_a_server_that_ends_at_once_is_told_with_its_words(
     )
 
 
+async def test_a_server_that_ends_while_the_services_start_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start does not wait for services that may never come up without it."""
+    broken = tmp_path / "envoy"
+    broken.write_text("#!/bin/sh\necho 'wrong kind of machine' >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("ENVOY", str(broken))
+
+    def load(_config: Path | None, _environ: Mapping[str, str]) -> Build:
+        async def build(_: ResourcesOf) -> Sequence[Service]:
+            await asyncio.Event().wait()
+            return []
+
+        return build
+
+    options = MeshOptions(data_dir=tmp_path / "data", port=0)
+    with pytest.raises(
+        StartFailed, match=r"^Failed to start Envoy: it ended \(exit code 3\) after"
+    ):
+        await asyncio.wait_for(start_composed(options, _ignore, load=load), 30)
+
+
 async def test_staging_wants_every_write_flushed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
