@@ -18,6 +18,9 @@ _ROUNDS: Final = 3
 _MAX_REPLICAS: Final = 16
 _MAX_PARTITIONS: Final = 64
 _MIN_BACKLOG: Final = 1_000
+# Beside the executors and the replicas: coordinator, gateway, NATS, Redis, client.
+_OTHERS_AT_WORK: Final = 5
+_REPLICATED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,11 @@ class Cell:
     replicas: int
     partitions: int
     backlog: int = 0
+
+    @property
+    def processes(self) -> int:
+        """How many processes have something to do for each task."""
+        return self.executors + _REPLICATED * self.replicas + _OTHERS_AT_WORK
 
     def plan(self, *, seconds: float, sync_always: bool | None) -> Plan:
         """What is run on it. `seconds`: the length of a round."""
@@ -95,3 +103,15 @@ def cells(axes: Axes) -> tuple[Cell, ...]:
         *(replace(first, backlog=each) for each in axes.backlogs),
     ]
     return tuple(dict.fromkeys(found))
+
+
+def crowding(cells: Sequence[Cell], processors: int) -> str:
+    """What the figures say where processes share processors; empty where each may have one."""
+    most = max(each.processes for each in cells)
+    if most <= processors:
+        return ""
+    return (
+        f"Up to {most} processes work on {processors} processors: the figures say what a further"
+        " one costs there, not what it brings on a machine of its own. Nothing fails for that:"
+        " tasks wait."
+    )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.growth.grid import TENANTS, Axes, Cell, cells
+from bench.growth.grid import TENANTS, Axes, Cell, cells, crowding
 from bench.tasks.options import BadPlan
 from tasklog.partitions import Partitions
 
@@ -45,3 +45,14 @@ def test_the_load_reaches_every_one_of_four_partitions() -> None:
     assert {partitions.of(each.tenant) for each in plan.streams} == set(partitions.all)
     assert (len(plan.streams), sum(each.in_flight for each in plan.streams)) == (TENANTS, 64)
     assert plan.marks == (5.0, 15.0, 25.0, 35.0)
+
+
+def test_four_executors_on_two_processors_are_told() -> None:
+    """They take their time from each other; where each process may have its own, nothing is."""
+    grid = cells(Axes(executors=(1, 2, 4), replicas=(1,), partitions=(1,), backlogs=(0,)))
+    assert crowding(grid, 2) == (
+        "Up to 12 processes work on 2 processors: the figures say what a further one costs there,"
+        " not what it brings on a machine of its own. Nothing fails for that: tasks wait."
+    )
+    assert crowding(grid, 11)
+    assert crowding(grid, 12) == ""

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 
-from bench.growth.grid import Axes, cells
+from bench.growth.grid import Axes, cells, crowding
 from bench.growth.run import Grown, grow
 from bench.tasks.backlog import BacklogFailed
 from bench.tasks.drive import ClientFailed
@@ -32,6 +32,9 @@ def bench_growth(
     except BadPlan as error:
         raise Problem(f"{error}.", exit_code=2) from None
     servers.provide(os.environ)
+    processors = len(os.sched_getaffinity(0))
+    if crowd := crowding(chosen, processors):
+        invocation.terminal.progress(crowd)
     growing = grow(
         chosen,
         seconds=seconds,
@@ -43,7 +46,9 @@ def bench_growth(
     except (BacklogFailed, ClientFailed) as error:
         raise Problem(str(error)) from error
     if invocation.terminal.as_json:
-        invocation.terminal.document({"meshes": [each.to_json() for each in grown]})
+        invocation.terminal.document(
+            {"processors": processors, "meshes": [each.to_json() for each in grown]}
+        )
     else:
         _show(invocation.terminal, grown)
     return all(each.report.good for each in grown)

@@ -59,7 +59,8 @@ def growth(invocation: Invocation, seconds: float, sync: str | None, **lists: st
     The first number of each list makes the first mesh; every other mesh differs from it in one
     thing. The load is a closed loop of 64 reference tasks of 16 tenants. On one machine all
     processes share its processors: this shows what a further process costs there, not what it
-    brings on a machine of its own. The exit code is 1 where a task failed or an audit found
+    brings on a machine of its own, and a line says so first where there are more of them than
+    processors. The exit code is 1 where a task failed or an audit found
     anything.
     """
     from cli import growth_calls
