@@ -351,12 +351,14 @@ async def test_gateways_share_the_limit_of_a_small_tier(limited: Limited, tmp_pa
     begun = time.monotonic()
     here, there = await asyncio.gather(limited.send("acme", 18), send(channel, "acme", 18))
     seconds = time.monotonic() - begun
+    counted = [await each.statistics(_SHARED_STATISTICS) for each in (limited.front.gateway, other)]
+    # On a busy machine an answer may come too late, and the request passes.
+    unanswered = sum(each.get("failure_mode_allowed", 0) for each in counted)
     # Neither gateway saw more than it allows by itself.
-    assert 20 <= _passed(here) + _passed(there) <= 20 + seconds + 1
+    assert 20 <= _passed(here) + _passed(there) <= 20 + seconds + 1 + unanswered
     refused = [each for each in (*here, *there) if each]
     assert {(each.reason, each.message) for each in refused} == {("RATE_LIMITED", _MESSAGE)}
-    counted = [await each.statistics(_SHARED_STATISTICS) for each in (limited.front.gateway, other)]
-    assert sum(each["over_limit"] for each in counted) == len(refused)
+    assert sum(each.get("over_limit", 0) for each in counted) == len(refused)
     # Others go their way meanwhile.
     assert _passed(await send(channel, "quiet", 20)) == 20
 
