@@ -312,7 +312,17 @@ async def test_single_shot_offers_no_tools(bench: Bench) -> None:
     async with bench.executor():
         task = await bench.ended(await bench.submit(agent=agent, budget_micros=500))
     assert (task.output.text, task.steps) == ("once", 1)
-    assert bench.models.requests[0].task_budget.limit_micros == 500
+    (request,) = bench.models.requests
+    assert (request.task_budget.task, request.task_budget.limit_micros) == (task.name, 500)
+    assert request.lane == task.lane
+
+
+async def test_a_model_call_names_its_task_even_without_a_cap(bench: Bench) -> None:
+    """Spending is told by task; without a cap it has no limit."""
+    async with bench.executor():
+        task = await bench.ended(await bench.submit())
+    for request in bench.models.requests:
+        assert (request.task_budget.task, request.task_budget.limit_micros) == (task.name, 0)
 
 
 async def test_a_fault_inside_a_service_is_not_told_to_the_caller(bench: Bench) -> None:

@@ -26,7 +26,9 @@ class ModelRequests:
             task_type=task.task_type or agent_id(agent.name),
             agent=agent_id(agent.name),
             session=task.session,
+            lane=task.lane,
         )
+        self._request.task_budget.task = task.name
         self._request.parameters.output_schema = agent.output_schema
         for tool in tools.values():
             spec = self._request.tools.add(name=tool.tool_id, description=tool.description)
@@ -41,7 +43,6 @@ class ModelRequests:
         status, task = journal.status, journal.task
         request.spend_key = f"{journal.task_id}/{status.steps + 1}/{journal.start_sequence}"
         if task.budget_micros:
-            request.task_budget.task = task.name
             request.task_budget.limit_micros = task.budget_micros
             request.task_budget.spent_micros = status.usage.cost_micros
         return request

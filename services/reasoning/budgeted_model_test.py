@@ -76,6 +76,7 @@ async def test_admission_and_settlement_name_the_spending(bench: Bench) -> None:
         task_budget=pb.TaskBudget(
             task="tenants/default/tasks/t1", limit_micros=900, spent_micros=7
         ),
+        lane=tier_pb2.LANE_INTERACTIVE,
     )
     response = await bench.reasoning.Generate(request, timeout=_TIMEOUT)
     assert bench.governor.admitted == [
@@ -92,6 +93,7 @@ async def test_admission_and_settlement_name_the_spending(bench: Bench) -> None:
             task="tenants/default/tasks/t1",
             task_limit_micros=900,
             task_spent_micros=7,
+            lane=tier_pb2.LANE_INTERACTIVE,
         )
     ]
     (settled,) = bench.governor.settled

@@ -241,6 +241,7 @@ def _spending(request: pb.GenerateRequest, by: str, within: str) -> Spending:
         task=budget.task,
         task_limit_micros=budget.limit_micros,
         task_spent_micros=budget.spent_micros,
+        lane=request.lane,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
-from agentmesh.common.v1 import conversation_pb2
+from agentmesh.common.v1 import conversation_pb2, tier_pb2
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from services.reasoning.model import ModelSpec, Tier
 
@@ -54,6 +54,8 @@ class Spending:
     # The task's own cap and what it has spent, in micro-USD; 0 for no cap.
     task_limit_micros: int = 0
     task_spent_micros: int = 0
+    # The task's; the values are the contract's.
+    lane: int = tier_pb2.LANE_UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The cost governor over gRPC; calls made at the same time travel together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC
-from typing import Final
+from typing import Final, cast
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -79,6 +79,7 @@ class GrpcGovernor:
             task=spending.task,
             task_limit_micros=spending.task_limit_micros,
             task_spent_micros=spending.task_spent_micros,
+            lane=cast(tier_pb2.Lane, spending.lane),
         )
         item = pb.BatchAdmitItem(context=self._context(spending), request=request)
         return _verdict(await self._admissions.call(item))
@@ -131,7 +132,7 @@ class GrpcGovernor:
             price_version=response.price_version,
             retry_after_seconds=response.retry_after.ToNanoseconds() / 1e9,
             asks_for_sessions=response.admit_sessions,
-            tiers=frozenset(map(Tier, response.allowed_tiers)),
+            tiers=_tiers(response.allowed_tiers),
         )
 
     async def trim(self, tenant: str, lease: str, keep_micros: int) -> None:
@@ -184,6 +185,14 @@ def _settle_request(settlement: Settlement) -> pb.SettleRequest:
     if settlement.call_time_ms:
         request.call_time.FromMilliseconds(settlement.call_time_ms)
     return request
+
+
+def _tiers(values: Iterable[int]) -> frozenset[Tier]:
+    try:
+        return frozenset(map(Tier, values))
+    except ValueError as error:
+        # Left out, it would allow all tiers where it is the only one.
+        raise CorruptData(f"The governor allows a tier that is none: {error}.") from error
 
 
 def _verdict(response: pb.AdmitResponse) -> Verdict:

@@ -26,8 +26,9 @@ _LOOK_SECONDS: Final = 1.0
 # Nothing is admitted under a lease in the last part of its life: the governor's clock is
 # another one, and a call takes its time.
 _MARGIN_SECONDS: Final = 10.0
-# However long it is granted: what a clock says that was set is not believed.
-_LONGEST_SECONDS: Final = 120.0
+# However long it is granted. Budgets may change, and what a clock says that was set is not
+# believed.
+_LONGEST_SECONDS: Final = 60.0
 # Before a lease is asked for again whose prices are unknown here.
 _OTHER_PRICES_SECONDS: Final = 60.0
 # How long the end of the process waits until all are given back.

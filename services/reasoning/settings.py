@@ -42,7 +42,7 @@ class ReasoningSettings(Section):
     # The most leases at a time.
     leases: int = Field(default=1024, ge=1, le=100_000)
     # Settlements that nobody waits for are sent together so often, in seconds.
-    settle_every_seconds: float = Field(default=0.1, gt=0, le=10)
+    settle_every_seconds: float = Field(default=0.2, gt=0, le=10)
     # The most settlements that may wait to be sent.
     waiting_settlements: int = Field(default=20_000, ge=1, le=1_000_000)
     # How long the end of the process may wait for these, in seconds.
