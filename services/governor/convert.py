@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
@@ -27,6 +28,7 @@ from services.governor.calls import (
 _MAX_KEY_CHARACTERS: Final = 200
 # Of a reservation: `#2` and so on may have been added to the key that was asked for.
 _MAX_RESERVATION_CHARACTERS: Final = 216
+_TIERS: Final = frozenset(tier_pb2.ModelTier.values())
 _TEXT: Final = re.compile(r"\S{1,200}")
 # More than any call can have. With these, every sum and product of money stays
 # exact, in Redis' scripts, too.
@@ -131,19 +133,20 @@ def kept_micros(request: pb.ReleaseRequest) -> int:
 def admit_response(_: PlannedCall, verdict: Verdict) -> pb.AdmitResponse:
     """A verdict as Admit answers it."""
     if isinstance(verdict, Allowed):
-        degrade = verdict.degrade_to
-        return pb.AdmitResponse(
-            decision=budget_pb2.DECISION_DEGRADE if degrade else budget_pb2.DECISION_ALLOW,
-            reservation=budget_pb2.Reservation(
-                key=verdict.key,
-                reserved_micros=verdict.reserved_micros,
-                expire_time=timestamp(verdict.expires_at),
-            ),
-            degrade_to=tier_pb2.ModelTier.Name(degrade),
-            budget=verdict.budget,
-            explanation=verdict.explanation,
-            price_version=verdict.price_version,
+        # The usual answer: built field by field, which costs half as much.
+        response = pb.AdmitResponse(
+            decision=budget_pb2.DECISION_ALLOW, price_version=verdict.price_version
         )
+        reservation = response.reservation
+        reservation.key = verdict.key
+        reservation.reserved_micros = verdict.reserved_micros
+        reservation.expire_time.CopyFrom(timestamp(verdict.expires_at))
+        if verdict.degrade_to:
+            response.decision = budget_pb2.DECISION_DEGRADE
+            response.degrade_to = tier_number(verdict.degrade_to)
+            response.budget = verdict.budget
+            response.explanation = verdict.explanation
+        return response
     if isinstance(verdict, Delayed):
         return pb.AdmitResponse(
             decision=budget_pb2.DECISION_THROTTLE,
@@ -194,6 +197,8 @@ def _within(field: str, figure: int, most: int, *, least: int = 0) -> None:
         raise errors.InvalidField(field, f"must be from {least} to {most}, not {figure}")
 
 
+# Calls are of few kinds: the same words come again and again.
+@lru_cache(maxsize=4096)
 def text(field: str, given: str) -> str:
     """A word that budgets go by, checked."""
     if given and not _TEXT.fullmatch(given):
@@ -206,6 +211,7 @@ def last_part(field: str, given: str) -> str:
     return text(field, given).rpartition("/")[2]
 
 
+@lru_cache(maxsize=4096)
 def agent(given: str) -> str:
     """An agent's id, checked, where its name or its id is given."""
     # Budgets are for all versions of an agent.
@@ -214,7 +220,7 @@ def agent(given: str) -> str:
 
 def tier(field: str, given: int) -> int:
     """A model tier, checked; 0 where none is named."""
-    if given not in tier_pb2.ModelTier.values():
+    if given not in _TIERS:
         raise errors.InvalidField(field, "must be FAST, BALANCED, POWERFUL or unset")
     return given
 
@@ -253,6 +259,8 @@ def _duration(seconds: float) -> Duration:
     return duration
 
 
+# Calls that are answered together expire together. What is answered is copied into messages.
+@lru_cache(maxsize=64)
 def timestamp(time: datetime) -> Timestamp:
     """A time as the contract has it."""
     stamp = Timestamp()

@@ -88,6 +88,7 @@ local function write_counters()
     -- A counter whose window is long over is gone, and must not come back.
     if found.exists and found.changed then
       local key = prefix .. id
+      if found.sums then found.usage = string.format('%.0f %.0f %.0f %.0f %.0f %.0f', unpack(found.sums)) end
       redis.call('HSET', key, 'spent', int(found.spent), 'reserved', int(found.reserved), 'usage', found.usage)
       if found.begun then redis.call('HSET', key, 'from', int(found.from), 'opened', int(found.opened)) end
       if found.limit then redis.call('HSET', key, 'limit', int(found.limit)) end
@@ -100,13 +101,20 @@ local function miss(found)
   missing[found.id] = true
 end
 
--- Sums of usage are kept as they are said: six figures.
-local function add_usage(total, figures, sign)
-  local sums, more = {}, string.gmatch(figures, '%d+')
-  for figure in string.gmatch(total, '%-?%d+') do
-    sums[#sums + 1] = int(tonumber(figure) + sign * tonumber(more()))
+-- Six figures, as numbers.
+local function parsed(figures)
+  local found = {}
+  for figure in string.gmatch(figures, '%-?%d+') do found[#found + 1] = tonumber(figure) end
+  return found
+end
+
+local function add_usage(found, figures, sign)
+  local sums = found.sums
+  if not sums then
+    sums = parsed(found.usage)
+    found.sums = sums
   end
-  return table.concat(sums, ' ')
+  for i = 1, 6 do sums[i] = sums[i] + sign * figures[i] end
 end
 
 local function reservation(stored)
@@ -328,7 +336,7 @@ local function settle()
   local function add(found, place, cost, figures, sign)
     if place > found.from then
       found.spent, found.changed = found.spent + sign * cost, true
-      found.usage = add_usage(found.usage, figures, sign)
+      add_usage(found, figures, sign)
     end
   end
 
@@ -342,7 +350,7 @@ local function settle()
       else
         miss(found)
         local pending = prefix .. 'pending:' .. each.id
-        redis.call('RPUSH', pending, table.concat({int(place), sign, int(cost), figures}, ' '))
+        redis.call('RPUSH', pending, table.concat({int(place), sign, int(cost), unpack(figures)}, ' '))
         redis.call('PEXPIRE', pending, remember)
       end
     end
@@ -372,7 +380,7 @@ local function settle()
       if figures_before == figures and model_before == model then return {'repeated', cost_before} end
       if place_before <= place then return {'conflict', cost_before} end
       -- Two said different things at once, and the journal heard this one first: it counts.
-      count(scopes, task, place_before, cost_before, figures_before, -1)
+      count(scopes, task, place_before, cost_before, parsed(figures_before), -1)
     elseif is_first == '0' and is_unsure(scopes, tonumber(called)) then
       return {'unsure'}
     elseif stored then
@@ -388,7 +396,7 @@ local function settle()
         of.changed = of.changed or micros > 0
       end
     end
-    count(scopes, task, place, cost, figures, 1)
+    count(scopes, task, place, cost, parsed(figures), 1)
     redis.call('SET', calls .. call, table.concat({'settled', int(place), int(cost), newest, figures, model}, ' '),
       'PX', remember)
     return {'settled', cost}
@@ -434,7 +442,7 @@ local function open()
         local later, sign, cost, more = string.match(each, '^(%d+) (%-?1) (%d+) (.*)$')
         if tonumber(later) > found.from then
           found.spent = found.spent + sign * tonumber(cost)
-          found.usage = add_usage(found.usage, more, tonumber(sign))
+          add_usage(found, parsed(more), tonumber(sign))
         end
       end
       redis.call('DEL', pending)

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +48,7 @@ _KEEP_WINDOW: Final = timedelta(days=2)
 # holds where it is forgotten: a task's log, or the ledger.
 _KEEP_LIFETIME: Final = timedelta(days=2)
 _MILLISECOND: Final = timedelta(milliseconds=1)
+_GO_AHEAD: Final = Decision(0)
 
 _Arg = str | int
 
@@ -249,8 +251,8 @@ def _held(answer: Sequence[Any], tenant: str) -> Held:
     return Held(
         key=call.decode()[len(tenant) + 1 :],
         amount_micros=micros,
-        expires_at=datetime.fromtimestamp(expires / 1000, UTC),
-        decision=Decision(level, by.decode(), spent, reserved) if level else Decision(0),
+        expires_at=_time(expires),
+        decision=Decision(level, by.decode(), spent, reserved) if level else _GO_AHEAD,
     )
 
 
@@ -277,6 +279,12 @@ def _settle_answer(answer: Sequence[Any]) -> Charged | ChargedOtherwise | Unsure
             return Unsure()
         case said:
             return Charged(answer[1], repeated=said == b"repeated")
+
+
+# What is reserved together expires together.
+@lru_cache(maxsize=64)
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def _milliseconds(time: datetime) -> int:

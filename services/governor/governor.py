@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from agentmesh.common.v1 import tier_pb2, usage_pb2
+from agentmesh.common.v1 import tier_pb2
 from agentmesh.governor.v1 import usage_record_pb2
 from meshkit.clock import Clock
 from meshkit.errors import AlreadySettled, DependencyUnavailable, MeshError
@@ -200,11 +200,9 @@ class CostGovernor:
                 answers.append(Settlement(cost, repeated=False))
         if not costs:
             return answers
+        settle_time, version = _timestamp(now), self._prices.version
         sequence = await self._journal.append(
-            [
-                _record(calls[index], cost, now, self._prices.version)
-                for index, cost in costs.items()
-            ]
+            [_record(calls[index], cost, settle_time, version) for index, cost in costs.items()]
         )
         charges = [self._charge(calls[index], cost, now, sequence) for index, cost in costs.items()]
         outcomes = await self._charge_all(charges)
@@ -398,31 +396,28 @@ class CostGovernor:
 
 
 def _record(
-    call: MadeCall, cost_micros: int, now: datetime, version: str
+    call: MadeCall, cost_micros: int, settle_time: Timestamp, version: str
 ) -> usage_record_pb2.UsageRecord:
-    usage = call.usage
-    return usage_record_pb2.UsageRecord(
+    record = usage_record_pb2.UsageRecord(
         tenant=call.tenant,
         key=call.key,
         model=call.model,
-        tier=tier_pb2.ModelTier.Name(call.tier),
-        usage=usage_pb2.Usage(
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cost_micros=cost_micros,
-            model_calls=usage.model_calls,
-            tool_calls=usage.tool_calls,
-            cache_hits=usage.cache_hits,
-            cached_input_tokens=usage.cached_input_tokens,
-        ),
+        tier=cast("tier_pb2.ModelTier", call.tier),
         task_type=call.task_type,
         agent=call.agent,
         session=call.session,
         task=call.task,
         price_version=call.price_version or version,
-        call_time=_timestamp(call.called_at or now),
-        settle_time=_timestamp(now),
+        call_time=settle_time if call.called_at is None else _timestamp(call.called_at),
+        settle_time=settle_time,
     )
+    usage, used = record.usage, call.usage
+    usage.cost_micros = cost_micros
+    usage.input_tokens, usage.output_tokens = used.input_tokens, used.output_tokens
+    usage.cached_input_tokens = used.cached_input_tokens
+    usage.model_calls, usage.tool_calls = used.model_calls, used.tool_calls
+    usage.cache_hits = used.cache_hits
+    return record
 
 
 def _timestamp(time: datetime) -> Timestamp:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, Self
 
 from agentmesh.common.v1 import tier_pb2
@@ -33,6 +34,7 @@ class Tiers:
     allowed: frozenset[int]
 
     @classmethod
+    @lru_cache(maxsize=64)
     def of(cls, tier: int, allowed: frozenset[int]) -> Self:
         """`allowed`: all if empty."""
         if not tier:
