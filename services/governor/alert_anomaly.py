@@ -22,7 +22,7 @@ from typing import Final
 HISTORY_DAYS: Final = 28
 LEAST_DAYS: Final = 7
 
-_LEAST_SCORE: Final = 3.5
+_MOST_SCORE: Final = 3.5
 # Of a normal distribution: standard deviations in a MAD, and in a mean absolute deviation.
 _OF_MAD: Final = 1.4826
 _OF_MEAN_DEVIATION: Final = 1.2533
@@ -31,30 +31,33 @@ _LEAST_MICROS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Anomaly:
-    """How unusual an hour is."""
+class Usual:
+    """What is usual at an hour of the day, in micro-USD."""
 
-    # The median of the earlier days.
-    usual_micros: int
-    # Its modified z-score.
-    score: float
+    days: int
+    median_micros: float
+    # What counts as one standard deviation.
+    spread_micros: float
+
+    def score(self, spent_micros: int) -> float:
+        """The modified z-score of spending that much in the hour."""
+        return (spent_micros - self.median_micros) / self.spread_micros
+
+    def is_passed_by(self, spent_micros: int) -> bool:
+        """Whether it is unusual to spend that much, or more, in the hour."""
+        return self.score(spent_micros) > _MOST_SCORE
 
 
-def anomaly(spent_micros: int, earlier_micros: Sequence[int]) -> Anomaly | None:
-    """How unusual it is to spend this much in an hour; None where it is not.
+def usual(earlier_micros: Sequence[int]) -> Usual | None:
+    """What is usual; None where too little is known.
 
     Args:
-        spent_micros: Spent in the hour, so far.
         earlier_micros: Spent in the same hour of earlier days, each day since there was
             anything spent at all; 0 for one without spending.
     """
     if len(earlier_micros) < LEAST_DAYS:
         return None
-    usual = median(earlier_micros)
-    rise = spent_micros - usual
-    if rise <= 0:
-        return None
-    deviations = [abs(each - usual) for each in earlier_micros]
+    middle = median(earlier_micros)
+    deviations = [abs(each - middle) for each in earlier_micros]
     spread = _OF_MAD * median(deviations) or _OF_MEAN_DEVIATION * fmean(deviations)
-    score = rise / max(spread, _LEAST_SHARE * usual, _LEAST_MICROS)
-    return Anomaly(round(usual), score) if score > _LEAST_SCORE else None
+    return Usual(len(earlier_micros), middle, max(spread, _LEAST_SHARE * middle, _LEAST_MICROS))

@@ -31,12 +31,15 @@ class _Ledger:
     calls: list[tuple[Work, datetime, int]] = field(
         default_factory=list[tuple[Work, datetime, int]]
     )
+    # How often it was asked.
+    questions: int = 0
 
     def add(self, work: Work, time: datetime, micros: int) -> Spending:
         self.calls.append((work, time, micros))
-        return Spending(work, time)
+        return Spending(work, time, micros)
 
     def spent(self, scope: Scope, start: datetime, end: datetime | None) -> int:
+        self.questions += 1
         return sum(
             micros
             for work, time, micros in self.calls
@@ -75,6 +78,7 @@ class _World:
         self.ledger = _Ledger()
         self.clock = FakeClock(now)
         self.known: dict[str, Alert] = {}
+        self.finder = AlertFinder(self.budgets, self.clock)
 
     def spend(self, work: Work, micros: int, time: datetime | None = None) -> list[Alert]:
         """Settles a call; what is found that was not found before."""
@@ -82,7 +86,8 @@ class _World:
         return self.find(spending)
 
     def find(self, *spendings: Spending) -> list[Alert]:
-        found = AlertFinder(self.budgets, self.clock).search(spendings).alerts(self.ledger)
+        found = self.finder.search(spendings)(self.ledger)
+        self.finder.keep()
         new = [alert for alert in found if alert.id not in self.known]
         self.known |= {alert.id: alert for alert in new}
         return new
@@ -234,6 +239,61 @@ def test_hours_without_spending_count_as_such() -> None:
     world.ledger.add(Work("acme"), _NOW - 9 * _DAY - 8 * _HOUR, 900 * _USD)
     [alert] = world.spend(Work("acme"), 1 * _USD)
     assert (alert.kind, alert.spent_micros, alert.limit_micros) == (Kind.ANOMALY, 1 * _USD, 0)
+
+
+def test_what_was_not_recorded_is_found_again() -> None:
+    """Where a transaction fails, the next one finds what it had found, and an anomaly, too."""
+    world = _World(Budget(_ACME, WindowKind.DAY, 10 * _USD, thresholds=_FOUR))
+    for day in range(1, 11):
+        world.ledger.add(Work("acme"), _NOW - day * _DAY, 1 * _USD)
+    world.spend(Work("acme"), 1)
+    for _ in range(2):
+        call = world.ledger.add(Work("acme"), _NOW, 9 * _USD)
+        found = world.finder.search([call])(world.ledger)
+        assert [alert.kind for alert in found] == [Kind.ALERT, Kind.DEGRADE, Kind.ANOMALY]
+        world.ledger.calls.pop()
+    world.ledger.calls.append((Work("acme"), _NOW, 9 * _USD))
+    world.finder.keep()
+    assert world.finder.search([world.ledger.add(Work("acme"), _NOW, 1)])(world.ledger) == []
+
+
+def test_who_leads_again_looks_at_what_others_wrote() -> None:
+    """What this process knew of the ledger is worth nothing after others had it."""
+    world = _World(Budget(_ACME, WindowKind.DAY, 10))
+    assert not world.spend(Work("acme"), 1)
+    world.ledger.add(Work("acme"), _NOW, 8)
+    world.finder.forget()
+    assert _kinds(world.spend(Work("acme"), 1)) == [("SHUTOFF", "tenants/acme/budgets/tenant-day")]
+
+
+def test_the_ledger_is_asked_only_where_something_may_be_reached() -> None:
+    """Repeats that cost nothing bring the guess up, but alerts follow the ledger."""
+    budgets = [
+        Budget(_ACME, window, 1_000, thresholds=_FOUR)
+        for window in (WindowKind.DAY, WindowKind.MONTH)
+    ]
+    world = _World(*budgets)
+    world.spend(Work("acme"), 1)
+    world.ledger.questions = 0
+    for _ in range(400):
+        assert not world.spend(Work("acme"), 1)
+    assert world.ledger.questions == 0
+    # 199 more of these would be too many, if they were not repeats.
+    repeats = [Spending(Work("acme"), _NOW, 1)] * 199
+    assert not world.find(*repeats)
+    assert world.ledger.questions == 2
+    assert not world.spend(Work("acme"), 98)
+    assert _kinds(world.spend(Work("acme"), 1)) == [("ALERT", each.name) for each in budgets]
+    assert world.ledger.questions < 8
+
+
+def test_a_month_is_reckoned_every_five_minutes() -> None:
+    """A rate that rises is noticed within five minutes of calls."""
+    world = _World(Budget(_ACME, WindowKind.MONTH, 700 * _USD))
+    assert not world.spend(Work("acme"), 1)
+    assert not world.spend(Work("acme"), 400 * _USD, _NOW + timedelta(seconds=299))
+    [alert] = world.spend(Work("acme"), 1, _NOW + timedelta(seconds=300))
+    assert alert.kind is Kind.VELOCITY
 
 
 @given(

@@ -17,6 +17,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _INSERT: Final[Mapping[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _UNTOLD: Final = 0
+# How many ids one statement asks for.
+_CHUNK: Final = 500
 
 
 class Database(Protocol):
@@ -33,14 +35,13 @@ class Database(Protocol):
 
 def record(connection: sa.Connection, alerts: Sequence[Alert]) -> int:
     """Adds the alerts that are not there yet, in the connection's transaction; how many."""
-    if not alerts:
-        return 0
-    ids = [alert.id for alert in alerts]
-    known = set(connection.scalars(sa.select(ALERT.c.id).where(ALERT.c.id.in_(ids))))
-    new = {alert.id: _row(alert, _UNTOLD) for alert in alerts if alert.id not in known}
+    known = _known(connection, [alert.id for alert in alerts])
+    new = {alert.id: alert for alert in alerts if alert.id not in known}
     if new:
+        first = (connection.scalar(sa.select(sa.func.max(ALERT.c.found))) or 0) + 1
         insert = _INSERT[connection.dialect.name](ALERT).on_conflict_do_nothing()
-        connection.execute(insert, list(new.values()))
+        rows = [_row(each, _UNTOLD, number) for number, each in enumerate(new.values(), first)]
+        connection.execute(insert, rows)
     return len(new)
 
 
@@ -51,12 +52,9 @@ class SqlAlerts:
         self._database: Final = database
 
     async def untold(self, limit: int) -> Sequence[Alert]:
-        """The oldest that are yet to be told."""
+        """The first found of those that are yet to be told."""
         statement = (
-            sa.select(ALERT)
-            .where(ALERT.c.sequence == _UNTOLD)
-            .order_by(ALERT.c.time_micros, ALERT.c.id)
-            .limit(limit)
+            sa.select(ALERT).where(ALERT.c.sequence == _UNTOLD).order_by(ALERT.c.found).limit(limit)
         )
         rows = await self._database.read(lambda on: on.execute(statement).all())
         return [_alert(row) for row in rows]
@@ -68,7 +66,7 @@ class SqlAlerts:
 
     async def mark(self, told: Sequence[Told]) -> None:
         """Takes note of alerts that are told; adds those that are not there."""
-        rows = [_row(each.alert, each.sequence) for each in told]
+        rows = [_row(each.alert, each.sequence, 0) for each in told]
 
         def work(connection: sa.Connection) -> None:
             insert = _INSERT[connection.dialect.name](ALERT)
@@ -85,10 +83,19 @@ class SqlAlerts:
             await self._database.write(work)
 
 
-def _row(alert: Alert, sequence: int) -> dict[str, Any]:
+def _known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for start in range(0, len(ids), _CHUNK):
+        among = ALERT.c.id.in_(ids[start : start + _CHUNK])
+        found.update(connection.scalars(sa.select(ALERT.c.id).where(among)))
+    return found
+
+
+def _row(alert: Alert, sequence: int, found: int) -> dict[str, Any]:
     return {
         "id": alert.id,
         "sequence": sequence,
+        "found": found,
         "tenant": alert.tenant,
         "budget": alert.budget,
         "kind": alert.kind,

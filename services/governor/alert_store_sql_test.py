@@ -45,18 +45,19 @@ async def _record(database: AlertDatabase, alerts: Sequence[Alert]) -> int:
 
 
 async def test_what_is_recorded_is_there_until_it_is_told(database: AlertDatabase) -> None:
-    """Alerts come back as they were, the oldest first, and no more once they are told."""
+    """Alerts come back as they were, in their order, and no more once they are told."""
     store = SqlAlerts(database)
-    first, second = _alert(1), _alert(2)
+    first, second, third = _alert(1), _alert(2), _alert(3)
     assert await store.untold(10) == []
     assert await store.last_sequence() == 0
 
-    assert await _record(database, [second, first]) == 2
-    assert await store.untold(10) == [first, second]
+    assert await _record(database, [first]) == 1
+    assert await _record(database, [third, second]) == 2
+    assert await store.untold(10) == [first, third, second]
     assert await store.untold(1) == [first]
 
     await store.mark([Told(first, 7)])
-    assert await store.untold(10) == [second]
+    assert await store.untold(10) == [third, second]
     assert await store.last_sequence() == 7
 
 

@@ -15,6 +15,8 @@ ALERT: Final = sa.Table(
     sa.Column("id", _KEY, primary_key=True),
     # Its sequence in the stream of alerts; 0 until it is told.
     sa.Column("sequence", sa.BigInteger, nullable=False),
+    # Rises with every alert that is recorded; 0 for one that others told.
+    sa.Column("found", sa.BigInteger, nullable=False),
     sa.Column("tenant", sa.Text, nullable=False),
     sa.Column("budget", sa.Text, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
@@ -23,6 +25,7 @@ ALERT: Final = sa.Table(
     sa.Column("time_micros", sa.BigInteger, nullable=False),
     sa.Column("spent_micros", sa.BigInteger, nullable=False),
     sa.Column("limit_micros", sa.BigInteger, nullable=False),
-    # Those that are yet to be told come first, the oldest at their head.
-    sa.Index("alert_sequence", "sequence", "time_micros", "id"),
+    # Those that are yet to be told come first, in the order in which they were found.
+    sa.Index("alert_sequence", "sequence", "found"),
+    sa.Index("alert_found", "found"),
 )

@@ -36,7 +36,7 @@ class AlertStore(Protocol):
     """Where alerts are recorded. All methods raise DependencyUnavailable while it is away."""
 
     async def untold(self, limit: int) -> Sequence[Alert]:
-        """The oldest that are yet to be told."""
+        """The first found of those that are yet to be told."""
         ...
 
     async def last_sequence(self) -> int:

@@ -78,8 +78,9 @@ async def _told(bus: Bus) -> list[tuple[int, str]]:
 
 
 async def test_what_is_recorded_is_told_in_order(bus: Bus, database: AlertDatabase) -> None:
-    """Alerts stand in the stream in the order of their times, each with all that it says."""
-    await _record(database, _alert(3), _alert(1), _alert(2, "globex"))
+    """Alerts stand in the stream as they were found, each with all that it says."""
+    await _record(database, _alert(1), _alert(2, "globex"))
+    await _record(database, _alert(3))
     await AlertTeller(bus, SqlAlerts(database), log.get("test")).tell()
     assert await _told(bus) == [(1, "Number 1."), (2, "Number 2."), (3, "Number 3.")]
 

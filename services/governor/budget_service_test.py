@@ -6,7 +6,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -34,6 +34,8 @@ pytest_plugins = ["meshtest.fixtures"]
 
 _ACME = "tenants/acme"
 _DAY = f"{_ACME}/budgets/tenant-day"
+# They have a test of their own.
+_NO_ALERTS = cast(Any, None)
 _CHAT = f"{_ACME}/budgets/task-type-day-chat"
 _DEFAULTS = Defaults(1_000, 10_000)
 
@@ -77,7 +79,7 @@ async def stubs(
                 service_name="agentmesh.governor.v1.CostGovernorService",
                 add=pb_grpc.add_CostGovernorServiceServicer_to_server,
                 servicer=CostGovernorService(  # pyright: ignore[reportAbstractUsage]
-                    parts.governor, parts.standings, service
+                    parts.governor, parts.standings, service, alerts=_NO_ALERTS
                 ),
             )
             channels = await stack.enter_async_context(serving([registration]))

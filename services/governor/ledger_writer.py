@@ -29,12 +29,20 @@ _ScopeKey = tuple[str, str, str, int]
 class Companion(Protocol):
     """Somebody who writes something of his own together with charges."""
 
+    def leads(self) -> None:
+        """Called in the event loop when this process begins to carry: others may have before."""
+        ...
+
     def beside(self, charges: Sequence[Charge]) -> Callable[[sa.Connection], None]:
         """What is done in the same transaction, after these charges were written.
 
         Called in the event loop; what it gives runs in another thread. Some of the charges
         may have been written before.
         """
+        ...
+
+    def written(self) -> None:
+        """Called in the event loop when such a transaction is done."""
         ...
 
 
@@ -51,6 +59,8 @@ class LedgerWriter:
     async def lead(self) -> None:
         """Returns once this process is the one that carries into the ledger."""
         await self._database.lead()
+        for each in self._companions:
+            each.leads()
 
     async def places(self) -> Mapping[str, Place]:
         """How far each stream was carried; a stream of which nothing was is missing."""
@@ -85,6 +95,8 @@ class LedgerWriter:
             # What was numbered in it may not be there.
             self._numbers.forget()
             raise
+        for each in self._companions:
+            each.written()
 
     async def clear(self, stream: str) -> None:
         """Begins at the beginning of the stream again; what was charged stays charged."""

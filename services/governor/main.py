@@ -1,5 +1,6 @@
 """The governor's composition root."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,10 @@ from meshkit.redis_line import RedisLine
 from meshkit.redis_store import RedisDependency
 from meshkit.server import Registration
 from meshkit.service import Resources, Service, serve_program
+from services.governor.alert_finder import AlertFinder
+from services.governor.alert_parts import build_alerts
+from services.governor.alert_recorder import AlertRecorder
+from services.governor.alert_service import AlertService
 from services.governor.budget import Thresholds
 from services.governor.budget_service import BudgetService
 from services.governor.budget_store_jetstream import JetStreamBudgets
@@ -68,12 +73,19 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
         remember_settled_seconds=section.remember_settled_seconds,
         budgets_known=lambda: store.position,
     )
-    ledger = await build_ledger(resources, section.ledger_database)
+    recorder = AlertRecorder(AlertFinder(budgets, clock))
+    ledger = await build_ledger(resources, section.ledger_database, companions=[recorder])
+    alerts = await build_alerts(
+        resources,
+        recorder,
+        ledger.database,
+        keep_days=section.alert_keep_days,
+        webhook_settings=section.alert_webhooks,
+        environ=os.environ,
+    )
     journal = JetStreamJournal(resources.bus, resources.ids)
     await journal.prepare(
-        usage_stream_spec(
-            keep_days=section.journal_keep_days, max_bytes=section.journal_max_bytes
-        )
+        usage_stream_spec(keep_days=section.journal_keep_days, max_bytes=section.journal_max_bytes)
     )
     openings = Openings(counters, ledger.balances, clock)
     resources.stack.push_async_callback(openings.close)
@@ -98,6 +110,7 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
         governor,
         standings,
         BudgetService(budgets, store, counters, standings, operators, given.model_tiers),
+        alerts=AlertService(alerts.feed, operators),
     )
 
     def filters(policy: Policy) -> Mapping[str, Any]:
@@ -123,7 +136,14 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
                 guarded=False,
             ),
         ],
-        background=[policies.follow, store.follow, gateways.keep, openings.run, *ledger.background],
+        background=[
+            policies.follow,
+            store.follow,
+            gateways.keep,
+            openings.run,
+            *ledger.background,
+            *alerts.background,
+        ],
     )
 
 

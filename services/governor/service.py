@@ -1,6 +1,7 @@
 """The CostGovernorService of the contract. What is missing here is served by a later version."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Final
 
 from google.rpc import status_pb2
@@ -8,6 +9,7 @@ from google.rpc import status_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
 from services.governor import convert, convert_budget
+from services.governor.alert_service import AlertService
 from services.governor.batch import answer_all, answer_one
 from services.governor.budget_service import BudgetService
 from services.governor.governor import CostGovernor
@@ -18,11 +20,17 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
     """Decodes, asks the governor, encodes."""
 
     def __init__(
-        self, governor: CostGovernor, standings: Standings, budgets: BudgetService
+        self,
+        governor: CostGovernor,
+        standings: Standings,
+        budgets: BudgetService,
+        *,
+        alerts: AlertService,
     ) -> None:
         self._governor: Final = governor
         self._standings: Final = standings
         self._budgets: Final = budgets
+        self._alerts: Final = alerts
 
     async def Admit(self, request: pb.AdmitRequest, context: object) -> pb.AdmitResponse:
         """Reserves what a call may cost, or says why not."""
@@ -111,6 +119,14 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
         return pb.GetSpendResponse(
             day=convert_budget.spend_window(day), month=convert_budget.spend_window(month)
         )
+
+    async def WatchAlerts(
+        self, request: pb.WatchAlertsRequest, context: object
+    ) -> AsyncIterator[pb.WatchAlertsResponse]:
+        """Alerts of the past, and those that come."""
+        async with aclosing(self._alerts.watch(request)) as alerts:
+            async for alert in alerts:
+                yield alert
 
     async def _admit(self, items: Sequence[pb.BatchAdmitItem]) -> list[pb.BatchAdmitResult]:
         answers = await answer_all(

@@ -34,8 +34,8 @@ _PRICES = Path(__file__).with_name("prices.yaml")
 # A day and a month of one dollar.
 _DOLLAR = Defaults(1_000_000, 1_000_000)
 _ACME = "tenants/acme"
-# They have a test of their own.
-_NO_BUDGET_CALLS = cast(Any, None)
+# They have tests of their own.
+_NO_BUDGET_CALLS = _NO_ALERTS = cast(Any, None)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def stubs(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[li
                 service_name="agentmesh.governor.v1.CostGovernorService",
                 add=pb_grpc.add_CostGovernorServiceServicer_to_server,
                 servicer=CostGovernorService(  # pyright: ignore[reportAbstractUsage]
-                    parts.governor, parts.standings, _NO_BUDGET_CALLS
+                    parts.governor, parts.standings, _NO_BUDGET_CALLS, alerts=_NO_ALERTS
                 ),
             )
             channels = await stack.enter_async_context(serving([registration]))

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from meshkit.service import ProcessSettings, Section
+from services.governor.alert_webhook_settings import WebhookSettings
 from services.governor.budget import MOST_MICROS
 
 _USD: Final = 1_000_000
@@ -62,6 +63,10 @@ class GovernorSettings(Section):
     # For how many seconds a settlement is remembered, so that a repeat changes
     # nothing. Costs about 200 bytes of Redis memory for each call.
     remember_settled_seconds: int = Field(default=172_800, ge=60)
+    # For how many days alerts are kept, for who comes to watch.
+    alert_keep_days: int = Field(default=90, ge=1, le=3650)
+    # Who is told of alerts over HTTP, by names of their own. A name keeps its place.
+    alert_webhooks: dict[str, WebhookSettings] = Field(default_factory=dict[str, WebhookSettings])
 
 
 class Settings(ProcessSettings):

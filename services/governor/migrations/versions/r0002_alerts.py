@@ -14,7 +14,7 @@ def upgrade() -> None:
         sa.Column(
             "id", sa.Text().with_variant(sa.Text(collation="C"), "postgresql"), primary_key=True
         ),
-        sa.Column("sequence", sa.BigInteger, nullable=False),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("sequence", "found")),
         *(
             sa.Column(name, sa.Text, nullable=False)
             for name in ("tenant", "budget", "kind", "text")
@@ -24,7 +24,8 @@ def upgrade() -> None:
             for name in ("time_micros", "spent_micros", "limit_micros")
         ),
     )
-    op.create_index("alert_sequence", "alert", ["sequence", "time_micros", "id"])
+    op.create_index("alert_sequence", "alert", ["sequence", "found"])
+    op.create_index("alert_found", "alert", ["found"])
 
 
 def downgrade() -> None:

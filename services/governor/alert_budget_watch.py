@@ -1,0 +1,184 @@
+"""Watches budgets: thresholds that they reach, and months that will not last."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+from services.governor import alert_velocity
+from services.governor.alert import Alert, Kind
+from services.governor.alert_sums import Sums
+from services.governor.alert_thresholds import reached
+from services.governor.budget import Budget
+from services.governor.money import usd
+from services.governor.window import Window, WindowKind
+
+# How often it is reckoned what a month will come to.
+_LOOK_AHEAD_EVERY: Final = timedelta(minutes=5)
+# Windows that are remembered; to look at one anew costs a few questions to the ledger.
+_MOST_KEPT: Final = 20_000
+_WHAT_FOLLOWS: Final = {
+    Kind.ALERT: "Nothing changes yet.",
+    Kind.DEGRADE: "Calls use cheaper tiers from here on.",
+    Kind.THROTTLE: "All but interactive work waits from here on.",
+    Kind.SHUTOFF: "Calls are refused from here on.",
+}
+
+
+class Spent(NamedTuple):
+    """What some calls add to a budget in a window."""
+
+    budget: Budget
+    window: Window
+    # Of the last call.
+    time: datetime
+    micros: int
+
+
+# A budget's name and the beginning of a window.
+Place = tuple[str, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a window of a budget."""
+
+    # Spent at the last look, and all that was charged since, repeats included.
+    most_micros: int
+    # The thresholds that were recorded.
+    kinds: frozenset[Kind] = frozenset()
+    # When it was last reckoned what the month comes to, and by which limit; 0 for never.
+    looked_ahead_at: datetime | None = None
+    looked_ahead_limit: int = 0
+    # Whether VELOCITY was recorded for that limit.
+    will_not_last: bool = False
+
+
+class BudgetWatch:
+    """Asks the ledger only where something may have been reached.
+
+    What it learns in a transaction it keeps when told that this is done, so that what was
+    not recorded after all is found again.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Place, _Known] = OrderedDict()
+        self._learnt: dict[Place, _Known] = {}
+
+    def alerts(self, spent: Mapping[Place, Spent], sums: Sums) -> list[Alert]:
+        """What these calls call for, by what the ledger holds now."""
+        self._learnt = {}
+        found: list[Alert] = []
+        for place, each in spent.items():
+            known = self._known.get(place)
+            if known is not None:
+                known = replace(known, most_micros=known.most_micros + each.micros)
+            if known is None or _may_have_reached(known, each) or _is_to_look_ahead(known, each):
+                known, alerts = _look(known or _Known(0), each, sums)
+                found += alerts
+            self._learnt[place] = known
+        return found
+
+    def keep(self) -> None:
+        """To be called when the transaction is done."""
+        for place, known in self._learnt.items():
+            self._known[place] = known
+            self._known.move_to_end(place)
+        self._learnt = {}
+        while len(self._known) > _MOST_KEPT:
+            self._known.popitem(last=False)
+
+    def forget(self) -> None:
+        """To be called when others may have written to the ledger."""
+        self._known.clear()
+        self._learnt = {}
+
+
+def _may_have_reached(known: _Known, spent: Spent) -> bool:
+    budget = spent.budget
+    kinds = reached(known.most_micros, budget.limit_micros, budget.thresholds)
+    return not kinds.keys() <= known.kinds
+
+
+def _is_to_look_ahead(known: _Known, spent: Spent) -> bool:
+    if spent.budget.window is not WindowKind.MONTH:
+        return False
+    if known.looked_ahead_at is None or known.looked_ahead_limit != spent.budget.limit_micros:
+        return True
+    return not known.will_not_last and spent.time - known.looked_ahead_at >= _LOOK_AHEAD_EVERY
+
+
+def _look(known: _Known, spent: Spent, sums: Sums) -> tuple[_Known, list[Alert]]:
+    budget, window, time, _ = spent
+    micros = sums.spent(budget.scope, window.start, window.end)
+    alerts = list(_threshold_alerts(spent, micros))
+    known = replace(
+        known, most_micros=micros, kinds=known.kinds.union(alert.kind for alert in alerts)
+    )
+    if _is_to_look_ahead(known, spent):
+        velocity = _velocity_alert(spent, micros, sums)
+        known = replace(
+            known,
+            looked_ahead_at=time,
+            looked_ahead_limit=budget.limit_micros,
+            will_not_last=velocity is not None,
+        )
+        alerts += [velocity] if velocity else []
+    return known, alerts
+
+
+def _threshold_alerts(spent: Spent, micros: int) -> Iterator[Alert]:
+    budget, end = spent.budget, spent.window.end
+    for kind, percent in reached(micros, budget.limit_micros, budget.thresholds).items():
+        text = (
+            f"{budget.name} has reached {percent} % of its limit:"
+            f" {usd(micros)} of {usd(budget.limit_micros)} are spent. {_WHAT_FOLLOWS[kind]}"
+        )
+        if end is not None:
+            text += f" It starts again at {_moment(end)}."
+        yield _alert(kind, spent, micros, text)
+
+
+def _velocity_alert(spent: Spent, micros: int, sums: Sums) -> Alert | None:
+    budget, month, time, _ = spent
+    assert month.end is not None
+    long, short = (
+        sums.spent(budget.scope, alert_velocity.window_start(time, length), month.end)
+        for length in (alert_velocity.LONG, alert_velocity.SHORT)
+    )
+    found = alert_velocity.overage(
+        now=time,
+        month_end=month.end,
+        limit_micros=budget.limit_micros,
+        spent_micros=micros,
+        long_micros=long,
+        short_micros=short,
+    )
+    if found is None:
+        return None
+    return _alert(
+        Kind.VELOCITY,
+        spent,
+        micros,
+        f"{budget.name} will not last: at the rate of the last day and of the last two hours,"
+        f" the month comes to {usd(round(found.projected_micros, -4))}, and its limit of"
+        f" {usd(budget.limit_micros)} is reached at {_moment(found.limit_reached_at)}.",
+    )
+
+
+def _alert(kind: Kind, spent: Spent, micros: int, text: str) -> Alert:
+    return Alert.of_budget(
+        kind,
+        tenant=spent.budget.scope.tenant,
+        budget=spent.budget.name,
+        window_start=spent.window.start if spent.window.end else None,
+        text=text,
+        time=spent.time,
+        spent_micros=micros,
+        limit_micros=spent.budget.limit_micros,
+    )
+
+
+def _moment(time: datetime) -> str:
+    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
