@@ -1,0 +1,477 @@
+"""Lines below the limit, leases, tiers, prices, and counters that are lost: on a real Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+from redis.asyncio import Redis
+
+from meshkit import redis_store
+from meshkit.errors import AlreadySettled, DependencyUnavailable, InvalidField, MeshError
+from meshkit.redis_line import RedisLine
+from meshtest.clock import FakeClock
+from meshtest.redis_server import RedisServer
+from services.governor.account import Usage
+from services.governor.budget import Budget, Scope, ScopeKind, Thresholds
+from services.governor.calls import (
+    Allowed,
+    Delayed,
+    Denied,
+    Lease,
+    MadeCall,
+    PlannedCall,
+    Settlement,
+    Verdict,
+    WantedLease,
+)
+from services.governor.governor_parts import Defaults, GovernorParts, governor_parts
+from services.governor.scripted_ledger import ScriptedLedger
+from services.governor.window import WindowKind
+
+_START = datetime(2026, 3, 31, 23, 50, tzinfo=UTC)
+_EXPIRES = _START + timedelta(seconds=600)
+_FAST, _BALANCED, _POWERFUL = 1, 2, 3
+_DEFAULTS = Defaults(1000, 100_000)
+_DAY = "tenants/acme/budgets/tenant-day"
+
+
+@dataclass(frozen=True, slots=True)
+class _Likely:
+    output_tokens: int
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real Redis for all tests here."""
+    running = RedisServer(tmp_path_factory.mktemp("redis"))
+    running.start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+async def store(server: RedisServer) -> AsyncIterator[Redis]:
+    """A connection to it, with nothing stored."""
+    async with redis_store.connect(server.url) as connection:
+        await cast(Any, connection).flushall()
+        yield connection
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Ten minutes before a month ends."""
+    return FakeClock(_START)
+
+
+@pytest.fixture
+async def line(store: Redis) -> AsyncIterator[RedisLine]:
+    """What the counters ask on."""
+    async with RedisLine(store) as made:
+        yield made
+
+
+@pytest.fixture
+def ledger() -> ScriptedLedger:
+    """A ledger in which nothing is."""
+    return ScriptedLedger()
+
+
+@pytest.fixture
+def parts(line: RedisLine, clock: FakeClock, ledger: ScriptedLedger) -> GovernorParts:
+    """A governor whose tenants have 1,000 micro-USD a day."""
+    return governor_parts(line, clock, ledger, _DEFAULTS)
+
+
+def _lines(limit: int = 1000, **thresholds: int) -> Budget:
+    scope = Scope(ScopeKind.TENANT, "acme")
+    return Budget(scope, WindowKind.DAY, limit, thresholds=Thresholds(**thresholds))
+
+
+async def _admit(parts: GovernorParts, key: str, tokens: int, **more: Any) -> Verdict:
+    fields: dict[str, Any] = {"max_output_tokens": 0, "task_type": "chat"}
+    call = PlannedCall("acme", key, "unit", tokens, **(fields | more))
+    (verdict,) = await parts.governor.admit([call])
+    assert not isinstance(verdict, MeshError), verdict
+    return verdict
+
+
+async def _settle(parts: GovernorParts, key: str, tokens: int, **more: Any) -> Settlement:
+    fields: dict[str, Any] = {"task_type": "chat"}
+    (outcome,) = await parts.governor.settle(
+        [MadeCall("acme", key, "unit", Usage(input_tokens=tokens), **(fields | more))]
+    )
+    if isinstance(outcome, MeshError):
+        raise outcome
+    return outcome
+
+
+async def _day(parts: GovernorParts) -> tuple[int, int]:
+    day, _ = await parts.standings.spend("acme")
+    return day.standing.spent_micros, day.standing.reserved_micros
+
+
+async def _lease(parts: GovernorParts, lease: str, micros: int) -> Lease:
+    return await parts.governor.lease(WantedLease("acme", lease, micros, "chat", "helper"))
+
+
+async def test_budget_that_is_nearly_spent_sends_calls_to_the_next_lower_tier(
+    parts: GovernorParts,
+) -> None:
+    """It is reserved all the same, a repeat gets the same answer, and the lowest tier goes on."""
+    parts.budgets.put(_lines(degrade=50))
+    assert await _admit(parts, "a", 500, tier=_POWERFUL) == Allowed("a", 500, _EXPIRES, "2")
+    degraded = Allowed(
+        "b",
+        100,
+        _EXPIRES,
+        "2",
+        degrade_to=_BALANCED,
+        budget=_DAY,
+        explanation=(
+            f"{_DAY} allows 0.001 USD; 0.00 USD are spent and 0.0006 USD reserved:"
+            " from 50 % on cheaper tiers are used."
+        ),
+    )
+    assert await _admit(parts, "b", 100, tier=_POWERFUL) == degraded
+    assert await _admit(parts, "b", 100, tier=_POWERFUL) == degraded
+    assert await _day(parts) == (0, 600)
+    for key, tier in (("c", _FAST), ("d", 0)):
+        verdict = await _admit(parts, key, 100, tier=tier)
+        assert isinstance(verdict, Allowed)
+        assert verdict.degrade_to == 0
+
+
+async def test_budget_slows_down_what_nobody_waits_for(parts: GovernorParts) -> None:
+    """Interactive work goes on up to the shutoff; nothing is reserved for what is slowed down."""
+    parts.budgets.put(_lines(throttle=60, shutoff=90))
+    await _admit(parts, "a", 600)
+    assert await _admit(parts, "b", 1) == Delayed(
+        _DAY,
+        10.0,
+        f"{_DAY} allows 0.001 USD; 0.00 USD are spent and 0.0006 USD reserved:"
+        " from 60 % on only interactive work goes on.",
+    )
+    assert isinstance(await _admit(parts, "b", 300, interactive=True), Allowed)
+    denied = await _admit(parts, "c", 1, interactive=True)
+    assert isinstance(denied, Denied)
+    assert denied.explanation == (
+        f"{_DAY} allows 0.0009 USD (90 % of 0.001 USD); 0.00 USD are spent and 0.0009 USD"
+        " reserved, so that 0.000001 USD more do not fit. It starts again at 2026-04-01T00:00:00Z."
+    )
+    assert await _day(parts) == (0, 900)
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject"),
+    [
+        (ScopeKind.GLOBAL, ""),
+        (ScopeKind.TASK_TYPE, "chat"),
+        (ScopeKind.AGENT, "helper"),
+        (ScopeKind.SESSION, "s1"),
+    ],
+)
+async def test_every_scope_limits_its_calls_and_no_others(
+    parts: GovernorParts, kind: ScopeKind, subject: str
+) -> None:
+    """What one budget refuses is reserved under none."""
+    tenant = "" if kind is ScopeKind.GLOBAL else "acme"
+    window = WindowKind.LIFETIME if kind is ScopeKind.SESSION else WindowKind.DAY
+    budget = Budget(Scope(kind, tenant, subject), window, 50)
+    parts.budgets.put(budget)
+    whole: dict[str, Any] = {"task_type": "chat", "agent": "helper", "session": "s1"}
+    denied = await _admit(parts, "a", 51, **whole)
+    assert isinstance(denied, Denied)
+    assert denied.budget == budget.name
+    assert await _day(parts) == (0, 0)
+    assert isinstance(await _admit(parts, "a", 50, **whole), Allowed)
+    other = PlannedCall("other", "a", "unit", 51, 0, task_type="draw", agent="o", session="s2")
+    (verdict,) = await parts.governor.admit([other])
+    assert isinstance(verdict, Denied if kind is ScopeKind.GLOBAL else Allowed)
+
+
+async def test_hardest_word_counts_and_of_equal_ones_what_starts_again_last(
+    parts: GovernorParts, clock: FakeClock
+) -> None:
+    """A day that is only nearly spent says nothing where the month is spent."""
+    await clock.advance(600)
+    scope = Scope(ScopeKind.TENANT, "acme")
+    parts.budgets.put(Budget(scope, WindowKind.DAY, 100))
+    parts.budgets.put(Budget(scope, WindowKind.MONTH, 100))
+    parts.budgets.put(
+        Budget(
+            Scope(ScopeKind.TASK_TYPE, "acme", "chat"),
+            WindowKind.DAY,
+            1000,
+            thresholds=Thresholds(degrade=1),
+        )
+    )
+    denied = await _admit(parts, "a", 101, tier=_POWERFUL)
+    assert isinstance(denied, Denied)
+    assert denied.budget == "tenants/acme/budgets/tenant-month"
+
+
+async def test_tier_that_a_tenant_may_not_use_is_replaced_or_refused(
+    line: RedisLine, clock: FakeClock, ledger: ScriptedLedger
+) -> None:
+    """By the highest allowed one below it; without one the call cannot be made."""
+    tiers = frozenset({_BALANCED})
+    parts = governor_parts(line, clock, ledger, _DEFAULTS, tiers=tiers)
+    text = "The tenant acme may use BALANCED models only."
+    assert await _admit(parts, "a", 10, tier=_POWERFUL) == Allowed(
+        "a", 10, _EXPIRES, "2", _BALANCED, "tenants/acme", text
+    )
+    assert await _admit(parts, "b", 10, tier=_BALANCED) == Allowed("b", 10, _EXPIRES, "2")
+    assert await _admit(parts, "c", 10, tier=_FAST) == Denied(
+        "tenants/acme",
+        None,
+        "The tenant acme may use BALANCED models only, and not those of the FAST tier or below.",
+    )
+    assert (await _lease(parts, "l", 100)).tiers == tiers
+    assert await _day(parts) == (0, 120)
+
+
+async def test_so_much_is_reserved_as_calls_of_a_kind_used_until_it_gets_close(
+    parts: GovernorParts, ledger: ScriptedLedger
+) -> None:
+    """From 80 percent on it is the most that the call can cost, and a denial goes by that."""
+    ledger.profiles["acme", "chat", _FAST] = _Likely(100)
+    call: dict[str, Any] = {"tier": _FAST, "max_output_tokens": 300}
+    assert await _admit(parts, "a", 10, **call) == Allowed("a", 110, _EXPIRES, "2")
+    await _admit(parts, "b", 500)
+    assert await _admit(parts, "c", 10, **call) == Allowed("c", 310, _EXPIRES, "2")
+    denied = await _admit(parts, "d", 10, **call)
+    assert isinstance(denied, Denied)
+    assert "so that 0.00031 USD more do not fit" in denied.explanation
+    other = await _admit(parts, "e", 10, tier=_FAST, max_output_tokens=40)
+    assert isinstance(other, Allowed)
+    assert other.reserved_micros == 50
+
+
+async def test_call_is_reckoned_by_the_prices_it_was_admitted_by(parts: GovernorParts) -> None:
+    """New reservations go by the newest; a version that never was is refused."""
+    assert await _admit(parts, "a", 10) == Allowed("a", 10, _EXPIRES, "2")
+    assert await _settle(parts, "a", 10, price_version="1") == Settlement(20, repeated=False)
+    assert await _settle(parts, "b", 10) == Settlement(10, repeated=False)
+    with pytest.raises(InvalidField) as caught:
+        await _settle(parts, "c", 10, price_version="3")
+    assert [each.field for each in caught.value.violations] == ["price_version"]
+    assert [each.price_version for each in parts.ledger.firsts().values()] == ["1", "2"]
+    assert await _day(parts) == (30, 0)
+
+
+async def test_lease_reserves_and_its_settlements_take_its_place(
+    parts: GovernorParts, clock: FakeClock
+) -> None:
+    """What it had set aside for a call is spent or free; the rest stays until it is given back."""
+    assert await _lease(parts, "l", 200) == Lease(
+        "l", 200, _EXPIRES, "2", 0.0, admit_sessions=False, tiers=frozenset()
+    )
+    assert (await _lease(parts, "l", 100)).micros == 200
+    assert await _day(parts) == (0, 200)
+    await _settle(parts, "a", 30, lease="l", leased_micros=50)
+    assert await _day(parts) == (30, 150)
+    assert await _settle(parts, "a", 30, lease="l", leased_micros=50) == Settlement(
+        30, repeated=True
+    )
+    assert await _day(parts) == (30, 150)
+    assert await parts.governor.release("acme", "l", 40) == 110
+    assert await parts.governor.release("acme", "l", 40) == 0
+    assert await _day(parts) == (30, 40)
+    # More than there is: it used more than was set aside.
+    await _settle(parts, "b", 70, lease="l", leased_micros=70)
+    assert await _day(parts) == (100, 0)
+    await clock.advance(600)
+    await _settle(parts, "c", 5, lease="l", leased_micros=5)
+    day, month = await parts.standings.spend("acme")
+    assert (day.standing.spent_micros, day.standing.reserved_micros) == (5, 0)
+    assert (month.standing.spent_micros, month.standing.reserved_micros) == (5, 0)
+
+
+async def test_lease_that_is_not_used_expires(parts: GovernorParts, clock: FakeClock) -> None:
+    """Nothing stays reserved for one whose holder is gone."""
+    await _lease(parts, "l", 200)
+    await clock.advance(600)
+    assert await _day(parts) == (0, 0)
+    assert await parts.governor.release("acme", "l") == 0
+
+
+async def test_no_lease_where_a_line_is_near(parts: GovernorParts) -> None:
+    """A lease takes a quarter at most of what there is below the lowest line, or nothing at all."""
+    parts.budgets.put(
+        Budget(
+            Scope(ScopeKind.AGENT, "acme", "helper"),
+            WindowKind.MONTH,
+            1000,
+            thresholds=Thresholds(degrade=40),
+        )
+    )
+    parts.budgets.put(Budget(Scope(ScopeKind.SESSION, "acme", "s"), WindowKind.LIFETIME, 1000))
+    lease = await _lease(parts, "l", 500)
+    assert (lease.micros, lease.admit_sessions) == (100, True)
+    assert (await _lease(parts, "m", 50)).micros == 50
+    await _admit(parts, "a", 250, agent="helper")
+    none = await _lease(parts, "n", 50)
+    assert (none.micros, none.retry_after_seconds) == (0, 5.0)
+    assert await _day(parts) == (0, 400)
+
+
+async def test_settlement_of_more_than_was_reserved_is_counted_whole(parts: GovernorParts) -> None:
+    """What was used is paid, though the limit is passed by it; the next call is denied."""
+    await _admit(parts, "a", 900)
+    assert await _settle(parts, "a", 1500) == Settlement(1500, repeated=False)
+    assert await _day(parts) == (1500, 0)
+    assert isinstance(await _admit(parts, "b", 1), Denied)
+
+
+async def test_settlement_of_an_unknown_reservation_is_counted(parts: GovernorParts) -> None:
+    """And known from then on: with other figures it is refused, and the ledger has the first."""
+    assert await _settle(parts, "never-admitted", 10) == Settlement(10, repeated=False)
+    with pytest.raises(AlreadySettled):
+        await _settle(parts, "never-admitted", 11)
+    assert await _day(parts) == (10, 0)
+    assert [each.usage.cost_micros for each in parts.ledger.firsts().values()] == [10]
+
+
+async def test_lost_redis_is_rebuilt_from_the_ledger(
+    parts: GovernorParts, store: Redis, clock: FakeClock
+) -> None:
+    """To the micro-dollar, with its usage; a settlement repeated over the loss is counted once."""
+    await _settle(parts, "a", 300)
+    await _settle(parts, "b", 20)
+    before = await parts.standings.spend("acme")
+    await cast(Any, store).flushall()
+    assert await parts.standings.spend("acme") == before
+    await cast(Any, store).flushall()
+    await _settle(parts, "b", 20)
+    await _settle(parts, "c", 5)
+    assert await _day(parts) == (325, 0)
+    await cast(Any, store).flushall()
+    assert isinstance(await _admit(parts, "d", 676), Denied)
+    assert isinstance(await _admit(parts, "d", 675), Allowed)
+    # Long after the counter was opened a call is known to be new.
+    await clock.advance(60)
+    asked = parts.ledger.asked
+    await _settle(parts, "e", 5)
+    assert parts.ledger.asked == asked
+    await _settle(parts, "b", 20, called_at=_START)
+    assert parts.ledger.asked == asked + 1
+    assert await _day(parts) == (330, 675)
+
+
+async def test_settlement_whose_counting_failed_is_counted_when_it_is_repeated(
+    parts: GovernorParts, line: RedisLine, clock: FakeClock, ledger: ScriptedLedger
+) -> None:
+    """Once, though the journal has it twice, and though a counter was opened in between."""
+    await _settle(parts, "a", 100)
+    # Dies between journal and counters.
+    twice = ledger.messages[0]
+    twice[0].key = "b"
+    await ledger.append(twice)
+    parts.budgets.put(Budget(Scope(ScopeKind.TASK_TYPE, "acme", "chat"), WindowKind.DAY, 1000))
+    await parts.standings.of(parts.budgets.of("acme", "chat"))
+    await _settle(parts, "b", 100)
+    await _settle(parts, "b", 100)
+    standings = await parts.standings.of(parts.budgets.of("acme", "chat"))
+    for each in standings:
+        balance = ledger.balance_now(each.budget.scope, each.window.start, each.window.end)
+        assert each.standing.spent_micros == balance.spent_micros
+
+
+async def test_of_two_settlements_at_once_the_one_that_the_journal_heard_first_counts(
+    parts: GovernorParts, line: RedisLine, clock: FakeClock, ledger: ScriptedLedger
+) -> None:
+    """Whichever of them Redis hears first: counters and ledger agree."""
+    await _admit(parts, "a", 100)
+    await clock.advance(10)
+    first = parts.ledger.append
+    waiting, free = asyncio.Event(), asyncio.Event()
+
+    class Slow(ScriptedLedger):
+        """Answers the first that asks only when it is told to."""
+
+        async def append(self, records: Any) -> int:
+            place = await first(records)
+            if not waiting.is_set():
+                waiting.set()
+                await free.wait()
+            return place
+
+    slow = Slow()
+    other = governor_parts(line, clock, slow, _DEFAULTS)
+    early = asyncio.create_task(_settle(other, "a", 30))
+    await waiting.wait()
+    assert await _settle(parts, "a", 50) == Settlement(50, repeated=False)
+    free.set()
+    assert await early == Settlement(30, repeated=False)
+    assert await _day(parts) == (30, 0)
+    assert [each.usage.cost_micros for each in ledger.firsts().values()] == [30]
+
+
+async def test_without_the_ledger_a_counter_is_not_begun(
+    parts: GovernorParts, ledger: ScriptedLedger, store: Redis
+) -> None:
+    """What is not there is never taken for zero; what is there goes on."""
+    await _admit(parts, "a", 10)
+    ledger.failure = DependencyUnavailable("The ledger is away.")
+    assert isinstance(await _admit(parts, "b", 10), Allowed)
+    call = PlannedCall("other", "a", "unit", 10, 0)
+    (answer,) = await parts.governor.admit([call])
+    assert answer is ledger.failure
+    await cast(Any, store).flushall()
+    (answer,) = await parts.governor.admit([PlannedCall("acme", "c", "unit", 10, 0)])
+    assert answer is ledger.failure
+
+
+async def test_what_cannot_be_written_to_the_journal_is_not_counted(
+    parts: GovernorParts, ledger: ScriptedLedger
+) -> None:
+    """The caller repeats it; with its answer lost, it counts once."""
+    await _admit(parts, "a", 10)
+    ledger.append_failure = DependencyUnavailable("The journal is away.")
+    with pytest.raises(DependencyUnavailable):
+        await _settle(parts, "a", 10)
+    assert await _day(parts) == (0, 10)
+    ledger.loses_answers = True
+    with pytest.raises(DependencyUnavailable):
+        await _settle(parts, "a", 10)
+    ledger.append_failure = None
+    await _settle(parts, "a", 10)
+    assert await _day(parts) == (10, 0)
+    assert sum(each.usage.cost_micros for each in ledger.firsts().values()) == 10
+
+
+async def test_another_time_zone_begins_with_what_was_spent_in_its_day(
+    parts: GovernorParts, clock: FakeClock
+) -> None:
+    """A day that begins elsewhere has what was settled since then."""
+    await _settle(parts, "a", 100)
+    await clock.advance(3600)
+    await _settle(parts, "b", 10)
+    assert await _day(parts) == (10, 0)
+    budget = _lines()
+    parts.budgets.put(
+        Budget(budget.scope, budget.window, budget.limit_micros, time_zone="America/New_York")
+    )
+    assert await _day(parts) == (110, 0)
+
+
+async def test_clock_that_is_put_forward_and_back_loses_nothing(
+    line: RedisLine, ledger: ScriptedLedger
+) -> None:
+    """Windows follow the clock; what was reserved by one that is ahead expires by it."""
+    right, ahead = FakeClock(_START), FakeClock(_START + timedelta(days=40))
+    early, late = (governor_parts(line, each, ledger, _DEFAULTS) for each in (right, ahead))
+    await _admit(early, "a", 100)
+    await _settle(late, "b", 10)
+    # By the other clock it has expired; what was used is counted when it is known.
+    assert await _day(early) == (0, 0)
+    await _settle(early, "a", 100)
+    assert await _day(early) == (100, 0)
+    assert await _day(late) == (10, 0)
+    for parts in (early, late):
+        for each in await parts.standings.spend("acme"):
+            balance = ledger.balance_now(each.budget.scope, each.window.start, each.window.end)
+            assert each.standing.spent_micros == balance.spent_micros
