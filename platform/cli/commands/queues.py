@@ -122,6 +122,7 @@ def lane(invocation: Invocation, name: str, settings: Sequence[str]) -> None:
     examples=[
         Example("agentmesh queue set tier free weight=2 max_queued=5000", "a larger share"),
         Example("agentmesh queue set tier enterprise retention=none", "keep logs for ever"),
+        Example("agentmesh queue set tier free requests_per_second=5", "less at the gateway"),
     ],
 )
 @click.argument("name", metavar="TIER")
