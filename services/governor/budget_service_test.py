@@ -32,6 +32,7 @@ from services.governor.service import CostGovernorService
 
 pytest_plugins = ["meshtest.fixtures"]
 
+_NO_SPENDING: Any = None
 _ACME = "tenants/acme"
 _DAY = f"{_ACME}/budgets/tenant-day"
 # They have a test of their own.
@@ -78,8 +79,12 @@ async def stubs(
             registration = Registration(
                 service_name="agentmesh.governor.v1.CostGovernorService",
                 add=pb_grpc.add_CostGovernorServiceServicer_to_server,
-                servicer=CostGovernorService(  # pyright: ignore[reportAbstractUsage]
-                    parts.governor, parts.standings, service, alerts=_NO_ALERTS
+                servicer=CostGovernorService(
+                    parts.governor,
+                    parts.standings,
+                    service,
+                    alerts=_NO_ALERTS,
+                    spending=_NO_SPENDING,
                 ),
             )
             channels = await stack.enter_async_context(serving([registration]))

@@ -21,6 +21,7 @@ from services.governor.budget_service import BudgetService
 from services.governor.budget_store_jetstream import JetStreamBudgets
 from services.governor.budgets import Budgets
 from services.governor.counters_redis import RedisCounters
+from services.governor.forecast_sql import SqlTaskUses
 from services.governor.gateway_files import GatewayFiles
 from services.governor.gateway_limits import LOCAL, SHARED, local_limits, shared_limits
 from services.governor.governor import CostGovernor, Terms
@@ -33,6 +34,7 @@ from services.governor.request_buckets_redis import RedisRequestBuckets
 from services.governor.scopes import Scopes
 from services.governor.service import CostGovernorService
 from services.governor.settings import GovernorSettings, Settings
+from services.governor.spend_service import SpendService
 from services.governor.standings import Standings
 from services.governor.tier_budgets import Limits, TierBudgets
 from services.governor.usage_stream import usage_stream_spec
@@ -105,11 +107,13 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
     )
     standings = Standings(budgets, scopes, counters, openings, store.reach, clock)
     operators = Operators(section.operators)
-    # The server itself answers the methods that this version does not serve.
-    servicer = CostGovernorService(  # pyright: ignore[reportAbstractUsage]
+    servicer = CostGovernorService(
         governor,
         standings,
         BudgetService(budgets, store, counters, standings, operators, given.model_tiers),
+        spending=SpendService(
+            ledger.database, SqlTaskUses(ledger.database), budgets, operators, clock
+        ),
         alerts=AlertService(alerts.feed, operators),
     )
 

@@ -1,4 +1,4 @@
-"""The CostGovernorService of the contract. What is missing here is served by a later version."""
+"""The CostGovernorService of the contract."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
@@ -13,6 +13,7 @@ from services.governor.alert_service import AlertService
 from services.governor.batch import answer_all, answer_one
 from services.governor.budget_service import BudgetService
 from services.governor.governor import CostGovernor
+from services.governor.spend_service import SpendService
 from services.governor.standings import Standings
 
 
@@ -26,10 +27,12 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
         budgets: BudgetService,
         *,
         alerts: AlertService,
+        spending: SpendService,
     ) -> None:
         self._governor: Final = governor
         self._standings: Final = standings
         self._budgets: Final = budgets
+        self._spending: Final = spending
         self._alerts: Final = alerts
 
     async def Admit(self, request: pb.AdmitRequest, context: object) -> pb.AdmitResponse:
@@ -127,6 +130,44 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
         async with aclosing(self._alerts.watch(request)) as alerts:
             async for alert in alerts:
                 yield alert
+
+    async def QuerySpend(
+        self, request: pb.QuerySpendRequest, context: object
+    ) -> pb.QuerySpendResponse:
+        """Spending by group."""
+        return await self._spending.query(request)
+
+    async def ProjectSpend(
+        self, request: pb.ProjectSpendRequest, context: object
+    ) -> pb.ProjectSpendResponse:
+        """What the present day and month will have cost."""
+        return await self._spending.project(request)
+
+    async def ExportSpend(
+        self, request: pb.ExportSpendRequest, context: object
+    ) -> AsyncIterator[pb.ExportSpendResponse]:
+        """The charges of a time as a file."""
+        async with aclosing(self._spending.export(request)) as parts:
+            async for part in parts:
+                yield part
+
+    async def GetTaskProfile(
+        self, request: pb.GetTaskProfileRequest, context: object
+    ) -> pb.GetTaskProfileResponse:
+        """What a task type used so far."""
+        return await self._spending.profile(request)
+
+    async def ListTaskProfiles(
+        self, request: pb.ListTaskProfilesRequest, context: object
+    ) -> pb.ListTaskProfilesResponse:
+        """What the tenant's task types used so far."""
+        return await self._spending.profiles(request)
+
+    async def ForecastCapacity(
+        self, request: pb.ForecastCapacityRequest, context: object
+    ) -> pb.ForecastCapacityResponse:
+        """What a load would cost and need."""
+        return await self._spending.capacity(request)
 
     async def _admit(self, items: Sequence[pb.BatchAdmitItem]) -> list[pb.BatchAdmitResult]:
         answers = await answer_all(

@@ -30,6 +30,7 @@ from services.governor.service import CostGovernorService
 
 pytest_plugins = ["meshtest.fixtures"]
 
+_NO_SPENDING: Any = None
 _PRICES = Path(__file__).with_name("prices.yaml")
 # A day and a month of one dollar.
 _DOLLAR = Defaults(1_000_000, 1_000_000)
@@ -51,8 +52,12 @@ async def stubs(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[li
             registration = Registration(
                 service_name="agentmesh.governor.v1.CostGovernorService",
                 add=pb_grpc.add_CostGovernorServiceServicer_to_server,
-                servicer=CostGovernorService(  # pyright: ignore[reportAbstractUsage]
-                    parts.governor, parts.standings, _NO_BUDGET_CALLS, alerts=_NO_ALERTS
+                servicer=CostGovernorService(
+                    parts.governor,
+                    parts.standings,
+                    _NO_BUDGET_CALLS,
+                    alerts=_NO_ALERTS,
+                    spending=_NO_SPENDING,
                 ),
             )
             channels = await stack.enter_async_context(serving([registration]))
@@ -274,13 +279,3 @@ async def test_tenant_of_another_is_forbidden(stubs: list[Any]) -> None:
     ):
         with pytest.raises(errors.Forbidden):
             await call
-
-
-async def test_later_parts_of_the_contract_say_so(stubs: list[Any]) -> None:
-    """What this version does not serve is UNIMPLEMENTED with a sentence."""
-    with pytest.raises(errors.NotImplementedYet) as caught:
-        await stubs[0].ForecastCapacity(pb.ForecastCapacityRequest(parent=_ACME), timeout=5)
-    assert caught.value.message == (
-        "CostGovernorService.ForecastCapacity is part of the contract,"
-        " but this version does not serve it."
-    )
