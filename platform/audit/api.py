@@ -13,6 +13,8 @@ from audit.charge_examination import ChargeExamination
 from audit.effect_examination import EffectExamination
 from audit.family_examination import FamilyExamination
 from audit.finding import SAYS, Finding, Invariant
+from audit.ledger_examination import LedgerExamination
+from audit.ledger_sql import SqlLedger
 from audit.log_jetstream import JetStreamLog
 from audit.lost_examination import LostExamination
 from audit.remembered import Remembered
@@ -35,6 +37,7 @@ async def run(
     bus: Bus,
     redis: Redis,
     *,
+    ledger: str = "",
     tenant: str = "",
     clock: Clock | None = None,
     progress: Progress = lambda events, passed, horizon: None,
@@ -46,6 +49,7 @@ async def run(
     Args:
         bus: The mesh's broker.
         redis: The mesh's Redis.
+        ledger: Where the governor's ledger is, a file or an address; empty to leave it out.
         tenant: Whose tasks to look at; empty for all.
         clock: The machine's where None.
         progress: Told now and then how far the log was read.
@@ -53,7 +57,7 @@ async def run(
         most_findings: How many findings are listed.
 
     Raises:
-        DependencyUnavailable: The broker or Redis does not answer.
+        DependencyUnavailable: The broker, Redis or the ledger does not answer.
     """
     clock = clock or SystemClock()
     log = await JetStreamLog.open(bus)
@@ -64,6 +68,7 @@ async def run(
             LostExamination(log, log),
             ChargeExamination(journal, log, clock, tenant=tenant),
             SpendExamination(journal, RedisSpendCounters(redis), clock, tenant=tenant),
+            *([LedgerExamination(journal, SqlLedger(ledger), tenant=tenant)] if ledger else []),
             EffectExamination(
                 RedisCallRecords(redis), log, clock, tenant=tenant, remembered=_CALLS_REMEMBERED
             ),

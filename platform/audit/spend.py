@@ -183,14 +183,3 @@ def stays_reserved(overdue: Overdue) -> Finding:
         remedy="The governor gives such reservations back with the next call: see whether one"
         " runs (`agentmesh status`).",
     )
-
-
-def ledger_differs(tenant: str, ledger_micros: int, journal_micros: int, position: int) -> Finding:
-    """The ledger has another sum than the journal that it was built from."""
-    return finding(
-        Invariant.SPEND,
-        TaskKey(tenant, ""),
-        f"The ledger has {ledger_micros} micro-dollars of tenant {tenant} up to message {position}"
-        f" of the journal, which has {journal_micros}.",
-        remedy="Have the ledger built again from the journal: see docs/spending.md.",
-    )

@@ -22,12 +22,16 @@ class Stores:
 
     nats_url: str
     redis_url: str
+    # A file or an address; empty where nobody knows.
+    ledger: str
 
 
-def stores(invocation: Invocation, nats: str | None, redis: str | None) -> Stores:
+def stores(
+    invocation: Invocation, nats: str | None, redis: str | None, ledger: str | None
+) -> Stores:
     """The stores that were named, or else those of the mesh that runs."""
     if nats and redis:
-        return Stores(nats, redis)
+        return Stores(nats, redis, ledger or "")
     if nats or redis:
         raise Problem("--nats and --redis belong together: give both, or none.", exit_code=2)
     if invocation.gateway:
@@ -43,7 +47,12 @@ def stores(invocation: Invocation, nats: str | None, redis: str | None) -> Store
             "Start one with `agentmesh up`, or name its stores with --nats and --redis.",
         )
     ports = {each.name: each.ports[0] for each in state.processes if each.ports}
-    return Stores(f"nats://127.0.0.1:{ports['nats']}", f"redis://127.0.0.1:{ports['redis']}")
+    file = state.data_dir / "governor" / "ledger.sqlite"
+    return Stores(
+        f"nats://127.0.0.1:{ports['nats']}",
+        f"redis://127.0.0.1:{ports['redis']}",
+        ledger or (str(file) if file.exists() else ""),
+    )
 
 
 def audit(
@@ -62,6 +71,7 @@ def audit(
                 return await api.run(
                     bus,
                     redis,
+                    ledger=given.ledger,
                     tenant=tenant,
                     progress=progress,
                     read_blobs=read_blobs,
@@ -128,6 +138,12 @@ def _print(terminal: Terminal, report: Report) -> None:
                 "Counters",
                 f"{counts.get('counters', 0):,}, of {counts.get('settlements', 0):,} settlements;"
                 f" {counts.get('reservations', 0):,} reservations",
+            ),
+            (
+                "Ledger",
+                f"{counts['ledger_charges']:,} charges"
+                if "ledger_charges" in counts
+                else "not compared (name it with --ledger)",
             ),
             (
                 "Tool calls",

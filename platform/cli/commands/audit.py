@@ -21,6 +21,12 @@ from cli.invocation import Invocation
 @click.option("--nats", metavar="URL", help="The broker (default: that of the running mesh).")
 @click.option("--redis", metavar="URL", help="Redis (default: that of the running mesh).")
 @click.option(
+    "--ledger",
+    metavar="PLACE",
+    help="The governor's ledger: its file, or postgresql://USER@HOST:PORT/DATABASE"
+    " (default: the file of the running mesh).",
+)
+@click.option(
     "--blobs",
     is_flag=True,
     help="Read all large content, too (default: see only whether it is there).",
@@ -40,6 +46,7 @@ def audit(
     context: click.Context,
     nats: str | None,
     redis: str | None,
+    ledger: str | None,
     blobs: bool,
     findings: int,
 ) -> None:
@@ -51,7 +58,7 @@ def audit(
     """
     from cli import audit_calls
 
-    stores = audit_calls.stores(invocation, nats, redis)
+    stores = audit_calls.stores(invocation, nats, redis, ledger)
     tenant: str = context.meta.get("cli.tenant") or ""
     if not audit_calls.audit(
         invocation, stores, tenant=tenant, read_blobs=blobs, most_findings=findings
