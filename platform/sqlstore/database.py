@@ -32,11 +32,6 @@ class Purpose:
 class Database(Protocol):
     """Holds a copy. Every method raises DependencyUnavailable while it is away."""
 
-    @property
-    def kind(self) -> str:
-        """`sqlite` or `postgresql`."""
-        ...
-
     async def read(self, work: Work[T]) -> T:
         """What `work` finds."""
         ...

@@ -117,6 +117,8 @@ class PostgresSchema:
         # The leader's connection, which holds the lock; used by one thread alone.
         self._leading: sa.Connection | None = None
         self._leader: Final = ThreadPoolExecutor(1, f"{purpose.name}-leader")
+        # Held by who asks to lead. The carriers of all streams lead together.
+        self._asking: Final = asyncio.Lock()
 
     @property
     def kind(self) -> str:
@@ -157,12 +159,13 @@ class PostgresSchema:
 
     async def lead(self) -> None:
         """Returns once this process carries; waits for the one that does to end."""
-        while True:
-            if self._leading is None:
-                await self._prepare()
-            if await self.take_lock(_LEADING):
-                return
-            await asyncio.sleep(_FOLLOW_SECONDS)
+        async with self._asking:
+            while True:
+                if self._leading is None:
+                    await self._prepare()
+                if await self.take_lock(_LEADING):
+                    return
+                await asyncio.sleep(_FOLLOW_SECONDS)
 
     async def carry(self, work: Work[T]) -> T:
         """As `write`, on the connection that holds the lock."""

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Final, Generic, Protocol, TypeVar
 
 from meshkit.bus import Bus
@@ -15,6 +14,8 @@ T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 
 _RETRY_SECONDS: Final = 1.0
+# Where two write into one copy, each makes a consumer of the broker after each pause.
+_MOVED_SECONDS: Final = 0.25
 # The copy is usually a moment behind.
 _LOOK_AGAIN_SECONDS: Final = 0.05
 
@@ -70,9 +71,10 @@ class Projector(Generic[T]):
         while True:
             try:
                 await self._copy.lead()
-                # Who was moved looks where the copy is now; nothing is wrong with that.
-                with suppress(Moved):
-                    await carrier.run()
+                await carrier.run()
+            except Moved:
+                # It looks where the copy is now; nothing is wrong with that.
+                await asyncio.sleep(_MOVED_SECONDS)
             except MeshError as error:
                 self._log.error("projection.failed", stream=source.stream, error=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)

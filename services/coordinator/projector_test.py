@@ -66,6 +66,21 @@ class _Copy:
         self.place = BEGINNING
 
 
+class _LateCopy(_Copy):
+    """Somebody else is always quicker."""
+
+    looks = 0
+
+    async def places(self) -> Mapping[str, Place]:
+        self.looks += 1
+        return {}
+
+    async def apply(
+        self, entries: Sequence[Recorded], *, stream: str, before: Place, after: Place
+    ) -> None:
+        raise Moved
+
+
 @pytest.fixture
 async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
     """The stream of tasks is there."""
@@ -191,6 +206,18 @@ async def test_another_writer_is_no_fault(bus: Bus) -> None:
         third = await _submit(bus, "t3")
         await projector.wait_for(WHOLE.stream, third)
     assert [entry.stream_sequence for entry in copy.entries] == [first, third]
+    assert "projection" not in journal.getvalue()
+
+
+async def test_who_is_moved_again_and_again_asks_the_broker_seldom(bus: Bus) -> None:
+    """A writer that is always late makes a few consumers a second, not one for each batch."""
+    copy, journal = _LateCopy(), io.StringIO()
+    await _submit(bus, "t1")
+    async with _projecting(_projector(bus, copy, journal)):
+        await eventually(lambda: copy.looks >= 2)
+        looks = copy.looks
+        with pytest.raises(AssertionError):
+            await eventually(lambda: copy.looks > looks + 5, timeout_seconds=1.0)
     assert "projection" not in journal.getvalue()
 
 

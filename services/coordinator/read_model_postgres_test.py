@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -210,6 +211,34 @@ async def test_one_process_carries_and_the_next_one_follows(postgres_url: str) -
             await following
         with pytest.raises(DependencyUnavailable):
             await one.carry(_mark)
+        await other.carry(_mark)
+
+
+async def test_one_asks_to_lead_for_all_streams(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many streams a process carries, it asks once at a time, and leads for all."""
+    monkeypatch.setattr("sqlstore.postgres_schema._FOLLOW_SECONDS", 0.02)
+    async with _open(postgres_url) as other:
+        asking, asked = Counter[int](), list[int]()
+        take = other.take_lock
+
+        async def counted(lock: int) -> bool:
+            asking[lock] += 1
+            try:
+                return await take(lock)
+            finally:
+                asked.append(asking[lock])
+                asking[lock] -= 1
+
+        monkeypatch.setattr(other, "take_lock", counted)
+        async with _open(postgres_url) as one:
+            await one.lead()
+            carriers = [asyncio.create_task(other.lead()) for _ in range(50)]
+            await eventually(lambda: len(asked) >= 3)
+        async with asyncio.timeout(10):
+            await asyncio.gather(*carriers)
+        assert set(asked) == {1}
         await other.carry(_mark)
 
 
