@@ -6,7 +6,9 @@ from datetime import date
 from typing import Final
 
 from meshkit.clock import Clock
+from meshkit.errors import DependencyUnavailable
 from meshkit.redis_line import RedisLine
+from services.governor.account import Charge, Charged, ChargedOtherwise, Counter, Unsure
 from services.governor.budget import NO_LINES, Budget, Scope, ScopeKind, Thresholds
 from services.governor.budgets import Budgets
 from services.governor.counters_redis import RedisCounters
@@ -53,6 +55,25 @@ class Defaults:
         ]
 
 
+class FlakyCounters(RedisCounters):
+    """Counters of a governor that may die around a settlement."""
+
+    # What the next settlement meets: `dies` before it is counted, or is `unheard` after.
+    fault = ""
+
+    async def settle(
+        self, charges: Sequence[Charge]
+    ) -> tuple[Sequence[Charged | ChargedOtherwise | Unsure], Sequence[Counter]]:
+        """Counts, unless it dies before."""
+        fault, self.fault = self.fault, ""
+        if fault == "dies":
+            raise DependencyUnavailable("It died before it counted.")
+        answer = await super().settle(charges)
+        if fault == "unheard":
+            raise DependencyUnavailable("Nobody heard the answer.")
+        return answer
+
+
 @dataclass(frozen=True, slots=True)
 class GovernorParts:
     """A governor, and what it was made of."""
@@ -61,7 +82,7 @@ class GovernorParts:
     standings: Standings
     budgets: Budgets
     scopes: Scopes
-    counters: RedisCounters
+    counters: "FlakyCounters"
     openings: Openings
     ledger: ScriptedLedger
 
@@ -86,8 +107,8 @@ def governor_parts(
     """A governor whose ledger is `ledger`. Several may share all of these."""
     budgets = budgets or Budgets(defaults)
     scopes = Scopes(budgets)
-    counters = RedisCounters(
-        line, clock, remember_settled_seconds=3600, budgets_known=budgets_known
+    counters = FlakyCounters(
+        line, clock, remember_settled_seconds=172_800, budgets_known=budgets_known
     )
     openings = Openings(counters, ledger, clock)
     governor = CostGovernor(
