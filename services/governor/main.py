@@ -36,6 +36,7 @@ from services.governor.service import CostGovernorService
 from services.governor.settings import GovernorSettings, Settings
 from services.governor.spend_service import SpendService
 from services.governor.standings import Standings
+from services.governor.sweep import Sweep
 from services.governor.tier_budgets import Limits, TierBudgets
 from services.governor.usage_stream import usage_stream_spec
 from tasklog.policy import Policy
@@ -145,6 +146,7 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
             store.follow,
             gateways.keep,
             openings.run,
+            Sweep(counters, clock).run,
             *ledger.background,
             *alerts.background,
         ],
