@@ -5,18 +5,20 @@ it passes, now and then how many tasks have ended, and in the end the Outcome. I
 process that started it.
 """
 
+import argparse
 import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import grpc
 import uvloop
 
-from bench.tasks.load import LOAD, OUTCOME, Load, Stream
+from bench.tasks.flood import divide, flooding, joined
+from bench.tasks.load import LOAD, OUTCOME, Load, Outcome, Stream
 from bench.tasks.record import Record
 from bench.tasks.submitters import Submitter, TaskEndedOtherwise, submitter
 from meshkit.constants import MAX_MESSAGE_BYTES
@@ -36,12 +38,12 @@ _OPTIONS: Final = [
 class _Driver:
     """Keeps the streams of a load going."""
 
-    def __init__(self, load: Load, ways: Sequence[Submitter], record: Record) -> None:
-        """`ways`: one for each stream."""
+    def __init__(self, load: Load, ways: Sequence[Submitter], record: Record, begun: float) -> None:
+        """`ways`: one for each stream; `begun`: when it did, by the monotonic clock."""
         self._load: Final = load
         self._ways: Final = ways
         self._record: Final = record
-        self._begun: Final = time.monotonic()
+        self._begun: Final = begun
 
     def _now(self) -> float:
         return time.monotonic() - self._begun
@@ -114,8 +116,26 @@ def _say(message: dict[str, object]) -> None:
     print(json.dumps(message, separators=(",", ":")), flush=True)
 
 
-async def _run(load: Load) -> None:
+async def _run(load: Load, begun: float | None) -> Outcome:
+    measured, flood = divide(load)
+    async with _ready(measured) as ways:
+        begun = time.monotonic() if begun is None else begun
+        if flood is None:
+            return await _driven(measured, ways, begun)
+        with flooding(flood, "bench.tasks.client", begun) as flooded:
+            outcome = await _driven(measured, ways, begun)
+            return joined(outcome, await asyncio.wrap_future(flooded))
+
+
+async def _driven(load: Load, ways: Sequence[Submitter], begun: float) -> Outcome:
     record = Record(load.marks)
+    await _Driver(load, ways, record, begun).run(_say)
+    return record.outcome()
+
+
+@asynccontextmanager
+async def _ready(load: Load) -> AsyncGenerator[Sequence[Submitter]]:
+    """A way for each stream, connected."""
     async with AsyncExitStack() as stack:
         # A connection for each: one tenant's calls do not wait behind another's here.
         channels = [
@@ -126,18 +146,22 @@ async def _run(load: Load) -> None:
         ]
         async with asyncio.timeout(_CONNECT_SECONDS):
             await asyncio.gather(*(channel.channel_ready() for channel in channels))
-        ways = [
+        yield [
             submitter(channel, load.client, task_seconds=load.task_seconds) for channel in channels
         ]
-        await _Driver(load, ways, record).run(_say)
-        _say({"outcome": OUTCOME.dump_python(record.outcome(), mode="json")})
 
 
 def main() -> None:
     """Reads the load, and drives it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument(
+        "--begun", type=float, help="when the load began, where it is a part of one"
+    )
+    begun = parser.parse_args().begun
     load = LOAD.validate_json(sys.stdin.read())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(load))
+        outcome = runner.run(_run(load, begun))
+    _say({"outcome": OUTCOME.dump_python(outcome, mode="json")})
 
 
 if __name__ == "__main__":
