@@ -298,11 +298,14 @@ class LeasePool:
         try:
             while self._leases:
                 await self._clock.sleep(_LOOK_SECONDS)
-                idle_from = self._clock.monotonic_seconds() - self._sizes.cover_seconds
+                now = self._clock.monotonic_seconds()
                 for key, work in list(self._works.items()):
-                    if work.used_at > idle_from:
-                        break
-                    self._forget(key)
+                    if work.used_at <= now - self._sizes.cover_seconds:
+                        self._forget(key)
+                    elif work.lease is not None and now >= work.lease.terms.ends_at:
+                        # No other is to be had, and what is free of it is of use to nobody.
+                        ended, work.lease = work.lease, None
+                        await self._retire(ended)
                 for lease in [each for each in self._retired if not each.bound_micros]:
                     self._retired.discard(lease)
                     await self._retire(lease)

@@ -351,6 +351,17 @@ async def test_an_idle_lease_is_given_back(bench: _Bench) -> None:
     assert bench.claim() is None
 
 
+async def test_a_lease_that_ends_without_another_is_given_back(bench: _Bench) -> None:
+    """Budgets are near their thresholds, and what is free of it is of use to others."""
+    await bench.lease()
+    bench.lessor.most_micros = 0
+    for _ in range(62):
+        await bench.clock.advance(1.0)
+        if (claim := bench.claim(tokens=1)) is not None:
+            bench.pool.give_back(claim)
+    assert bench.lessor.trims == [("acme", bench.lessor.wishes[0].lease, 0)]
+
+
 async def test_the_longest_unused_lease_makes_room(bench: _Bench) -> None:
     """No more than so many are held; the third tenant's takes the place of the first's."""
     for tenant in ("acme", "globex", "initech"):

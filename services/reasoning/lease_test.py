@@ -1,7 +1,7 @@
 """What a lease holds is given out once, and what the next one should hold follows its use."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -132,6 +132,7 @@ class _LeaseMachine(RuleBasedStateMachine):
 
 
 TestLease = _LeaseMachine.TestCase
+TestLease.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,8 @@ class SettlementQueue:
         return again
 
     def _refused(self, settlement: Settlement, error: MeshError) -> list[Settlement]:
+        if _names_unknown_prices(settlement, error):
+            return [replace(settlement, price_version="")]
         # Another process made a call with this key: this one was paid besides.
         if isinstance(error, AlreadySettled) and (besides := _besides(settlement)) is not None:
             return [besides]
@@ -214,6 +216,13 @@ class SettlementQueue:
 def _is_worth_repeating(error: MeshError) -> bool:
     # A fault of the governor, or of the way to it, says nothing against the item.
     return is_retryable(error) or isinstance(error, Internal)
+
+
+def _names_unknown_prices(settlement: Settlement, error: MeshError) -> bool:
+    # A version may be gone from the book, or not be in it yet: the present prices hold then.
+    return bool(settlement.price_version) and any(
+        each.field == "price_version" for each in error.violations
+    )
 
 
 def _besides(settlement: Settlement) -> Settlement | None:

@@ -231,6 +231,20 @@ async def test_a_key_of_its_own_that_is_settled_otherwise_is_refused(bench: _Ben
     assert bench.governor.done == []
 
 
+async def test_a_call_whose_prices_the_governor_does_not_know_is_charged_by_the_present(
+    bench: _Bench,
+) -> None:
+    """The version went out of its book while the settlement waited; the model was paid."""
+    bench.governor.failures = [InvalidField("price_version", "there is no version '1'")]
+    async with bench.working():
+        bench.queue.settle(replace(_settlement("a"), price_version="1"))
+        await bench.let_pass(_TOGETHER_SECONDS)
+        await bench.let_pass(0.1)
+        await eventually(lambda: bench.governor.done)
+    assert bench.governor.done == [_settlement("a")]
+    assert bench.listener.refusals == []
+
+
 async def test_the_end_of_the_process_waits_for_what_is_left(bench: _Bench) -> None:
     """Items that were never begun, and one in the middle of being sent, are all done."""
     bench.governor.hold = asyncio.Event()
