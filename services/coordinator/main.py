@@ -29,7 +29,7 @@ from services.coordinator.queue_depths import QueueDepths
 from services.coordinator.queue_service import QueueServicer
 from services.coordinator.queue_stats import QueueStats
 from services.coordinator.read_model_database import PURPOSE
-from services.coordinator.read_model_file import SqliteFiles
+from services.coordinator.read_model_file import SqliteFiles, remove_former
 from services.coordinator.read_model_postgres import PostgresCopies
 from services.coordinator.read_model_rebuild import Rebuild
 from services.coordinator.read_model_service import ReadModelServicer
@@ -215,10 +215,12 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
 async def _read_model(
     resources: Resources, settings: CoordinatorSettings
 ) -> SqliteFiles | PostgresCopies:
+    folder = resources.data_dir / "coordinator" / "read_model"
+    remove_former(folder)
     if settings.read_model:
         url = parse_address(settings.read_model, setting=PURPOSE.setting)
         return await PostgresCopies.open(url, resources.log)
-    return await SqliteFiles.open(resources.data_dir / "coordinator" / "read_model", resources.ids)
+    return await SqliteFiles.open(folder, resources.ids)
 
 
 def main() -> None:

@@ -22,6 +22,14 @@ from sqlstore.sqlite_file import SqliteFile, files_of, is_damage
 T = TypeVar("T")
 
 _CURRENT: Final = "current"
+# The one file of earlier versions, beside the folder.
+_FORMER: Final = "tasks.sqlite"
+
+
+def remove_former(folder: Path) -> None:
+    """Removes the file of earlier versions beside the folder: what is in it is in the log."""
+    for path in files_of(folder.with_name(_FORMER)):
+        path.unlink(missing_ok=True)
 
 
 class SqliteCopy(SqliteFile):

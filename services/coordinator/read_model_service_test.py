@@ -69,6 +69,23 @@ async def test_it_tells_how_far_it_is(mesh: Mesh, request: pytest.FixtureRequest
     assert place.behind.ToMicroseconds() == 0
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+async def test_the_file_of_earlier_versions_is_removed(
+    nats_server: NatsServer, tmp_path: Path, request: pytest.FixtureRequest, database: str
+) -> None:
+    """An upgrade leaves nothing of it behind, whichever database follows it."""
+    address = request.getfixturevalue("postgres_url") if database == "postgresql" else ""
+    folder = tmp_path / "coordinator"
+    folder.mkdir()
+    for name in ("tasks.sqlite", "tasks.sqlite-wal", "tasks.sqlite-shm", "other"):
+        (folder / name).write_text("of an earlier version")
+    settings = CoordinatorSettings(read_model=address)
+    async with coordinator(nats_server.url, tmp_path, settings=settings) as mesh:
+        await _submitted(mesh, 1)
+    left = {path.name for path in folder.iterdir()}
+    assert left - {"read_model"} == {"other"}
+
+
 async def test_it_is_built_again_while_lists_are_answered(mesh: Mesh) -> None:
     """Every list in the meantime is whole, and later tasks are listed, too."""
     names = await _submitted(mesh, 5)
