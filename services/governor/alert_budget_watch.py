@@ -3,12 +3,13 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from services.governor import alert_velocity
 from services.governor.alert import Alert, Kind
 from services.governor.alert_sums import Sums
+from services.governor.alert_texts import moment, what_follows
 from services.governor.alert_thresholds import reached
 from services.governor.budget import Budget
 from services.governor.money import usd
@@ -18,12 +19,6 @@ from services.governor.window import Window, WindowKind
 _LOOK_AHEAD_EVERY: Final = timedelta(minutes=5)
 # Windows that are remembered; to look at one anew costs a few questions to the ledger.
 _MOST_KEPT: Final = 20_000
-_WHAT_FOLLOWS: Final = {
-    Kind.ALERT: "Nothing changes yet.",
-    Kind.DEGRADE: "Calls use cheaper tiers from here on.",
-    Kind.THROTTLE: "All but interactive work waits from here on.",
-    Kind.SHUTOFF: "Calls are refused from here on.",
-}
 
 
 class Spent(NamedTuple):
@@ -129,14 +124,13 @@ def _look(known: _Known, spent: Spent, sums: Sums) -> tuple[_Known, list[Alert]]
 
 
 def _threshold_alerts(spent: Spent, micros: int) -> Iterator[Alert]:
-    budget, end = spent.budget, spent.window.end
+    budget = spent.budget
     for kind, percent in reached(micros, budget.limit_micros, budget.thresholds).items():
         text = (
             f"{budget.name} has reached {percent} % of its limit:"
-            f" {usd(micros)} of {usd(budget.limit_micros)} are spent. {_WHAT_FOLLOWS[kind]}"
+            f" {usd(micros)} of {usd(budget.limit_micros)} are spent."
+            f" {what_follows(kind, spent.window)}"
         )
-        if end is not None:
-            text += f" It starts again at {_moment(end)}."
         yield _alert(kind, spent, micros, text)
 
 
@@ -163,7 +157,7 @@ def _velocity_alert(spent: Spent, micros: int, sums: Sums) -> Alert | None:
         micros,
         f"{budget.name} will not last: at the rate of the last day and of the last two hours,"
         f" the month comes to {usd(round(found.projected_micros, -4))}, and its limit of"
-        f" {usd(budget.limit_micros)} is reached at {_moment(found.limit_reached_at)}.",
+        f" {usd(budget.limit_micros)} is reached at {moment(found.limit_reached_at)}.",
     )
 
 
@@ -178,7 +172,3 @@ def _alert(kind: Kind, spent: Spent, micros: int, text: str) -> Alert:
         spent_micros=micros,
         limit_micros=spent.budget.limit_micros,
     )
-
-
-def _moment(time: datetime) -> str:
-    return f"{time.astimezone(UTC):%Y-%m-%dT%H:%MZ}"

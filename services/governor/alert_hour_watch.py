@@ -3,12 +3,13 @@
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from services.governor.alert import Alert
 from services.governor.alert_anomaly import HISTORY_DAYS, Usual, usual
 from services.governor.alert_sums import Sums
+from services.governor.alert_texts import moment
 from services.governor.money import usd
 
 _HOUR: Final = timedelta(hours=1)
@@ -103,10 +104,9 @@ def _alert(tenant: str, hour: datetime, time: datetime, micros: int, usual: Usua
     return Alert.of_hour(
         tenant=tenant,
         hour=hour,
-        text=f"tenants/{tenant} has spent {usd(micros)} since"
-        f" {hour.astimezone(UTC):%Y-%m-%dT%H:%MZ}, where {usd(usual_micros)} are usual at this"
-        f" hour: the median of {usual.days} days, with a modified z-score of"
-        f" {usual.score(micros):.1f}.",
+        text=f"tenants/{tenant} has spent {usd(micros)} since {moment(hour)}, where"
+        f" {usd(usual_micros)} are usual at this hour: the median of {usual.days} days, with a"
+        f" modified z-score of {usual.score(micros):.1f}.",
         time=time,
         spent_micros=micros,
         usual_micros=usual_micros,

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from meshkit.service import Resources
 from services.governor import alert_stream
+from services.governor.account import Decision, Wish
 from services.governor.alert_feed import AlertFeed
 from services.governor.alert_recorder import AlertRecorder
+from services.governor.alert_sightings import AlertSightings
 from services.governor.alert_store_sql import Database, SqlAlerts
 from services.governor.alert_teller import AlertTeller
 from services.governor.alert_webhook_sender import WebhookSender
@@ -19,6 +21,8 @@ class AlertParts:
     """What is made of the ledger's database and the broker."""
 
     feed: AlertFeed
+    # Is told what the governor decides.
+    notice: Callable[[Wish, Decision], None]
     # What tells them, until cancelled.
     background: Sequence[Callable[[], Awaitable[None]]]
 
@@ -42,10 +46,12 @@ async def build_alerts(
     await resources.bus.ensure_stream(alert_stream.stream_spec(keep_days))
     teller = AlertTeller(resources.bus, SqlAlerts(database), resources.log)
     recorder.on_recorded(teller.wake)
+    sightings = AlertSightings(database, resources.clock, resources.log, recorded=teller.wake)
     senders = await _senders(resources, called) if called else []
     return AlertParts(
         feed=AlertFeed(resources.bus),
-        background=[teller.run, *(sender.run for sender in senders)],
+        notice=sightings.notice,
+        background=[teller.run, sightings.run, *(sender.run for sender in senders)],
     )
 
 

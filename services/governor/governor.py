@@ -18,6 +18,7 @@ from services.governor.account import (
     ChargedOtherwise,
     Counter,
     Counters,
+    Decision,
     Held,
     Loan,
     Refused,
@@ -114,11 +115,13 @@ class CostGovernor:
         reach_budgets: ReachBudgets,
         clock: Clock,
         terms: Terms,
+        notice: Callable[[Wish, Decision], None] = lambda wish, decision: None,
     ) -> None:
         """`tiers`: the model tiers that a tenant may use, all if empty.
 
         `has_sessions`: whether sessions of a tenant have budgets of their own.
         `reach_budgets`: returns when the budgets up to a place are known here.
+        `notice`: told of every decision; must be quick.
         """
         self._prices: Final = prices
         self._scopes: Final = scopes
@@ -132,6 +135,7 @@ class CostGovernor:
         self._reach_budgets: Final = reach_budgets
         self._clock: Final = clock
         self._terms: Final = terms
+        self._notice: Final = notice
         self._reserve_for: Final = timedelta(seconds=terms.reservation_seconds)
 
     async def admit(self, calls: Sequence[PlannedCall]) -> list[Verdict | MeshError]:
@@ -170,12 +174,12 @@ class CostGovernor:
         if wishes:
             outcomes = await self._reserve(list(wishes.values()), expires_at)
             for (index, wish), outcome in zip(wishes.items(), outcomes, strict=True):
-                answers[index] = (
-                    outcome
-                    if isinstance(outcome, MeshError)
-                    else verdict_of(
-                        wish, outcome, tiers[index], version, self._terms.throttle_seconds
-                    )
+                if isinstance(outcome, MeshError):
+                    answers[index] = outcome
+                    continue
+                self._notice(wish, outcome.decision)
+                answers[index] = verdict_of(
+                    wish, outcome, tiers[index], version, self._terms.throttle_seconds
                 )
         return answers
 

@@ -8,7 +8,15 @@ from typing import Final
 from meshkit.clock import Clock
 from meshkit.errors import DependencyUnavailable
 from meshkit.redis_line import RedisLine
-from services.governor.account import Charge, Charged, ChargedOtherwise, Counter, Unsure
+from services.governor.account import (
+    Charge,
+    Charged,
+    ChargedOtherwise,
+    Counter,
+    Decision,
+    Unsure,
+    Wish,
+)
 from services.governor.budget import NO_LINES, Budget, Scope, ScopeKind, Thresholds
 from services.governor.budgets import Budgets
 from services.governor.counters_redis import RedisCounters
@@ -101,6 +109,7 @@ def governor_parts(
     budgets: Budgets | None = None,
     tiers: frozenset[int] = frozenset(),
     reservation_seconds: int = 600,
+    notice: Callable[[Wish, Decision], None] = lambda wish, decision: None,
     budgets_known: Callable[[], int] = lambda: 0,
     reach_budgets: ReachBudgets = _reach_nothing,
 ) -> GovernorParts:
@@ -124,6 +133,7 @@ def governor_parts(
         reach_budgets=reach_budgets,
         clock=clock,
         terms=Terms(reservation_seconds, 10.0),
+        notice=notice,
     )
     standings = Standings(budgets, scopes, counters, openings, reach_budgets, clock)
     return GovernorParts(governor, standings, budgets, scopes, counters, openings, ledger)

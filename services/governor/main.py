@@ -105,6 +105,7 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
         reach_budgets=store.reach,
         clock=clock,
         terms=Terms(section.reservation_seconds, section.throttle_seconds),
+        notice=alerts.notice,
     )
     standings = Standings(budgets, scopes, counters, openings, store.reach, clock)
     operators = Operators(section.operators)
