@@ -69,11 +69,21 @@ def _tell(event: Event) -> None:
 
 @asynccontextmanager
 async def running(
-    folder: Path, tier: Tier, *, executors: int = 1, task_partitions: int | None = None
+    folder: Path,
+    tier: Tier,
+    *,
+    config: Path | None = None,
+    executors: int = 1,
+    task_partitions: int | None = None,
 ) -> AsyncGenerator[Client]:
     """A mesh on a free port with its state in `folder`, and a client of it."""
     options = MeshOptions(
-        tier=tier, data_dir=folder, port=0, executors=executors, task_partitions=task_partitions
+        tier=tier,
+        data_dir=folder,
+        port=0,
+        config=config,
+        executors=executors,
+        task_partitions=task_partitions,
     )
     async with (
         await start(options, _tell) as mesh,
