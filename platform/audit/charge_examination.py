@@ -124,11 +124,11 @@ class ChargeExamination:
                     continue
                 self._counts["charges"] += 1
                 self._counts["charged_micros"] += charge.cost_micros
-                if charge.call > 1:
+                if charge.call:
                     calls[charge.place] = calls.get(charge.place, 1) + 1
                     self._counts["repeated_charges"] += 1
                     self._counts["repeated_micros"] += charge.cost_micros
-                recorded = charge._replace(call=1) in self._recorded
+                recorded = charge._replace(call="") in self._recorded
                 if not recorded and not histories.ended.has_expired(charge.task):
                     unknown.setdefault(charge.task, set()).add(charge)
         return unknown, calls

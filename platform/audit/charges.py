@@ -1,7 +1,8 @@
 """Every model step is charged once, at the cost that the log records.
 
 A charge is kept under `<task>/<step>/<sequence of the attempt's started>`. A call
-that was made again although it was settled is kept under the same with `#2`, `#3`, ...
+that was made again although it was settled is kept under the same with `#2`, `#3`, ...,
+or with `#` and an id where two processes made it.
 A charge whose step is not in the log may still be right: the attempt ended between
 the charge and its record. That is told, and is a finding only where it cannot be so.
 """
@@ -32,13 +33,13 @@ class Charge(NamedTuple):
     # The number of the event with which the attempt began.
     start: int
     cost_micros: int
-    # The second call under the same key, the third, ...
-    call: int = 1
+    # What tells a further call under the same key from the first: `2`, `3`, ..., or an id.
+    call: str = ""
 
     @property
     def key(self) -> str:
         """What it is kept under."""
-        again = f"#{self.call}" if self.call > 1 else ""
+        again = f"#{self.call}" if self.call else ""
         return f"{self.task.task_id}/{self.step}/{self.start}{again}"
 
     @property
@@ -75,7 +76,7 @@ def charge_of(tenant: str, key: str, cost_micros: int) -> Charge | None:
     if match is None:
         return None
     task_id, step, start, call = match.groups()
-    return Charge(TaskKey(tenant, task_id), int(step), int(start), cost_micros, int(call or 1))
+    return Charge(TaskKey(tenant, task_id), int(step), int(start), cost_micros, call or "")
 
 
 def step_of(entry: Entry) -> int:

@@ -88,5 +88,5 @@ def _finding(tenant: str, sentence: str) -> Finding:
         Invariant.SPEND,
         TaskKey(tenant, ""),
         sentence,
-        remedy="Have the ledger built again from the journal: see docs/spending.md.",
+        remedy="Have the ledger built again from the journal: see docs/ledger.md.",
     )
