@@ -20,7 +20,7 @@ from audit.finding import Finding, Invariant, TaskKey, finding
 # A step during which its executor died is made once more, and no third time.
 _MOST_DEATHS: Final = 2
 _KEY: Final = re.compile(
-    r"([a-z0-9][a-z0-9-]{0,62})/([1-9]\d{0,8})/([1-9]\d{0,17})(?:#([1-9]\d{0,8}))?"
+    r"([a-z0-9][a-z0-9-]{0,62})/([1-9]\d{0,8})/([1-9]\d{0,17})(?:#([A-Za-z0-9#]{1,80}))?"
 )
 _WORKING: Final = task_pb2.TASK_STATE_RUNNING
 
