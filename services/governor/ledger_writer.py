@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 import sqlalchemy as sa
 
 from services.governor.budget import ScopeKind
-from services.governor.ledger_charge import Charge
+from services.governor.ledger_charge import Charge, Figures
 from services.governor.ledger_numbers import Numbers
 from services.governor.ledger_tables import (
     CHARGE,
@@ -174,25 +174,33 @@ def _write_entries(
 def _write_totals(
     connection: sa.Connection, statements: _Statements, charges: Iterable[Charge]
 ) -> None:
-    totals = defaultdict[_ScopeKey, list[int]](lambda: [0] * len(FIGURES))
-    for charge in charges:
-        for key in _scopes(charge):
-            total = totals[key]
-            for place, figure in enumerate(charge.figures):
-                total[place] += figure
+    alike = defaultdict[tuple[str, str, str, int], list[Figures]](list)
+    for each in charges:
+        quarter = each.settled_micros // QUARTER_MICROS
+        alike[each.tenant, each.task_type, each.agent, quarter].append(each.figures)
+    totals = defaultdict[_ScopeKey, list[list[int]]](list)
+    for key, figures in alike.items():
+        total = _sum(figures)
+        for scope in _scopes(*key):
+            totals[scope].append(total)
     # In the order of the index, whose pages are then gone through once.
-    _many(connection, statements.scope_total, ((*key, *totals[key]) for key in sorted(totals)))
+    _many(
+        connection, statements.scope_total, ((*key, *_sum(totals[key])) for key in sorted(totals))
+    )
 
 
-def _scopes(charge: Charge) -> Iterable[_ScopeKey]:
+def _sum(rows: Iterable[Sequence[int]]) -> list[int]:
+    return [sum(column) for column in zip(*rows, strict=True)]
+
+
+def _scopes(tenant: str, task_type: str, agent: str, quarter: int) -> Iterable[_ScopeKey]:
     """Those that have budgets with windows. Sessions and tasks are added up when asked for."""
-    quarter = charge.settled_micros // QUARTER_MICROS
     yield (ScopeKind.GLOBAL.value, "", "", quarter)
-    yield (ScopeKind.TENANT.value, charge.tenant, "", quarter)
-    if charge.task_type:
-        yield (ScopeKind.TASK_TYPE.value, charge.tenant, charge.task_type, quarter)
-    if charge.agent:
-        yield (ScopeKind.AGENT.value, charge.tenant, charge.agent, quarter)
+    yield (ScopeKind.TENANT.value, tenant, "", quarter)
+    if task_type:
+        yield (ScopeKind.TASK_TYPE.value, tenant, task_type, quarter)
+    if agent:
+        yield (ScopeKind.AGENT.value, tenant, agent, quarter)
 
 
 def _many(connection: sa.Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
