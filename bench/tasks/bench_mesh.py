@@ -18,6 +18,7 @@ from agentmesh.coordinator.v1.queue_service_pb2 import (
 )
 from agentmesh.coordinator.v1.queue_service_pb2_grpc import QueueServiceStub
 from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec
+from bench.tasks.scratch import scratch
 from meshkit import identity
 from meshkit.client import Channels
 from meshkit.identity import Identity
@@ -60,12 +61,12 @@ async def bench_mesh(
 
     Raises MeshStartError where it does not start.
     """
-    with tempfile.TemporaryDirectory(prefix="agentmesh-bench-") as folder:
-        config = Path(folder) / "bench.yaml"
+    with scratch(Path(tempfile.gettempdir())) as folder:
+        config = folder / "bench.yaml"
         config.write_text(yaml.safe_dump(_settings(plan.latency_ms)), "utf-8")
         options = MeshOptions(
             tier=plan.tier,
-            data_dir=Path(folder) / "data",
+            data_dir=folder / "data",
             port=0,
             config=config,
             executors=plan.executors,
