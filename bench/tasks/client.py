@@ -1,8 +1,8 @@
 """The client of a benchmark: a process of its own, so that its cost is known apart.
 
 It reads a Load as JSON, submits, and writes lines of JSON: the number of each mark as
-it passes, now and then how many tasks have ended, and in the end the Outcome. It dies with the
-process that started it.
+it passes, now and then how many tasks have ended, and in the end the Outcome, or why there is
+none. It dies with the process that started it.
 """
 
 import argparse
@@ -17,14 +17,13 @@ from typing import Final
 import grpc
 import uvloop
 
-from bench.tasks.flood import divide, flooding, joined
+from bench.tasks.flood import FloodFailed, divide, flooding, joined
 from bench.tasks.load import LOAD, OUTCOME, Load, Outcome, Stream
 from bench.tasks.record import Record
 from bench.tasks.submitters import Submitter, TaskEndedOtherwise, submitter
 from meshkit.constants import MAX_MESSAGE_BYTES
 from meshkit.errors import MeshError, RateLimited
 
-_CONNECT_SECONDS: Final = 10.0
 _TELL_SECONDS: Final = 1.0
 # Tasks of an open loop that are under way at the same time. More wait here, and their
 # latency counts from when they should have begun all the same.
@@ -33,6 +32,10 @@ _OPTIONS: Final = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.use_local_subchannel_pool", 1),
 ]
+
+
+class _NoConnection(Exception):
+    """The gateway does not answer."""
 
 
 class _Driver:
@@ -144,8 +147,14 @@ async def _ready(load: Load) -> AsyncGenerator[Sequence[Submitter]]:
             )
             for _ in load.streams
         ]
-        async with asyncio.timeout(_CONNECT_SECONDS):
-            await asyncio.gather(*(channel.channel_ready() for channel in channels))
+        try:
+            async with asyncio.timeout(load.connect_seconds):
+                await asyncio.gather(*(channel.channel_ready() for channel in channels))
+        except TimeoutError:
+            raise _NoConnection(
+                f"The client did not reach the gateway at {load.address} within"
+                f" {load.connect_seconds:g} s."
+            ) from None
         yield [
             submitter(channel, load.client, task_seconds=load.task_seconds) for channel in channels
         ]
@@ -160,7 +169,11 @@ def main() -> None:
     begun = parser.parse_args().begun
     load = LOAD.validate_json(sys.stdin.read())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        outcome = runner.run(_run(load, begun))
+        try:
+            outcome = runner.run(_run(load, begun))
+        except (_NoConnection, FloodFailed) as error:
+            _say({"failure": str(error)})
+            sys.exit(1)
     _say({"outcome": OUTCOME.dump_python(outcome, mode="json")})
 
 

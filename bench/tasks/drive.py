@@ -76,6 +76,8 @@ async def _driven(process: "subprocess.Popen[bytes]", mesh: RunningMesh, tell: T
                 tell(seconds, ended, failed)
             case {"outcome": outcome}:
                 return Drive(OUTCOME.validate_python(outcome), tuple(watch.used), watch.rss_bytes)
+            case {"failure": str(why)}:
+                raise ClientFailed(why)
             case _:
                 pass
     raise ClientFailed(f"The client process ended early (exit code {process.wait()}).")

@@ -76,6 +76,8 @@ def _outcome(process: "subprocess.Popen[bytes]", load: bytes) -> Outcome:
         told = json.loads(line)
         if "outcome" in told:
             return OUTCOME.validate_python(told["outcome"])
+        if "failure" in told:
+            raise FloodFailed(told["failure"])
     raise FloodFailed(f"The process that floods ended early (exit code {process.wait()}).")
 
 

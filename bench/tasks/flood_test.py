@@ -1,5 +1,7 @@
 """A flood is apart from what is measured, and counted with it."""
 
+import dataclasses
+
 import pytest
 
 from bench.tasks.flood import FloodFailed, divide, flooding, joined
@@ -52,5 +54,15 @@ def test_a_flood_that_ends_early_is_told() -> None:
     with (
         flooding(_load(_FLOOD), "bench.tasks.load", 0.0) as flooded,
         pytest.raises(FloodFailed, match=r"ended early \(exit code 0\)"),
+    ):
+        flooded.result(timeout=60)
+
+
+def test_a_flood_that_says_why_it_fails_is_told_so() -> None:
+    """In its own words."""
+    load = dataclasses.replace(_load(_FLOOD), connect_seconds=0.2)
+    with (
+        flooding(load, "bench.tasks.client", 0.0) as flooded,
+        pytest.raises(FloodFailed, match=r"^The client did not reach the gateway at 127.0.0.1:1 "),
     ):
         flooded.result(timeout=60)

@@ -36,6 +36,8 @@ class Load:
     marks: tuple[float, ...]
     # How long a task may take before it counts as an error.
     task_seconds: float
+    # How long connecting may take.
+    connect_seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
