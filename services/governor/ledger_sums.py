@@ -11,8 +11,6 @@ from services.governor.budget import Scope, ScopeKind
 from services.governor.ledger_tables import (
     CHARGE,
     FIGURES,
-    HAS_SESSION,
-    HAS_TASK,
     QUARTER_MICROS,
     SCOPE_TOTAL,
     TASK,
@@ -22,6 +20,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _HOUR: Final = timedelta(hours=1)
 _COSTS: Final = SCOPE_TOTAL.c.cost_micros
+# As the indexes say it, with values and not with places for them, or they are of no use.
+_HAS_SESSION: Final = CHARGE.c.session != sa.literal_column("''")
+_HAS_TASK: Final = CHARGE.c.task_id > sa.literal_column("0")
 
 
 class Sums:
@@ -128,17 +129,8 @@ def _charges_of(
     if end is not None:
         conditions.append(CHARGE.c.settled_micros < micros_of(end))
     if scope.kind is ScopeKind.SESSION:
-        of_session = CHARGE.c.session == scope.subject
-        return [
-            CHARGE.c.tenant == scope.tenant,
-            of_session,
-            sa.literal_column(HAS_SESSION, sa.Boolean),
-            *conditions,
-        ]
+        of_session = CHARGE.c.tenant == scope.tenant, CHARGE.c.session == scope.subject
+        return [*of_session, _HAS_SESSION, *conditions]
     of_task = TASK.c.tenant == scope.tenant, TASK.c.name == scope.subject
     number = sa.select(TASK.c.id).where(*of_task).scalar_subquery()
-    return [CHARGE.c.task_id == number, _holds(HAS_TASK), *conditions]
-
-
-def _holds(condition: str) -> sa.ColumnElement[bool]:
-    return sa.literal_column(condition, sa.Boolean)
+    return [CHARGE.c.task_id == number, _HAS_TASK, *conditions]

@@ -19,9 +19,8 @@ METADATA: Final = sa.MetaData()
 _ID: Final = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 _BIG: Final = sa.BigInteger
 
-# Index and question must say it alike, or the index is of no use.
-HAS_SESSION: Final = "session <> ''"
-HAS_TASK: Final = "task_id > 0"
+_HAS_SESSION: Final = sa.text("session <> ''")
+_HAS_TASK: Final = sa.text("task_id > 0")
 
 
 def _figures() -> tuple[sa.Column[Any], ...]:
@@ -95,14 +94,14 @@ CHARGE: Final = sa.Table(
         "charge_session",
         "tenant",
         "session",
-        sqlite_where=sa.text(HAS_SESSION),
-        postgresql_where=sa.text(HAS_SESSION),
+        sqlite_where=_HAS_SESSION,
+        postgresql_where=_HAS_SESSION,
     ),
     sa.Index(
         "charge_task",
         "task_id",
-        sqlite_where=sa.text(HAS_TASK),
-        postgresql_where=sa.text(HAS_TASK),
+        sqlite_where=_HAS_TASK,
+        postgresql_where=_HAS_TASK,
     ),
 )
 

@@ -28,7 +28,7 @@ from services.governor.journal_jetstream import JetStreamJournal
 from services.governor.ledger_balances import LedgerBalances
 from services.governor.ledger_database import open_ledger
 from services.governor.ledger_projector import ledger_projector
-from services.governor.ledger_sums import Sums
+from services.governor.ledger_sums import Sums, totals
 from services.governor.ledger_tables import ACCOUNT, CHARGE, ENTRY, SCOPE_TOTAL
 from services.governor.ledger_writer import LedgerWriter
 from services.governor.usage_stream import STREAM, usage_stream_spec
@@ -161,6 +161,21 @@ async def test_a_balance_is_complete_up_to_where_the_journal_ended(
     assert found[_GLOBAL].usage.input_tokens == 40
     assert found[_GLOBAL].usage.model_calls == 4
     assert ever.spent_micros == 1_321
+
+
+@pytest.mark.parametrize("kind", [ScopeKind.SESSION, ScopeKind.TASK])
+async def test_a_session_and_a_task_are_found_by_an_index(tmp_path: Path, kind: ScopeKind) -> None:
+    """And not by looking at every charge that there is."""
+    database = await open_ledger("", folder=tmp_path, log=log.get("test", stream=io.StringIO()))
+    statement = totals(Scope(kind, "acme", "x"), _DAY, None)
+
+    def work(connection: sa.Connection) -> str:
+        text = statement.compile(connection, compile_kwargs={"literal_binds": True})
+        return str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}").all())
+
+    plan = await database.read(work)
+    await database.close()
+    assert f"SEARCH charge USING INDEX charge_{kind}" in plan
 
 
 async def test_a_balance_that_cannot_be_complete_is_none(
