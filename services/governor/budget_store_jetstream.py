@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Final
 
 from agentmesh.governor.v1 import budget_pb2
@@ -20,6 +20,8 @@ _REQUEST_ID: Final = "Agentmesh-Request-Id"
 # Versions of a budget that are kept: as long a request is recognised.
 _MOST_VERSIONS: Final = 8
 _WINDOW: Final = 256
+# Longer than a governor goes on without a look at all that there is.
+_REMOVED_KEPT: Final = timedelta(days=1)
 _AGAIN_SECONDS: Final = 1.0
 # How long a change that is known to be there may be on its way.
 _ARRIVES_SECONDS: Final = 0.5
@@ -37,6 +39,8 @@ class JetStreamBudgets:
         self._clock: Final = clock
         self._most: Final = most_per_tenant
         # Up to where the stream is in memory.
+        self._followed = 0
+        # Up to where there is nothing to wait for.
         self._position = 0
         # What this process wrote may be ahead of that.
         self._applied: dict[Place, int] = {}
@@ -44,7 +48,7 @@ class JetStreamBudgets:
 
     @property
     def position(self) -> int:
-        """All that the stream has up to here is in memory."""
+        """All that is set up to this place is in memory."""
         return self._position
 
     async def prepare(self) -> None:
@@ -58,6 +62,7 @@ class JetStreamBudgets:
             )
         )
         await self._load()
+        await self._purge_removed()
 
     async def set(self, budget: Budget, *, etag: str, request_id: str) -> tuple[Budget, int]:
         """Puts a budget in force; as it is stored, and its place in the stream.
@@ -120,6 +125,8 @@ class JetStreamBudgets:
                 gone = budget_pb2.Budget(name=before.name).SerializeToString()
                 sequence = await self._bus.append(subject, gone, expected_last=last.sequence)
                 self._apply(place, None, sequence)
+                # Its earlier versions are of no use any more.
+                await self._bus.purge(_STREAM, subject, before_sequence=sequence)
                 return sequence
         raise Conflict("The budget is being changed by too many at once. Try again.")
 
@@ -142,12 +149,13 @@ class JetStreamBudgets:
             with contextlib.suppress(MeshError):
                 await self._load()
                 async with self._bus.follow(
-                    _STREAM, _ALL, start_sequence=self._position + 1, window=_WINDOW
+                    _STREAM, _ALL, start_sequence=self._followed + 1, window=_WINDOW
                 ) as follower:
                     while True:
                         await follower.wait()
                         for message in await follower.take():
                             self._take(message.payload, message.sequence)
+                            self._followed = message.sequence
                             await self._move(message.sequence)
             await self._clock.sleep(_AGAIN_SECONDS)
 
@@ -169,7 +177,19 @@ class JetStreamBudgets:
         self._budgets.replace_all(each for each in found.values() if each is not None)
         for place, (sequence, budget) in ahead.items():
             self._apply(place, budget if budget and budget.etag else None, sequence)
+        self._followed = position
         await self._move(position)
+
+    async def _purge_removed(self) -> None:
+        """What was removed long ago has been heard of everywhere."""
+        before = self._clock.now() - _REMOVED_KEPT
+        # By subject: the last message counts.
+        last = {message.subject: message async for message in self._bus.read(_STREAM, _ALL)}
+        for message in last.values():
+            if message.time < before and budget_of(message.payload, message.sequence) is None:
+                await self._bus.purge(
+                    _STREAM, message.subject, before_sequence=message.sequence + 1
+                )
 
     def _take(self, payload: bytes, sequence: int) -> None:
         self._apply(_place(payload), budget_of(payload, sequence), sequence)
