@@ -138,17 +138,20 @@ async def test_the_overview_tells_where_spending_stands_and_leads(commands: Comm
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
     assert lines[:4] == [
-        "WINDOW       SPENT  RESERVED  LIMIT  USED               BY ITS END  TOKENS IN  TOKENS OUT  MODEL CALLS  RESETS",
-        "today        $3.00     $1.00  $8.00  ████▓▓░░░░░░ 50 %       $9.10     12,000         900            7  2026-11-21 00:00:00 +00:00",
-        "this month  $42.00     $0.00   none  -                      $60.00          0           0            0  2026-12-01 00:00:00 +00:00",
+        "WINDOW       SPENT  RESERVED  LIMIT  USED               BY ITS END  RESETS",
+        "today        $3.00     $1.00  $8.00  ████▓▓░░░░░░ 50 %       $9.10  2026-11-21 00:00:00 +00:00",
+        "this month  $42.00     $0.00   none  -                      $60.00  2026-12-01 00:00:00 +00:00",
         "",
     ]
     assert lines[4] == "$3.00 |" + " " * 39 + "█"
     assert lines[5:8] == ["      |" + " " * 39 + "█"] * 3
     assert lines[8].endswith(datetime.now(UTC).date().isoformat())
     assert lines[9:] == [
+        "",
+        "Today: 7 model calls, 12,000 tokens in, 900 out.",
         "The limit of today is reached at 2026-11-20 21:00:00 +00:00 if spending goes on like this.",
         f"By the end of today: {_METHOD}",
+        "This month: 0 model calls, 0 tokens in, 0 out.",
         f"By the end of this month: {_METHOD}",
     ]
 
@@ -160,7 +163,9 @@ async def test_without_the_ledger_the_counters_are_shown(
     governor.ledger_away = True
     result = await commands.run("spend")
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["WINDOW", "today", "this"]
+    assert [line.split(" ")[0] for line in result.stdout.splitlines()] == [
+        "WINDOW", "today", "this", "", "Today:", "This",
+    ]  # fmt: skip
     assert result.stderr == (
         "Projections and earlier days are left out: The ledger cannot be reached.\n"
     )

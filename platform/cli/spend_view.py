@@ -15,25 +15,14 @@ from agentmesh.governor.v1.cost_governor_service_pb2 import (
 from cli.budget_view import used
 from cli.chart import bar, columns
 from cli.terminal import Styled, Terminal
-from cli.wording import dollars, zoned_moment
+from cli.wording import dollars, plural, zoned_moment
 
 # Days that the chart shows.
 DAYS: Final = 14
 _BAR_WIDTH: Final = 12
 _CHART_HEIGHT: Final = 4
 _TIMES: Final = (SpendDimension.SPEND_DIMENSION_DAY, SpendDimension.SPEND_DIMENSION_HOUR)
-_OVERVIEW: Final = (
-    "WINDOW",
-    "SPENT",
-    "RESERVED",
-    "LIMIT",
-    "USED",
-    "BY ITS END",
-    "TOKENS IN",
-    "TOKENS OUT",
-    "MODEL CALLS",
-    "RESETS",
-)
+_OVERVIEW: Final = ("WINDOW", "SPENT", "RESERVED", "LIMIT", "USED", "BY ITS END", "RESETS")
 _FIGURES: Final = (
     "COST",
     "SHARE",
@@ -66,7 +55,13 @@ def show_overview(
     if days:
         terminal.say()
         _show_days(terminal, days, now)
-    for name, _, projected in windows:
+    terminal.say()
+    for name, window, projected in windows:
+        usage = window.usage
+        terminal.say(
+            f"{name.capitalize()}: {plural(usage.model_calls, 'model call')},"
+            f" {usage.input_tokens:,} tokens in, {usage.output_tokens:,} out."
+        )
         _show_projection(terminal, name, projected)
 
 
@@ -111,7 +106,6 @@ def show_rows(
 def _window_row(
     name: str, window: SpendWindow, projection: SpendProjection
 ) -> tuple[str | Styled, ...]:
-    usage = window.usage
     limit = window.limit_micros
     over = bool(limit) and projection.projected_micros > limit
     resets = (
@@ -128,9 +122,6 @@ def _window_row(
         Styled(dollars(projection.projected_micros), "bold red" if over else "")
         if projection.method
         else "-",
-        f"{usage.input_tokens:,}",
-        f"{usage.output_tokens:,}",
-        f"{usage.model_calls:,}",
         resets,
     )
 
