@@ -29,12 +29,16 @@ class Purpose:
     setting: str
 
 
-class Database(Protocol):
-    """Holds a copy. Every method raises DependencyUnavailable while it is away."""
+class Readable(Protocol):
+    """A copy that can be asked. Raises DependencyUnavailable while it is away."""
 
     async def read(self, work: Work[T]) -> T:
         """What `work` finds."""
         ...
+
+
+class Database(Readable, Protocol):
+    """Holds a copy. Every method raises DependencyUnavailable while it is away."""
 
     async def write(self, work: Work[T]) -> T:
         """Does all of `work` or nothing. Anybody may, at any time."""

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from services.governor.forecast import TaskUse, TierUse
 from services.governor.ledger_tables import CHARGE, WORK
 from services.governor.spend_query import tier_text
-from sqlstore.database import Database
+from sqlstore.database import Readable
 
 # So many of the latest charges are looked at, of so many agents and models.
 _MOST_CHARGES: Final = 5_000
@@ -18,7 +18,7 @@ _MOST_WORKS: Final = 1_000
 class SqlTaskUses:
     """TaskUses over the latest charges of tasks."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Readable) -> None:
         self._database: Final = database
 
     async def of(self, tenant: str, task_type: str) -> TaskUse | None:

@@ -9,10 +9,11 @@ from services.governor.ledger_balances import LedgerBalances
 from services.governor.ledger_database import open_ledger
 from services.governor.ledger_ends import carry_ends
 from services.governor.ledger_projector import ledger_projector
+from services.governor.ledger_turns import InTurns
 from services.governor.ledger_writer import Companion, LedgerWriter
 from services.governor.profiles import Profiles
 from services.governor.profiles_sql import SqlProfiles
-from sqlstore.database import Database
+from sqlstore.database import Database, Readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class LedgerParts:
     """What is made of one database."""
 
     database: Database
+    # The same, for what may take long.
+    questions: Readable
     balances: LedgerBalances
     profiles: Profiles
     # What keeps them up, until cancelled.
@@ -37,10 +40,12 @@ async def build_ledger(
     bus, log = resources.bus, resources.log
     database = await open_ledger(address, folder=resources.data_dir / "governor", log=log)
     resources.stack.push_async_callback(database.close)
+    questions = InTurns(database)
     projector = ledger_projector(bus, LedgerWriter(database, companions=companions), log)
-    profiles = Profiles(SqlProfiles(database), resources.clock, log)
+    profiles = Profiles(SqlProfiles(questions), resources.clock, log)
     return LedgerParts(
         database=database,
+        questions=questions,
         balances=LedgerBalances(bus, database, projector),
         profiles=profiles,
         background=(projector.run, partial(carry_ends, bus, database, log), profiles.run),

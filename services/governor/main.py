@@ -114,7 +114,7 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
         standings,
         BudgetService(budgets, store, counters, standings, operators, given.model_tiers),
         spending=SpendService(
-            ledger.database, SqlTaskUses(ledger.database), budgets, operators, clock
+            ledger.questions, SqlTaskUses(ledger.questions), budgets, operators, clock
         ),
         alerts=AlertService(alerts.feed, operators),
     )

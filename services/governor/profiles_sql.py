@@ -15,7 +15,7 @@ from services.governor.profiles import (
     WorkKey,
     profile_of,
 )
-from sqlstore.database import Database
+from sqlstore.database import Readable
 
 # Who asks for all recent work gets that of so many charges.
 _RECENT_CHARGES: Final = 100_000
@@ -29,7 +29,7 @@ _SAMPLE: Final = (CHARGE.c.input_tokens, CHARGE.c.output_tokens, CHARGE.c.cost_m
 class SqlProfiles:
     """A ProfileSource: each profile is of the latest calls."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Readable) -> None:
         self._database: Final = database
 
     async def changed(self, since_charge: int) -> News:

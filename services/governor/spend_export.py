@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from services.governor.ledger_sums import micros_of, time_of
 from services.governor.ledger_tables import CHARGE, FIGURES, TASK, WORK
 from services.governor.spend_query import tier_text
-from sqlstore.database import Database
+from sqlstore.database import Readable
 
 # The most that a part of the file may have.
 PART_BYTES: Final = 1 << 20
@@ -62,7 +62,7 @@ class Export:
 class SpendExport:
     """Reads the ledger in pieces, so that any number of charges takes little memory."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Readable) -> None:
         self._database: Final = database
 
     async def parts(self, export: Export) -> AsyncGenerator[bytes]:

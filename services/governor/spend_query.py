@@ -12,7 +12,7 @@ from services.governor import spend_zone
 from services.governor.ledger_charge import Figures
 from services.governor.ledger_sums import micros_of, time_of
 from services.governor.ledger_tables import CHARGE, FIGURES, TASK, WORK
-from sqlstore.database import Database
+from sqlstore.database import Readable
 
 _TIERS: Final = ("", "fast", "balanced", "powerful")
 
@@ -68,7 +68,7 @@ class SpendPage:
 class SpendLedger:
     """Asks the ledger."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Readable) -> None:
         self._database: Final = database
 
     async def page(

@@ -22,7 +22,7 @@ from services.governor.spend_export import Export, Format, SpendExport
 from services.governor.spend_projection import HISTORY, Present, Spent, project
 from services.governor.spend_query import SpendLedger, SpendQuery
 from services.governor.window import Window, WindowKind, window_of, zone_of
-from sqlstore.database import Database
+from sqlstore.database import Readable
 
 _ALL_TENANTS: Final = "tenants/-"
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -62,7 +62,7 @@ class SpendService:
 
     def __init__(
         self,
-        database: Database,
+        database: Readable,
         task_uses: TaskUses,
         budgets: Budgets,
         operators: Operators,
