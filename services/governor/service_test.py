@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from agentmesh.common.v1 import usage_pb2
 from agentmesh.governor.v1 import budget_pb2
@@ -82,6 +83,11 @@ def _settle(key: str, **usage: int) -> pb.SettleRequest:
     return pb.SettleRequest(
         parent=_ACME, key=key, model="claude-sonnet-4-5", usage=usage_pb2.Usage(**usage)
     )
+
+
+def _changed(request: pb.SettleRequest, **fields: Any) -> pb.SettleRequest:
+    request.MergeFrom(pb.SettleRequest(**fields))
+    return request
 
 
 async def test_call_is_admitted_settled_and_shown(stubs: list[Any]) -> None:
@@ -232,6 +238,36 @@ async def test_batch_of_a_tenant_carries_no_items_of_another(stubs: list[Any]) -
     ]
 
 
+async def test_lease_is_granted_spent_and_given_back(stubs: list[Any]) -> None:
+    """Any governor knows it: what is settled under it takes its place, and the rest is free."""
+    asked = pb.AcquireLeaseRequest(
+        parent=_ACME, lease="l1", task_type="chat", agent="helper", amount_micros=100_000
+    )
+    granted = await stubs[0].AcquireLease(asked, timeout=5)
+    assert granted == await stubs[1].AcquireLease(asked, timeout=5)
+    assert (granted.reservation.key, granted.reservation.reserved_micros) == ("l1", 100_000)
+    assert granted.price_version
+    assert not granted.HasField("retry_after")
+    settle = _settle("k1", input_tokens=1000)
+    settle.lease, settle.leased_micros, settle.price_version = "l1", 3000, granted.price_version
+    settle.call_time.FromDatetime(datetime(2026, 1, 1, tzinfo=UTC))
+    assert (await stubs[1].Settle(settle, timeout=5)).cost_micros == 3000
+    release = pb.ReleaseRequest(parent=_ACME, key="l1", keep_micros=7000)
+    assert (await stubs[0].Release(release, timeout=5)).released_micros == 90_000
+    spend = await stubs[1].GetSpend(pb.GetSpendRequest(parent=_ACME), timeout=5)
+    assert (spend.day.spent_micros, spend.day.reserved_micros) == (3000, 7000)
+
+
+async def test_nothing_is_leased_of_a_budget_that_is_nearly_spent(stubs: list[Any]) -> None:
+    """Each call must be asked for, and the answer says when to ask for a lease again."""
+    await stubs[0].Settle(_settle("k", input_tokens=260_000), timeout=5)
+    granted = await stubs[0].AcquireLease(
+        pb.AcquireLeaseRequest(parent=_ACME, lease="l1", amount_micros=900_000), timeout=5
+    )
+    assert granted.reservation.reserved_micros == 0
+    assert granted.retry_after.ToSeconds() == 5
+
+
 async def test_release_frees_a_reservation(stubs: list[Any]) -> None:
     """What is released is answered once."""
     await stubs[0].Admit(_admit("a"), timeout=5)
@@ -252,17 +288,29 @@ async def test_release_frees_a_reservation(stubs: list[Any]) -> None:
         (_admit("a", task_limit_micros=-1), "task_limit_micros", "must be from 0 to 9000000000000000, not -1"),
         (_admit("a", task_spent_micros=-1), "task_spent_micros", "must be from 0 to 9000000000000000, not -1"),
         (_admit("a", task_limit_micros=5), "task", "must name the task whose cap `task_limit_micros` is"),
+        (_admit("a", tier=9), "tier", "must be FAST, BALANCED, POWERFUL or unset"),
+        (_admit("a", task_type="a b"), "task_type", "must have at most 200 characters and no blank"),
+        (_admit("a", agent="a" * 201), "agent", "must have at most 200 characters and no blank"),
+        (_admit("a", session="a\nb"), "session", "must have at most 200 characters and no blank"),
         (_admit("a", task="a b"), "task", "must be a task's id or name, not 'a b'"),
         (_settle("a", output_tokens=-1), "usage.output_tokens", "must be from 0 to 1000000000, not -1"),
         (_settle("a", input_tokens=5, cached_input_tokens=6), "usage.cached_input_tokens", "must be from 0 to 5, not 6"),
         (_settle("a", model_calls=-1), "usage.model_calls", "must be from 0 to 1000000, not -1"),
+        (_changed(_settle("a"), leased_micros=-1, lease="l"), "leased_micros", "must be from 0 to 9000000000000000, not -1"),
+        (_changed(_settle("a"), leased_micros=1), "lease", "must name the lease that `leased_micros` were taken of"),
+        (_changed(_settle("a"), call_time=Timestamp(seconds=-(2**60))), "call_time", "must be a time from the year 1 to 9999"),
+        (_changed(_settle("a"), price_version="nobody"), "price_version", None),
+        (pb.AcquireLeaseRequest(parent=_ACME, lease="l"), "amount_micros", "must be from 1 to 9000000000000000, not 0"),
+        (pb.AcquireLeaseRequest(parent=_ACME, lease="l", amount_micros=2**63 - 1), "amount_micros", "must be from 1 to 9000000000000000, not 9223372036854775807"),
+        (pb.AcquireLeaseRequest(parent=_ACME, amount_micros=1), "lease", "must have 1 to 200 characters, not 0"),
+        (pb.ReleaseRequest(parent=_ACME, key="l", keep_micros=-1), "keep_micros", "must be from 0 to 9000000000000000, not -1"),
     ],
 )  # fmt: skip
 async def test_wrong_field_is_named(
     stubs: list[Any], request_: Any, field: str, description: str | None
 ) -> None:
     """What is malformed is INVALID_FIELD with the field's path and what would be right."""
-    method = stubs[0].Admit if isinstance(request_, pb.AdmitRequest) else stubs[0].Settle
+    method = getattr(stubs[0], type(request_).__name__.removesuffix("Request"))
     with pytest.raises(errors.InvalidField) as caught:
         await method(request_, timeout=5)
     (violation,) = caught.value.violations
@@ -275,6 +323,9 @@ async def test_tenant_of_another_is_forbidden(stubs: list[Any]) -> None:
     for call in (
         stubs[0].Admit(_admit("a", parent="tenants/other"), timeout=5),
         stubs[0].Release(pb.ReleaseRequest(parent="tenants/other", key="a"), timeout=5),
+        stubs[0].AcquireLease(
+            pb.AcquireLeaseRequest(parent="tenants/other", lease="l", amount_micros=1), timeout=5
+        ),
         stubs[0].GetSpend(pb.GetSpendRequest(parent="tenants/other"), timeout=5),
     ):
         with pytest.raises(errors.Forbidden):
