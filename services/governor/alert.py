@@ -54,15 +54,13 @@ class Alert:
         spent_micros: int,
         limit_micros: int,
     ) -> Self:
-        """One that is told once in each window of a budget.
+        """One that is told once for each limit that a budget has in a window.
 
-        VELOCITY compares with a limit that is yet to be reached: another limit is
-        another crossing. `window_start` is None where a window never ends.
+        `window_start` is None where a window never ends.
         """
         window = f"{window_start.astimezone(UTC):%Y-%m-%dT%H:%MZ}" if window_start else ""
-        limit = str(limit_micros) if kind is Kind.VELOCITY else ""
         return cls(
-            id=stable_id("alert", kind, budget, window, limit),
+            id=stable_id("alert", kind, budget, window, str(limit_micros)),
             tenant=tenant,
             budget=budget,
             kind=kind,

@@ -37,16 +37,16 @@ Place = tuple[str, datetime]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of a window of a budget."""
+    """What is known of a window of a budget, by its present limit."""
 
+    limit_micros: int
     # Spent at the last look, and all that was charged since, repeats included.
-    most_micros: int
+    most_micros: int = 0
     # The thresholds that were recorded.
     kinds: frozenset[Kind] = frozenset()
-    # When it was last reckoned what the month comes to, and by which limit; 0 for never.
+    # When it was last reckoned what the month comes to.
     looked_ahead_at: datetime | None = None
-    looked_ahead_limit: int = 0
-    # Whether VELOCITY was recorded for that limit.
+    # Whether VELOCITY was recorded.
     will_not_last: bool = False
 
 
@@ -67,10 +67,12 @@ class BudgetWatch:
         found: list[Alert] = []
         for place, each in spent.items():
             known = self._known.get(place)
+            if known is not None and known.limit_micros != each.budget.limit_micros:
+                known = None
             if known is not None:
                 known = replace(known, most_micros=known.most_micros + each.micros)
             if known is None or _may_have_reached(known, each) or _is_to_look_ahead(known, each):
-                known, alerts = _look(known or _Known(0), each, sums)
+                known, alerts = _look(known or _Known(each.budget.limit_micros), each, sums)
                 found += alerts
             self._learnt[place] = known
         return found
@@ -99,7 +101,7 @@ def _may_have_reached(known: _Known, spent: Spent) -> bool:
 def _is_to_look_ahead(known: _Known, spent: Spent) -> bool:
     if spent.budget.window is not WindowKind.MONTH:
         return False
-    if known.looked_ahead_at is None or known.looked_ahead_limit != spent.budget.limit_micros:
+    if known.looked_ahead_at is None:
         return True
     return not known.will_not_last and spent.time - known.looked_ahead_at >= _LOOK_AHEAD_EVERY
 
@@ -116,7 +118,6 @@ def _look(known: _Known, spent: Spent, sums: Sums) -> tuple[_Known, list[Alert]]
         known = replace(
             known,
             looked_ahead_at=time,
-            looked_ahead_limit=budget.limit_micros,
             will_not_last=velocity is not None,
         )
         alerts += [velocity] if velocity else []

@@ -165,6 +165,19 @@ def test_a_limit_that_is_lowered_is_told_with_the_next_call() -> None:
     assert _kinds(world.spend(Work("acme"), 1)) == [("SHUTOFF", "tenants/acme/budgets/tenant-day")]
 
 
+def test_a_limit_that_was_raised_is_reached_anew() -> None:
+    """The share of another limit is another amount, and somebody wants to know of it."""
+    alert = Thresholds(80, 0, 0, 100)
+    world = _World(Budget(_ACME, WindowKind.DAY, 100, thresholds=alert))
+    (first,) = world.spend(Work("acme"), 90)
+    world.budgets.put(Budget(_ACME, WindowKind.DAY, 1000, thresholds=alert))
+    assert not world.spend(Work("acme"), 600)
+    (second,) = world.spend(Work("acme"), 120)
+    assert (first.kind, second.kind) == (Kind.ALERT, Kind.ALERT)
+    assert first.id != second.id
+    assert not world.spend(Work("acme"), 50)
+
+
 def test_windows_of_long_ago_are_nobodys_concern() -> None:
     """A ledger that is built anew tells nothing of days that ended more than a day ago."""
     day, month = (Budget(_ACME, window, 10) for window in (WindowKind.DAY, WindowKind.MONTH))

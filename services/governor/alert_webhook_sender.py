@@ -27,8 +27,6 @@ _MAX_PENDING: Final = 1000
 # A webhook that nobody calls any more is forgotten, and with it what it was told.
 _FORGET_SECONDS: Final = 30 * 86_400.0
 _PAUSE_SECONDS: Final = 1.0
-_TIMEOUT: Final = 408
-_TOO_MANY: Final = 429
 
 
 class Answer(NamedTuple):
@@ -148,11 +146,8 @@ class WebhookSender:
         if 200 <= answer.status < 300:
             self._log.info("webhook.delivered", id=alert.id, tries=delivery.delivery_count)
             await delivery.acknowledge()
-        elif 400 <= answer.status < 500 and answer.status not in (_TIMEOUT, _TOO_MANY):
-            # It would be refused again.
-            self._log.error("webhook.refused", id=alert.id, status=answer.status)
-            await delivery.reject()
         else:
+            # Whatever it is: a receiver that is being set up says 401 and 404 as well.
             await self._again(
                 delivery, alert, f"status {answer.status}", at_least=answer.retry_after_seconds
             )

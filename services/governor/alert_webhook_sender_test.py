@@ -148,7 +148,9 @@ async def test_an_alert_is_posted_once(mesh: _Mesh) -> None:
     [
         ("500", "status 500"),
         ("503 retry-after: 0", "status 503"),
-        ("408", "status 408"),
+        # A receiver that is being set up says these as well.
+        ("401", "status 401"),
+        ("404", "status 404"),
         ("429", "status 429"),
         ("302 location: /elsewhere", "status 302"),
         ("307 location: http://127.0.0.1:1/", "status 307"),
@@ -169,24 +171,6 @@ async def test_what_was_not_taken_is_sent_again(mesh: _Mesh, fault: str, cause: 
     [line] = mesh.logged("webhook.not_delivered")
     assert line["cause"] == cause
     assert mesh.logged("webhook.delivered")[0]["tries"] == 2
-
-
-@pytest.mark.parametrize("status", ["400", "401", "404", "410", "422"])
-async def test_what_is_refused_is_not_sent_again(mesh: _Mesh, status: str) -> None:
-    """A receiver that says no is not asked again about the same alert, and gets the next."""
-    async with Receiver(status) as receiver, mesh.sending(receiver.url):
-        refused, taken = await mesh.tell(), await mesh.tell()
-        await eventually(_logged(mesh, "webhook.delivered"))
-    assert _ids(receiver) == [refused, taken]
-    assert mesh.logged("webhook.refused") == [
-        {
-            "level": "error",
-            "event": "webhook.refused",
-            "webhook": "pager",
-            "id": refused,
-            "status": int(status),
-        }
-    ]
 
 
 async def test_sending_again_has_an_end(mesh: _Mesh) -> None:
@@ -293,8 +277,6 @@ async def test_no_secret_and_no_address_is_logged(mesh: _Mesh) -> None:
     """What only the receiver should know stays out of the log, whatever fails."""
     async with Receiver("500", "hang", "404") as receiver, mesh.sending(receiver.url):
         await mesh.tell()
-        await mesh.tell()
-        await eventually(_logged(mesh, "webhook.refused"))
         await eventually(_logged(mesh, "webhook.delivered"))
     assert "/hook" not in mesh.lines.getvalue()
     assert _SECRET[6:14] not in mesh.lines.getvalue()
