@@ -20,6 +20,7 @@ from tier.triton_child import find_triton, triton_child
 from tier.version import VERSION
 
 _EXECUTOR: Final = "executor"
+_GOVERNOR: Final = "governor"
 # What keeps no files, of which there may be several.
 _REPLICATED: Final = ("governor", "reasoning", "tool")
 # In requests a second. Each request of such a tier asks a governor.
@@ -138,10 +139,14 @@ class SeparateServices:
         return [each.watch(on_restart) for each in self._children]
 
     async def stop(self) -> None:
-        """Ends the executors, then the others, then the directory."""
+        """Ends the executors, then the others, the governor last, then the directory.
+
+        What was spent until then is settled, and what was leased given back.
+        """
         executors = [each for each in self._children if each.name.startswith(_EXECUTOR)]
-        others = [each for each in self._children if each not in executors]
-        for group in (executors, others):
+        governors = [each for each in self._children if each.name.startswith(_GOVERNOR)]
+        others = [each for each in self._children if each not in (*executors, *governors)]
+        for group in (executors, others, governors):
             await asyncio.gather(*(each.stop() for each in group))
         await self._directory.stop()
 
