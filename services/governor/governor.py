@@ -45,6 +45,8 @@ from services.governor.verdicts import Tiers, verdict_of
 
 # Counters are opened before the next turn; they are gone again only where Redis is lost.
 _TURNS: Final = 4
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_SECONDS: Final = 86_400
 # Where a budget has no room for a lease, reservations that end soon may make some.
 _LEASE_RETRY_SECONDS: Final = 5.0
 
@@ -425,9 +427,10 @@ def _record(
 
 
 def _timestamp(time: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(time.astimezone(UTC))
-    return stamp
+    since = time - _EPOCH
+    return Timestamp(
+        seconds=since.days * _DAY_SECONDS + since.seconds, nanos=since.microseconds * 1000
+    )
 
 
 def _counters_lost() -> DependencyUnavailable:
