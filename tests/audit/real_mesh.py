@@ -161,7 +161,7 @@ async def live_through_everything(
             await _reaches(calls, tasks[TAKEN_OVER], task_pb2.TASK_STATE_SUCCEEDED)
             tasks[WAITING] = await _submit(calls, "What is 2 * 404?")
             await _reaches(calls, tasks[WAITING], task_pb2.TASK_STATE_WAITING)
-            await _settled(nats)
+            await _settled(nats, redis)
     async with await Bus.connect(nats.url, name="played") as bus:
         await _play_a_family(TaskLog(bus, Partitions()), tasks)
         tasks[QUEUED] = await _play(TaskLog(bus, Partitions()), QUEUED, "submitted")
@@ -206,8 +206,9 @@ async def _finished(redis: RedisServer, pattern: str) -> None:
     await client.aclose()
 
 
-async def _settled(nats: NatsServer) -> None:
-    """Returns when every step with a cost is in the journal of usage."""
+async def _settled(nats: NatsServer, redis: RedisServer) -> None:
+    """Returns when every step with a cost is in the journal of usage, and counted."""
+    client: Any = redis_store.connect(redis.url)
 
     async def there() -> bool:
         async with await Bus.connect(nats.url, name="settled") as bus:
@@ -221,11 +222,14 @@ async def _settled(nats: NatsServer) -> None:
                 for record in UsageRecords.FromString(message.payload).records
             ]
         paid = sum(1 for event in events if event.usage.cost_micros)
-        keys = {record.key for record in records if record.usage.cost_micros}
-        assert len(keys) == paid
+        costs = {record.key: record.usage.cost_micros for record in records}
+        assert sum(1 for cost in costs.values() if cost) == paid
+        async for counter in client.scan_iter(f"governor:{{spend}}:tenant:{TENANT}:*"):
+            assert int(await client.hget(counter, "spent")) == sum(costs.values())
         return True
 
     await eventually(there, 20)
+    await client.aclose()
 
 
 async def _play_a_family(log: TaskLog, tasks: dict[str, Task]) -> None:
