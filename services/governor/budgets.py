@@ -46,10 +46,6 @@ class Budgets:
         found = {_place(each): each for each in self._defaults(tenant)}
         return list((found | self._set.get(tenant, {})).values())
 
-    def all(self) -> Sequence[Budget]:
-        """Every budget that somebody set. See `of_tenant` for those that a tier gives."""
-        return self.stored()
-
     def get(self, place: Place) -> Budget | None:
         """The budget in that place, set or given by the tier; None if there is none."""
         scope, _ = place
