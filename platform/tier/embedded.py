@@ -73,6 +73,8 @@ class EmbeddedServices:
         self._last_server: asyncio.Task[None] | None = None
         self._callers: list[asyncio.Task[None]] = []
         self._jobs: list[asyncio.Task[None]] = []
+        # Those of the service that ends last.
+        self._last_jobs: list[asyncio.Task[None]] = []
 
     @property
     def endpoints(self) -> Mapping[str, Sequence[int]]:
@@ -127,8 +129,10 @@ class EmbeddedServices:
         self._server = asyncio.create_task(server.serve(), name="server")
         await _started(server, self._server)
         for service in services:
+            is_last = any(each.service_name in part.services for each in service.registrations)
+            jobs = self._last_jobs if is_last else self._jobs
             self._callers += [asyncio.create_task(_run(job)) for job in service.callers]
-            self._jobs += [asyncio.create_task(_run(job)) for job in service.background]
+            jobs += [asyncio.create_task(_run(job)) for job in service.background]
 
     def _server_of(
         self, registrations: Sequence["Registration"], port: int, log: "Log"
@@ -200,8 +204,8 @@ class EmbeddedServices:
     @property
     def _tasks(self) -> Sequence[Sequence[asyncio.Task[None]]]:
         """In the order in which they end."""
-        server, last = self._server, self._last_server
-        return self._callers, [server] if server else [], self._jobs, [last] if last else []
+        servers = [[each] if each else [] for each in (self._server, self._last_server)]
+        return self._callers, servers[0], self._jobs, servers[1], self._last_jobs
 
     async def stop(self) -> None:
         """Ends who makes calls, lets calls in flight finish, ends the jobs, then disconnects.

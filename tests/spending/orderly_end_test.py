@@ -1,0 +1,51 @@
+"""A mesh that is stopped has settled what was spent, and given back what was leased."""
+
+from pathlib import Path
+
+import pytest
+
+from agentmesh.common.v1 import tier_pb2
+from agentmesh.common.v1.conversation_pb2 import ROLE_USER, Message, Part
+from agentmesh.reasoning.v1.reasoning_service_pb2 import GenerateRequest
+from agentmesh.reasoning.v1.reasoning_service_pb2_grpc import ReasoningServiceStub
+from meshkit import identity
+from meshkit.client import Channels
+from meshkit.identity import Identity
+from meshtest.everywhere import Everywhere
+from tier.api import Event, MeshOptions, Tier, start
+
+# Enough for a lease.
+_CALLS = 10
+_REQUEST = GenerateRequest(
+    messages=[Message(role=ROLE_USER, parts=[Part(text="Hello")])],
+    tier=tier_pb2.MODEL_TIER_FAST,
+)
+
+
+def _ignore(event: Event) -> None:
+    """Nobody reads how the mesh comes up."""
+
+
+@pytest.mark.parametrize("tier", [Tier.PROTOTYPE, Tier.STAGING])
+async def test_nothing_is_left_to_settle_when_a_mesh_ends(tmp_path: Path, tier: Tier) -> None:
+    """However soon after the last call: the governor is there until the others have ended."""
+    options = MeshOptions(tier=tier, data_dir=tmp_path, port=0)
+    async with (
+        await start(options, _ignore) as mesh,
+        Channels(Everywhere(mesh.address), caller="user:ada") as channels,
+    ):
+        reasoning = ReasoningServiceStub(channels.get("gateway"))
+        with identity.use(Identity("default", "user:ada")):
+            for _ in range(_CALLS):
+                await reasoning.Generate(_REQUEST, timeout=20)
+    assert _files(tmp_path, "**/reasoning/settlements/*") == []
+    logs = "".join(_files(tmp_path, "logs/*"))
+    assert "settlements.left" not in logs
+    assert "settlement.refused" not in logs
+    # The one lease, and its return.
+    assert logs.count("CostGovernorService/AcquireLease") == 1
+    assert logs.count("CostGovernorService/Release") == 1
+
+
+def _files(folder: Path, pattern: str) -> list[str]:
+    return [path.read_text("utf-8") for path in folder.glob(pattern)]
