@@ -129,7 +129,9 @@ class EmbeddedServices:
         self._server = asyncio.create_task(server.serve(), name="server")
         await _started(server, self._server)
         for service in services:
-            is_last = any(each.service_name in part.services for each in service.registrations)
+            serves = {each.service_name for each in service.registrations}
+            # Nothing else of the mesh.
+            is_last = serves & {*parts.SERVICES} == {*part.services}
             jobs = self._last_jobs if is_last else self._jobs
             self._callers += [asyncio.create_task(_run(job)) for job in service.callers]
             jobs += [asyncio.create_task(_run(job)) for job in service.background]
