@@ -29,7 +29,9 @@ _MAX_KEY_CHARACTERS: Final = 200
 # Of a reservation: `#2` and so on may have been added to the key that was asked for.
 _MAX_RESERVATION_CHARACTERS: Final = 216
 _TIERS: Final = frozenset(tier_pb2.ModelTier.values())
-_TEXT: Final = re.compile(r"\S{1,200}")
+# Databases refuse some control characters, and a charge must never be refused there.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_TEXT: Final = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]{1,200}")
 # More than any call can have. With these, every sum and product of money stays
 # exact, in Redis' scripts, too.
 _MAX_TOKENS: Final = 1_000_000_000
@@ -189,6 +191,8 @@ def lease_response(lease: Lease) -> pb.AcquireLeaseResponse:
 def _key(given: str, field: str, most: int) -> str:
     if not 1 <= len(given) <= most:
         raise errors.InvalidField(field, f"must have 1 to {most} characters, not {len(given)}")
+    if _CONTROL.search(given):
+        raise errors.InvalidField(field, "must have no control character")
     return given
 
 
@@ -202,7 +206,9 @@ def _within(field: str, figure: int, most: int, *, least: int = 0) -> None:
 def text(field: str, given: str) -> str:
     """A word that budgets go by, checked."""
     if given and not _TEXT.fullmatch(given):
-        raise errors.InvalidField(field, "must have at most 200 characters and no blank")
+        raise errors.InvalidField(
+            field, "must have at most 200 characters, no blank and no control character"
+        )
     return given
 
 
