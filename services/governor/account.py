@@ -46,6 +46,7 @@ class Decision(NamedTuple):
     # The id of the counter that decides; empty where level is 0.
     counter: str = ""
     spent_micros: int = 0
+    # What calls under way are likely to cost; where it is no, the most that they can cost.
     reserved_micros: int = 0
 
 

@@ -4,13 +4,14 @@
 --
 -- KEYS[1] is what every key here begins with. It carries a hash tag and so leads a
 -- cluster to the place where all of these are:
---   <counter>          hash: spent, reserved, usage (six figures); `from`, the place in
+--   <counter>          hash: spent, reserved (what calls under way are likely to cost),
+--                      committed (the most that they can), usage (six figures); `from`, the place in
 --                      the journal up to which the ledger's balance that it began with
 --                      was complete; `opened`, when that was (ms); `limit`, of a task's cap
 --   pending:<counter>  list: "<place in the journal> <1|-1> <cost> <six figures>" of what was
 --                      settled, or taken back, before the counter was opened
 --   call:<tenant>/<key>  string, one of
---                      "reserved <micros> <expires ms> <level> <decided by|-> <counter> ..."
+--                      "reserved <micros> <most> <expires ms> <level> <decided by|-> <counter> ..."
 --                      "settled <place> <cost> <newest key of this call> <six figures> <model>"
 --   expiry             sorted set: <tenant>/<key>, by the time at which the reservation expires
 --   budgets            string: the place of the newest budget that somebody set
@@ -56,23 +57,24 @@ local counters, missing = {}, {}
 local function counter(id)
   local found = counters[id]
   if not found then
-    local stored = redis.call('HMGET', prefix .. id, 'spent', 'reserved', 'usage', 'from', 'opened')
+    local stored = redis.call('HMGET', prefix .. id, 'spent', 'reserved', 'committed', 'usage', 'from', 'opened')
     found = {
       id = id,
       exists = stored[1] ~= false,
       spent = tonumber(stored[1] or 0),
       reserved = tonumber(stored[2] or 0),
-      usage = stored[3] or '0 0 0 0 0 0',
-      from = tonumber(stored[4] or 0),
-      opened = tonumber(stored[5] or 0),
+      committed = tonumber(stored[3] or 0),
+      usage = stored[4] or '0 0 0 0 0 0',
+      from = tonumber(stored[5] or 0),
+      opened = tonumber(stored[6] or 0),
     }
     counters[id] = found
   end
   return found
 end
 
-local function change_reserved(found, micros)
-  found.reserved, found.changed = found.reserved + micros, true
+local function change_reserved(found, micros, most)
+  found.reserved, found.committed, found.changed = found.reserved + micros, found.committed + most, true
 end
 
 -- From now on it is kept.
@@ -89,7 +91,8 @@ local function write_counters()
     if found.exists and found.changed then
       local key = prefix .. id
       if found.sums then found.usage = string.format('%.0f %.0f %.0f %.0f %.0f %.0f', unpack(found.sums)) end
-      redis.call('HSET', key, 'spent', int(found.spent), 'reserved', int(found.reserved), 'usage', found.usage)
+      redis.call('HSET', key, 'spent', int(found.spent), 'reserved', int(found.reserved),
+        'committed', int(found.committed), 'usage', found.usage)
       if found.begun then redis.call('HSET', key, 'from', int(found.from), 'opened', int(found.opened)) end
       if found.limit then redis.call('HSET', key, 'limit', int(found.limit)) end
     end
@@ -118,19 +121,26 @@ local function add_usage(found, figures, sign)
 end
 
 local function reservation(stored)
-  local micros, expires, level, by, ids = string.match(stored, '^reserved (%d+) (%d+) (%d) (%S+) (.*)$')
+  local micros, most, expires, level, by, ids =
+    string.match(stored, '^reserved (%d+) (%d+) (%d+) (%d) (%S+) (.*)$')
   return {
-    micros = tonumber(micros), expires = tonumber(expires), level = tonumber(level), by = by, ids = ids,
+    micros = tonumber(micros), most = tonumber(most), expires = tonumber(expires), level = tonumber(level), by = by, ids = ids,
   }
 end
 
 local function stored_as(held)
-  return table.concat({'reserved', int(held.micros), int(held.expires), held.level, held.by, held.ids}, ' ')
+  return table.concat(
+    {'reserved', int(held.micros), int(held.most), int(held.expires), held.level, held.by, held.ids}, ' '
+  )
 end
 
-local function take_off(held, micros)
-  for id in string.gmatch(held.ids, '%S+') do change_reserved(counter(id), -micros) end
-  held.micros = held.micros - micros
+local function take_off(held, micros, most)
+  for id in string.gmatch(held.ids, '%S+') do change_reserved(counter(id), -micros, -most) end
+  held.micros, held.most = held.micros - micros, held.most - most
+end
+
+local function give_back(held)
+  take_off(held, held.micros, held.most)
 end
 
 -- Gives expired reservations back; true if some may be left.
@@ -140,7 +150,7 @@ local function sweep()
     local stored = redis.call('GET', calls .. call)
     if stored and string.sub(stored, 1, 8) == 'reserved' then
       local held = reservation(stored)
-      take_off(held, held.micros)
+      give_back(held)
       redis.call('DEL', calls .. call)
     end
   end
@@ -158,7 +168,7 @@ local function look_up(call)
   if string.sub(stored, 1, 7) == 'settled' then return nil, stored end
   local held = reservation(stored)
   if held.expires > now then return held, nil end
-  take_off(held, held.micros)
+  give_back(held)
   redis.call('DEL', calls .. call)
   redis.call('ZREM', expiry, call)
   return nil, nil
@@ -211,7 +221,7 @@ local function hold(call, held, scopes)
     local found = counter(each.id)
     -- Each time, since it must outlive each of its reservations.
     if each.keep_for > 0 then found.keep_ms = each.keep_for end
-    change_reserved(found, held.micros)
+    change_reserved(found, held.micros, held.most)
     ids[#ids + 1] = each.id
   end
   held.ids = table.concat(ids, ' ')
@@ -247,11 +257,12 @@ local function decide(scopes, most, interactive, can_degrade, elsewhere)
   for i, each in ipairs(scopes) do
     local found = counter(each.id)
     local spent = i == 1 and math.max(found.spent, elsewhere) or found.spent
-    local sum, says = spent + found.reserved + most, 0
-    if sum > each.shutoff then says = 3
+    local sum, reserved, says = spent + found.reserved + most, found.reserved, 0
+    -- No call may use more than its most, and so what is spent in the end is within the limit.
+    if spent + found.committed + most > each.shutoff then says, reserved = 3, found.committed
     elseif each.throttle > 0 and sum > each.throttle and not interactive then says = 2
     elseif each.degrade > 0 and sum > each.degrade and can_degrade then says = 1 end
-    if says > level then level, by = says, {id = each.id, spent = spent, reserved = found.reserved} end
+    if says > level then level, by = says, {id = each.id, spent = spent, reserved = reserved} end
     careful = careful or sum > each.careful
   end
   return level, by, careful
@@ -276,7 +287,7 @@ local function reserve()
     if level > 0 and backlog then return {'backlog'} end
     if level > 1 then return {'refused', level, by.id, by.spent, by.reserved} end
     local held = {
-      micros = tonumber(careful and most or likely), expires = expires, level = level,
+      micros = tonumber(careful and most or likely), most = tonumber(most), expires = expires, level = level,
       by = by and by.id or '-',
     }
     if operation == 'reserve' then hold(call, held, scopes) end
@@ -301,9 +312,9 @@ local function lend()
     local grant = asked
     for _, each in ipairs(scopes) do
       local found = counter(each.id)
-      grant = math.min(grant, math.floor((each.careful - found.spent - found.reserved) / 4))
+      grant = math.min(grant, math.floor((each.careful - found.spent - found.committed) / 4))
     end
-    held = {micros = grant, expires = expires, level = 0, by = '-'}
+    held = {micros = grant, most = grant, expires = expires, level = 0, by = '-'}
     -- A crumb is soon used up, and whoever has it asks again and again.
     if settlement or grant < math.max(1, asked / 16) then
       if backlog then return {'backlog'} end
@@ -385,14 +396,14 @@ local function settle()
       return {'unsure'}
     elseif stored then
       local held = reservation(stored)
-      take_off(held, held.micros)
+      give_back(held)
       redis.call('ZREM', expiry, call)
     end
     if number ~= '0' then
       local of = lease(tonumber(number))
       if of.held then
         local micros = math.min(tonumber(leased), of.held.micros)
-        take_off(of.held, micros)
+        take_off(of.held, micros, micros)
         of.changed = of.changed or micros > 0
       end
     end
@@ -416,12 +427,14 @@ local function release()
     local held, settlement = look_up(call)
     local given = 0
     if held then
-      given = math.max(held.micros - tonumber(keep), 0)
-      take_off(held, given)
-      if held.micros == 0 then
+      keep = tonumber(keep)
+      given = math.max(held.micros - keep, 0)
+      local most = math.max(held.most - keep, 0)
+      take_off(held, given, most)
+      if held.most == 0 then
         redis.call('DEL', calls .. call)
         redis.call('ZREM', expiry, call)
-      elseif given > 0 then
+      elseif most > 0 then
         redis.call('SET', calls .. call, stored_as(held))
       end
     end

@@ -236,18 +236,57 @@ async def test_tier_that_a_tenant_may_not_use_is_replaced_or_refused(
 async def test_so_much_is_reserved_as_calls_of_a_kind_used_until_it_gets_close(
     parts: GovernorParts, ledger: ScriptedLedger
 ) -> None:
-    """From 80 percent on it is the most that the call can cost, and a denial goes by that."""
+    """From 80 percent on it is the most that the call can cost, and a denial goes by the most that
+    all calls under way can cost."""
     ledger.profiles["acme", "chat", _FAST] = _Likely(100)
     call: dict[str, Any] = {"tier": _FAST, "max_output_tokens": 300}
     assert await _admit(parts, "a", 10, **call) == Allowed("a", 110, _EXPIRES, "2")
-    await _admit(parts, "b", 500)
+    await _settle(parts, "b", 381)
     assert await _admit(parts, "c", 10, **call) == Allowed("c", 310, _EXPIRES, "2")
+    assert await _day(parts) == (381, 420)
     denied = await _admit(parts, "d", 10, **call)
     assert isinstance(denied, Denied)
-    assert "so that 0.00031 USD more do not fit" in denied.explanation
+    assert "0.000381 USD are spent and 0.00062 USD reserved, so that 0.00031" in denied.explanation
+    other = await _admit(parts, "e", 10, tier=_FAST, max_output_tokens=40)
+    assert isinstance(other, Denied)
+    await parts.governor.release("acme", "c")
     other = await _admit(parts, "e", 10, tier=_FAST, max_output_tokens=40)
     assert isinstance(other, Allowed)
     assert other.reserved_micros == 50
+
+
+async def test_calls_that_all_cost_more_than_was_likely_pass_no_limit(
+    parts: GovernorParts, ledger: ScriptedLedger
+) -> None:
+    """Below its line a budget reserves little, but never lets in more than all can cost."""
+    ledger.profiles["acme", "chat", _FAST] = _Likely(50)
+    call: dict[str, Any] = {"tier": _FAST, "max_output_tokens": 100}
+    verdicts = [await _admit(parts, f"k{number}", 0, **call) for number in range(40)]
+    keys = [each.key for each in verdicts if isinstance(each, Allowed)]
+    assert len(keys) == 10
+    assert await _day(parts) == (0, 500)
+    assert isinstance(verdicts[-1], Denied)
+    # What one did not use is free for another.
+    await _settle(parts, keys[0], 40)
+    assert isinstance(await _admit(parts, "more", 0, tier=_FAST, max_output_tokens=60), Allowed)
+    for key in keys[1:]:
+        await _settle(parts, key, 100)
+    await _settle(parts, "more", 60)
+    assert await _day(parts) == (1000, 0)
+
+
+async def test_release_of_a_part_keeps_what_the_rest_may_cost(
+    parts: GovernorParts, ledger: ScriptedLedger
+) -> None:
+    """What is kept is kept in what is likely and in the most; all given back frees both."""
+    ledger.profiles["acme", "chat", _FAST] = _Likely(50)
+    await _admit(parts, "a", 0, tier=_FAST, max_output_tokens=600)
+    assert await parts.governor.release("acme", "a", 300) == 0
+    assert await _day(parts) == (0, 50)
+    assert isinstance(await _admit(parts, "b", 701), Denied)
+    assert isinstance(await _admit(parts, "b", 700), Allowed)
+    assert await parts.governor.release("acme", "a") == 50
+    assert isinstance(await _admit(parts, "c", 300), Allowed)
 
 
 async def test_call_is_reckoned_by_the_prices_it_was_admitted_by(parts: GovernorParts) -> None:
