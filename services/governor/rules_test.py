@@ -238,15 +238,15 @@ async def test_so_much_is_reserved_as_calls_of_a_kind_used_until_it_gets_close(
 ) -> None:
     """From 80 percent on it is the most that the call can cost, and a denial goes by the most that
     all calls under way can cost."""
-    ledger.profiles["acme", "chat", _FAST] = _Likely(100)
+    ledger.profiles["acme", "chat", _FAST] = _Likely(110)
     call: dict[str, Any] = {"tier": _FAST, "max_output_tokens": 300}
-    assert await _admit(parts, "a", 10, **call) == Allowed("a", 110, _EXPIRES, "2")
-    await _settle(parts, "b", 381)
+    assert await _admit(parts, "a", 10, **call) == Allowed("a", 120, _EXPIRES, "2")
+    await _settle(parts, "b", 375)
     assert await _admit(parts, "c", 10, **call) == Allowed("c", 310, _EXPIRES, "2")
-    assert await _day(parts) == (381, 420)
+    assert await _day(parts) == (375, 430)
     denied = await _admit(parts, "d", 10, **call)
     assert isinstance(denied, Denied)
-    assert "0.000381 USD are spent and 0.00062 USD reserved, so that 0.00031" in denied.explanation
+    assert "0.000375 USD are spent and 0.00062 USD reserved, so that 0.00031" in denied.explanation
     other = await _admit(parts, "e", 10, tier=_FAST, max_output_tokens=40)
     assert isinstance(other, Denied)
     await parts.governor.release("acme", "c")
