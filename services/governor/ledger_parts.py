@@ -4,15 +4,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from meshkit.log import Log
 from meshkit.service import Resources
 from services.governor.ledger_balances import LedgerBalances
 from services.governor.ledger_database import open_ledger
 from services.governor.ledger_ends import carry_ends
 from services.governor.ledger_projector import ledger_projector
+from services.governor.ledger_refused import Refusal
 from services.governor.ledger_turns import InTurns
 from services.governor.ledger_writer import Companion, LedgerWriter
 from services.governor.profiles import Profiles
 from services.governor.profiles_sql import SqlProfiles
+from services.governor.usage_stream import STREAM
 from sqlstore.database import Database, Readable
 
 
@@ -41,7 +44,8 @@ async def build_ledger(
     database = await open_ledger(address, folder=resources.data_dir / "governor", log=log)
     resources.stack.push_async_callback(database.close)
     questions = InTurns(database)
-    projector = ledger_projector(bus, LedgerWriter(database, companions=companions), log)
+    writer = LedgerWriter(database, companions=companions, on_refusal=partial(_tell, log))
+    projector = ledger_projector(bus, writer, log)
     profiles = Profiles(SqlProfiles(questions), resources.clock, log)
     return LedgerParts(
         database=database,
@@ -49,4 +53,16 @@ async def build_ledger(
         balances=LedgerBalances(bus, database, projector),
         profiles=profiles,
         background=(projector.run, partial(carry_ends, bus, database, log), profiles.run),
+    )
+
+
+def _tell(log: Log, refusal: Refusal) -> None:
+    charge = refusal.charge
+    log.error(
+        "ledger.refused",
+        stream=STREAM,
+        sequence=charge.sequence,
+        tenant=ascii(charge.tenant),
+        key=ascii(charge.key),
+        reason=refusal.reason,
     )

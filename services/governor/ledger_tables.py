@@ -128,6 +128,19 @@ ENTRY: Final = sa.Table(
     sqlite_with_rowid=False,
 )
 
+# Charges that could not be taken: they are in no other table.
+REFUSED: Final = sa.Table(
+    "refused",
+    METADATA,
+    # Of what it says: what is found in the journal again is not kept again.
+    sa.Column("id", KEY, primary_key=True),
+    # The stream sequence in the journal.
+    sa.Column("sequence", _BIG, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    # As JSON in ASCII.
+    sa.Column("charge", sa.Text, nullable=False),
+)
+
 # What was settled in a quarter of an hour, for the scopes of budgets: see Scope.
 SCOPE_TOTAL: Final = sa.Table(
     "scope_total",

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import os
 import random
 import sys
@@ -28,8 +29,9 @@ from services.governor.journal_jetstream import JetStreamJournal
 from services.governor.ledger_balances import LedgerBalances
 from services.governor.ledger_database import open_ledger
 from services.governor.ledger_projector import ledger_projector
+from services.governor.ledger_refused import Refusal
 from services.governor.ledger_sums import Sums, totals
-from services.governor.ledger_tables import ACCOUNT, CHARGE, ENTRY, SCOPE_TOTAL
+from services.governor.ledger_tables import ACCOUNT, CHARGE, ENTRY, REFUSED, SCOPE_TOTAL
 from services.governor.ledger_writer import LedgerWriter
 from services.governor.usage_stream import STREAM, usage_stream_spec
 from sqlstore.database import Database
@@ -191,6 +193,64 @@ async def test_a_balance_that_cannot_be_complete_is_none(
         await LedgerBalances(bus, database, projector).balance(_GLOBAL, _DAY, None)
     assert str(caught.value) == "The ledger has not caught up with the journal in time."
     await database.close()
+
+
+async def _refuse(database: Database, key: str) -> None:
+    """Has the database refuse this key, for a reason that nobody thought of."""
+
+    def work(connection: sa.Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            said = f"ALTER TABLE charge ADD CONSTRAINT strange CHECK (key <> '{key}')"
+        else:
+            said = (
+                f"CREATE TRIGGER strange BEFORE INSERT ON charge WHEN NEW.key = '{key}'"
+                " BEGIN SELECT RAISE(ABORT, 'strange'); END"
+            )
+        connection.exec_driver_sql(said)
+
+    await database.write(work)
+
+
+async def test_what_the_ledger_cannot_take_keeps_nothing_else_out(
+    bus: Bus, tmp_path: Path, address: str
+) -> None:
+    """Others of the same message are charged; it is told, and kept aside with its place."""
+    refusals: list[Refusal] = []
+    journal = log.get("test", stream=io.StringIO())
+    database = await open_ledger(address, folder=tmp_path, log=journal)
+    await _refuse(database, "strange")
+    writer = LedgerWriter(database, on_refusal=refusals.append)
+    projector = ledger_projector(bus, writer, journal)
+    balances = LedgerBalances(bus, database, projector)
+    wrong = [
+        _record("nul\0", 1, session="a"),
+        _record("s", 2, session="\0"),
+        _record("large", 2**62),
+        _record("", 3),
+        _record("strange", 4, task="t"),
+    ]
+    batches = [
+        [_record("a", 5), *wrong[:3], _record("b", 7)],
+        [*wrong[3:], _record("c", 11, task="t"), _record("d", 13)],
+        [_record("e", 17)],
+    ]
+    places = await _append(bus, *batches)
+    run = asyncio.create_task(projector.run())
+    found = await balances.balance(_GLOBAL, _DAY, _NEXT_DAY)
+    books = await database.read(_books)
+    kept = await database.read(
+        lambda on: on.execute(sa.select(REFUSED).order_by(REFUSED.c.sequence)).all()
+    )
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+    await database.close()
+    assert found.spent_micros == 5 + 7 + 11 + 13 + 17
+    assert books == {("spending", "acme"): 53, ("payable", "m"): -53}
+    assert [each.sequence for each in kept] == [places[0]] * 3 + [places[1]] * 2
+    assert {
+        (json.loads(each.charge)["key"], json.loads(each.charge)["session"]) for each in kept
+    } == {(each.key, each.session) for each in wrong}
+    assert Counter(each.reason for each in kept) == Counter(each.reason for each in refusals)
 
 
 async def test_the_first_record_of_a_key_is_found(bus: Bus, tmp_path: Path, address: str) -> None:

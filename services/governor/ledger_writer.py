@@ -6,10 +6,12 @@ from itertools import chain
 from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from services.governor.budget import ScopeKind
 from services.governor.ledger_charge import Charge, Figures
 from services.governor.ledger_numbers import Numbers
+from services.governor.ledger_refused import Refusal, is_refusal, keep_aside, refusal_of
 from services.governor.ledger_tables import (
     CHARGE,
     ENTRY,
@@ -49,9 +51,17 @@ class Companion(Protocol):
 class LedgerWriter:
     """Carries the journal into the ledger. Whoever comes second at the same place is refused."""
 
-    def __init__(self, database: Database, *, companions: Sequence[Companion] = ()) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        companions: Sequence[Companion] = (),
+        on_refusal: Callable[[Refusal], None] = lambda refusal: None,
+    ) -> None:
+        """`on_refusal`: told of each charge that could not be taken, when it is kept aside."""
         self._database: Final = database
         self._companions: Final = companions
+        self._on_refusal: Final = on_refusal
         self._numbers: Final = Numbers()
         # The database tells its dialect with the first connection.
         self._statements: _Statements | None = None
@@ -71,12 +81,20 @@ class LedgerWriter:
     ) -> None:
         """Takes over the charges between two places of the journal, in one transaction.
 
-        Of several with the same key of a tenant only the first ever counts.
+        Of several with the same key of a tenant only the first ever counts. What
+        cannot be taken is kept aside, and keeps nothing else out.
 
         Raises:
             Moved: The stream is not at `before` any more. Nothing was written.
         """
-        charges = list(chain.from_iterable(entries))
+        charges: list[Charge] = []
+        refusals: list[Refusal] = []
+        for charge in chain.from_iterable(entries):
+            refusal = refusal_of(charge)
+            if refusal is None:
+                charges.append(charge)
+            else:
+                refusals.append(refusal)
         beside = [each.beside(charges) for each in self._companions]
 
         def work(connection: sa.Connection) -> None:
@@ -85,7 +103,8 @@ class LedgerWriter:
             if charges:
                 if self._statements is None:
                     self._statements = _Statements(connection.dialect)
-                _write(connection, self._statements, self._numbers, charges)
+                refusals.extend(self._take(connection, self._statements, charges))
+            keep_aside(connection, refusals)
             for each in beside:
                 each(connection)
 
@@ -95,6 +114,8 @@ class LedgerWriter:
             # What was numbered in it may not be there.
             self._numbers.forget()
             raise
+        for refusal in refusals:
+            self._on_refusal(refusal)
         for each in self._companions:
             each.written()
 
@@ -105,6 +126,27 @@ class LedgerWriter:
             POSITIONS.forget(connection, stream)
 
         await self._database.carry(work)
+
+    def _take(
+        self, connection: sa.Connection, statements: "_Statements", charges: Sequence[Charge]
+    ) -> Sequence[Refusal]:
+        """Writes what the database takes; what it does not is found by halves."""
+        try:
+            with connection.begin_nested():
+                _write(connection, statements, self._numbers, charges)
+        except exc.DBAPIError as error:
+            if not is_refusal(error):
+                raise
+            self._numbers.forget()
+            if len(charges) == 1:
+                return [Refusal(charges[0], f"The database refuses it: {error.orig}")]
+        else:
+            return ()
+        middle = len(charges) // 2
+        return [
+            *self._take(connection, statements, charges[:middle]),
+            *self._take(connection, statements, charges[middle:]),
+        ]
 
 
 class _Statements:
