@@ -1,6 +1,8 @@
 """The reasoning contract to its domain and back; says which field is wrong."""
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from agentmesh.common.v1 import conversation_pb2, tier_pb2, usage_pb2
@@ -23,6 +25,10 @@ _MOST_KEY_CHARACTERS: Final = 200
 _HOTTEST: Final = 2.0
 _MAX_MICROS: Final = 9_000_000_000_000_000
 _NO_BUDGET: Final = pb.TaskBudget()
+# As the governor has it: under a lease it hears of a call when that is paid already, and what
+# it refuses then is charged to nobody.
+_WORD: Final = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]{0,200}")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def generation_request(
@@ -224,6 +230,8 @@ def _spending(request: pb.GenerateRequest, by: str, within: str) -> Spending:
             f"{within}spend_key",
             f"must have at most {_MOST_KEY_CHARACTERS} characters, not {len(request.spend_key)}",
         )
+    if _CONTROL.search(request.spend_key):
+        raise InvalidField(f"{within}spend_key", "must have no control character")
     budget = request.task_budget if request.HasField("task_budget") else _NO_BUDGET
     if budget is not _NO_BUDGET:
         path = f"{within}task_budget"
@@ -235,14 +243,25 @@ def _spending(request: pb.GenerateRequest, by: str, within: str) -> Spending:
         tenant=who.tenant,
         caller=who.caller,
         key=request.spend_key if by.startswith(SERVICE_CALLER) else "",
-        task_type=request.task_type,
-        agent=request.agent,
-        session=request.session,
+        task_type=_word(f"{within}task_type", request.task_type),
+        agent=_word(f"{within}agent", request.agent),
+        session=_word(f"{within}session", request.session),
         task=budget.task,
         task_limit_micros=budget.limit_micros,
         task_spent_micros=budget.spent_micros,
         lane=request.lane,
     )
+
+
+# Calls are of few kinds: the same words come again and again.
+@lru_cache(maxsize=4096)
+def _word(field: str, given: str) -> str:
+    """What budgets go by, checked."""
+    if not _WORD.fullmatch(given):
+        raise InvalidField(
+            field, "must have at most 200 characters, no blank and no control character"
+        )
+    return given
 
 
 def _check_micros(field: str, micros: int) -> None:
