@@ -29,6 +29,7 @@ from services.governor.budgets import Budgets
 from services.governor.governor_parts import Defaults, governor_parts
 from services.governor.scripted_ledger import ScriptedLedger
 from services.governor.service import CostGovernorService
+from services.governor.spenders import Spenders
 
 pytest_plugins = ["meshtest.fixtures"]
 
@@ -85,6 +86,7 @@ async def stubs(
                     service,
                     alerts=_NO_ALERTS,
                     spending=_NO_SPENDING,
+                    spenders=Spenders(),
                 ),
             )
             channels = await stack.enter_async_context(serving([registration]))

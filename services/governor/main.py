@@ -35,6 +35,7 @@ from services.governor.scopes import Scopes
 from services.governor.service import CostGovernorService
 from services.governor.settings import GovernorSettings, Settings
 from services.governor.spend_service import SpendService
+from services.governor.spenders import Spenders
 from services.governor.standings import Standings
 from services.governor.sweep import Sweep
 from services.governor.tier_budgets import Limits, TierBudgets
@@ -117,6 +118,7 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
             ledger.questions, SqlTaskUses(ledger.questions), budgets, operators, clock
         ),
         alerts=AlertService(alerts.feed, operators),
+        spenders=Spenders(section.spenders),
     )
 
     def filters(policy: Policy) -> Mapping[str, Any]:

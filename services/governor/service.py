@@ -14,6 +14,7 @@ from services.governor.batch import answer_all, answer_one
 from services.governor.budget_service import BudgetService
 from services.governor.governor import CostGovernor
 from services.governor.spend_service import SpendService
+from services.governor.spenders import Spenders
 from services.governor.standings import Standings
 
 
@@ -28,15 +29,19 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
         *,
         alerts: AlertService,
         spending: SpendService,
+        spenders: Spenders,
     ) -> None:
+        """`spenders`: who may admit, settle, release and lease."""
         self._governor: Final = governor
         self._standings: Final = standings
         self._budgets: Final = budgets
         self._spending: Final = spending
         self._alerts: Final = alerts
+        self._spenders: Final = spenders
 
     async def Admit(self, request: pb.AdmitRequest, context: object) -> pb.AdmitResponse:
         """Reserves what a call may cost, or says why not."""
+        self._spenders.require_caller()
         return await answer_one(
             request, convert.planned_call, self._governor.admit, convert.admit_response
         )
@@ -45,17 +50,20 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
         self, request: pb.BatchAdmitRequest, context: object
     ) -> AsyncIterator[pb.BatchAdmitResponse]:
         """Admit for many calls, answered in one message."""
+        self._spenders.require_caller()
         yield pb.BatchAdmitResponse(results=await self._admit(request.items))
 
     async def BatchAdmitStream(
         self, request_iterator: AsyncIterator[pb.BatchAdmitStreamRequest], context: object
     ) -> AsyncIterator[pb.BatchAdmitStreamResponse]:
         """BatchAdmit for one batch after the other: none is long under way."""
+        self._spenders.require_caller()
         async for request in request_iterator:
             yield pb.BatchAdmitStreamResponse(results=await self._admit(request.items))
 
     async def Settle(self, request: pb.SettleRequest, context: object) -> pb.SettleResponse:
         """Charges what a call used."""
+        self._spenders.require_caller()
         return await answer_one(
             request, convert.made_call, self._governor.settle, convert.settle_response
         )
@@ -64,17 +72,20 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
         self, request: pb.BatchSettleRequest, context: object
     ) -> AsyncIterator[pb.BatchSettleResponse]:
         """Settle for many calls, answered in one message."""
+        self._spenders.require_caller()
         yield pb.BatchSettleResponse(results=await self._settle(request.items))
 
     async def BatchSettleStream(
         self, request_iterator: AsyncIterator[pb.BatchSettleStreamRequest], context: object
     ) -> AsyncIterator[pb.BatchSettleStreamResponse]:
         """BatchSettle for one batch after the other: none is long under way."""
+        self._spenders.require_caller()
         async for request in request_iterator:
             yield pb.BatchSettleStreamResponse(results=await self._settle(request.items))
 
     async def Release(self, request: pb.ReleaseRequest, context: object) -> pb.ReleaseResponse:
         """Gives a reservation back."""
+        self._spenders.require_caller()
         tenant, key = convert.tenant(request.parent), convert.reservation_key(request.key)
         keep_micros = convert.kept_micros(request)
         released = await self._governor.release(tenant, key, keep_micros)
@@ -84,6 +95,7 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
         self, request: pb.AcquireLeaseRequest, context: object
     ) -> pb.AcquireLeaseResponse:
         """Sets an amount aside, out of which the caller admits calls by itself."""
+        self._spenders.require_caller()
         return convert.lease_response(await self._governor.lease(convert.wanted_lease(request)))
 
     async def SetBudget(

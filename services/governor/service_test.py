@@ -28,6 +28,7 @@ from services.governor.governor_parts import Defaults, governor_parts
 from services.governor.price_file import load_prices
 from services.governor.scripted_ledger import ScriptedLedger
 from services.governor.service import CostGovernorService
+from services.governor.spenders import Spenders
 
 pytest_plugins = ["meshtest.fixtures"]
 
@@ -59,6 +60,7 @@ async def stubs(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[li
                     _NO_BUDGET_CALLS,
                     alerts=_NO_ALERTS,
                     spending=_NO_SPENDING,
+                    spenders=Spenders(),
                 ),
             )
             channels = await stack.enter_async_context(serving([registration]))
@@ -319,6 +321,61 @@ async def test_wrong_field_is_named(
     (violation,) = caught.value.violations
     assert violation.field == field
     assert description is None or violation.description == description
+
+
+@pytest.fixture
+async def eve(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    """A stub of somebody who is no service, and the callers that may spend besides services."""
+    nobody = cast(Any, None)
+    registration = Registration(
+        service_name="agentmesh.governor.v1.CostGovernorService",
+        add=pb_grpc.add_CostGovernorServiceServicer_to_server,
+        servicer=CostGovernorService(
+            nobody, nobody, nobody, alerts=nobody, spending=nobody, spenders=Spenders(request.param)
+        ),
+    )
+    async with serving([registration], caller="user:eve") as channels:
+        with identity.use(identity.Identity("acme", "user:eve")):
+            yield pb_grpc.CostGovernorServiceStub(channels.get("governor"))
+
+
+@pytest.mark.parametrize("eve", [()], indirect=True)
+async def test_only_services_spend(eve: Any) -> None:
+    """Who is no service is refused whatever would reserve, charge or give back, one by one and in
+    batches."""
+    calls = (
+        lambda: eve.Admit(_admit("a"), timeout=5),
+        lambda: eve.Settle(_settle("a"), timeout=5),
+        lambda: eve.Release(pb.ReleaseRequest(parent=_ACME, key="a"), timeout=5),
+        lambda: eve.AcquireLease(
+            pb.AcquireLeaseRequest(parent=_ACME, lease="l", amount_micros=1), timeout=5
+        ),
+        lambda: _all(eve.BatchAdmit(pb.BatchAdmitRequest(), timeout=5)),
+        lambda: _all(eve.BatchSettle(pb.BatchSettleRequest(), timeout=5)),
+        lambda: _all(eve.BatchAdmitStream(_once(pb.BatchAdmitStreamRequest()), timeout=5)),
+        lambda: _all(eve.BatchSettleStream(_once(pb.BatchSettleStreamRequest()), timeout=5)),
+    )
+    for call in calls:
+        with pytest.raises(errors.Forbidden) as caught:
+            await call()
+        assert caught.value.message == (
+            "user:eve is no service, and only services may admit and settle model calls."
+        )
+
+
+@pytest.mark.parametrize("eve", [["user:eve"]], indirect=True)
+async def test_settings_name_others_that_may_spend(eve: Any) -> None:
+    """They are asked what everybody is."""
+    with pytest.raises(errors.InvalidField):
+        await eve.Release(pb.ReleaseRequest(parent=_ACME), timeout=5)
+
+
+async def _all(stream: Any) -> list[Any]:
+    return [each async for each in stream]
+
+
+async def _once(message: Any) -> AsyncIterator[Any]:
+    yield message
 
 
 async def test_tenant_of_another_is_forbidden(stubs: list[Any]) -> None:

@@ -42,6 +42,9 @@ class GovernorSettings(Section):
     # Callers that may set and see what concerns all tenants, such as `user:anonymous`; `*` is
     # everybody.
     operators: list[str] = Field(default=["*"])
+    # Callers besides services that may admit and settle calls, such as `user:anonymous`: for
+    # benchmarks, which come through the gateway.
+    spenders: list[str] = Field(default_factory=list[str])
     # After how many seconds work that a budget slows down may come back.
     throttle_seconds: float = Field(default=10.0, gt=0, le=3600)
     # Where the ledger is: empty for a file of SQLite, or an address such as

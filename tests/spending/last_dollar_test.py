@@ -91,6 +91,8 @@ async def running(
         "day_limit_micros": _DOLLAR,
         "month_limit_micros": _DOLLAR,
         "reservation_seconds": _RESERVED_SECONDS,
+        # As the gateway knows everybody.
+        "spenders": ["user:anonymous"],
     }
     async with (
         governors(
