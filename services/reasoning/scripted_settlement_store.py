@@ -1,7 +1,8 @@
 """Test-only: what outlives the process, in memory."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from meshkit.errors import MeshError
 from services.reasoning.governor import Settlement
 
 
@@ -12,17 +13,26 @@ class ScriptedSettlementStore:
         """`left`: what an earlier process could not settle."""
         self.left: Sequence[Settlement] = tuple(left)
         self.kept: list[Settlement] = []
+        self.refusals: list[tuple[Settlement, MeshError]] = []
+        # While set, nothing more can be taken over.
+        self.failure: OSError | None = None
         self.is_large = False
 
-    def take_over(self) -> Sequence[Settlement]:
+    def take_over(self) -> Iterator[Settlement]:
         """What was left."""
         left, self.left = self.left, ()
         self.kept += left
-        return left
+        yield from left
+        if self.failure is not None:
+            raise self.failure
 
     def add(self, settlement: Settlement) -> None:
         """Keeps it."""
         self.kept.append(settlement)
+
+    def refuse(self, settlement: Settlement, error: MeshError) -> None:
+        """Remembers it."""
+        self.refusals.append((settlement, error))
 
     def clear(self) -> None:
         """Forgets all."""

@@ -3,15 +3,18 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from meshkit.errors import MeshError
 from services.reasoning.generation import Spending
 from services.reasoning.governor import Settlement
 from services.reasoning.model import Tier
 
 _SUFFIX: Final = ".jsonl"
+# Beside them, for somebody to look at: renamed, it is taken over like the others.
+_REFUSED_SUFFIX: Final = ".refused"
 # About ten thousand settlements.
 _LARGE_BYTES: Final = 4 * 1024 * 1024
 _encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
@@ -38,13 +41,20 @@ class SettlementFile:
         """Whether `replace` is worth its while."""
         return self._size_bytes >= self._large_bytes
 
-    def take_over(self) -> list[Settlement]:
-        """What processes that are gone have left; it is kept here from now on."""
-        found: list[Settlement] = []
+    def take_over(self) -> Iterator[Settlement]:
+        """What processes that are gone have left; each is kept here from when it is given.
+
+        Raises OSError at the end, where some of it could not be taken over: it stays.
+        """
+        failure: OSError | None = None
         for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
             if path != self._path:
-                found += self._take_over(path)
-        return found
+                try:
+                    yield from self._take_over(path)
+                except OSError as error:
+                    failure = error
+        if failure is not None:
+            raise failure
 
     def add(self, settlement: Settlement) -> None:
         """Keeps a settlement. Raises OSError where there is no room for it."""
@@ -55,6 +65,11 @@ class SettlementFile:
             self._file.truncate(self._size_bytes)
             raise OSError(28, "No space left on device")
         self._size_bytes += written
+
+    def refuse(self, settlement: Settlement, error: MeshError) -> None:
+        """Keeps what the governor does not take, and why. Raises OSError for want of room."""
+        why = {"reason": error.reason, "message": error.message}
+        self._set_aside(_encode({**_fields(settlement), "refused": why}).encode() + b"\n")
 
     def clear(self) -> None:
         """Forgets all: they are settled."""
@@ -100,9 +115,14 @@ class SettlementFile:
         try:
             with path.open("rb") as left:
                 fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                found = [each for line in left if (each := _settlement(line)) is not None]
+                lines = [(line, _settlement(line)) for line in left]
+                found = [each for _, each in lines if each is not None]
                 for each in found:
                     self.add(each)
+                for line, each in lines:
+                    # Of a half one nobody was told; a whole one is of a version that knew more.
+                    if each is None and line.endswith(b"\n"):
+                        self._set_aside(line)
                 # Who opened it before it was gone settles the same again, which changes nothing.
                 path.unlink(missing_ok=True)
         except (BlockingIOError, FileNotFoundError):
@@ -110,10 +130,21 @@ class SettlementFile:
             return []
         return found
 
+    def _set_aside(self, line: bytes) -> None:
+        with (self._folder / f"{self._name}{_REFUSED_SUFFIX}").open("ab", buffering=0) as file:
+            size = file.tell()
+            if file.write(line) != len(line):
+                file.truncate(size)
+                raise OSError(28, "No space left on device")
+
 
 def _line(settlement: Settlement) -> bytes:
+    return _encode(_fields(settlement)).encode() + b"\n"
+
+
+def _fields(settlement: Settlement) -> dict[str, Any]:
     spending = settlement.spending
-    fields = {
+    return {
         # A cap is the governor's business before a call, and none after it.
         "spending": {
             "tenant": spending.tenant,
@@ -133,13 +164,13 @@ def _line(settlement: Settlement) -> bytes:
         "leased_micros": settlement.leased_micros,
         "call_time_ms": settlement.call_time_ms,
     }
-    return _encode(fields).encode() + b"\n"
 
 
 def _settlement(line: bytes) -> Settlement | None:
-    """None for the line at which a process died: nobody was told that the call was made."""
+    """None for what is none: half a line, or one of another version."""
     try:
         values: dict[str, Any] = json.loads(line)
+        values.pop("refused", None)
         spending = Spending(**values.pop("spending"))
         tier = values.pop("tier", None)
         return Settlement(spending, tier=None if tier is None else Tier(tier), **values)

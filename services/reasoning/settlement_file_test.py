@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from meshkit.errors import InvalidField
 from services.reasoning.generation import Spending
 from services.reasoning.governor import Settlement
 from services.reasoning.model import Tier
@@ -36,10 +37,10 @@ def test_the_next_process_takes_over_what_was_left(tmp_path: Path) -> None:
     first.add(_settlement("b"))
     _died(first)
     second = SettlementFile(tmp_path, "second")
-    assert second.take_over() == [_settlement("a"), _settlement("b")]
+    assert [*second.take_over()] == [_settlement("a"), _settlement("b")]
     _died(second)
     third = SettlementFile(tmp_path, "third")
-    assert third.take_over() == [_settlement("a"), _settlement("b")]
+    assert [*third.take_over()] == [_settlement("a"), _settlement("b")]
     assert [each.name for each in tmp_path.iterdir()] == ["third-1.jsonl"]
 
 
@@ -47,7 +48,7 @@ def test_a_process_that_lives_keeps_its_own(tmp_path: Path) -> None:
     """Two of them in one folder do not settle for each other."""
     first = SettlementFile(tmp_path, "first")
     first.add(_settlement("a"))
-    assert SettlementFile(tmp_path, "second").take_over() == []
+    assert [*SettlementFile(tmp_path, "second").take_over()] == []
 
 
 def test_what_is_settled_is_forgotten(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_what_is_settled_is_forgotten(tmp_path: Path) -> None:
     first.add(_settlement("b"))
     _died(first)
     second = SettlementFile(tmp_path, "second")
-    assert second.take_over() == [_settlement("b")]
+    assert [*second.take_over()] == [_settlement("b")]
     second.clear()
     second.close()
     assert list(tmp_path.iterdir()) == []
@@ -71,7 +72,7 @@ def test_half_a_line_is_left_out(tmp_path: Path) -> None:
     _died(first)
     with (tmp_path / "first-1.jsonl").open("ab") as file:
         file.write(b'{"spending": {"tenant": "ac')
-    assert SettlementFile(tmp_path, "second").take_over() == [_settlement("a")]
+    assert [*SettlementFile(tmp_path, "second").take_over()] == [_settlement("a")]
 
 
 def test_what_an_older_version_left_is_taken_over(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_what_an_older_version_left_is_taken_over(tmp_path: Path) -> None:
     spending = {"tenant": "acme", "caller": "user:ada", "key": "a", "task_limit_micros": 7}
     line = {"spending": spending, "model": "offline", "input_tokens": 10, "output_tokens": 5}
     (tmp_path / "old.jsonl").write_text(json.dumps(line) + "\n")
-    assert SettlementFile(tmp_path, "second").take_over() == [
+    assert [*SettlementFile(tmp_path, "second").take_over()] == [
         Settlement(Spending("acme", "user:ada", "a", task_limit_micros=7), "offline", 10, 5)
     ]
 
@@ -96,7 +97,7 @@ def test_what_is_left_after_it_was_replaced_is_all_that_is_taken_over(tmp_path: 
     first.add(_settlement("g"))
     assert len(list(tmp_path.iterdir())) == 1
     _died(first)
-    left = SettlementFile(tmp_path, "second").take_over()
+    left = [*SettlementFile(tmp_path, "second").take_over()]
     assert left == [_settlement("e"), _settlement("f"), _settlement("g")]
 
 
@@ -118,8 +119,51 @@ def test_half_a_line_for_which_there_was_no_room_spoils_none(tmp_path: Path) -> 
     assert caught.value.errno == errno.ENOSPC
     first.add(_settlement("c"))
     _died(first)
-    left = SettlementFile(tmp_path, "second").take_over()
+    left = [*SettlementFile(tmp_path, "second").take_over()]
     assert left == [_settlement("a"), _settlement("c")]
+
+
+def test_what_the_governor_refuses_is_set_aside(tmp_path: Path) -> None:
+    """With the reason. Nobody takes it over, until somebody renames it."""
+    first = SettlementFile(tmp_path, "first")
+    first.add(_settlement("a"))
+    first.refuse(_settlement("a"), InvalidField("session", "must have no blank"))
+    first.clear()
+    _died(first)
+    (line,) = (tmp_path / "first.refused").read_text().splitlines()
+    assert json.loads(line)["refused"] == {
+        "reason": "INVALID_FIELD",
+        "message": "session: must have no blank",
+    }
+    second = SettlementFile(tmp_path, "second")
+    assert [*second.take_over()] == []
+    (tmp_path / "first.refused").rename(tmp_path / "again.jsonl")
+    assert [*second.take_over()] == [_settlement("a")]
+
+
+def test_what_only_another_version_can_read_is_set_aside(tmp_path: Path) -> None:
+    """A whole line stands for a call that was paid."""
+    line = '{"spending":{"tenant":"acme"},"model":"offline","of_tomorrow":1}\n'
+    (tmp_path / "first.jsonl").write_text(line)
+    second = SettlementFile(tmp_path, "second")
+    assert [*second.take_over()] == []
+    assert (tmp_path / "second.refused").read_text() == line
+    assert not (tmp_path / "first.jsonl").exists()
+
+
+def test_a_file_that_cannot_be_read_keeps_none_of_the_others_back(tmp_path: Path) -> None:
+    """They are given first, then the error; it is tried again the next time."""
+    (tmp_path / "a.jsonl").mkdir()
+    first = SettlementFile(tmp_path, "first")
+    first.add(_settlement("a"))
+    _died(first)
+    second = SettlementFile(tmp_path, "second")
+    taken = second.take_over()
+    assert next(taken) == _settlement("a")
+    with pytest.raises(IsADirectoryError):
+        next(taken)
+    (tmp_path / "a.jsonl").rmdir()
+    assert [*second.take_over()] == []
 
 
 _WRITER = """

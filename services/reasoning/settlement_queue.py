@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -34,16 +34,23 @@ class SettlementStore(Protocol):
         """Whether `replace` is worth its while."""
         ...
 
-    def take_over(self) -> Sequence[Settlement]:
-        """What processes that are gone have left; it is kept here from now on."""
+    def take_over(self) -> Iterator[Settlement]:
+        """What processes that are gone have left; each is kept here from when it is given.
+
+        Raises OSError at the end, where some of it could not be taken over: it stays.
+        """
         ...
 
     def add(self, settlement: Settlement) -> None:
         """Keeps a settlement. Raises OSError where there is no room for it."""
         ...
 
+    def refuse(self, settlement: Settlement, error: MeshError) -> None:
+        """Keeps what the governor does not take, and why. Raises OSError for want of room."""
+        ...
+
     def clear(self) -> None:
-        """Forgets all: they are settled."""
+        """Forgets all: they are settled, or refused."""
         ...
 
     def replace(self, settlements: Iterable[Settlement]) -> None:
@@ -127,8 +134,12 @@ class SettlementQueue:
     async def take_over(self) -> None:
         """Adds what processes that are gone have left, now and from time to time."""
         while True:
-            for each in self._store.take_over():
-                self._put(each)
+            try:
+                for each in self._store.take_over():
+                    self._put(each)
+            except OSError as error:
+                # It stays where it is, for the next time or for somebody else.
+                self._log.error("settlements.untaken", cause=str(error))
             await self._clock.sleep(_TAKE_OVER_SECONDS)
 
     def _put(self, item: Item) -> None:
@@ -199,7 +210,17 @@ class SettlementQueue:
         if isinstance(error, AlreadySettled) and (besides := _besides(settlement)) is not None:
             return [besides]
         self._listener.refused(settlement)
-        self._log.error("settlement.refused", reason=error.reason, message=error.message)
+        self._log.error(
+            "settlement.refused",
+            tenant=settlement.spending.tenant,
+            key=settlement.spending.key,
+            reason=error.reason,
+            message=error.message,
+        )
+        try:
+            self._store.refuse(settlement, error)
+        except OSError as cause:
+            self._log.error("settlement.unkept", cause=str(cause))
         return []
 
     async def _release(self, spending: Spending) -> Spending | None:

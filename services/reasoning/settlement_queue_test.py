@@ -192,15 +192,17 @@ async def test_what_fails_every_time_keeps_none_waiting(bench: _Bench) -> None:
 
 
 async def test_what_the_governor_refuses_is_logged_and_left(bench: _Bench) -> None:
-    """Trying again would not help."""
-    bench.governor.failures = [InvalidField("key", "must be shorter")]
+    """Trying again would not help: it is kept for somebody to look at, with the reason."""
+    refusal = InvalidField("key", "must be shorter")
+    bench.governor.failures = [refusal]
     async with bench.working():
         bench.queue.settle(_settlement("a"))
         bench.queue.settle(_settlement("b"))
         await bench.let_pass(_TOGETHER_SECONDS)
         await eventually(lambda: bench.governor.done == [_settlement("b")])
     assert bench.listener.refusals == [_settlement("a")]
-    assert "settlement.refused" in bench.output.getvalue()
+    assert bench.store.refusals == [(_settlement("a"), refusal)]
+    assert '"tenant":"acme","key":"a","reason":"INVALID_FIELD"' in bench.output.getvalue()
 
 
 async def test_a_call_whose_key_another_process_settled_is_charged_besides(bench: _Bench) -> None:
@@ -320,6 +322,24 @@ async def test_what_processes_left_is_settled_now_and_later(clock: FakeClock) ->
         each.cancel()
         with suppress(asyncio.CancelledError):
             await each
+
+
+async def test_what_cannot_be_taken_over_is_tried_again(clock: FakeClock) -> None:
+    """A disk that fails for a while ends nothing, and is told in the log."""
+    bench = _Bench(clock, ScriptedSettlementStore([_settlement("left")]))
+    bench.store.failure = OSError(5, "Input/output error")
+    looking = asyncio.create_task(bench.queue.take_over())
+    async with bench.working():
+        await eventually(lambda: clock.sleeping == 2)
+        await clock.advance(_TOGETHER_SECONDS)
+        await eventually(lambda: bench.governor.done == [_settlement("left")])
+        bench.store.left, bench.store.failure = [_settlement("later")], None
+        await clock.advance(30.0)
+        await eventually(lambda: len(bench.governor.done) == 2)
+    looking.cancel()
+    with suppress(asyncio.CancelledError):
+        await looking
+    assert bench.output.getvalue().count("settlements.untaken") == 1
 
 
 async def test_what_cannot_be_kept_is_settled_all_the_same(clock: FakeClock) -> None:
