@@ -271,7 +271,8 @@ class LeasePool:
         """Gives back what is free of a lease; the rest when its calls are settled."""
         if lease.has_leftovers:
             await self._trim(lease.tenant, lease.terms.lease, lease.trim())
-        if lease.bound_micros:
+        # Calls may have ended meanwhile that needed less than was kept for them.
+        if lease.bound_micros or lease.has_leftovers:
             self._retired.add(lease)
         else:
             self._leases.pop(lease.terms.lease, None)

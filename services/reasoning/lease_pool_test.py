@@ -34,6 +34,7 @@ class _Lessor:
         self.trims: list[tuple[str, str, int]] = []
         self.failure: MeshError | None = None
         self.hold: asyncio.Event | None = None
+        self.hold_trims: asyncio.Event | None = None
         self.most_micros = 10**12
         self.lease_seconds = 600.0
         self.price_version = "1"
@@ -58,6 +59,8 @@ class _Lessor:
 
     async def trim(self, tenant: str, lease: str, keep_micros: int) -> None:
         self.trims.append((tenant, lease, keep_micros))
+        if self.hold_trims is not None:
+            await self.hold_trims.wait()
         if self.failure is not None:
             raise self.failure
 
@@ -337,6 +340,26 @@ async def test_a_renewed_lease_keeps_what_its_calls_need_until_they_are_settled(
     bench.pool.settled(await bench.spend(in_flight, 500))
     await bench.clock.advance(1.0)
     assert bench.lessor.trims == [("acme", first, 6_000), ("acme", first, 0)]
+
+
+async def test_what_a_call_does_not_need_while_its_lease_is_given_back_follows(
+    bench: _Bench,
+) -> None:
+    """It was kept for the call, which ended before the governor had answered."""
+    await bench.lease()
+    first = bench.lessor.wishes[0].lease
+    in_flight = _claimed(bench.claim(tokens=4_000))
+    await bench.clock.advance(1.0)
+    bench.lessor.hold_trims = asyncio.Event()
+    assert bench.claim(tokens=9_000) is None
+    await bench.settle_down()
+    assert bench.lessor.trims == [("acme", first, 4_000)]
+    bench.pool.give_back(in_flight)
+    bench.lessor.hold_trims.set()
+    await bench.clock.advance(1.0)
+    assert bench.lessor.trims == [("acme", first, 4_000), ("acme", first, 0)]
+    await bench.clock.advance(5.0)
+    assert len(bench.lessor.trims) == 2
 
 
 async def test_an_idle_lease_is_given_back(bench: _Bench) -> None:
