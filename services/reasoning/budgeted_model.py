@@ -30,6 +30,7 @@ SETTLED_LATER: Final = (
     "The cost governor did not answer after the call: its cost is by the price list"
     " and is settled later."
 )
+_GOVERNOR: Final = "governor"
 _UNREACHABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 # A call that failed with no more than this left was given too little time to tell anything
 # about the governor: as much is kept back from it, for answering.
@@ -171,7 +172,7 @@ class BudgetedModel:
         )
 
     async def _ask(self, admission: Admission) -> Verdict | None:
-        """The governor's verdict; None where it cannot be reached.
+        """The governor's verdict; None where it has none, or cannot be reached.
 
         Raises DeadlineExceeded where it was the caller's own time that ran out.
         """
@@ -194,7 +195,9 @@ class BudgetedModel:
             ):
                 self._settlements.release(admission.spending)
                 raise
-            self._leave_alone_until = self._clock.monotonic_seconds() + self._ask_again_seconds
+            # What the governor itself says of one call says nothing about the next.
+            if error.metadata.get("dependency") == _GOVERNOR:
+                self._leave_alone_until = self._clock.monotonic_seconds() + self._ask_again_seconds
             return None
 
     def _on_allowance(self, call: ModelCall, admission: Admission) -> _Grant:
@@ -225,7 +228,7 @@ class BudgetedModel:
     def _unreachable(self, message: str) -> DependencyUnavailable:
         return DependencyUnavailable(
             message,
-            metadata={"dependency": "governor"},
+            metadata={"dependency": _GOVERNOR},
             retry_after_seconds=self._ask_again_seconds,
         )
 
@@ -255,8 +258,9 @@ class BudgetedModel:
                 cost = await self._governor.settle(settlement)
                 self._leases.note(settlement.spending, cost)
             except AlreadySettled:
-                # Another call with the same key was made at the same time: that one is charged.
-                cost = self._cost_by_list(settlement)
+                # Another call with the same key was made at the same time. This one was paid
+                # besides: it is settled under a key of its own.
+                cost = self._settle_later(grant, settlement)
             except MeshError:
                 # Whatever it is: the model is paid, and its answer is not to be paid twice.
                 cost = self._settle_later(grant, settlement)

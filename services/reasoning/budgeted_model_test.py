@@ -22,6 +22,8 @@ from services.reasoning.token_estimate import prompt_tokens
 _TIMEOUT = 5.0
 _BUDGET = "tenants/default/budgets/tenant-day"
 _DOWN = errors.DependencyUnavailable("Redis is down.")
+_AWAY = errors.DependencyUnavailable("Failed to reach.", metadata={"dependency": "governor"})
+_SLOW = errors.DependencyUnavailable("The ledger is slow.", metadata={"dependency": "ledger"})
 _LATE = errors.DeadlineExceeded("The item was not done in time.", metadata={"limit": "call"})
 _UNSETTLED = [
     _DOWN,
@@ -202,7 +204,7 @@ async def test_a_governor_that_is_away_stops_nothing(bench: Bench) -> None:
 
 async def test_a_governor_that_is_away_is_left_alone_for_a_while(bench: Bench) -> None:
     """It is asked again after a second, and then rules again."""
-    bench.governor.failure = _DOWN
+    bench.governor.failure = _AWAY
     for _ in range(3):
         await bench.reasoning.Generate(_request("offline"), timeout=_TIMEOUT)
     assert len(bench.governor.admitted) == 1
@@ -211,6 +213,23 @@ async def test_a_governor_that_is_away_is_left_alone_for_a_while(bench: Bench) -
     response = await bench.reasoning.Generate(_request("offline"), timeout=_TIMEOUT)
     assert len(bench.governor.admitted) == 2
     assert list(response.degradations) == []
+
+
+async def test_a_call_of_which_the_governor_cannot_tell_stands_for_no_other(
+    bench: Bench,
+) -> None:
+    """That one is made on the local allowance; the next is asked for, and is refused."""
+
+    def slow_for_one(request: governor_pb.AdmitRequest) -> governor_pb.AdmitResponse:
+        if request.agent == "slow":
+            raise _SLOW
+        return governor_pb.AdmitResponse(decision=budget_pb2.DECISION_DENY, budget=_BUDGET)
+
+    bench.governor.decide = slow_for_one
+    response = await bench.reasoning.Generate(_request(agent="slow"), timeout=_TIMEOUT)
+    assert list(response.degradations) == [UNGOVERNED]
+    with pytest.raises(errors.BudgetExhausted):
+        await bench.reasoning.Generate(_request(agent="other"), timeout=_TIMEOUT)
 
 
 async def test_the_local_allowance_bounds_what_is_spent_without_the_governor(
@@ -332,14 +351,22 @@ async def test_a_failed_call_gives_its_reservation_back(bench: Bench) -> None:
     assert bench.governor.settled == []
 
 
-async def test_a_call_beside_another_with_its_key_is_not_charged(bench: Bench) -> None:
-    """They share a reservation; the settlement that comes first stands."""
+async def test_a_call_beside_another_with_its_key_is_charged_besides(bench: Bench) -> None:
+    """They share a reservation, and both are paid: the later is settled under a key of its own."""
+    asked: list[str] = []
 
-    def admit_and_refuse(request: governor_pb.AdmitRequest) -> governor_pb.AdmitResponse:
-        bench.governor.failure = errors.AlreadySettled("Settled with other figures.")
-        return allow(request)
+    def refuse_once(request: governor_pb.SettleRequest) -> None:
+        asked.append(request.key)
+        if request.key == "k":
+            raise errors.AlreadySettled("Settled with other figures.")
 
-    bench.governor.decide = admit_and_refuse
+    bench.governor.check_settlement = refuse_once
     response = await bench.reasoning.Generate(_request(spend_key="k"), timeout=_TIMEOUT)
     assert response.usage.cost_micros == _COST_MICROS
-    assert bench.governor.settled == []
+    assert list(response.degradations) == []
+    for _ in range(2):
+        await _let_settle(bench)
+    (settled,) = await eventually(lambda: bench.governor.settled)
+    assert settled.key.startswith("k#")
+    assert settled.usage.output_tokens == _OUTPUT_TOKENS
+    assert asked == ["k", "k", settled.key]

@@ -15,6 +15,7 @@ MICROS_PER_TOKEN: Final = 2
 PRICE_VERSION: Final = "1"
 ALLOW: Final = budget_pb2.DECISION_ALLOW
 _Admit = Callable[[pb.AdmitRequest], pb.AdmitResponse]
+_Check = Callable[[pb.SettleRequest], None]
 _Grant = Callable[[pb.AcquireLeaseRequest], pb.AcquireLeaseResponse]
 
 
@@ -27,6 +28,10 @@ def allow(request: pb.AdmitRequest) -> pb.AdmitResponse:
             key=request.key, reserved_micros=tokens * MICROS_PER_TOKEN
         ),
     )
+
+
+def take(request: pb.SettleRequest) -> None:
+    """Takes every settlement."""
 
 
 def grant_all(request: pb.AcquireLeaseRequest) -> pb.AcquireLeaseResponse:
@@ -49,6 +54,8 @@ class ScriptedGovernor(pb_grpc.CostGovernorServiceServicer):
         # While set, everything fails with it.
         self.failure: MeshError | None = None
         self.admitted: Final[list[pb.AdmitRequest]] = []
+        # Raises what a settlement is refused with.
+        self.check_settlement: _Check = take
         self.settled: Final[list[pb.SettleRequest]] = []
         self.released: Final[list[pb.ReleaseRequest]] = []
         # Answers AcquireLease; None grants nothing.
@@ -107,6 +114,13 @@ class ScriptedGovernor(pb_grpc.CostGovernorServiceServicer):
             raise self.failure
         results: list[pb.BatchSettleResult] = []
         for item in items:
+            try:
+                self.check_settlement(item.request)
+            except MeshError as error:
+                results.append(
+                    pb.BatchSettleResult(index=item.context.index, error=to_status(error))
+                )
+                continue
             self.settled.append(item.request)
             usage = item.request.usage
             tokens = usage.input_tokens + usage.output_tokens
