@@ -47,8 +47,8 @@ class ChildSpec:
     # Why it is of no use, though it lives, until it is started again; empty where it is well.
     # Asked now and then. May raise OSError.
     sick: Callable[[], Awaitable[str]] | None = None
-    # A machine with much else to do may take this long for what takes a second by itself.
-    ready_within_seconds: float = 60.0
+    # What takes longer is started again.
+    ready_within_seconds: float = 20.0
     stop_within_seconds: float = 10.0
 
 

@@ -16,6 +16,8 @@ from tier.serving import who_serves_not
 from tier.version import VERSION
 
 _DEFAULT_TENANT: Final = "default"
+# A machine with much else to do may take this long for what takes a second by itself.
+_READY_SECONDS: Final = 60.0
 
 
 def service_child(
@@ -57,5 +59,6 @@ def service_child(
         ports=(port,),
         probe=probe,
         environment={**python_environment(), **environment},
+        ready_within_seconds=_READY_SECONDS,
         without=frozenset(each for each in os.environ if each.startswith("AGENTMESH_")),
     )
