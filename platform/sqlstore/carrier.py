@@ -1,7 +1,7 @@
 """Carries the messages of one stream into a copy, in batches and in their order."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,8 +20,10 @@ T_contra = TypeVar("T_contra", contravariant=True)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _BUSY_MESSAGES: Final = 16
-# How many messages may wait in memory; also the largest batch.
+# How many messages may wait in memory.
 _WINDOW: Final = 2048
+# Of how many entries a batch is complete, so that none takes the database long.
+_COMPLETE: Final = 2048
 _EVERYTHING: Final = ">"
 
 
@@ -65,6 +67,8 @@ class Source(Generic[T]):
     # Raises DecodeError, ValueError or a MeshError for what is logged and passed over.
     decode: Callable[[Followed], T]
     pace: Pace = Pace()
+    # For how many an entry counts in a batch.
+    size: Callable[[T], int] = lambda entry: 1
 
 
 async def fits(bus: Bus, stream: str, place: Place) -> bool:
@@ -137,20 +141,26 @@ class Carrier(Generic[T]):
             while True:
                 batch = await self._gathered(follower, is_busy)
                 is_busy = len(batch) >= _BUSY_MESSAGES
-                before, place = place, Place(batch[-1].sequence, batch[-1].timestamp_ns)
-                await self._copy.apply(
-                    self._decoded(batch), stream=stream, before=before, after=place
-                )
-                self._applied()
+                for entries, after in self._portions(batch):
+                    before, place = place, after
+                    await self._copy.apply(entries, stream=stream, before=before, after=after)
+                    self._applied()
 
-    def _decoded(self, batch: Sequence[Followed]) -> list[T]:
+    def _portions(self, messages: Sequence[Followed]) -> Iterator[tuple[list[T], Place]]:
+        """What is written at once, and how far the stream is carried with it."""
         entries: list[T] = []
-        for message in batch:
+        size = 0
+        for number, message in enumerate(messages, start=1):
             try:
-                entries.append(self._source.decode(message))
+                entry = self._source.decode(message)
             except (DecodeError, ValueError, MeshError):
                 self._log.error("projection.unreadable", subject=message.subject)
-        return entries
+            else:
+                entries.append(entry)
+                size += self._source.size(entry)
+            if size >= _COMPLETE or number == len(messages):
+                yield entries, Place(message.sequence, message.timestamp_ns)
+                entries, size = [], 0
 
     async def _gathered(self, follower: Follower, is_busy: bool) -> list[Followed]:
         """The messages that come within a moment after the first."""

@@ -18,4 +18,5 @@ def ledger_projector(
     bus: Bus, ledger: SharedCopy[Sequence[Charge]], log: Log
 ) -> Projector[Sequence[Charge]]:
     """What carries every message of the journal."""
-    return Projector(bus, ledger, log, sources=[Source(STREAM, (SUBJECT,), charges_of, _PACE)])
+    source = Source(STREAM, (SUBJECT,), charges_of, _PACE, size=len)
+    return Projector(bus, ledger, log, sources=[source])

@@ -27,6 +27,7 @@ from services.governor import ledger_balances
 from services.governor.budget import Scope, ScopeKind
 from services.governor.journal_jetstream import JetStreamJournal
 from services.governor.ledger_balances import LedgerBalances
+from services.governor.ledger_charge import Charge
 from services.governor.ledger_database import open_ledger
 from services.governor.ledger_projector import ledger_projector
 from services.governor.ledger_refused import Refusal
@@ -193,6 +194,37 @@ async def test_a_balance_that_cannot_be_complete_is_none(
         await LedgerBalances(bus, database, projector).balance(_GLOBAL, _DAY, None)
     assert str(caught.value) == "The ledger has not caught up with the journal in time."
     await database.close()
+
+
+class _Batches(LedgerWriter):
+    """Knows how many charges were written at once."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.sizes: list[int] = []
+
+    async def apply(
+        self, entries: Sequence[Sequence[Charge]], *, stream: str, before: Place, after: Place
+    ) -> None:
+        self.sizes.append(sum(map(len, entries)))
+        await super().apply(entries, stream=stream, before=before, after=after)
+
+
+async def test_catching_up_takes_a_few_thousand_charges_at_a_time(bus: Bus, tmp_path: Path) -> None:
+    """However many there are in a message, so that the database is never long busy with them."""
+    messages = [[_record(f"{each}/{key}", 1) for key in range(256)] for each in range(20)]
+    await _append(bus, *messages)
+    journal = log.get("test", stream=io.StringIO())
+    database = await open_ledger("", folder=tmp_path, log=journal)
+    writer = _Batches(database)
+    projector = ledger_projector(bus, writer, journal)
+    run = asyncio.create_task(projector.run())
+    await LedgerBalances(bus, database, projector).catch_up()
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+    await database.close()
+    assert sum(writer.sizes) == 20 * 256
+    assert max(writer.sizes) == 2048
 
 
 async def _refuse(database: Database, key: str) -> None:
