@@ -29,6 +29,7 @@ class _Coordinator(CoordinatorServiceServicer):
 
     def __init__(self) -> None:
         self.wait = TaskWait(call_id="c1")
+        self.asked: list[Task] = []
         self.signal: TaskSignal | None = None
         self.signalled = asyncio.Event()
         # Somebody else answers at the same time.
@@ -46,6 +47,7 @@ class _Coordinator(CoordinatorServiceServicer):
     async def RunTask(
         self, request: pb.RunTaskRequest, context: Any
     ) -> AsyncIterator[pb.RunTaskResponse]:
+        self.asked.append(request.task)
         yield pb.RunTaskResponse(task=self._task())
         waiting = TaskEvent(sequence=1, task=_NAME)
         waiting.status.state = TaskState.TASK_STATE_WAITING
@@ -260,3 +262,15 @@ async def test_a_script_gets_the_waiting_task(commands: Commands) -> None:
     task = json.loads(out)["task"]
     assert task["state"] == "TASK_STATE_WAITING"
     assert task["wait"]["input"]["question"] == "Which colour?"
+
+
+async def test_a_task_says_what_kind_of_work_it_is(
+    commands: Commands, coordinator: _Coordinator
+) -> None:
+    """As given; without one the coordinator takes its agent's name."""
+    await _without_terminal(commands, "--agent", "painter", "--task-type", "painting")
+    await _without_terminal(commands, "--agent", "painter")
+    assert [(task.agent, task.task_type) for task in coordinator.asked] == [
+        ("painter", "painting"),
+        ("painter", ""),
+    ]

@@ -98,11 +98,12 @@ async def test_each_line_is_a_task_with_the_options_as_defaults(
         {"text": "one"},
         "",
         {"text": "two", "lane": "batch", "priority": 7, "request_id": "mine", "labels": {"a": "b"}},
-        {"data": {"n": 1}, "time_limit": "30s"},
+        {"data": {"n": 1}, "time_limit": "30s", "task_type": "imports"},
     )
     result = await commands.run(
-        "task", "submit", "--batch", file, "--request-id", "import", "--lane", "interactive"
-    )
+        "task", "submit", "--batch", file, "--request-id", "import", "--lane", "interactive",
+        "--task-type", "reports",
+    )  # fmt: skip
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         "     1  tenants/default/tasks/import-1",
@@ -115,6 +116,7 @@ async def test_each_line_is_a_task_with_the_options_as_defaults(
     assert (two.task.lane, two.task.priority, two.task.labels["a"]) == (Lane.LANE_BATCH, 7, "b")
     assert four.task.input.data["n"] == 1
     assert four.task.time_limit.seconds == 30
+    assert [each.task.task_type for each in (one, two, four)] == ["reports", "reports", "imports"]
 
 
 async def test_a_refused_line_is_told_and_the_others_go_on(

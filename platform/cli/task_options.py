@@ -24,6 +24,11 @@ _OPTIONS: Final = (
         help="Who does it, such as assistant or assistant@2.",
     ),
     click.option(
+        "--task-type",
+        metavar="TYPE",
+        help="What kind of work it is, for budgets and reports (default: its agent's name).",
+    ),
+    click.option(
         "--lane",
         type=click.Choice(list(LANES)),
         help="Which queue to wait in (default: the agent's).",
@@ -70,6 +75,7 @@ class TaskOptions:
     """What the options say; what they leave out is None or empty."""
 
     agent: str
+    task_type: str | None
     lane: str | None
     priority: int | None
     session: str | None
@@ -80,12 +86,14 @@ class TaskOptions:
     @property
     def any_given(self) -> bool:
         """Whether they say anything."""
-        return self != TaskOptions("", None, None, None, {}, None, None)
+        return self != TaskOptions("", None, None, None, None, {}, None, None)
 
     def apply(self, task: "Task") -> None:
         """Writes what was given into `task`, and leaves the rest as it is."""
         if self.agent:
             task.agent = self.agent
+        if self.task_type is not None:
+            task.task_type = self.task_type
         if self.lane:
             task.lane = LANES[self.lane]
         if self.priority is not None:
@@ -109,6 +117,7 @@ def task_options(function: Callable[..., Any]) -> Callable[..., Any]:
     def with_options(
         *arguments: Any,
         agent: str,
+        task_type: str | None,
         lane: str | None,
         priority: int | None,
         session: str | None,
@@ -122,6 +131,7 @@ def task_options(function: Callable[..., Any]) -> Callable[..., Any]:
             raise Problem("--budget and --budget-micros are the same: give one.", exit_code=2)
         options = TaskOptions(
             agent,
+            task_type,
             lane,
             priority,
             session,

@@ -57,6 +57,12 @@ _WAITING_EXIT: Final = 3
     "--agent", default="", metavar="AGENT", help="Who answers, such as assistant or assistant@2."
 )
 @click.option(
+    "--task-type",
+    default="",
+    metavar="TYPE",
+    help="What kind of work it is, for budgets and reports (default: the agent's name).",
+)
+@click.option(
     "--docs",
     "paths",
     multiple=True,
@@ -77,7 +83,13 @@ _WAITING_EXIT: Final = 3
 )
 @pass_invocation
 def ask(
-    invocation: Invocation, text: str, agent: str, paths: Sequence[Path], session: str, lane: str
+    invocation: Invocation,
+    text: str,
+    agent: str,
+    task_type: str,
+    paths: Sequence[Path],
+    session: str,
+    lane: str,
 ) -> None:
     """Ask an agent and print its answer, its sources and what it cost.
 
@@ -105,6 +117,7 @@ def ask(
     request = RunTaskRequest(parent=invocation.parent, request_id=f"ask-{uuid.uuid4()}")
     request.task.input.text = question
     request.task.agent = agent
+    request.task.task_type = task_type
     request.task.session = session
     request.task.lane = LANES[lane]
     task = async_run.run(_ask(invocation, request, found))
