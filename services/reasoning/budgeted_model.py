@@ -10,7 +10,7 @@ import grpc
 
 from meshkit import deadline
 from meshkit.clock import Clock
-from meshkit.errors import AlreadySettled, DependencyUnavailable, MeshError, NoPrice
+from meshkit.errors import AlreadySettled, DependencyUnavailable, MeshError, ModelNotFound, NoPrice
 from meshkit.ids import Ids
 from services.reasoning.allowance import Allowance
 from services.reasoning.errors import budget_exhausted, throttled
@@ -76,12 +76,14 @@ class BudgetedModel:
         prices: PriceList,
         allowance: Allowance,
         fails_closed: Callable[[str], bool],
+        may_use: Callable[[str, Tier], bool],
         ask_again_seconds: float,
         clock: Clock,
         ids: Ids,
     ) -> None:
         """`first_of`: a tier's model, for calls that are sent to a cheaper one.
 
+        `may_use`: whether a tenant may use a tier.
         `fails_closed`: whether a tenant's calls need a governor that answers.
         `ask_again_seconds`: how long a governor that could not be reached is left alone.
         """
@@ -93,6 +95,7 @@ class BudgetedModel:
         self._prices: Final = prices
         self._allowance: Final = allowance
         self._fails_closed: Final = fails_closed
+        self._may_use: Final = may_use
         self._ask_again_seconds: Final = ask_again_seconds
         self._clock: Final = clock
         self._ids: Final = ids
@@ -101,7 +104,8 @@ class BudgetedModel:
     async def generate(self, call: ModelCall) -> Generation:
         """Makes the call where a budget allows it.
 
-        Raises BudgetExhausted, RateLimited, and what the call itself raises.
+        Raises BudgetExhausted, RateLimited, ModelNotFound where no model is left
+        that the tenant may use, and what the call itself raises.
         """
         grant = await self._admit(call)
         try:
@@ -164,6 +168,11 @@ class BudgetedModel:
         degradations: tuple[str, ...] = ()
         if verdict.decision is Decision.DEGRADE and verdict.degrade_to is not None:
             call, degradations = self._degraded(call, verdict.degrade_to, verdict.explanation)
+            if verdict.ask_again and not degradations:
+                raise budget_exhausted(verdict)
+            if verdict.ask_again:
+                grant = await self._admit(call)
+                return replace(grant, degradations=(*degradations, *grant.degradations))
         price = self._prices.present.get(call.model.name)
         # Both: the governor charges, and by a price book that may be a newer one.
         free = verdict.reserved_micros == 0 and price is not None and price.free
@@ -236,6 +245,13 @@ class BudgetedModel:
         self, call: ModelCall, tier: Tier, explanation: str
     ) -> tuple[ModelCall, tuple[str, ...]]:
         model = self._first_of(tier)
+        if model is None and not self._may_use(call.spending.tenant, call.tier):
+            self._settlements.release(call.spending)
+            raise ModelNotFound(
+                f"No model of the tier {_said(tier)} can be called."
+                + (f" {explanation}" if explanation else ""),
+                metadata={"tier": _said(tier)},
+            )
         if model is None or tier >= call.tier:
             return call, ()
         sentence = f"Answered by the {_said(tier)} tier instead of the {_said(call.tier)} one"

@@ -16,6 +16,7 @@ from meshtest.eventually import eventually
 from services.reasoning.budgeted_model import SETTLED_LATER, UNGOVERNED
 from services.reasoning.fixture_reasoning import Bench, reasoning_bench
 from services.reasoning.generation import GenerationRequest, Prompt, Spending
+from services.reasoning.model import Tier
 from services.reasoning.scripted_governor import allow
 from services.reasoning.token_estimate import prompt_tokens
 
@@ -186,6 +187,40 @@ async def test_a_degraded_call_goes_to_the_cheaper_tier_and_says_so(bench: Bench
     ]
     settled = await eventually(lambda: bench.governor.settled)
     assert settled[0].model == "offline"
+
+
+def _degrade_to_nothing(request: governor_pb.AdmitRequest) -> governor_pb.AdmitResponse:
+    """To a tier that has no model here."""
+    response = allow(request)
+    response.decision = budget_pb2.DECISION_DEGRADE
+    response.degrade_to = tier_pb2.MODEL_TIER_POWERFUL
+    response.explanation = "The tenant default may use POWERFUL models only."
+    return response
+
+
+async def test_a_tier_without_a_model_sends_a_call_nowhere(bench: Bench) -> None:
+    """A budget that is nearly spent stops no call: it goes on where it was to go."""
+    bench.governor.decide = _degrade_to_nothing
+    response = await bench.reasoning.Generate(_request(), timeout=_TIMEOUT)
+    assert response.model == "paid"
+    assert list(response.degradations) == []
+
+
+async def test_a_tier_that_the_tenant_may_not_use_is_not_gone_on_with(bench: Bench) -> None:
+    """Where the tier that it may use has no model: what was reserved is given back."""
+    bench.governor.decide = _degrade_to_nothing
+    bench.forbidden_tiers.add(Tier.BALANCED)
+    with pytest.raises(errors.ModelNotFound) as caught:
+        await bench.reasoning.Generate(_request(spend_key="k"), timeout=_TIMEOUT)
+    assert caught.value.message == (
+        "No model of the tier powerful can be called."
+        " The tenant default may use POWERFUL models only."
+    )
+    assert caught.value.metadata == {"tier": "powerful"}
+    await _let_settle(bench)
+    released = await eventually(lambda: bench.governor.released)
+    assert [each.key for each in released] == ["k"]
+    assert bench.governor.settled == []
 
 
 async def test_a_governor_that_is_away_stops_nothing(bench: Bench) -> None:

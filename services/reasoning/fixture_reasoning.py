@@ -77,6 +77,8 @@ class Bench:
     leases: LeasePool
     # Tenants whose calls need a governor that answers.
     closed_tenants: set[str]
+    # Tiers that no tenant may use.
+    forbidden_tiers: set[Tier]
 
 
 @asynccontextmanager
@@ -95,8 +97,13 @@ async def reasoning_bench(*, caller: str = "service:test") -> AsyncGenerator[Ben
     async with serving([registration]) as governor_channels:
         clock, provider = FakeClock(), ScriptedProvider()
         closed_tenants: set[str] = set()
+        forbidden_tiers: set[Tier] = set()
         reasoner, settlements, leases = _reasoner(
-            governor_channels, clock, provider, closed_tenants.__contains__
+            governor_channels,
+            clock,
+            provider,
+            closed_tenants.__contains__,
+            lambda _, tier: tier not in forbidden_tiers,
         )
         working = asyncio.create_task(settlements.run())
         served = Registration(
@@ -107,7 +114,15 @@ async def reasoning_bench(*, caller: str = "service:test") -> AsyncGenerator[Ben
         async with serving([served], caller=caller) as channels:
             stub = pb_grpc.ReasoningServiceStub(channels.get("reasoning"))
             yield Bench(
-                stub, reasoner, scripted, provider, clock, settlements, leases, closed_tenants
+                stub,
+                reasoner,
+                scripted,
+                provider,
+                clock,
+                settlements,
+                leases,
+                closed_tenants,
+                forbidden_tiers,
             )
         working.cancel()
         with suppress(asyncio.CancelledError):
@@ -120,6 +135,7 @@ def _reasoner(
     clock: FakeClock,
     provider: ScriptedProvider,
     fails_closed: Callable[[str], bool],
+    may_use: Callable[[str, Tier], bool],
 ) -> tuple[Reasoner, SettlementQueue, LeasePool]:
     keyed = keyed_models(
         {"OPENAI_API_KEY": "secret"}, openai_model="gpt-5-mini", anthropic_model="claude"
@@ -164,6 +180,7 @@ def _reasoner(
         prices=prices,
         allowance=Allowance(ALLOWANCE_MICROS, clock),
         fails_closed=fails_closed,
+        may_use=may_use,
         ask_again_seconds=1.0,
         clock=clock,
         ids=FakeIds(),

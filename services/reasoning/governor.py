@@ -45,6 +45,8 @@ class Verdict:
     reserved_micros: int = 0
     # With DEGRADE.
     degrade_to: Tier | None = None
+    # With DEGRADE: nothing is reserved, the cheaper call has to be asked for.
+    ask_again: bool = False
     # With THROTTLE.
     retry_after_seconds: float = 0.0
     # The budget that decided, and why in a sentence, unless ALLOW.

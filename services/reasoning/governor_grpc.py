@@ -204,6 +204,7 @@ def _verdict(response: pb.AdmitResponse) -> Verdict:
         key=response.reservation.key,
         reserved_micros=response.reservation.reserved_micros,
         degrade_to=Tier(response.degrade_to) if response.degrade_to else None,
+        ask_again=decision is Decision.DEGRADE and not response.HasField("reservation"),
         retry_after_seconds=response.retry_after.ToNanoseconds() / 1e9,
         budget=response.budget,
         explanation=response.explanation,

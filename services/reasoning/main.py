@@ -74,6 +74,10 @@ async def build(
     def fails_closed(tenant: str) -> bool:
         return policies.current.tenant(tenant).fail_closed
 
+    def may_use(tenant: str, tier: Tier) -> bool:
+        allowed = policies.current.tenant(tenant).allowed_model_tiers
+        return not allowed or tier in allowed
+
     leases = LeasePool(
         governor,
         prices,
@@ -118,6 +122,7 @@ async def build(
         prices=prices,
         allowance=Allowance(section.allowance_micros_per_minute, resources.clock),
         fails_closed=fails_closed,
+        may_use=may_use,
         ask_again_seconds=section.governor_ask_again_seconds,
         clock=resources.clock,
         ids=resources.ids,
