@@ -34,6 +34,9 @@ class Counter:
     degrade_micros: int
     # Up to here less than the most that a call can cost may be reserved, and leases granted.
     careful_micros: int
+    # The place of the newest word on the budget; 0 where there never was one. What counts under an
+    # earlier word may have missed something.
+    written: int = 0
     # The counter of a task's cap is begun by its first call; any other is opened.
     opens_itself: bool = False
 
@@ -191,7 +194,7 @@ class Counters(Protocol):
     """Counts what is reserved and spent. Each item is atomic over its counters.
 
     All methods raise DependencyUnavailable where the store cannot be reached;
-    repeating them is then safe. Those that decide or read raise Outdated.
+    repeating them is then safe. Those that decide, read or settle raise Outdated.
     """
 
     async def reserve(

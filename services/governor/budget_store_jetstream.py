@@ -20,8 +20,9 @@ _REQUEST_ID: Final = "Agentmesh-Request-Id"
 # Versions of a budget that are kept: as long a request is recognised.
 _MOST_VERSIONS: Final = 8
 _WINDOW: Final = 256
-# Longer than a governor goes on without a look at all that there is.
-_REMOVED_KEPT: Final = timedelta(days=1)
+# Longer than any counter is kept: whoever finds one of a budget that was removed, and is there
+# again, has to know that.
+_REMOVED_KEPT: Final = timedelta(days=35)
 _AGAIN_SECONDS: Final = 1.0
 # How long a change that is known to be there may be on its way.
 _ARRIVES_SECONDS: Final = 0.5
@@ -174,14 +175,14 @@ class JetStreamBudgets:
             if sequence > position
         }
         self._applied = applied
-        self._budgets.replace_all(each for each in found.values() if each is not None)
+        self._budgets.replace_all((each for each in found.values() if each is not None), applied)
         for place, (sequence, budget) in ahead.items():
             self._apply(place, budget if budget and budget.etag else None, sequence)
         self._followed = position
         await self._move(position)
 
     async def _purge_removed(self) -> None:
-        """What was removed long ago has been heard of everywhere."""
+        """What was removed long ago has left no counter."""
         before = self._clock.now() - _REMOVED_KEPT
         # By subject: the last message counts.
         last = {message.subject: message async for message in self._bus.read(_STREAM, _ALL)}
@@ -199,9 +200,9 @@ class JetStreamBudgets:
             return
         self._applied[place] = sequence
         if budget is None:
-            self._budgets.remove(place)
+            self._budgets.remove(place, sequence)
         else:
-            self._budgets.put(budget)
+            self._budgets.put(budget, sequence)
 
     async def _move(self, position: int) -> None:
         async with self._moved:

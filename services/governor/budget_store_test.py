@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -101,10 +101,25 @@ async def test_a_stream_that_begins_anew_is_not_waited_for(both: list[_Governor]
     assert one.store.position == 1_000
 
 
+async def test_governor_that_starts_knows_the_newest_word_on_each_budget(
+    both: list[_Governor], nats_server: NatsServer
+) -> None:
+    """Also that one is gone: what was counted under an earlier word may have missed something."""
+    one, _ = both
+    assert one.budgets.written(_PLACE) == 0
+    _, place = await one.store.set(_budget(), etag="", request_id="")
+    assert one.budgets.written(_PLACE) == place
+    removed = await one.store.delete(_PLACE, etag="")
+    assert one.budgets.written(_PLACE) == removed
+    async with AsyncExitStack() as stack:
+        later = await _governor(stack, nats_server, datetime.now(UTC) + timedelta(days=34))
+        assert later.budgets.written(_PLACE) == removed
+
+
 async def test_removed_budgets_leave_nothing_in_the_end(
     both: list[_Governor], nats_server: NatsServer
 ) -> None:
-    """Their last word is kept for a day, for who has not heard it yet."""
+    """Their last word is kept for as long as there may be a counter of theirs."""
     one, _ = both
     await one.store.set(_budget(), etag="", request_id="")
     await one.store.delete(_PLACE, etag="")

@@ -1,7 +1,7 @@
 """All budgets in memory: those that somebody set, and those that a tenant's tier gives."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from services.governor.budget import Budget, Place, Scope, ScopeKind
@@ -20,6 +20,7 @@ class Budgets:
     def __init__(self, defaults: Defaults) -> None:
         self._defaults: Final = defaults
         self._set: dict[str, dict[Place, Budget]] = {}
+        self._written: dict[Place, int] = {}
         self._kept: OrderedDict[tuple[str, str, str, str], Sequence[Budget]] = OrderedDict()
         self._listeners: list[Callable[[], None]] = []
 
@@ -65,25 +66,30 @@ class Budgets:
         """Has `listener` called whenever a budget has changed."""
         self._listeners.append(listener)
 
-    def replace_all(self, budgets: Iterable[Budget]) -> None:
-        """Forgets what was set, for these."""
-        self._set = {}
+    def written(self, place: Place) -> int:
+        """The place in the stream of the newest word on the budget, also that it is gone."""
+        return self._written.get(place, 0)
+
+    def replace_all(self, budgets: Iterable[Budget], written: Mapping[Place, int]) -> None:
+        """Forgets what was set, for these. `written`: as above, also of those that are gone."""
+        self._set, self._written = {}, dict(written)
         for each in budgets:
             self._set.setdefault(each.scope.tenant, {})[_place(each)] = each
         self.changed()
 
-    def put(self, budget: Budget) -> None:
-        """Puts a budget in force, in place of the one of its name."""
+    def put(self, budget: Budget, written: int = 0) -> None:
+        """Puts a budget in force, in place of the one of its name; `written`: its place."""
         self._set.setdefault(budget.scope.tenant, {})[_place(budget)] = budget
+        self._written[_place(budget)] = written
         self.changed()
 
-    def remove(self, place: Place) -> None:
-        """Takes a budget out of force, if it is there."""
+    def remove(self, place: Place, written: int = 0) -> None:
+        """Takes a budget out of force, if it is there; `written`: the place of that."""
         of_tenant = self._set.get(place[0].tenant, {})
-        if of_tenant.pop(place, None) is not None:
-            if not of_tenant:
-                del self._set[place[0].tenant]
-            self.changed()
+        if of_tenant.pop(place, None) is not None and not of_tenant:
+            del self._set[place[0].tenant]
+        self._written[place] = written
+        self.changed()
 
     def changed(self) -> None:
         """Forgets answers that were kept; for defaults that have changed."""

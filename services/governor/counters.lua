@@ -7,8 +7,9 @@
 --   <counter>          hash: spent, reserved (what calls under way are likely to cost),
 --                      committed (the most that they can), usage (six figures); `from`, the place in
 --                      the journal up to which the ledger's balance that it began with
---                      was complete; `opened`, when that was (ms); `limit`, of a task's cap
---   pending:<counter>  list: "<place in the journal> <1|-1> <cost> <six figures>" of what was
+--                      was complete; `opened`, when that was (ms); `written`, the place of the
+--                      newest word on its budget that whoever opened it knew; `limit`, of a task's cap
+--   pending:<written>:<counter>  list: "<place in the journal> <1|-1> <cost> <six figures>" of what was
 --                      settled, or taken back, before the counter was opened
 --   call:<tenant>/<key>  string, one of
 --                      "reserved <micros> <most> <expires ms> <level> <decided by|-> <counter> ..."
@@ -17,7 +18,7 @@
 --   budgets            string: the place of the newest budget that somebody set
 --
 -- ARGV: operation, present time (ms), how many expired reservations may be swept, the place up
--- to which the caller knows the budgets, counters C, C times "<id> <shutoff> <throttle> <degrade> <careful> <opens itself> <keep until ms> <keep
+-- to which the caller knows the budgets, counters C, C times "<id> <written> <shutoff> <throttle> <degrade> <careful> <opens itself> <keep until ms> <keep
 -- for ms>" (a line of 0 is not drawn), then by operation; items name counters by number
 --   reserve, weigh  time of expiry (ms), how long to remember (ms); items "<likely> <most>
 --            <interactive> <can degrade> <spent elsewhere|-1> <counter,...> <call>".
@@ -30,6 +31,8 @@
 --   open     items "<counter> <place> <spent> <six figures>"
 --   read     items "<counter>"
 --   note     the place of a budget that was set
+-- A counter is fed while its budget is in force as it is. One that was opened before the newest word
+-- on its budget may have missed something: what was spent in it is forgotten, and it is opened anew.
 -- The answer: the ids of counters that are not there, and an array for each item whose
 -- first element says what happened. `backlog` means: nothing yet, more has expired than
 -- may be swept; try again. Or else the place of budgets that the caller does not know yet.
@@ -41,26 +44,42 @@ local margin_ms = 2000
 
 local function int(number) return string.format('%.0f', number) end
 
-if operation == 'note' then
-  if tonumber(ARGV[5]) > tonumber(redis.call('GET', prefix .. 'budgets') or 0) then
-    redis.call('SET', prefix .. 'budgets', ARGV[5])
-  end
-  return {{}, {}}
+-- The counters of this batch, by number, and what each was written by its id.
+local terms, written, arguments, known = {}, {}, 6 + ARGV[5], tonumber(ARGV[4])
+local newest_here = known
+for i = 6, arguments - 1 do
+  local id, place, shutoff, throttle, degrade, careful, own, keep_until, keep_for =
+    string.match(ARGV[i], '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d) (%d+) (%d+)$')
+  place = tonumber(place)
+  terms[#terms + 1] = {
+    id = id, shutoff = tonumber(shutoff), throttle = tonumber(throttle), degrade = tonumber(degrade),
+    careful = tonumber(careful), own = own == '1', keep_until = tonumber(keep_until), keep_for = tonumber(keep_for),
+  }
+  written[id] = place
+  newest_here = math.max(newest_here, place)
 end
-if operation ~= 'settle' and operation ~= 'release' and operation ~= 'open' then
-  local newest = tonumber(redis.call('GET', prefix .. 'budgets') or 0)
-  if newest > tonumber(ARGV[4]) then return newest end
+
+-- Who counts under a budget is known here before anything is done under it: from then on nobody
+-- settles who does not know it, and so nothing is settled beside it.
+local newest = tonumber(redis.call('GET', prefix .. 'budgets') or 0)
+if newest_here > newest then
+  newest = newest_here
+  redis.call('SET', prefix .. 'budgets', int(newest))
 end
+if operation == 'note' then return {{}, {}} end
+if operation ~= 'release' and operation ~= 'open' and newest > known then return newest end
 
 local counters, missing = {}, {}
 
 local function counter(id)
   local found = counters[id]
   if not found then
-    local stored = redis.call('HMGET', prefix .. id, 'spent', 'reserved', 'committed', 'usage', 'from', 'opened')
+    local stored = redis.call('HMGET', prefix .. id, 'spent', 'reserved', 'committed', 'usage', 'from', 'opened', 'written')
     found = {
       id = id,
-      exists = stored[1] ~= false,
+      -- It is there; and it has missed nothing.
+      stored = stored[2] ~= false,
+      exists = stored[1] ~= false and tonumber(stored[7] or 0) >= (written[id] or 0),
       spent = tonumber(stored[1] or 0),
       reserved = tonumber(stored[2] or 0),
       committed = tonumber(stored[3] or 0),
@@ -79,7 +98,7 @@ end
 
 -- From now on it is kept.
 local function begin(found, terms, spent, usage, from)
-  found.exists, found.changed, found.begun = true, true, true
+  found.exists, found.stored, found.changed, found.begun = true, true, true, true
   found.spent, found.usage, found.from, found.opened = spent, usage, from, now
   if terms.own then found.limit = terms.shutoff end
   found.keep_ms = terms.keep_for > 0 and terms.keep_for or math.max(terms.keep_until - now, 1000)
@@ -88,12 +107,15 @@ end
 local function write_counters()
   for id, found in pairs(counters) do
     -- A counter whose window is long over is gone, and must not come back.
-    if found.exists and found.changed then
+    if found.stored and found.changed then
       local key = prefix .. id
       if found.sums then found.usage = string.format('%.0f %.0f %.0f %.0f %.0f %.0f', unpack(found.sums)) end
-      redis.call('HSET', key, 'spent', int(found.spent), 'reserved', int(found.reserved),
-        'committed', int(found.committed), 'usage', found.usage)
-      if found.begun then redis.call('HSET', key, 'from', int(found.from), 'opened', int(found.opened)) end
+      redis.call('HSET', key, 'reserved', int(found.reserved), 'committed', int(found.committed))
+      if found.exists then redis.call('HSET', key, 'spent', int(found.spent), 'usage', found.usage) end
+      if found.begun then
+        redis.call('HSET', key, 'from', int(found.from), 'opened', int(found.opened),
+          'written', int(written[id] or 0))
+      end
       if found.limit then redis.call('HSET', key, 'limit', int(found.limit)) end
     end
     if found.exists and found.keep_ms then redis.call('PEXPIRE', prefix .. id, int(found.keep_ms)) end
@@ -143,6 +165,10 @@ local function give_back(held)
   take_off(held, held.micros, held.most)
 end
 
+local function pending_key(id)
+  return prefix .. 'pending:' .. int(written[id] or 0) .. ':' .. id
+end
+
 -- Gives expired reservations back; true if some may be left.
 local function sweep()
   local due = redis.call('ZRANGEBYSCORE', expiry, '-inf', now, 'LIMIT', 0, sweep_limit)
@@ -172,17 +198,6 @@ local function look_up(call)
   redis.call('DEL', calls .. call)
   redis.call('ZREM', expiry, call)
   return nil, nil
-end
-
--- The counters of this batch, by number.
-local terms, arguments = {}, 6 + ARGV[5]
-for i = 6, arguments - 1 do
-  local id, shutoff, throttle, degrade, careful, own, keep_until, keep_for =
-    string.match(ARGV[i], '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d) (%d+) (%d+)$')
-  terms[#terms + 1] = {
-    id = id, shutoff = tonumber(shutoff), throttle = tonumber(throttle), degrade = tonumber(degrade),
-    careful = tonumber(careful), own = own == '1', keep_until = tonumber(keep_until), keep_for = tonumber(keep_for),
-  }
 end
 
 local numbered = {}
@@ -360,7 +375,7 @@ local function settle()
         add(found, place, cost, figures, sign)
       else
         miss(found)
-        local pending = prefix .. 'pending:' .. each.id
+        local pending = pending_key(each.id)
         redis.call('RPUSH', pending, table.concat({int(place), sign, int(cost), unpack(figures)}, ' '))
         redis.call('PEXPIRE', pending, remember)
       end
@@ -448,7 +463,7 @@ local function open()
   for i = arguments, #ARGV do
     local number, place, spent, figures = string.match(ARGV[i], '^(%d+) (%d+) (%d+) (.*)$')
     local of = terms[tonumber(number)]
-    local found, pending = counter(of.id), prefix .. 'pending:' .. of.id
+    local found, pending = counter(of.id), pending_key(of.id)
     if not found.exists then
       begin(found, of, tonumber(spent), figures, tonumber(place))
       for _, each in ipairs(redis.call('LRANGE', pending, 0, -1)) do

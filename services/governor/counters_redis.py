@@ -150,7 +150,7 @@ class RedisCounters:
 
     async def note_budgets(self, sequence: int) -> None:
         """Lets nobody decide who does not know the budgets up to that place."""
-        await self._round_trip(["note", 0, 0, 0, sequence])
+        await self._round_trip(["note", 0, 0, sequence, 0])
 
     async def sweep(self) -> None:
         """Gives back what has expired, as every call does with some of it."""
@@ -243,8 +243,9 @@ def _terms(counter: Counter) -> str:
     keep_until = 0 if end is None else _milliseconds(end + _KEEP_WINDOW)
     keep_for = _KEEP_LIFETIME // _MILLISECOND if end is None else 0
     return (
-        f"{counter.id} {counter.shutoff_micros} {counter.throttle_micros} {counter.degrade_micros}"
-        f" {counter.careful_micros} {counter.opens_itself:d} {keep_until} {keep_for}"
+        f"{counter.id} {counter.written} {counter.shutoff_micros} {counter.throttle_micros}"
+        f" {counter.degrade_micros} {counter.careful_micros} {counter.opens_itself:d}"
+        f" {keep_until} {keep_for}"
     )
 
 

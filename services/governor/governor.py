@@ -210,8 +210,11 @@ class CostGovernor:
         sequence = await self._journal.append(
             [_record(calls[index], cost, settle_time, version) for index, cost in costs.items()]
         )
-        charges = [self._charge(calls[index], cost, now, sequence) for index, cost in costs.items()]
-        outcomes = await self._charge_all(charges)
+        outcomes = await self._charge_all(
+            lambda: [
+                self._charge(calls[index], cost, now, sequence) for index, cost in costs.items()
+            ]
+        )
         for index, outcome in zip(costs, outcomes, strict=True):
             match outcome:
                 case ChargedOtherwise(cost):
@@ -368,37 +371,48 @@ class CostGovernor:
         )
 
     async def _charge_all(
-        self, charges: Sequence[Charge]
+        self, make: Callable[[], Sequence[Charge]]
     ) -> list[Charged | ChargedOtherwise | MeshError]:
-        outcomes, missing = await self._counters.settle(charges)
-        self._openings.want(missing)
+        """`make` finds what is charged anew when other budgets are in force."""
+        outcomes = await self._count(make)
         unsure = [index for index, each in enumerate(outcomes) if isinstance(each, Unsure)]
         answers: list[Charged | ChargedOtherwise | MeshError] = [
             _counters_lost() if isinstance(each, Unsure) else each for each in outcomes
         ]
         if unsure:
             for index, outcome in zip(
-                unsure, await self._charge_unsure([charges[index] for index in unsure]), strict=True
+                unsure,
+                await self._charge_unsure(lambda: _picked(make(), unsure)),
+                strict=True,
             ):
                 answers[index] = outcome
         return answers
 
     async def _charge_unsure(
-        self, charges: Sequence[Charge]
+        self, make: Callable[[], Sequence[Charge]]
     ) -> Sequence[Charged | ChargedOtherwise | MeshError]:
         """Charges what the journal may have had before, by the place where it had it first."""
-        keys = [(each.tenant, each.key) for each in charges]
+        keys = [(each.tenant, each.key) for each in make()]
         try:
             places = await self._first_records.first_sequences(keys)
         except MeshError as error:
-            return [error] * len(charges)
-        known = [
-            replace(each, sequence=places.get(key, each.sequence), is_first=True)
-            for key, each in zip(keys, charges, strict=True)
-        ]
-        outcomes, missing = await self._counters.settle(known)
-        self._openings.want(missing)
+            return [error] * len(keys)
+        outcomes = await self._count(
+            lambda: [
+                replace(each, sequence=places.get(key, each.sequence), is_first=True)
+                for key, each in zip(keys, make(), strict=True)
+            ]
+        )
         return [_counters_lost() if isinstance(each, Unsure) else each for each in outcomes]
+
+    async def _count(
+        self, make: Callable[[], Sequence[Charge]]
+    ) -> Sequence[Charged | ChargedOtherwise | Unsure]:
+        outcomes, missing = await current(
+            lambda: self._counters.settle(make()), self._reach_budgets
+        )
+        self._openings.want(missing)
+        return outcomes
 
 
 def _record(
@@ -424,6 +438,10 @@ def _record(
     usage.model_calls, usage.tool_calls = used.model_calls, used.tool_calls
     usage.cache_hits = used.cache_hits
     return record
+
+
+def _picked(charges: Sequence[Charge], numbers: Sequence[int]) -> list[Charge]:
+    return [charges[number] for number in numbers]
 
 
 def _timestamp(time: datetime) -> Timestamp:

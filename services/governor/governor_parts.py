@@ -30,6 +30,8 @@ from services.governor.standings import Standings
 from services.governor.window import WindowKind
 
 _UNIT: Final = ModelPrice(1_000_000, 1_000_000, 1_000_000, 0, 0)
+# Beyond any place that a test gives a budget.
+_ALL_BUDGETS: Final = 1_000_000
 _FREE: Final = ModelPrice(0, 0, 0, 0, 0)
 
 
@@ -110,7 +112,7 @@ def governor_parts(
     tiers: frozenset[int] = frozenset(),
     reservation_seconds: int = 600,
     notice: Callable[[Wish, Decision], None] = lambda wish, decision: None,
-    budgets_known: Callable[[], int] = lambda: 0,
+    budgets_known: Callable[[], int] = lambda: _ALL_BUDGETS,
     reach_budgets: ReachBudgets = _reach_nothing,
 ) -> GovernorParts:
     """A governor whose ledger is `ledger`. Several may share all of these."""

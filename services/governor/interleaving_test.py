@@ -75,6 +75,8 @@ class _World:
     settled: list[MadeCall] = field(default_factory=list[MadeCall])
     has_lost_redis: bool = False
     count: int = 0
+    # How often a budget was set or removed.
+    words: int = 0
 
     def governor(self, number: int) -> GovernorParts:
         return self.governors[number % len(self.governors)]
@@ -94,6 +96,15 @@ class _World:
         scope, window = scopes[choice % len(scopes)]
         lines = (Thresholds(), Thresholds(degrade=50, throttle=90))[choice % 2]
         return Budget(scope, window, limit, _ZONES[choice % len(_ZONES)], lines)
+
+    def set_budget(self, limit: int, choice: int) -> None:
+        self.words += 1
+        self.budgets.put(self.budget(limit, choice), self.words)
+
+    def remove_budget(self, choice: int) -> None:
+        self.words += 1
+        budget = self.budget(1, choice)
+        self.budgets.remove((budget.scope, budget.window), self.words)
 
     async def admit(self, number: int, tenant: str, tokens: int, key: str = "") -> None:
         call = PlannedCall(
@@ -214,6 +225,7 @@ _chaos = st.lists(
         st.tuples(st.just("lease"), _numbers, st.sampled_from([10, 100, 400])),
         st.tuples(st.just("settle leased"), _numbers, _some, _tokens, _faults),
         st.tuples(st.just("set budget"), _limits, _some),
+        st.tuples(st.just("remove budget"), _some),
         st.tuples(st.just("pass"), _seconds),
         st.tuples(st.just("lose Redis")),
     ),
@@ -226,8 +238,9 @@ _chaos = st.lists(
 def test_whatever_happens_counters_and_ledger_agree_in_the_end(
     server: RedisServer, steps: list[tuple[Any, ...]]
 ) -> None:
-    """Governors that die, answers that are lost, windows that change, budgets that are set, leases,
-    a Redis that is lost: the sums are the ledger's, and nothing stays reserved after expiry."""
+    """Governors that die, answers that are lost, windows that change, budgets that are set, removed
+    and set again in other time zones, leases, a Redis that is lost: the sums are the ledger's, and
+    nothing stays reserved after expiry."""
 
     async def run() -> None:
         async with _world(server) as world:
@@ -292,7 +305,9 @@ async def _step(world: _World, step: tuple[Any, ...]) -> None:
             made = world.made(call, tokens, lease=lease.key, leased_micros=tokens)
             await world.settle(number, made, fault)
         case ("set budget", limit, some):
-            world.budgets.put(world.budget(limit, some))
+            world.set_budget(limit, some)
+        case ("remove budget", some):
+            world.remove_budget(some)
         case ("pass", seconds):
             await world.clock.advance(seconds)
         case ("lose Redis",):
@@ -329,7 +344,7 @@ def test_spend_never_passes_a_limit(
         # No day ends within hours, in any of the zones.
         async with _world(server, datetime(2026, 3, 15, 12, tzinfo=UTC)) as world:
             for limit, choice in limits:
-                world.budgets.put(world.budget(limit, choice))
+                world.set_budget(limit, choice)
             for step in steps:
                 await _honest_step(world, step)
                 for each in await world.standings():

@@ -37,7 +37,8 @@ class Openings:
         self._balances: Final = balances
         self._clock: Final = clock
         self._turns: Final = asyncio.Semaphore(_MOST_OPENING)
-        self._opening: Final[dict[str, asyncio.Task[None]]] = {}
+        # By its id, and by the word on its budget.
+        self._opening: Final[dict[tuple[str, int], asyncio.Task[None]]] = {}
         self._wanted: Final[dict[str, Counter]] = {}
         self._wake: Final = asyncio.Event()
 
@@ -78,15 +79,16 @@ class Openings:
                 await task
 
     def _start(self, counter: Counter) -> asyncio.Task[None]:
-        task = self._opening.get(counter.id)
+        key = counter.id, counter.written
+        task = self._opening.get(key)
         if task is None:
             if len(self._opening) >= _MOST_WAITING:
                 raise QueueFull(
                     f"{len(self._opening)} counters wait for the ledger already.",
                     retry_after_seconds=_AGAIN_SECONDS,
                 )
-            task = self._opening[counter.id] = asyncio.create_task(self._open(counter))
-            task.add_done_callback(lambda _: self._opening.pop(counter.id, None))
+            task = self._opening[key] = asyncio.create_task(self._open(counter))
+            task.add_done_callback(lambda _: self._opening.pop(key, None))
         return task
 
     async def _open(self, counter: Counter) -> None:

@@ -16,6 +16,7 @@ from meshtest.clock import FakeClock
 from meshtest.redis_server import RedisServer
 from services.governor.account import Usage
 from services.governor.budget import Budget, Scope, ScopeKind, Thresholds
+from services.governor.budgets import Budgets
 from services.governor.calls import (
     Allowed,
     Delayed,
@@ -514,3 +515,79 @@ async def test_clock_that_is_put_forward_and_back_loses_nothing(
         for each in await parts.standings.spend("acme"):
             balance = ledger.balance_now(each.budget.scope, each.window.start, each.window.end)
             assert each.standing.spent_micros == balance.spent_micros
+
+
+_AGENT = Scope(ScopeKind.AGENT, "acme", "helper")
+
+
+async def _agent_day(parts: GovernorParts) -> tuple[int, int]:
+    (each,) = await parts.standings.of(parts.budgets.stored("acme"))
+    return each.standing.spent_micros, each.standing.reserved_micros
+
+
+async def test_budget_that_is_removed_and_set_again_has_what_was_spent_meanwhile(
+    parts: GovernorParts, clock: FakeClock
+) -> None:
+    """Its counter was not fed, and is not believed; what is reserved in it stays."""
+    budget = Budget(_AGENT, WindowKind.DAY, 900)
+    parts.budgets.put(budget, 1)
+    await _admit(parts, "a", 10, agent="helper")
+    await _admit(parts, "under way", 70, agent="helper")
+    await clock.advance(10)
+    await _settle(parts, "a", 10, agent="helper", called_at=clock.now())
+    assert await _agent_day(parts) == (10, 70)
+    parts.budgets.remove((_AGENT, WindowKind.DAY), 2)
+    await _admit(parts, "b", 400, agent="helper")
+    await _settle(parts, "b", 400, agent="helper", called_at=clock.now())
+    parts.budgets.put(budget, 3)
+    assert isinstance(await _admit(parts, "c", 421, agent="helper"), Denied)
+    assert isinstance(await _admit(parts, "c", 420, agent="helper"), Allowed)
+    assert await _agent_day(parts) == (410, 490)
+
+
+async def test_time_zone_that_is_changed_there_and_back_loses_nothing(
+    parts: GovernorParts, clock: FakeClock
+) -> None:
+    """The first zone's day was not fed while another one's was."""
+    for word, (zone, key, spent) in enumerate(
+        (("", "a", 10), ("Asia/Tokyo", "b", 410), ("", "c", 416)), start=1
+    ):
+        parts.budgets.put(Budget(_AGENT, WindowKind.DAY, 900, time_zone=zone), word)
+        await _admit(parts, key, 1, agent="helper")
+        await clock.advance(10)
+        tokens = {"a": 10, "b": 400, "c": 6}[key]
+        await _settle(parts, key, tokens, agent="helper", called_at=clock.now())
+        assert await _agent_day(parts) == (spent, 0)
+
+
+async def test_settlement_is_counted_under_a_budget_that_its_governor_has_not_heard_of(
+    line: RedisLine, clock: FakeClock, ledger: ScriptedLedger
+) -> None:
+    """It catches up first: nothing is settled beside a budget that others count under."""
+    heard = {"late": 0}
+    early, late = Budgets(_DEFAULTS), Budgets(_DEFAULTS)
+    budget = Budget(_AGENT, WindowKind.DAY, 900)
+
+    async def reach(place: int) -> None:
+        late.put(budget, place)
+        heard["late"] = place
+
+    one = governor_parts(line, clock, ledger, _DEFAULTS, budgets=early, budgets_known=lambda: 7)
+    other = governor_parts(
+        line,
+        clock,
+        ledger,
+        _DEFAULTS,
+        budgets=late,
+        budgets_known=lambda: heard["late"],
+        reach_budgets=reach,
+    )
+    await _admit(other, "a", 400, agent="helper")
+    await clock.advance(10)
+    early.put(budget, 7)
+    # As soon as anybody counts under it, though nobody was told.
+    assert await _agent_day(one) == (0, 0)
+    await clock.advance(10)
+    await _settle(other, "a", 400, agent="helper", called_at=clock.now())
+    assert await _agent_day(one) == (400, 0)
+    assert len(ledger.messages) == 1

@@ -60,7 +60,8 @@ class Scopes:
         counter = self._counters.get(budget)
         if counter is None or not _holds(counter.window, now):
             window = window_of(budget.window, now, zone_of(budget.time_zone) or UTC)
-            counter = self._counters[budget] = _counter(budget, window)
+            written = self._budgets.written((budget.scope, budget.window))
+            counter = self._counters[budget] = _counter(budget, window, written=written)
             if len(self._counters) > _MOST_KEPT:
                 self._counters.popitem(last=False)
         return counter
@@ -90,7 +91,9 @@ def task_counter(tenant: str, task: str, limit_micros: int) -> Counter:
     return _counter(budget, _EVER, opens_itself=True)
 
 
-def _counter(budget: Budget, window: Window, *, opens_itself: bool = False) -> Counter:
+def _counter(
+    budget: Budget, window: Window, *, written: int = 0, opens_itself: bool = False
+) -> Counter:
     limit, thresholds = budget.limit_micros, budget.thresholds
     lines = (thresholds.degrade, thresholds.throttle, thresholds.shutoff, _CAREFUL_PERCENT)
     return Counter(
@@ -101,6 +104,7 @@ def _counter(budget: Budget, window: Window, *, opens_itself: bool = False) -> C
         throttle_micros=limit * thresholds.throttle // 100,
         degrade_micros=limit * thresholds.degrade // 100,
         careful_micros=limit * min(line for line in lines if line) // 100,
+        written=written,
         opens_itself=opens_itself,
     )
 
