@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable
 from typing import Final
 
+from agentmesh.coordinator.v1.coordinator_service_pb2 import GetTaskRequest
 from agentmesh.governor.v1.budget_pb2 import Budget, BudgetStatus
 from agentmesh.governor.v1.cost_governor_service_pb2 import (
     DeleteBudgetRequest,
@@ -96,9 +97,17 @@ def list_budgets(invocation: Invocation, parent: str, limit: int) -> None:
 
 
 def explain(invocation: Invocation, request: ExplainBudgetRequest) -> None:
-    """Prints the budgets that a call would fall under, and what would be decided."""
+    """Prints the budgets that a call would fall under, and what would be decided.
+
+    Raises TaskNotFound, Forbidden or InvalidField where the task is none of the tenant's.
+    """
 
     async def run(gateway: Gateway) -> ExplainBudgetResponse:
+        if request.task:
+            # The governor takes any task's name: it hears of a task with its first call.
+            await gateway.coordinator.GetTask(
+                GetTaskRequest(name=request.task), timeout=CALL_SECONDS
+            )
         return await gateway.governor.ExplainBudget(request, timeout=CALL_SECONDS)
 
     answer = call(address_of(invocation), invocation.tenant, run)

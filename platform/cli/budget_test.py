@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from agentmesh.common.v1 import tier_pb2
+from agentmesh.coordinator.v1 import coordinator_service_pb2 as coordinator_pb
+from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceServicer
 from agentmesh.governor.v1 import budget_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceServicer
 from cli.command_mesh import Commands, commands_for
-from meshkit.errors import BudgetNotFound, Conflict, InvalidField
+from meshkit.errors import BudgetNotFound, Conflict, Forbidden, InvalidField, TaskNotFound
 
 _DAY = "tenants/default/budgets/tenant-day"
 _RESEARCH = "tenants/default/budgets/task-type-month-research"
@@ -114,6 +116,19 @@ class _Governor(CostGovernorServiceServicer):
         )
 
 
+class _Coordinator(CoordinatorServiceServicer):
+    """Has one task."""
+
+    async def GetTask(
+        self, request: coordinator_pb.GetTaskRequest, context: Any
+    ) -> coordinator_pb.GetTaskResponse:
+        if not request.name.startswith("tenants/default/"):
+            raise Forbidden(f"user:cli acts for tenant default, not for {request.name!r}.")
+        if request.name != "tenants/default/tasks/t1":
+            raise TaskNotFound(f"There is no task {request.name}.")
+        return coordinator_pb.GetTaskResponse()
+
+
 @pytest.fixture(autouse=True)
 def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as context:
@@ -131,7 +146,10 @@ async def governor() -> _Governor:
 
 @pytest.fixture
 async def commands(governor: _Governor) -> AsyncIterator[Commands]:
-    async with commands_for(CostGovernorService=governor) as commands:
+    coordinator: Any = _Coordinator  # the RPCs that it lacks answer UNIMPLEMENTED
+    async with commands_for(
+        CostGovernorService=governor, CoordinatorService=coordinator()
+    ) as commands:
         yield commands
 
 
@@ -350,8 +368,9 @@ async def test_a_call_is_explained(commands: Commands, governor: _Governor) -> N
     ]
     assert lines[3:] == [
         "",
-        "A call would be sent to the fast tier, by tenant-day.",
+        "A call that costs next to nothing would be sent to the fast tier, by tenant-day.",
         "92 % of the limit are spent or reserved.",
+        "The largest call that still fits: $5.00, by task-type-month-research.",
     ]
     assert governor.explained == [
         pb.ExplainBudgetRequest(
@@ -359,7 +378,7 @@ async def test_a_call_is_explained(commands: Commands, governor: _Governor) -> N
             task_type="research",
             agent="assistant",
             session="s1",
-            task="t1",
+            task="tenants/default/tasks/t1",
             tier=tier_pb2.MODEL_TIER_POWERFUL,
             lane=tier_pb2.LANE_BATCH,
         )
@@ -369,7 +388,50 @@ async def test_a_call_is_explained(commands: Commands, governor: _Governor) -> N
 async def test_a_call_without_budgets_is_explained(commands: Commands) -> None:
     """Where nothing limits it, that is said."""
     result = await commands.run("budget", "explain", "--session", "free")
-    assert result.stdout == "No budget applies.\nA call would be allowed.\n"
+    assert result.stdout == (
+        "No budget applies.\nA call that costs next to nothing would be allowed.\n"
+    )
+
+
+async def test_an_agents_call_has_its_name_as_task_type(
+    commands: Commands, governor: _Governor
+) -> None:
+    """As a task has that says none."""
+    await commands.run("budget", "explain", "--agent", "helper@3")
+    await commands.run("budget", "explain", "--agent", "helper", "--task-type", "chat")
+    assert [(each.agent, each.task_type) for each in governor.explained] == [
+        ("helper@3", "helper"),
+        ("helper", "chat"),
+    ]
+
+
+async def test_what_still_fits_is_up_to_the_shutoff(
+    commands: Commands, governor: _Governor
+) -> None:
+    """Less what is spent and reserved; nothing fits where that is beyond it."""
+    await commands.run("budget", "set", "--window", "day", "--limit", "9", "--shutoff-at", "50")
+    for spent, left in (((1_000_000, 250_000), "$3.25"), ((5_000_000, 0), "$0.00")):
+        governor.spent[_DAY] = spent
+        result = await commands.run("budget", "explain")
+        assert result.stdout.splitlines()[-1] == (
+            f"The largest call that still fits: {left}, by tenant-day."
+        )
+
+
+@pytest.mark.parametrize(
+    ("task", "line"),
+    [
+        ("t2", "There is no task tenants/default/tasks/t2. (TASK_NOT_FOUND) See `agentmesh task list` for the tasks there are."),
+        ("tenants/acme/tasks/t1", "user:cli acts for tenant default, not for 'tenants/acme/tasks/t1'. (FORBIDDEN)"),
+    ],
+)  # fmt: skip
+async def test_no_call_is_explained_of_a_task_that_is_not_there(
+    commands: Commands, governor: _Governor, task: str, line: str
+) -> None:
+    """Whose cap it is would be made up; the coordinator knows."""
+    result = await commands.run("budget", "explain", "--task", task)
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"error: {line}\n")
+    assert not governor.explained
 
 
 async def test_a_budget_is_deleted(commands: Commands, governor: _Governor) -> None:

@@ -73,9 +73,17 @@ def show_explanation(terminal: Terminal, answer: ExplainBudgetResponse, parent: 
     if answer.degrade_to:
         verdict = f"would be sent to the {_tier(answer.degrade_to)} tier"
     decided_by = f", by {_id(answer.deciding_budget, parent)}" if answer.deciding_budget else ""
-    terminal.say(f"A call {verdict}{decided_by}.", style=style)
+    terminal.say(f"A call that costs next to nothing {verdict}{decided_by}.", style=style)
     if answer.explanation:
         terminal.say(answer.explanation)
+    # What refuses the least of calls unseen leaves nothing.
+    seen = answer.deciding_budget in [each.budget.name for each in answer.statuses]
+    if answer.statuses and (seen or answer.decision != Decision.DECISION_DENY):
+        tightest = min(answer.statuses, key=_fits_micros)
+        terminal.say(
+            f"The largest call that still fits: {dollars(_fits_micros(tightest))},"
+            f" by {_id(tightest.budget.name, parent)}."
+        )
 
 
 def show_budget(terminal: Terminal, status: BudgetStatus) -> None:
@@ -107,6 +115,13 @@ def show_budget(terminal: Terminal, status: BudgetStatus) -> None:
             ("Etag", budget.etag),
         ]
     )
+
+
+def _fits_micros(status: BudgetStatus) -> int:
+    """The most that a call may cost at most, so that it is admitted."""
+    percent = status.budget.thresholds.shutoff_percent or 100
+    shutoff = status.budget.limit_micros * percent // 100
+    return max(0, shutoff - status.spent_micros - status.reserved_micros)
 
 
 def _row(status: BudgetStatus, parent: str) -> tuple[str | Styled, ...]:

@@ -176,7 +176,9 @@ def list_(invocation: Invocation, all_tenants: bool, limit: int) -> None:
         ),
     ],
 )
-@click.option("--task-type", default="", metavar="TYPE", help="The call's task type.")
+@click.option(
+    "--task-type", default="", metavar="TYPE", help="Its task type (default: the agent's name)."
+)
 @click.option("--agent", default="", metavar="AGENT", help="The agent that makes it.")
 @click.option("--session", default="", metavar="SESSION", help="The session it belongs to.")
 @click.option("--task", default="", metavar="TASK", help="The task it belongs to.")
@@ -192,7 +194,11 @@ def explain(
     tier: str | None,
     lane: str | None,
 ) -> None:
-    """Say which budgets a call would fall under, and which of them decides what."""
+    """Say which budgets a call would fall under, and which of them decides what.
+
+    The answer is about the least of calls: a larger one may not fit any more, and
+    what still fits is told.
+    """
     from agentmesh.governor.v1.cost_governor_service_pb2 import ExplainBudgetRequest
     from cli import budget_calls
 
@@ -200,10 +206,11 @@ def explain(
         invocation,
         ExplainBudgetRequest(
             parent=invocation.parent,
-            task_type=task_type,
+            # As for a task that says none.
+            task_type=task_type or agent.rpartition("/")[2].partition("@")[0],
             agent=agent,
             session=session,
-            task=task,
+            task=invocation.name("tasks", task) if task else "",
             tier=TIERS[tier] if tier else None,
             lane=LANES[lane] if lane else None,
         ),
