@@ -40,7 +40,11 @@ async def leased(count: int) -> list[float]:
         _Generous(),
         PriceList("1", {"1": {_MODEL: Price(50_000, 400_000)}}),
         sizes=LeaseSizes(
-            cover_seconds=10.0, least_micros=1, most_micros=_MOST_MICROS, most_leases=16
+            cover_seconds=10.0,
+            least_micros=1,
+            most_micros=_MOST_MICROS,
+            most_leases=16,
+            most_tenant_leases=16,
         ),
         ask_again_seconds=1.0,
         fails_closed=lambda _: False,

@@ -1,4 +1,4 @@
-"""Admission under a lease costs next to nothing, and takes as long for the last as for the first."""
+"""Admission under a lease costs next to nothing, for the last call as for the first."""
 
 from bench.governor.leased import leased
 

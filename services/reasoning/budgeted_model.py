@@ -220,7 +220,7 @@ class BudgetedModel:
                 f"The model {call.model.name!r} has no price.", metadata={"model": call.model.name}
             )
         cost = price.cost_micros(admission.input_tokens, admission.max_output_tokens)
-        if self._settlements.full or not self._allowance.take(cost):
+        if self._settlements.full or not self._allowance.take(call.spending.tenant, cost):
             raise self._unreachable(
                 "The cost governor cannot be reached, and what may be spent without it is spent."
             )
@@ -313,7 +313,7 @@ class BudgetedModel:
         elif grant.governed:
             self._settlements.release(grant.call.spending)
         else:
-            self._allowance.give_back(grant.allowed_micros)
+            self._allowance.give_back(grant.call.spending.tenant, grant.allowed_micros)
 
     def _settlement(self, grant: _Grant, input_tokens: int, output_tokens: int) -> Settlement:
         call = grant.call

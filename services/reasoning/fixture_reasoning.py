@@ -46,7 +46,11 @@ ALLOWANCE_MICROS: Final = 1_000
 _PRICE: Final = MICROS_PER_TOKEN * 1_000_000
 PRICES: Final = {"paid": Price(_PRICE, _PRICE), "offline": Price(0, 0), "tiny": Price(0, 0)}
 SIZES: Final = LeaseSizes(
-    cover_seconds=10.0, least_micros=10_000, most_micros=1_000_000, most_leases=4
+    cover_seconds=10.0,
+    least_micros=10_000,
+    most_micros=1_000_000,
+    most_leases=4,
+    most_tenant_leases=4,
 )
 TINY: Final = ModelSpec(
     name="tiny",
@@ -178,7 +182,7 @@ def _reasoner(
         settlements,
         first_of=catalogue.first_of,
         prices=prices,
-        allowance=Allowance(ALLOWANCE_MICROS, clock),
+        allowance=Allowance(2 * ALLOWANCE_MICROS, ALLOWANCE_MICROS, clock),
         fails_closed=fails_closed,
         may_use=may_use,
         ask_again_seconds=1.0,

@@ -58,6 +58,8 @@ class LeaseSizes:
     least_micros: int
     most_micros: int
     most_leases: int
+    # Of one tenant: who has many kinds of work takes no other's lease.
+    most_tenant_leases: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,9 @@ class LeasePool:
         self._clock: Final = clock
         self._ids: Final = ids
         self._seen: Final = SeenKeys(_KEYS)
-        # The longest unused first.
+        # The longest unused first, of all and of each tenant.
         self._works: Final[OrderedDict[tuple[str, str, str], _Work]] = OrderedDict()
+        self._of_tenants: Final[dict[str, OrderedDict[tuple[str, str, str], None]]] = {}
         # All that the governor may hold something for, by name.
         self._leases: Final[dict[str, Lease]] = {}
         self._retired: Final[set[Lease]] = set()
@@ -194,10 +197,15 @@ class LeasePool:
         if work is None:
             work = _Work(*key, Demand(self._sizes.cover_seconds, now))
             self._works[key] = work
+            own = self._of_tenants.setdefault(spending.tenant, OrderedDict())
+            own[key] = None
+            if len(own) > self._sizes.most_tenant_leases:
+                self._forget(next(iter(own)))
             if len(self._works) > self._sizes.most_leases:
                 self._forget(next(iter(self._works)))
         else:
             self._works.move_to_end(key)
+            self._of_tenants[spending.tenant].move_to_end(key)
         work.used_at = now
         return work
 
@@ -284,6 +292,10 @@ class LeasePool:
 
     def _forget(self, key: tuple[str, str, str]) -> None:
         work = self._works.pop(key)
+        own = self._of_tenants[work.tenant]
+        del own[key]
+        if not own:
+            del self._of_tenants[work.tenant]
         if work.lease is not None:
             self._begin(self._retire(work.lease))
         if work.asked_for and not work.is_asking:

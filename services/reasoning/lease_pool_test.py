@@ -66,7 +66,7 @@ class _Lessor:
 
 
 class _Bench:
-    def __init__(self, *, most_micros: int = 1_000_000) -> None:
+    def __init__(self, *, most_micros: int = 1_000_000, most_tenant_leases: int = 2) -> None:
         self.clock = FakeClock()
         self.lessor = _Lessor(self.clock)
         self.closed_tenants: set[str] = set()
@@ -78,6 +78,7 @@ class _Bench:
                 least_micros=10_000,
                 most_micros=most_micros,
                 most_leases=2,
+                most_tenant_leases=most_tenant_leases,
             ),
             ask_again_seconds=1.0,
             fails_closed=self.closed_tenants.__contains__,
@@ -95,10 +96,11 @@ class _Bench:
         key: str = "",
         session: str = "s1",
         task_limit_micros: int = 0,
+        task_type: str = "chat",
     ) -> Claim | None:
         """Claims for a call that costs `tokens` micro-USD at most."""
         spending = Spending(
-            tenant, "service:executor", key or "own", "chat", "helper", session, _TASK,
+            tenant, "service:executor", key or "own", task_type, "helper", session, _TASK,
             task_limit_micros,
         )  # fmt: skip
         admission = Admission(spending, model, tier, tokens, 0)
@@ -395,6 +397,20 @@ async def test_the_longest_unused_lease_makes_room(bench: _Bench) -> None:
     assert bench.claim(tenant="globex") is not None
     assert bench.claim(tenant="initech") is not None
     assert bench.claim(tenant="acme") is None
+
+
+async def test_a_tenant_with_many_kinds_of_work_takes_no_lease_of_others() -> None:
+    """Of its own, the longest unused makes room."""
+    bench = _Bench(most_tenant_leases=1)
+    for tenant, task_type in (("globex", "chat"), ("acme", "a"), ("acme", "b"), ("acme", "c")):
+        for _ in range(_CALLS):
+            bench.claim(tenant=tenant, task_type=task_type)
+        await bench.settle_down()
+    first, second = (each.lease for each in bench.lessor.wishes[1:3])
+    assert bench.lessor.trims == [("acme", first, 0), ("acme", second, 0)]
+    assert bench.claim(tenant="globex") is not None
+    assert bench.claim(tenant="acme", task_type="c") is not None
+    await bench.pool.close()
 
 
 async def test_a_lease_that_nobody_has_room_for_is_given_back(bench: _Bench) -> None:

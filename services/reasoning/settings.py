@@ -28,6 +28,8 @@ class ReasoningSettings(Section):
     price_book: Path | None = None
     # What may be spent a minute while the governor cannot be reached, in micro-USD.
     allowance_micros_per_minute: int = Field(default=50_000, ge=0, le=1_000_000_000)
+    # The part of it that one tenant may have, in percent.
+    tenant_allowance_percent: int = Field(default=50, ge=1, le=100)
     # How long one question to the governor may take, in seconds.
     governor_timeout_seconds: float = Field(default=1.0, gt=0, le=30)
     # How long a governor that could not be reached is left alone, in seconds.
@@ -39,8 +41,9 @@ class ReasoningSettings(Section):
     # asked for each call.
     lease_least_micros: int = Field(default=10_000, ge=1, le=1_000_000_000)
     lease_most_micros: int = Field(default=5_000_000, ge=0, le=1_000_000_000_000)
-    # The most leases at a time.
+    # The most leases at a time, and the most of one tenant.
     leases: int = Field(default=1024, ge=1, le=100_000)
+    tenant_leases: int = Field(default=256, ge=1, le=100_000)
     # Settlements that nobody waits for are sent together so often, in seconds.
     settle_every_seconds: float = Field(default=0.2, gt=0, le=10)
     # The most settlements that may wait to be sent.
