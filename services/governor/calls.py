@@ -69,10 +69,19 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True)
 class Delayed:
-    """The budget has room for work that somebody waits for only. Come back later."""
+    """There is room again later: for this kind of work, or when other calls have ended."""
 
     budget: str
     retry_after_seconds: float
+    explanation: str
+
+
+@dataclass(frozen=True, slots=True)
+class SentLower:
+    """The budget has no room for this call, and perhaps for one of a cheaper tier: ask again."""
+
+    budget: str
+    degrade_to: int
     explanation: str
 
 
@@ -85,7 +94,7 @@ class Denied:
     explanation: str
 
 
-Verdict = Allowed | Delayed | Denied
+Verdict = Allowed | SentLower | Delayed | Denied
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from services.governor.calls import (
     Lease,
     MadeCall,
     PlannedCall,
+    SentLower,
     Settlement,
     Verdict,
     WantedLease,
@@ -149,6 +150,13 @@ def admit_response(_: PlannedCall, verdict: Verdict) -> pb.AdmitResponse:
             response.budget = verdict.budget
             response.explanation = verdict.explanation
         return response
+    if isinstance(verdict, SentLower):
+        return pb.AdmitResponse(
+            decision=budget_pb2.DECISION_DEGRADE,
+            degrade_to=tier_number(verdict.degrade_to),
+            budget=verdict.budget,
+            explanation=verdict.explanation,
+        )
     if isinstance(verdict, Delayed):
         return pb.AdmitResponse(
             decision=budget_pb2.DECISION_THROTTLE,

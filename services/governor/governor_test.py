@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
+from agentmesh.common.v1 import tier_pb2
 from meshkit import redis_store
 from meshkit.errors import AlreadySettled, DependencyUnavailable, MeshError, NoPrice
 from meshkit.redis_line import RedisLine
@@ -17,9 +18,11 @@ from meshtest.redis_server import RedisServer
 from services.governor.account import Standing, Usage
 from services.governor.calls import (
     Allowed,
+    Delayed,
     Denied,
     MadeCall,
     PlannedCall,
+    SentLower,
     Settlement,
     Verdict,
 )
@@ -196,14 +199,49 @@ async def test_call_beyond_the_day_is_denied_with_budget_and_reset(
     """The answer names the budget, when it starts again, and the sums."""
     await _settle(governor, "a", 600)
     await _admit(governor, "b", 300)
-    assert await _admit(governor, "c", 101) == Denied(
+    assert await _admit(governor, "c", 401) == Denied(
         "tenants/acme/budgets/tenant-day",
         datetime(2026, 3, 31, tzinfo=UTC),
         "tenants/acme/budgets/tenant-day allows 0.001 USD; 0.0006 USD are spent and 0.0003 USD"
-        " reserved, so that 0.000101 USD more do not fit. It starts again at 2026-03-31T00:00:00Z.",
+        " reserved, so that 0.000401 USD more do not fit. It starts again at 2026-03-31T00:00:00Z.",
     )
     assert await _day(parts) == (600, 300)
     assert await _admit(governor, "d", 100) == _allowed("d", 100)
+
+
+async def test_a_call_that_others_leave_no_room_for_is_to_come_back(
+    governor: CostGovernor, parts: GovernorParts
+) -> None:
+    """What is only reserved is mostly free again soon: that is no reason to fail a task."""
+    await _settle(governor, "a", 600)
+    await _admit(governor, "b", 300)
+    assert await _admit(governor, "c", 101) == Delayed(
+        "tenants/acme/budgets/tenant-day",
+        2.0,
+        "tenants/acme/budgets/tenant-day allows 0.001 USD; 0.0006 USD are spent and 0.0003 USD"
+        " reserved, so that 0.000101 USD more do not fit. There is room again when calls under"
+        " way have ended.",
+    )
+    await governor.release("acme", "b")
+    assert await _admit(governor, "c", 101) == _allowed("c", 101)
+
+
+async def test_a_call_too_dear_for_what_is_left_is_sent_to_a_cheaper_tier(
+    governor: CostGovernor, parts: GovernorParts
+) -> None:
+    """Nothing is reserved for it: the cheaper call is asked for by itself. A budget that is
+    spent refuses all alike."""
+    await _settle(governor, "a", 600)
+    sent = await _admit(governor, "b", 401, tier=tier_pb2.MODEL_TIER_POWERFUL)
+    assert isinstance(sent, SentLower)
+    assert (sent.budget, sent.degrade_to) == (
+        "tenants/acme/budgets/tenant-day",
+        tier_pb2.MODEL_TIER_BALANCED,
+    )
+    assert await _day(parts) == (600, 0)
+    assert isinstance(await _admit(governor, "b", 401, tier=tier_pb2.MODEL_TIER_FAST), Denied)
+    await _settle(governor, "c", 400)
+    assert isinstance(await _admit(governor, "b", 1, tier=tier_pb2.MODEL_TIER_POWERFUL), Denied)
 
 
 async def test_day_starts_again_and_month_goes_on(governor: CostGovernor, clock: FakeClock) -> None:
@@ -257,7 +295,7 @@ async def test_more_expired_reservations_than_one_sweep_takes(
     """A call is not denied because of reservations that have expired and await their sweep."""
     calls = [PlannedCall("acme", f"k{n}", "unit", 1, 0) for n in range(1000)]
     assert all(isinstance(verdict, Allowed) for verdict in await governor.admit(calls))
-    assert isinstance(await _admit(governor, "a", 1), Denied)
+    assert isinstance(await _admit(governor, "a", 1), Delayed)
     await clock.advance(600)
     assert isinstance(await _admit(governor, "a", 1000), Allowed)
     assert await _day(parts) == (0, 1000)
@@ -279,16 +317,19 @@ async def test_cap_of_a_task_counts_its_parallel_calls(governor: CostGovernor) -
     """The task's own cap holds over its reservations, its settlements and what its log says."""
     cap: dict[str, Any] = {"task": "t1", "task_limit_micros": 100}
     assert isinstance(await _admit(governor, "a", 60, **cap), Allowed)
-    assert await _admit(governor, "b", 60, **cap) == Denied(
+    assert await _admit(governor, "b", 60, **cap) == Delayed(
         "tenants/acme/budgets/task-lifetime-t1",
-        None,
+        2.0,
         "tenants/acme/budgets/task-lifetime-t1 allows 0.0001 USD; 0.00 USD are spent and"
-        " 0.00006 USD reserved, so that 0.00006 USD more do not fit. It does not start again.",
+        " 0.00006 USD reserved, so that 0.00006 USD more do not fit. There is room again when"
+        " calls under way have ended.",
     )
     await _settle(governor, "a", 30, task="t1")
     assert isinstance(await _admit(governor, "b", 60, **cap), Allowed)
     await governor.release("acme", "b")
-    assert isinstance(await _admit(governor, "c", 60, task_spent_micros=50, **cap), Denied)
+    refused = await _admit(governor, "c", 60, task_spent_micros=50, **cap)
+    assert isinstance(refused, Denied)
+    assert refused.explanation.endswith("more do not fit. It does not start again.")
     assert isinstance(await _admit(governor, "d", 50, task_spent_micros=50, **cap), Allowed)
     assert isinstance(await _admit(governor, "e", 100, task="t2", task_limit_micros=100), Allowed)
 

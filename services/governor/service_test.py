@@ -4,17 +4,18 @@
 # ruff: noqa: E501
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from agentmesh.common.v1 import usage_pb2
-from agentmesh.governor.v1 import budget_pb2
+from agentmesh.common.v1 import batch_pb2, usage_pb2
+from agentmesh.governor.v1 import budget_pb2, usage_record_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
 from meshkit import errors, identity, redis_store
@@ -22,6 +23,7 @@ from meshkit.constants import BATCH_TENANT
 from meshkit.redis_line import RedisLine
 from meshkit.server import Registration
 from meshtest.clock import FakeClock
+from meshtest.eventually import eventually
 from meshtest.redis_server import RedisServer
 from meshtest.serving import serving
 from services.governor.governor_parts import Defaults, governor_parts
@@ -41,6 +43,33 @@ _ACME = "tenants/acme"
 _NO_BUDGET_CALLS = _NO_ALERTS = cast(Any, None)
 
 
+class _HeldLedger(ScriptedLedger):
+    """Answers that something is stored when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stored = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def append(self, records: Sequence[usage_record_pb2.UsageRecord]) -> int:
+        place = await super().append(records)
+        self.stored.set()
+        await self.may_answer.wait()
+        return place
+
+
+def _service(line: RedisLine, clock: FakeClock, ledger: ScriptedLedger) -> CostGovernorService:
+    parts = governor_parts(line, clock, ledger, _DOLLAR, prices=load_prices(_PRICES))
+    return CostGovernorService(
+        parts.governor,
+        parts.standings,
+        _NO_BUDGET_CALLS,
+        alerts=_NO_ALERTS,
+        spending=_NO_SPENDING,
+        spenders=Spenders(),
+    )
+
+
 @pytest.fixture
 async def stubs(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[list[Any]]:
     """Two governors, each a server of its own, on one Redis; called for the tenant acme."""
@@ -50,18 +79,10 @@ async def stubs(redis_server: RedisServer, clock: FakeClock) -> AsyncIterator[li
         for _ in range(2):
             store = await stack.enter_async_context(redis_store.connect(redis_server.url))
             line = await stack.enter_async_context(RedisLine(store))
-            parts = governor_parts(line, clock, ledger, _DOLLAR, prices=load_prices(_PRICES))
             registration = Registration(
                 service_name="agentmesh.governor.v1.CostGovernorService",
                 add=pb_grpc.add_CostGovernorServiceServicer_to_server,
-                servicer=CostGovernorService(
-                    parts.governor,
-                    parts.standings,
-                    _NO_BUDGET_CALLS,
-                    alerts=_NO_ALERTS,
-                    spending=_NO_SPENDING,
-                    spenders=Spenders(),
-                ),
+                servicer=_service(line, clock, ledger),
             )
             channels = await stack.enter_async_context(serving([registration]))
             stubs.append(pb_grpc.CostGovernorServiceStub(channels.get("governor")))
@@ -116,6 +137,40 @@ async def test_call_is_admitted_settled_and_shown(stubs: list[Any]) -> None:
     )
 
 
+async def _only(request: Any) -> AsyncIterator[Any]:
+    yield request
+
+
+@pytest.mark.parametrize("in_stream", [False, True])
+async def test_what_a_caller_that_is_gone_has_settled_is_counted(
+    redis_server: RedisServer, clock: FakeClock, in_stream: bool
+) -> None:
+    """It is in the journal already, and nobody may be left to repeat it."""
+    ledger = _HeldLedger()
+    async with redis_store.connect(redis_server.url) as store, RedisLine(store) as line:
+        service = _service(line, clock, ledger)
+        with identity.use(identity.Identity("acme", "service:test")):
+            settle = _settle("a", input_tokens=1000)
+            if in_stream:
+                context = batch_pb2.ItemContext(tenant="acme", timeout=Duration(seconds=30))
+                item = pb.BatchSettleItem(context=context, request=settle)
+                requests = _only(pb.BatchSettleStreamRequest(items=[item]))
+                answer = anext(service.BatchSettleStream(requests, None))
+            else:
+                answer = service.Settle(settle, None)
+            serving = asyncio.ensure_future(answer)
+            await asyncio.wait_for(ledger.stored.wait(), 5)
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            ledger.may_answer.set()
+
+            async def counted() -> bool:
+                spend = await service.GetSpend(pb.GetSpendRequest(parent=_ACME), None)
+                return spend.day.spent_micros == 3000
+
+            await eventually(counted)
+
+
 async def test_thousand_calls_on_the_last_dollar_over_two_servers(stubs: list[Any]) -> None:
     """However many ask at once, the dollar is reserved once, and the rest are told when to return."""
     answers = await asyncio.gather(
@@ -123,13 +178,14 @@ async def test_thousand_calls_on_the_last_dollar_over_two_servers(stubs: list[An
     )
     decisions = [answer.decision for answer in answers]
     assert decisions.count(budget_pb2.DECISION_ALLOW) == 1_000_000 // 18_000
-    assert decisions.count(budget_pb2.DECISION_DENY) == 1000 - 1_000_000 // 18_000
-    denied = next(answer for answer in answers if answer.decision == budget_pb2.DECISION_DENY)
-    assert denied.budget == "tenants/acme/budgets/tenant-month"
-    assert denied.resets_at.ToDatetime(UTC) == datetime(2026, 2, 1, tzinfo=UTC)
-    assert denied.explanation == (
+    assert decisions.count(budget_pb2.DECISION_THROTTLE) == 1000 - 1_000_000 // 18_000
+    later = next(answer for answer in answers if answer.decision == budget_pb2.DECISION_THROTTLE)
+    assert later.budget == "tenants/acme/budgets/tenant-month"
+    assert later.retry_after.ToTimedelta() == timedelta(seconds=2)
+    assert later.explanation == (
         "tenants/acme/budgets/tenant-month allows 1.00 USD; 0.00 USD are spent and 0.99 USD"
-        " reserved, so that 0.018 USD more do not fit. It starts again at 2026-02-01T00:00:00Z."
+        " reserved, so that 0.018 USD more do not fit. There is room again when calls under way"
+        " have ended."
     )
     spend = await stubs[0].GetSpend(pb.GetSpendRequest(parent=_ACME), timeout=5)
     assert spend.day.reserved_micros == 990_000

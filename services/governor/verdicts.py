@@ -8,11 +8,14 @@ from typing import Final, Self
 from agentmesh.common.v1 import tier_pb2
 from services.governor.account import Counter, Decision, Held, Refused, Wish
 from services.governor.budget import ScopeKind
-from services.governor.calls import Allowed, Delayed, Denied, Verdict
+from services.governor.calls import Allowed, Delayed, Denied, SentLower, Verdict
 from services.governor.money import usd
 
 _LEVEL_DEGRADE: Final = 1
 _LEVEL_THROTTLE: Final = 2
+# What others hold back is mostly free again when their calls have ended.
+_ROOM_AGAIN_SECONDS: Final = 2.0
+_ROOM_AGAIN: Final = "There is room again when calls under way have ended."
 _WHOLE: Final = 100
 _THROTTLED: Final = "only interactive work goes on"
 _DEGRADED: Final = "cheaper tiers are used"
@@ -89,6 +92,11 @@ def verdict_of(
     name, text = explain(outcome.decision, wish)
     if outcome.decision.level == _LEVEL_THROTTLE:
         return Delayed(name, throttle_seconds, text)
+    counter = _counter(outcome.decision, wish)
+    if counter is not None and _only_reserved(outcome.decision, counter, wish):
+        return Delayed(name, _ROOM_AGAIN_SECONDS, text)
+    if counter is not None and _has_some_left(outcome.decision, counter) and tiers.lower:
+        return SentLower(name, tiers.lower, text)
     return Denied(name, _resets_at(outcome.decision, wish), text)
 
 
@@ -109,7 +117,8 @@ def explain(decision: Decision, wish: Wish) -> tuple[str, str]:
         of = f" ({percent} % of {usd(budget.limit_micros)})" if percent < _WHOLE else ""
         return name, (
             f"{name} allows {usd(counter.shutoff_micros)}{of}; {stands}, so that"
-            f" {usd(wish.most_micros)} more do not fit. {_again(counter)}"
+            f" {usd(wish.most_micros)} more do not fit."
+            f" {_ROOM_AGAIN if _only_reserved(decision, counter, wish) else _again(counter)}"
         )
     if decision.level == _LEVEL_THROTTLE:
         percent, what = budget.thresholds.throttle, _THROTTLED
@@ -123,6 +132,15 @@ def _of_all(level: int, counter: Counter) -> str:
         return f"What all tenants together may spend is spent. {_again(counter)}"
     what = _THROTTLED if level == _LEVEL_THROTTLE else _DEGRADED
     return f"What all tenants together may spend is nearly spent: {what}."
+
+
+def _only_reserved(decision: Decision, counter: Counter, wish: Wish) -> bool:
+    """Whether there would be room but for calls that are under way, and for leases."""
+    return decision.spent_micros + wish.most_micros <= counter.shutoff_micros
+
+
+def _has_some_left(decision: Decision, counter: Counter) -> bool:
+    return decision.spent_micros < counter.shutoff_micros
 
 
 def _again(counter: Counter) -> str:
