@@ -189,6 +189,28 @@ async def test_a_degraded_call_goes_to_the_cheaper_tier_and_says_so(bench: Bench
     assert settled[0].model == "offline"
 
 
+async def test_a_call_too_dear_is_asked_for_anew_as_a_cheaper_one(bench: Bench) -> None:
+    """Nothing was reserved for it as it was; what is refused then is refused for good."""
+
+    def too_dear(request: governor_pb.AdmitRequest) -> governor_pb.AdmitResponse:
+        if request.model == "offline":
+            return allow(request)
+        return governor_pb.AdmitResponse(
+            decision=budget_pb2.DECISION_DEGRADE,
+            degrade_to=tier_pb2.MODEL_TIER_FAST,
+            budget=_BUDGET,
+            explanation="0.80 USD more do not fit.",
+        )
+
+    bench.governor.decide = too_dear
+    response = await bench.reasoning.Generate(_request(), timeout=_TIMEOUT)
+    assert [each.model for each in bench.governor.admitted] == ["paid", "offline"]
+    assert response.model == "offline"
+    assert list(response.degradations) == [
+        "Answered by the fast tier instead of the balanced one: 0.80 USD more do not fit."
+    ]
+
+
 def _degrade_to_nothing(request: governor_pb.AdmitRequest) -> governor_pb.AdmitResponse:
     """To a tier that has no model here."""
     response = allow(request)
