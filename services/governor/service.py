@@ -8,14 +8,17 @@ from google.rpc import status_pb2
 
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
+from meshkit.errors import MeshError
 from services.governor import convert, convert_budget
 from services.governor.alert_service import AlertService
 from services.governor.batch import answer_all, answer_one
 from services.governor.budget_service import BudgetService
+from services.governor.calls import MadeCall, Settlement
 from services.governor.governor import CostGovernor
 from services.governor.spend_service import SpendService
 from services.governor.spenders import Spenders
 from services.governor.standings import Standings
+from services.governor.unbroken import Unbroken
 
 
 class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
@@ -38,6 +41,7 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
         self._spending: Final = spending
         self._alerts: Final = alerts
         self._spenders: Final = spenders
+        self._unbroken: Final = Unbroken()
 
     async def Admit(self, request: pb.AdmitRequest, context: object) -> pb.AdmitResponse:
         """Reserves what a call may cost, or says why not."""
@@ -64,9 +68,7 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
     async def Settle(self, request: pb.SettleRequest, context: object) -> pb.SettleResponse:
         """Charges what a call used."""
         self._spenders.require_caller()
-        return await answer_one(
-            request, convert.made_call, self._governor.settle, convert.settle_response
-        )
+        return await answer_one(request, convert.made_call, self._charge, convert.settle_response)
 
     async def BatchSettle(
         self, request: pb.BatchSettleRequest, context: object
@@ -192,10 +194,13 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
             for index, answer in answers
         ]
 
+    async def _charge(self, calls: Sequence[MadeCall]) -> Sequence[Settlement | MeshError]:
+        # A caller that dies must not leave in the journal what no counter has: nobody may
+        # be there to repeat it.
+        return await self._unbroken.run(self._governor.settle(calls))
+
     async def _settle(self, items: Sequence[pb.BatchSettleItem]) -> list[pb.BatchSettleResult]:
-        answers = await answer_all(
-            items, convert.made_call, self._governor.settle, convert.settle_response
-        )
+        answers = await answer_all(items, convert.made_call, self._charge, convert.settle_response)
         return [
             pb.BatchSettleResult(index=index, error=answer)
             if isinstance(answer, status_pb2.Status)
