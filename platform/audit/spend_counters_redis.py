@@ -25,7 +25,7 @@ local calls = redis.call('ZRANGE', prefix .. 'expiry', 0, -1, 'WITHSCORES')
 for i = 1, #calls, 2 do
   local stored = redis.call('GET', prefix .. 'call:' .. calls[i])
   local micros, ids
-  if stored then micros, ids = string.match(stored, '^reserved (%d+) %d+ %d %S+ (.*)$') end
+  if stored then micros, ids = string.match(stored, '^reserved (%d+) %d+ %d+ %d %S+ (.*)$') end
   if micros then
     listed[#listed + 1] = {calls[i], calls[i + 1], micros}
     for id in string.gmatch(ids, '%S+') do held[id] = (held[id] or 0) + micros end
