@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Protocol, cast
@@ -47,6 +48,9 @@ from services.governor.verdicts import Tiers, verdict_of
 _TURNS: Final = 4
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_SECONDS: Final = 86_400
+# For how long whoever asks waits for counters to be opened, before the ledger counts as late. What
+# is asked for together waits for no more than that, either.
+_OPENED_WITHIN_SECONDS: Final = 0.25
 # Where a budget has no room for a lease, reservations that end soon may make some.
 _LEASE_RETRY_SECONDS: Final = 5.0
 
@@ -238,12 +242,15 @@ class CostGovernor:
     async def _lease(self, wanted: WantedLease) -> Lease:
         now = self._clock.now()
         counters = self._scopes.of(Kind(wanted.tenant, wanted.task_type, wanted.agent), now)
+        until = _soon()
         loan = Loan(wanted.tenant, wanted.lease, wanted.amount_micros, counters)
         for _ in range(_TURNS):
             outcome = await self._counters.lend(loan, expires_at=now + self._reserve_for)
             if isinstance(outcome, Held):
                 break
-            await self._openings.open(outcome.counters)
+            faults = await self._open_each({0: outcome}, until)
+            if faults:
+                raise faults[0]
         else:
             raise _counters_lost()
         return Lease(
@@ -309,6 +316,7 @@ class CostGovernor:
     ) -> list[Held | Refused | MeshError]:
         answers: list[Held | Refused | MeshError] = [_counters_lost()] * len(wishes)
         left: Sequence[int] = range(len(wishes))
+        until = _soon()
         for _ in range(_TURNS):
             outcomes = await self._counters.reserve(
                 [wishes[index] for index in left], expires_at=expires_at
@@ -321,23 +329,33 @@ class CostGovernor:
                     answers[index] = outcome
             if not unopened:
                 return answers
-            faults = await self._open_each(unopened)
+            faults = await self._open_each(unopened, until)
             answers = [faults.get(index, answer) for index, answer in enumerate(answers)]
             left = [index for index in unopened if index not in faults]
         return answers
 
-    async def _open_each(self, unopened: Mapping[int, Unopened]) -> dict[int, MeshError]:
-        """Opens what items wait for; the items for which that failed."""
+    async def _open_each(
+        self, unopened: Mapping[int, Unopened], until: float
+    ) -> dict[int, MeshError]:
+        """Opens what items wait for; the items for which that failed, or takes too long.
+
+        What takes longer goes on for whoever asks next.
+        """
         wanted = {each.id: each for one in unopened.values() for each in one.counters}
-        failed: dict[str, MeshError] = {}
+        failed: dict[str, MeshError] = {key: _ledger_late() for key in wanted}
 
         async def open_one(counter: Counter) -> None:
             try:
                 await self._openings.open([counter])
             except MeshError as error:
                 failed[counter.id] = error
+            else:
+                del failed[counter.id]
 
-        await asyncio.gather(*(open_one(each) for each in wanted.values()))
+        opening = asyncio.gather(*(open_one(each) for each in wanted.values()))
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await opening
         return {
             index: failed[each.id]
             for index, one in unopened.items()
@@ -448,6 +466,18 @@ def _timestamp(time: datetime) -> Timestamp:
     since = time - _EPOCH
     return Timestamp(
         seconds=since.days * _DAY_SECONDS + since.seconds, nanos=since.microseconds * 1000
+    )
+
+
+def _soon() -> float:
+    return asyncio.get_running_loop().time() + _OPENED_WITHIN_SECONDS
+
+
+def _ledger_late() -> DependencyUnavailable:
+    return DependencyUnavailable(
+        "The ledger has not said in time what was spent so far.",
+        metadata={"dependency": "ledger"},
+        retry_after_seconds=1.0,
     )
 
 

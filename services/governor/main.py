@@ -27,6 +27,7 @@ from services.governor.gateway_limits import LOCAL, SHARED, local_limits, shared
 from services.governor.governor import CostGovernor, Terms
 from services.governor.journal_jetstream import JetStreamJournal
 from services.governor.ledger_parts import build_ledger
+from services.governor.next_windows import NextWindows
 from services.governor.openings import Openings
 from services.governor.price_file import load_prices
 from services.governor.rate_limit_service import RateLimitServicer
@@ -149,6 +150,7 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
             store.follow,
             gateways.keep,
             openings.run,
+            NextWindows(scopes, counters, openings, clock).run,
             Sweep(counters, clock).run,
             *ledger.background,
             *alerts.background,

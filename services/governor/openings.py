@@ -88,8 +88,14 @@ class Openings:
                     retry_after_seconds=_AGAIN_SECONDS,
                 )
             task = self._opening[key] = asyncio.create_task(self._open(counter))
-            task.add_done_callback(lambda _: self._opening.pop(key, None))
+            task.add_done_callback(lambda ended: self._end(key, ended))
         return task
+
+    def _end(self, key: tuple[str, int], task: asyncio.Task[None]) -> None:
+        del self._opening[key]
+        if not task.cancelled():
+            # Whoever waited may have given up: then nobody is told.
+            task.exception()
 
     async def _open(self, counter: Counter) -> None:
         async with self._turns:

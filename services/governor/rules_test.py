@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -13,6 +14,7 @@ from meshkit import redis_store
 from meshkit.errors import AlreadySettled, DependencyUnavailable, InvalidField, MeshError
 from meshkit.redis_line import RedisLine
 from meshtest.clock import FakeClock
+from meshtest.eventually import eventually
 from meshtest.redis_server import RedisServer
 from services.governor.account import Usage
 from services.governor.budget import Budget, Scope, ScopeKind, Thresholds
@@ -29,6 +31,7 @@ from services.governor.calls import (
     WantedLease,
 )
 from services.governor.governor_parts import Defaults, GovernorParts, governor_parts
+from services.governor.next_windows import NextWindows
 from services.governor.scripted_ledger import ScriptedLedger
 from services.governor.window import WindowKind
 
@@ -246,10 +249,10 @@ async def test_so_much_is_reserved_as_calls_of_a_kind_used_until_it_gets_close(
     assert await _admit(parts, "c", 10, **call) == Allowed("c", 310, _EXPIRES, "2")
     assert await _day(parts) == (375, 430)
     denied = await _admit(parts, "d", 10, **call)
-    assert isinstance(denied, Denied)
+    assert not isinstance(denied, Allowed)
     assert "0.000375 USD are spent and 0.00062 USD reserved, so that 0.00031" in denied.explanation
     other = await _admit(parts, "e", 10, tier=_FAST, max_output_tokens=40)
-    assert isinstance(other, Denied)
+    assert not isinstance(other, Allowed)
     await parts.governor.release("acme", "c")
     other = await _admit(parts, "e", 10, tier=_FAST, max_output_tokens=40)
     assert isinstance(other, Allowed)
@@ -266,7 +269,7 @@ async def test_calls_that_all_cost_more_than_was_likely_pass_no_limit(
     keys = [each.key for each in verdicts if isinstance(each, Allowed)]
     assert len(keys) == 10
     assert await _day(parts) == (0, 500)
-    assert isinstance(verdicts[-1], Denied)
+    assert not isinstance(verdicts[-1], Allowed)
     # What one did not use is free for another.
     await _settle(parts, keys[0], 40)
     assert isinstance(await _admit(parts, "more", 0, tier=_FAST, max_output_tokens=60), Allowed)
@@ -284,7 +287,7 @@ async def test_release_of_a_part_keeps_what_the_rest_may_cost(
     await _admit(parts, "a", 0, tier=_FAST, max_output_tokens=600)
     assert await parts.governor.release("acme", "a", 300) == 0
     assert await _day(parts) == (0, 50)
-    assert isinstance(await _admit(parts, "b", 701), Denied)
+    assert not isinstance(await _admit(parts, "b", 701), Allowed)
     assert isinstance(await _admit(parts, "b", 700), Allowed)
     assert await parts.governor.release("acme", "a") == 50
     assert isinstance(await _admit(parts, "c", 300), Allowed)
@@ -540,7 +543,7 @@ async def test_budget_that_is_removed_and_set_again_has_what_was_spent_meanwhile
     await _admit(parts, "b", 400, agent="helper")
     await _settle(parts, "b", 400, agent="helper", called_at=clock.now())
     parts.budgets.put(budget, 3)
-    assert isinstance(await _admit(parts, "c", 421, agent="helper"), Denied)
+    assert not isinstance(await _admit(parts, "c", 421, agent="helper"), Allowed)
     assert isinstance(await _admit(parts, "c", 420, agent="helper"), Allowed)
     assert await _agent_day(parts) == (410, 490)
 
@@ -591,3 +594,69 @@ async def test_settlement_is_counted_under_a_budget_that_its_governor_has_not_he
     await _settle(other, "a", 400, agent="helper", called_at=clock.now())
     assert await _agent_day(one) == (400, 0)
     assert len(ledger.messages) == 1
+
+
+async def test_counter_that_is_not_open_holds_up_no_other_item(
+    parts: GovernorParts, ledger: ScriptedLedger
+) -> None:
+    """A slow ledger is waited for a quarter of a second; its answer then serves who asks next."""
+    await _admit(parts, "a", 1)
+    free = asyncio.Event()
+    balance = ledger.balance
+
+    async def slow(*asked: Any) -> Any:
+        await free.wait()
+        return await balance(*asked)
+
+    ledger.balance = slow  # type: ignore[method-assign]
+    calls = [PlannedCall(tenant, "x", "unit", 1, 0) for tenant in ("acme", "newcomer")]
+    async with asyncio.timeout(5):
+        known, unknown = await parts.governor.admit(calls)
+        with pytest.raises(DependencyUnavailable) as refused:
+            await parts.governor.lease(WantedLease("newcomer", "l", 10))
+    assert isinstance(known, Allowed)
+    for error in (unknown, refused.value):
+        assert isinstance(error, DependencyUnavailable)
+        assert error.metadata == {"dependency": "ledger"}
+    free.set()
+
+    async def opened() -> bool:
+        (again,) = await parts.governor.admit(calls[1:])
+        assert isinstance(again, Allowed)
+        return True
+
+    await eventually(opened)
+    # Day and month, once each.
+    assert ledger.asked == 4
+
+
+async def test_next_windows_of_budgets_in_use_are_open_when_they_begin(
+    parts: GovernorParts, ledger: ScriptedLedger, clock: FakeClock
+) -> None:
+    """The first calls of a day need no ledger; budgets that nobody used are left alone."""
+    await _admit(parts, "a", 10)
+    looking = asyncio.create_task(
+        NextWindows(parts.scopes, parts.counters, parts.openings, clock).run()
+    )
+    opening = asyncio.create_task(parts.openings.run())
+    # Until it begins to wait.
+    await clock.advance(0)
+    before = ledger.asked
+    await clock.advance(240)
+    assert ledger.asked == before
+    await clock.advance(60)
+
+    async def opened() -> bool:
+        # The last day of the month and the month end together.
+        assert ledger.asked == before + 2
+        return True
+
+    await eventually(opened)
+    await clock.advance(60)
+    ledger.failure = DependencyUnavailable("The ledger is away.")
+    await clock.advance(300)
+    assert isinstance(await _admit(parts, "b", 10), Allowed)
+    for each in (looking, opening):
+        each.cancel()
+        with suppress(asyncio.CancelledError):
+            await each

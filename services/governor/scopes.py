@@ -59,12 +59,24 @@ class Scopes:
         """The counter of a budget's present window."""
         counter = self._counters.get(budget)
         if counter is None or not _holds(counter.window, now):
-            window = window_of(budget.window, now, zone_of(budget.time_zone) or UTC)
-            written = self._budgets.written((budget.scope, budget.window))
-            counter = self._counters[budget] = _counter(budget, window, written=written)
+            counter = self._counters[budget] = self._made(budget, now)
             if len(self._counters) > _MOST_KEPT:
                 self._counters.popitem(last=False)
         return counter
+
+    def beginning(self, now: datetime, until: datetime) -> Sequence[Counter]:
+        """The counters of the next windows, of budgets in use, that begin until then."""
+        return [
+            self._made(budget, end)
+            for budget, counter in self._counters.items()
+            if (end := counter.window.end) is not None and now < end <= until
+        ]
+
+    def _made(self, budget: Budget, now: datetime) -> Counter:
+        window = window_of(budget.window, now, zone_of(budget.time_zone) or UTC)
+        return _counter(
+            budget, window, written=self._budgets.written((budget.scope, budget.window))
+        )
 
     def _find(self, kind: Kind, now: datetime) -> _Found:
         counters = [self.counter(budget, now) for budget in self._budgets.of(*kind)]
