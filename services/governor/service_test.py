@@ -150,6 +150,8 @@ async def test_what_a_caller_that_is_gone_has_settled_is_counted(
     async with redis_store.connect(redis_server.url) as store, RedisLine(store) as line:
         service = _service(line, clock, ledger)
         with identity.use(identity.Identity("acme", "service:test")):
+            # From then on the counters are there, and are not begun with what the ledger has.
+            await service.Admit(_admit("b"), None)
             settle = _settle("a", input_tokens=1000)
             if in_stream:
                 context = batch_pb2.ItemContext(tenant="acme", timeout=Duration(seconds=30))
