@@ -57,6 +57,7 @@ class Auditor:
         self._tenant: Final = tenant
         self._found: Final = Collector(most_findings)
         self._counts: Final = Counter[str]()
+        self._began_at: Final = clock.now()
 
     async def run(self, progress: Progress) -> Report:
         """Reads everything there is now.
@@ -72,6 +73,7 @@ class Auditor:
             self._counts.update(each.counts())
         return Report(
             horizons=horizons,
+            looked_at_until=self._began_at,
             tenant=self._tenant,
             findings=tuple(self._located(each) for each in self._found.findings()),
             findings_left_off=self._found.left_off,

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from audit import charges
@@ -13,6 +13,7 @@ from audit.examination import TaskLogs
 from audit.finding import Finding, Invariant, TaskKey, finding
 from audit.hash_set import HashSet
 from audit.histories import Histories
+from audit.recent import ON_ITS_WAY
 from audit.recorded import Recorded
 from audit.second_look import patiently, side_by_side
 from audit.track import Track
@@ -20,8 +21,6 @@ from audit.usage import Journal
 from meshkit.clock import Clock
 
 _TOGETHER: Final = 1000
-# A settlement may be on its way for so long, while the governor is away.
-_ON_ITS_WAY: Final = timedelta(minutes=1)
 
 
 class ChargeExamination:
@@ -33,7 +32,7 @@ class ChargeExamination:
         self._logs: Final = logs
         self._clock: Final = clock
         self._tenant: Final = tenant
-        self._final_before: Final = clock.now() - _ON_ITS_WAY
+        self._final_before: Final = clock.now() - ON_ITS_WAY
         # Of the log.
         self._recorded: Final = Recorded()
         # Steps whose charge was not met yet, with their place in the log.
@@ -57,7 +56,10 @@ class ChargeExamination:
         charge = Charge(entry.task, step, before.start_sequence, cost)
         self._recorded.add(charge)
         time = entry.event.time.ToDatetime(tzinfo=UTC)
-        if cost and time <= self._final_before:
+        if cost and time > self._final_before:
+            # Its charge may be on its way.
+            self._counts["recent_steps"] += 1
+        elif cost:
             self._wanted.append((charge, entry.stream_sequence, time))
 
     async def catch_up(self) -> list[Finding]:

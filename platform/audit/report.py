@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from audit.finding import Finding
+from audit.recent import ON_ITS_WAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +14,8 @@ class Report:
 
     # By stream: up to which sequence the log was read. What came later was not looked at.
     horizons: Mapping[str, int]
+    # When that was.
+    looked_at_until: datetime
     # Empty for all tenants.
     tenant: str
     findings: tuple[Finding, ...]
@@ -29,6 +33,11 @@ class Report:
     def horizon(self) -> int:
         """How many messages had been stored, in all streams together."""
         return sum(self.horizons.values())
+
+    @property
+    def judged_until(self) -> datetime:
+        """What was spent later may not have reached every store: it was not judged."""
+        return self.looked_at_until - ON_ITS_WAY
 
     @property
     def clean(self) -> bool:

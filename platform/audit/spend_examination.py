@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, Protocol
 
 from audit import spend
@@ -11,14 +11,12 @@ from audit.entry import Entry
 from audit.finding import Finding
 from audit.hash_set import HashSet
 from audit.histories import Histories
+from audit.recent import ON_ITS_WAY
 from audit.second_look import patiently
 from audit.spend import CounterKey, Standing, Sums
 from audit.track import Track
 from audit.usage import Journal
 from meshkit.clock import Clock
-
-# A settlement, or the sweep of a reservation, may wait for so long for a governor that is away.
-_ON_ITS_WAY: Final = timedelta(minutes=1)
 
 
 class Counters(Protocol):
@@ -40,7 +38,7 @@ class SpendExamination:
         self._clock: Final = clock
         self._tenant: Final = tenant
         self._now: Final = clock.now()
-        self._final_before: Final = self._now - _ON_ITS_WAY
+        self._final_before: Final = self._now - ON_ITS_WAY
         self._sums: Final = Sums(self._final_before.timestamp())
         self._seen: Final = HashSet()
         self._read_to = 0
@@ -115,6 +113,9 @@ class SpendExamination:
                 if self._seen.add((spent.tenant, spent.key)):
                     self._sums.add(spent)
                     self._counts["settlements"] += 1
+                    if spent.settled_at > self._final_before.timestamp():
+                        # Counters may have it or not.
+                        self._counts["recent_settlements"] += 1
                 else:
                     self._counts["repeated_settlements"] += 1
         self._read_to = max(self._read_to, span.end)

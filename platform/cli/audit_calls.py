@@ -9,7 +9,7 @@ from cli import async_run
 from cli.invocation import Invocation
 from cli.problem import Problem
 from cli.terminal import Terminal
-from cli.wording import dollars, plural, seconds
+from cli.wording import dollars, plural, seconds, zoned_moment
 from meshkit import redis_store
 from meshkit.bus import Bus
 from tasklog.partitions import WHOLE
@@ -84,7 +84,7 @@ def audit(
     if terminal.as_json:
         terminal.document(_document(report))
     else:
-        _print(terminal, report)
+        show(terminal, report)
     return report.clean
 
 
@@ -94,6 +94,8 @@ def _document(report: Report) -> dict[str, Any]:
         "tenant": report.tenant,
         "horizon": report.horizon,
         "horizons": dict(report.horizons),
+        "looked_at_until": report.looked_at_until.isoformat(),
+        "judged_until": report.judged_until.isoformat(),
         "seconds": round(report.seconds, 3),
         "tasks": dict(report.tasks),
         "counts": dict(report.counts),
@@ -114,7 +116,8 @@ def _document(report: Report) -> dict[str, Any]:
     }
 
 
-def _print(terminal: Terminal, report: Report) -> None:
+def show(terminal: Terminal, report: Report) -> None:
+    """Prints the report for a person."""
     counts = report.counts
     tasks = ", ".join(f"{count:,} {state}" for state, count in report.tasks.items())
     took = seconds(report.seconds)
@@ -161,8 +164,12 @@ def _print(terminal: Terminal, report: Report) -> None:
     for remark in report.remarks:
         terminal.say(f"Note: {remark}", style="yellow")
     terminal.say()
+    recent = _recent(report)
+    if recent:
+        terminal.say(recent, style="yellow")
     if report.clean:
-        terminal.say("Every invariant holds.", style="green")
+        until = zoned_moment(report.looked_at_until)
+        terminal.say(f"Every invariant holds, looked at until {until}.", style="green")
         return
     terminal.table(
         ("INVARIANT", "TENANT", "TASK", "SEQUENCES", "FINDING"),
@@ -186,6 +193,21 @@ def _print(terminal: Terminal, report: Report) -> None:
     terminal.say(
         f"{plural(total, 'finding')}.{left} See docs/audit.md for what each means.",
         style="bold red",
+    )
+
+
+def _recent(report: Report) -> str:
+    """What was too recent to be judged; empty where nothing was."""
+    steps, settled = (report.counts.get(f"recent_{name}", 0) for name in ("steps", "settlements"))
+    left_out = [
+        *([f"{plural(steps, 'step')} with a cost"] if steps else []),
+        *([f"{plural(settled, 'charge')} against the counters"] if settled else []),
+    ]
+    if not left_out:
+        return ""
+    return (
+        f"Too recent to be judged, after {zoned_moment(report.judged_until)}:"
+        f" {' and '.join(left_out)}. Audit again in a minute."
     )
 
 

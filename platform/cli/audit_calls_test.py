@@ -1,15 +1,22 @@
 """`agentmesh audit` on the stores of a mesh: what it prints, and how it exits."""
 
 import asyncio
+import io
 import json
+import re
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner, Result
 
 from agentmesh.common.v1 import tier_pb2
+from audit.report import Report
 from audit.written_log import written
+from cli import audit_calls
 from cli.app import app
+from cli.terminal import Terminal
+from cli.wording import zoned_moment
 from meshkit.bus import Bus, ConsumerSpec
 from meshtest.nats_server import NatsServer
 from meshtest.redis_server import RedisServer
@@ -21,7 +28,9 @@ pytest_plugins = ["meshtest.fixtures"]
 _QUEUE = Queue("acme", tier_pb2.LANE_STANDARD, 0)
 
 
-def _store(nats: NatsServer, *kinds: str, without: Sequence[int] = ()) -> None:
+def _store(
+    nats: NatsServer, *kinds: str, without: Sequence[int] = (), just_now: bool = False
+) -> None:
     """A log in a broker, and the queue of its tenant; `without` the events of these numbers."""
 
     async def store() -> None:
@@ -29,6 +38,8 @@ def _store(nats: NatsServer, *kinds: str, without: Sequence[int] = ()) -> None:
             await bus.ensure_stream(WHOLE.stream_spec())
             for entry in written(*kinds):
                 if entry.event.sequence not in without:
+                    if just_now:
+                        entry.event.time.GetCurrentTime()
                     subject = f"task.acme.t1.{entry.token}"
                     payload = entry.event.SerializeToString()
                     await bus.publish(subject, payload, message_id=f"{entry.stream_sequence}")
@@ -62,7 +73,10 @@ def test_a_mesh_that_keeps_its_promises_passes(
     assert lines[0] == "Tenant      all"
     assert lines[1] == "Tasks       1 QUEUED"
     assert lines[2].startswith("Events      1 (")
-    assert lines[-1] == "Every invariant holds."
+    assert re.fullmatch(
+        r"Every invariant holds, looked at until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d\d:\d\d\.",
+        lines[-1],
+    )
 
 
 def test_an_empty_mesh_passes(nats_server: NatsServer, redis_server: RedisServer) -> None:
@@ -71,6 +85,40 @@ def test_an_empty_mesh_passes(nats_server: NatsServer, redis_server: RedisServer
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert (document["clean"], document["horizon"], document["tasks"]) == (True, 0, {})
+
+
+def test_what_is_too_recent_to_be_judged_is_told() -> None:
+    """With its number and since when, so that nobody takes it for proven."""
+    until = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+    report = Report(
+        horizons={"TASKS": 7},
+        looked_at_until=until,
+        tenant="",
+        findings=(),
+        findings_left_off=0,
+        tasks={},
+        counts={"charged_steps": 2, "recent_steps": 1200, "charges": 3, "recent_settlements": 1},
+        remarks=(),
+        seconds=0.5,
+    )
+    out = io.StringIO()
+    audit_calls.show(Terminal(as_json=False, out=out), report)
+    assert out.getvalue().splitlines()[-2:] == [
+        f"Too recent to be judged, after {zoned_moment(until - timedelta(minutes=1))}:"
+        " 1,200 steps with a cost and 1 charge against the counters. Audit again in a minute.",
+        f"Every invariant holds, looked at until {zoned_moment(until)}.",
+    ]
+
+
+def test_a_step_of_just_now_needs_no_charge_yet(
+    nats_server: NatsServer, redis_server: RedisServer
+) -> None:
+    """It is counted as too recent, and not among those that were looked at."""
+    _store(nats_server, "submitted", "started", "model_called", just_now=True)
+    document = json.loads(_run(nats_server, redis_server, "--json").stdout)
+    assert document["counts"]["recent_steps"] == 1
+    assert not document["counts"].get("charged_steps")
+    assert document["judged_until"] < document["looked_at_until"]
 
 
 def test_a_broken_promise_fails_and_is_named(
