@@ -41,20 +41,23 @@ class AlertSightings:
         self._clock: Final = clock
         self._log: Final = log
         self._recorded: Final = recorded
-        self._seen: OrderedDict[tuple[str, Kind], None] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, Kind, int], None] = OrderedDict()
         self._waiting: Final = asyncio.Queue[Alert](_MOST_WAITING)
 
     def notice(self, wish: Wish, decision: Decision) -> None:
         """Takes note of a decision. Waits for nobody; what there is no room for comes again."""
         kind = _KINDS.get(decision.level)
-        if kind is None or (decision.counter, kind) in self._seen or self._waiting.full():
+        if kind is None or self._waiting.full():
             return
         counter = next((each for each in wish.counters if each.id == decision.counter), None)
         if counter is None or counter.budget.scope.kind is ScopeKind.TASK:
             return
+        sighting = (counter.id, kind, counter.budget.limit_micros)
+        if sighting in self._seen:
+            return
         if decision.spent_micros * 10 < _SPENT_TENTHS * _line(counter, kind):
             return
-        self._seen[decision.counter, kind] = None
+        self._seen[sighting] = None
         if len(self._seen) > _MOST_KEPT:
             self._seen.popitem(last=False)
         self._waiting.put_nowait(self._alert(kind, counter, decision))

@@ -6,6 +6,7 @@ from typing import Final, Protocol
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from meshkit import identity, names, page_token
 from services.governor import budget_message, convert, convert_budget
+from services.governor.account import Decision, Wish
 from services.governor.budget import Budget, Place, parse_name
 from services.governor.budgets import Budgets
 from services.governor.standings import Standings
@@ -58,14 +59,19 @@ class BudgetService:
         standings: Standings,
         operators: Operators,
         tiers: Callable[[str], frozenset[int]],
+        notice: Callable[[Wish, Decision], None] = lambda wish, decision: None,
     ) -> None:
-        """`tiers`: the model tiers that a tenant may use, all if empty."""
+        """`tiers`: the model tiers that a tenant may use, all if empty.
+
+        `notice`: told of every decision that is explained; must be quick.
+        """
         self._budgets: Final = budgets
         self._store: Final = store
         self._news: Final = news
         self._standings: Final = standings
         self._operators: Final = operators
         self._tiers: Final = tiers
+        self._notice: Final = notice
 
     async def set(self, request: pb.SetBudgetRequest) -> pb.SetBudgetResponse:
         """Puts a budget in force."""
@@ -111,6 +117,8 @@ class BudgetService:
             convert.tier("tier", request.tier), self._tiers(convert.tenant(request.parent))
         )
         found = await self._standings.explain(convert_budget.question(request, tiers))
+        # Tasks that are refused before they are accepted never come to a model call.
+        self._notice(found.wish, found.decision)
         return convert_budget.explanation(
             found,
             tiers,

@@ -23,6 +23,7 @@ from meshtest.clock import FakeClock
 from meshtest.nats_server import NatsServer
 from meshtest.redis_server import RedisServer
 from meshtest.serving import serving
+from services.governor.account import Decision
 from services.governor.budget_service import BudgetService
 from services.governor.budget_store_jetstream import JetStreamBudgets
 from services.governor.budgets import Budgets
@@ -43,8 +44,14 @@ _DEFAULTS = Defaults(1_000, 10_000)
 
 
 @pytest.fixture
+def noticed() -> list[Decision]:
+    """The decisions that alerts are told of."""
+    return []
+
+
+@pytest.fixture
 async def stubs(
-    nats_server: NatsServer, redis_server: RedisServer, clock: FakeClock
+    nats_server: NatsServer, redis_server: RedisServer, clock: FakeClock, noticed: list[Decision]
 ) -> AsyncIterator[list[Any]]:
     """Two governors, each a server of its own; called for the tenant acme."""
     ledger = ScriptedLedger()
@@ -76,6 +83,7 @@ async def stubs(
                 parts.standings,
                 Operators(operators),
                 lambda tenant: frozenset({1}) if tenant == "free" else frozenset(),
+                lambda wish, decision: noticed.append(decision),
             )
             registration = Registration(
                 service_name="agentmesh.governor.v1.CostGovernorService",
@@ -330,6 +338,17 @@ async def test_explanation_has_every_budget_and_names_the_one_that_decides(
         f"{_ACME}/budgets/task-lifetime-t1",
     )
     assert explained.statuses[3].HasField("resets_at") is False
+
+
+async def test_what_refuses_a_task_before_its_first_call_is_noticed(
+    stubs: list[Any], noticed: list[Decision]
+) -> None:
+    """Tasks are asked about before they are accepted: nobody else hears of a spent budget."""
+    await _set(stubs[0], _budget(_DAY, limit_micros=100))
+    await _admit(stubs[0], "a", 100)
+    await stubs[0].ExplainBudget(pb.ExplainBudgetRequest(parent=_ACME), timeout=5)
+    (decision,) = noticed
+    assert (decision.level, decision.reserved_micros) == (3, 100)
 
 
 async def test_explanation_says_which_tiers_a_tenant_may_use(stubs: list[Any]) -> None:
