@@ -1,6 +1,7 @@
 """Which budget a command line means."""
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +26,21 @@ _OPTIONS: Final = (
         "--global", "everyone", is_flag=True, help="Limits all tenants together; for operators."
     ),
 )
+# What names may look like, as a pattern and in words.
+_SUBJECTS: Final = {
+    "task-type": (
+        re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"),
+        "1 to 63 letters, digits or any of . _ -, a letter or digit first",
+    ),
+    "agent": (
+        re.compile(r"[a-z0-9][a-z0-9-]{0,62}"),
+        "1 to 63 lower-case letters, digits or hyphens, no hyphen first, and no version",
+    ),
+    "session": (
+        re.compile(r"[A-Za-z0-9][A-Za-z0-9_~:-]{0,127}"),
+        "1 to 128 letters, digits or any of _ ~ : -, a letter or digit first",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +109,8 @@ def place_of(invocation: Invocation, selection: Selection) -> Place:
             exit_code=2,
         )
     kind, subject = named[0] if named else ("global" if selection.everyone else "tenant", "")
-    if named and not subject:
-        raise Problem(f"The name of the {kind.replace('-', ' ')} is empty.", exit_code=2)
+    if named:
+        _check_subject(kind, subject)
     window = _window(kind, selection.window)
     parent = "" if selection.everyone else f"{invocation.parent}/"
     return Place(
@@ -103,6 +119,12 @@ def place_of(invocation: Invocation, selection: Selection) -> Place:
         subject,
         BUDGET_WINDOWS[window],
     )
+
+
+def _check_subject(kind: str, subject: str) -> None:
+    shape, said = _SUBJECTS[kind]
+    if not shape.fullmatch(subject):
+        raise Problem(f"--{kind} must be {said}, not {subject[:80]!r}.", exit_code=2)
 
 
 def name_of(invocation: Invocation, given: str | None, selection: Selection) -> str:

@@ -17,7 +17,14 @@ from agentmesh.governor.v1 import budget_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceServicer
 from cli.command_mesh import Commands, commands_for
-from meshkit.errors import BudgetNotFound, Conflict, Forbidden, InvalidField, TaskNotFound
+from meshkit.errors import (
+    BudgetNotFound,
+    Conflict,
+    Forbidden,
+    InvalidField,
+    RateLimited,
+    TaskNotFound,
+)
 
 _DAY = "tenants/default/budgets/tenant-day"
 _RESEARCH = "tenants/default/budgets/task-type-month-research"
@@ -107,6 +114,8 @@ class _Governor(CostGovernorServiceServicer):
         self.explained.append(request)
         if request.session == "free":
             return pb.ExplainBudgetResponse(decision=budget_pb2.DECISION_ALLOW)
+        if request.session == "fast":
+            raise RateLimited("Too fast. Try again in 1 s.", retry_after_seconds=1.0)
         return pb.ExplainBudgetResponse(
             statuses=[self._status(name) for name in sorted(self.stored)],
             decision=budget_pb2.DECISION_DEGRADE,
@@ -253,10 +262,19 @@ async def test_with_an_etag_another_change_is_told(commands: Commands, governor:
         (["set", "--limit", "5"], "Say what it is for: --window day or --window month."),
         (["set", "--session", "s1", "--window", "day", "--limit", "5"], "A session's budget is for all of its time: leave --window away."),
         (["set", "--global", "--agent", "a", "--window", "day", "--limit", "5"], "--global, --task-type, --agent and --session each name a budget: give one."),
-        (["set", "--agent", "", "--window", "day", "--limit", "5"], "The name of the agent is empty."),
+        (["set", "--agent", "", "--window", "day", "--limit", "5"], "Invalid value for '--agent': it is empty; give a value, or leave the option away. See `agentmesh budget set --help`."),
+        (["set", "--agent", "Helper@3", "--window", "day", "--limit", "5"], "--agent must be 1 to 63 lower-case letters, digits or hyphens, no hyphen first, and no version, not 'Helper@3'."),
+        (["set", "--task-type", "a b", "--window", "day", "--limit", "5"], "--task-type must be 1 to 63 letters, digits or any of . _ -, a letter or digit first, not 'a b'."),
+        (["set", "--session", "-s", "--limit", "5"], "--session must be 1 to 128 letters, digits or any of _ ~ : -, a letter or digit first, not '-s'."),
+        (["set", "--window", "day", "--limit", "9000000000.000001"], "Invalid value for '--limit': The most is 9000000000 dollars, not 9000000000.000001. See `agentmesh budget set --help`."),
+        (["set", "--window", "day", "--limit", "90000000000"], "Invalid value for '--limit': The most is 9000000000 dollars, not 90000000000. See `agentmesh budget set --help`."),
+        (["set", "--window", "day", "--limit", "0.0000001"], "Invalid value for '--limit': '0.0000001' has more than six decimals. See `agentmesh budget set --help`."),
+        (["set", "--window", "day", "--limit", "0.00"], "Invalid value for '--limit': '0.00' is no amount of dollars over zero, such as 0.05 or 2. See `agentmesh budget set --help`."),
+        (["set", "--window", "day", "--alert-at", "2000"], "Invalid value for '--alert-at': A percentage is from 0 to 100, not 2000. See `agentmesh budget set --help`."),
+        (["set", "--window", "day", "--shutoff-at", "off"], "Invalid value for '--shutoff-at': A budget refuses calls from 100 percent on, if not from less: it cannot be off. For a budget that only tells, set a limit that is not reached, and --alert-at. See `agentmesh budget set --help`."),
         (["set", "--window", "day", "--limit", "-5"], "Invalid value for '--limit': '-5' is no amount of dollars over zero, such as 0.05 or 2. See `agentmesh budget set --help`."),
         (["set", "--window", "day", "--limit", "5 EUR"], "Invalid value for '--limit': '5 EUR' is no amount of dollars over zero, such as 0.05 or 2. See `agentmesh budget set --help`."),
-        (["set", "--window", "day", "--alert-at", "8.5"], "Invalid value for '--alert-at': '8.5' is no whole percentage, such as 80, or off. See `agentmesh budget set --help`."),
+        (["set", "--window", "day", "--alert-at", "8.5"], "Invalid value for '--alert-at': '8.5' is no whole percentage from 0 to 100, such as 80, or off. See `agentmesh budget set --help`."),
         (["set", "--window", "week", "--limit", "5"], "Invalid value for '--window': 'week' is not one of 'day', 'month'. See `agentmesh budget set --help`."),
         (["set", "--session", "new", "--alert-at", "80"], "There is no budget tenants/default/budgets/session-lifetime-new yet: a new one needs --limit."),
         (["get"], "Say which budget: its name, as `agentmesh budget list` shows it, or whose it is, such as --window day."),
@@ -269,6 +287,34 @@ async def test_what_makes_no_budget_is_refused(
     """One line says what to give instead, and nothing is written."""
     result = await commands.run("budget", *arguments)
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"error: {line}\n")
+
+
+async def test_the_largest_limit_is_taken(commands: Commands, governor: _Governor) -> None:
+    """To the millionth of a dollar."""
+    await commands.run("budget", "set", "--window", "day", "--limit", "9000000000")
+    assert governor.stored[_DAY].limit_micros == 9_000_000_000_000_000
+    await commands.run("budget", "set", "--window", "day", "--limit", "0.000001")
+    assert governor.stored[_DAY].limit_micros == 1
+
+
+@pytest.mark.parametrize("option", ["--etag", "--tenant", "--time-zone", "--data-dir"])
+async def test_an_empty_value_drops_no_guard(
+    commands: Commands, governor: _Governor, option: str
+) -> None:
+    """A shell variable that is not set is wrong usage, wherever it stands."""
+    set_it = ("budget", "set", "--window", "day", "--limit", "5")
+    result = await commands.run(*set_it, option, "")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"Invalid value for '{option}': it is empty; give a value" in result.stderr
+    assert not governor.request_ids
+
+
+async def test_an_empty_value_before_the_command_is_one_too(
+    commands: Commands, governor: _Governor
+) -> None:
+    """The options of all commands may stand there."""
+    result = await commands.run("--tenant", "", "budget", "delete", "tenant-day")
+    assert (result.exit_code, result.stdout, governor.deleted) == (2, "", [])
 
 
 async def test_the_refusal_of_the_governor_is_told(commands: Commands) -> None:
@@ -432,6 +478,15 @@ async def test_no_call_is_explained_of_a_task_that_is_not_there(
     result = await commands.run("budget", "explain", "--task", task)
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"error: {line}\n")
     assert not governor.explained
+
+
+async def test_when_to_come_back_is_said_once(commands: Commands) -> None:
+    """Where the service has said it, nothing is added but what to look at."""
+    result = await commands.run("budget", "explain", "--session", "fast")
+    assert result.stderr == (
+        "error: Too fast. Try again in 1 s. (RATE_LIMITED)"
+        " See `agentmesh queue policy` for the limits.\n"
+    )
 
 
 async def test_a_budget_is_deleted(commands: Commands, governor: _Governor) -> None:

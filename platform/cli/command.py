@@ -93,6 +93,22 @@ def _write_examples(examples: Sequence[Example], formatter: click.HelpFormatter)
                 formatter.write(f"{indent}# {example.what}\n{indent}{example.line}\n")
 
 
+def _refuse_empty(command: click.Command, context: click.Context, args: Sequence[str]) -> None:
+    """Raises BadParameter for an option with an empty value.
+
+    Mostly it is a shell variable that is not set, and to do without what it was to
+    say would drop a guard.
+    """
+    given, _, _ = command.make_parser(context).parse_args(list(args))
+    for parameter in command.get_params(context):
+        value = given.get(parameter.name or "")
+        values = cast(Sequence[Any], value if isinstance(value, list | tuple) else [value])
+        if isinstance(parameter, click.Option) and "" in values:
+            raise click.BadParameter(
+                "it is empty; give a value, or leave the option away.", context, parameter
+            )
+
+
 class MeshCommand(click.Command):
     """A command that takes the common options and shows examples."""
 
@@ -102,6 +118,11 @@ class MeshCommand(click.Command):
         super().__init__(*arguments, **attributes)
         self.params.extend(_common_options())
         self.examples: Final = tuple(examples)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; an empty value is none."""
+        _refuse_empty(self, ctx, args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command with its Invocation as the context's object."""
@@ -132,6 +153,11 @@ class MeshGroup(click.Group):
         self.params.extend(_common_options())
         self.lazy: Final = lazy or {}
         self.examples: Final = tuple(examples)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; an empty value is none."""
+        _refuse_empty(self, ctx, args)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order in which they were written down."""

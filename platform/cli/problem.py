@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+_SAY_WHEN: Final = ("Try again in ", "come back in ")
 
 
 class Problem(Exception):
@@ -38,7 +40,9 @@ class Report:
         # A single violation is the message already.
         if len(self.violations) > 1 and not all(name in text for name, _ in self.violations):
             text += " " + "; ".join(f"{name}: {what}" for name, what in self.violations) + "."
-        if self.retry_after_seconds is not None:
+        # The service may have said so itself.
+        said = any(each in text for each in _SAY_WHEN)
+        if self.retry_after_seconds is not None and not said:
             text += f" Try again in {self.retry_after_seconds:.3g} s."
         if self.reason:
             text += f" ({self.reason})"

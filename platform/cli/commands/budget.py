@@ -7,7 +7,7 @@ from cli.budget_place import Selection, name_of, place_of, selection_options
 from cli.choices import LANES, TIERS
 from cli.command import Example, MeshCommand, MeshGroup, pass_invocation
 from cli.invocation import Invocation
-from cli.percent import PERCENT
+from cli.percent import PERCENT, Percent
 from cli.problem import Problem
 
 
@@ -62,7 +62,13 @@ def budget() -> None:
     help="Put off all but interactive work from here on.",
 )
 @click.option(
-    "--shutoff-at", type=PERCENT, metavar="PERCENT", help="Refuse calls from here on (100)."
+    "--shutoff-at",
+    type=Percent(
+        never_off="A budget refuses calls from 100 percent on, if not from less: it cannot be off."
+        " For a budget that only tells, set a limit that is not reached, and --alert-at."
+    ),
+    metavar="PERCENT",
+    help="Refuse calls from here on, at 100 the latest (default: 100); cannot be off.",
 )
 @click.option(
     "--time-zone", metavar="ZONE", help="Where its days begin, such as Europe/Berlin (UTC)."
@@ -84,8 +90,8 @@ def set_(
 ) -> None:
     """Set a budget, or change what is named of one; it counts from the next call on.
 
-    Percentages are of the limit, rising from alert to shutoff; `off` turns one off.
-    What was spent before in the window counts.
+    Percentages are of the limit, from 0 to 100, rising from alert to shutoff; `off`
+    turns one off, except shutoff. What was spent before in the window counts.
     """
     place = place_of(invocation, selection)
     percents = {
