@@ -238,6 +238,6 @@ async def reserve(copy: Copy, key: str, *, seconds: int) -> None:
     prefix, call = "governor:{spend}:", f"{real_mesh.TENANT}/{key}"
     names = [name.decode() async for name in copy.redis.scan_iter(f"{prefix}tenant:*")]
     counters = " ".join(name.removeprefix(prefix) for name in names)
-    await copy.redis.set(f"{prefix}call:{call}", f"reserved 1 {expires} 0 - {counters}")
+    await copy.redis.set(f"{prefix}call:{call}", f"reserved 1 1 {expires} 0 - {counters}")
     await copy.redis.zadd(f"{prefix}expiry", {call: expires})
     await copy.count("reserved", 1)

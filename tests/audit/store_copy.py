@@ -36,6 +36,7 @@ class Stores:
 
     messages: Sequence[StoredMessage]
     blobs: Sequence[StoredMessage]
+    # One of each key: a busy machine settles some more than once.
     usage: Sequence[UsageRecord]
     consumers: Sequence[Consumer]
     # By name: what DUMP gave, and for how many milliseconds it is kept.
@@ -48,11 +49,7 @@ async def read(bus: Bus, redis: Redis) -> Stores:
     return Stores(
         [message async for message in bus.read(WHOLE.stream, WHOLE.all_events)],
         [message async for message in bus.read(BLOBS, "$O.>")],
-        [
-            record
-            async for message in bus.read(usage_jetstream.STREAM, usage_jetstream.SUBJECT)
-            for record in UsageRecords.FromString(message.payload).records
-        ],
+        await _charges(bus),
         [
             Consumer(
                 info["name"],
@@ -68,6 +65,14 @@ async def read(bus: Bus, redis: Redis) -> Stores:
             async for key in client.scan_iter()
         },
     )
+
+
+async def _charges(bus: Bus) -> list[UsageRecord]:
+    found: dict[tuple[str, str], UsageRecord] = {}
+    async for message in bus.read(usage_jetstream.STREAM, usage_jetstream.SUBJECT):
+        for record in UsageRecords.FromString(message.payload).records:
+            found.setdefault((record.tenant, record.key), record)
+    return list(found.values())
 
 
 async def give_back(redis: Redis) -> None:
