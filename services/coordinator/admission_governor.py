@@ -21,6 +21,7 @@ _TIMEOUT_SECONDS: Final = 0.5
 _KEPT_SECONDS: Final = 1.0
 _MOST_KEPT: Final = 10_000
 _WHOLE_PERCENT: Final = 100
+_MICROS: Final = 1_000_000
 
 
 class _Kind(NamedTuple):
@@ -122,9 +123,9 @@ def _refusal(found: pb.ExplainBudgetResponse) -> BudgetExhausted | None:
             metadata["resets_at"] = status.resets_at.ToJsonString()
             again = f"It starts again at {metadata['resets_at']}."
         return BudgetExhausted(
-            f"The budget {budget} of {status.budget.limit_micros / 1e6:.2f} USD is spent. {again}",
+            f"The budget {budget} of {_usd(status.budget.limit_micros)} is spent. {again}",
             metadata=metadata,
-            quota=[QuotaViolation(budget, "spent")],
+            quota=[QuotaViolation(budget, _figures(status))],
         )
     decides = found.deciding_budget
     # What all tenants spend together is not told to each.
@@ -137,6 +138,20 @@ def _refusal(found: pb.ExplainBudgetResponse) -> BudgetExhausted | None:
             quota=[QuotaViolation(decides, "spent")],
         )
     return None
+
+
+def _figures(status: budget_pb2.BudgetStatus) -> str:
+    """How far it is spent, and from where on it refuses."""
+    budget, shutoff = status.budget, _shutoff_micros(status.budget)
+    earlier = f"; it refuses from {_usd(shutoff)} on" if shutoff < budget.limit_micros else ""
+    return f"{_usd(status.spent_micros)} of {_usd(budget.limit_micros)} are spent{earlier}"
+
+
+def _usd(micros: int) -> str:
+    """An amount, exact: two decimals, and more only where there are any."""
+    whole, rest = divmod(micros, _MICROS)
+    decimals = f"{rest:06d}".rstrip("0").ljust(2, "0")
+    return f"{whole:,}.{decimals} USD"
 
 
 def _shutoff_micros(budget: budget_pb2.Budget) -> int:

@@ -119,8 +119,24 @@ async def test_a_shutoff_below_the_limit_counts(told: Told, admission: GovernorA
     told.spend(f"{_ACME}/tenant-day", spent=50, limit=100)
     await admission.check(Task(tenant="acme"))
     told.answer.statuses[0].budget.thresholds.shutoff_percent = 50
-    with pytest.raises(BudgetExhausted):
+    with pytest.raises(BudgetExhausted) as caught:
         await admission.check(Task(tenant="acme", task_type="other"))
+    assert [each.description for each in caught.value.quota] == [
+        "0.00005 USD of 0.0001 USD are spent; it refuses from 0.00005 USD on"
+    ]
+
+
+async def test_amounts_are_exact(told: Told, admission: GovernorAdmission) -> None:
+    """A limit of less than a cent is told as it was set, and what is spent beside it."""
+    told.spend(f"{_ACME}/tenant-day", spent=100_900, limit=100_700)
+    with pytest.raises(BudgetExhausted) as caught:
+        await admission.check(Task(tenant="acme"))
+    assert caught.value.message == (
+        f"The budget {_ACME}/tenant-day of 0.1007 USD is spent. It does not start again."
+    )
+    assert [each.description for each in caught.value.quota] == [
+        "0.1009 USD of 0.1007 USD are spent"
+    ]
 
 
 async def test_sessions_are_asked_for_only_where_they_have_budgets(
@@ -136,7 +152,7 @@ async def test_sessions_are_asked_for_only_where_they_have_budgets(
     with pytest.raises(BudgetExhausted) as caught:
         await admission.check(Task(tenant="acme", task_type="chat", session="s1"))
     assert caught.value.message == (
-        f"The budget {_ACME}/session-lifetime-s1 of 0.00 USD is spent. It does not start again."
+        f"The budget {_ACME}/session-lifetime-s1 of 0.000001 USD is spent. It does not start again."
     )
     assert told.asked[1:] == [("chat", "", ""), ("chat", "", "s1")]
 
