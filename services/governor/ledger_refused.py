@@ -12,8 +12,8 @@ from services.governor.ledger_charge import Charge
 from services.governor.ledger_tables import REFUSED
 from sqlstore.positions import INSERT
 
-# What a table's numbers hold, with room for sums of a million charges.
-_MOST_FIGURE: Final = 9_000_000_000_000
+# The most that Settle takes, at the highest price; sums of 400,000 of them fit into the tables.
+_MOST_FIGURE: Final = 20_000_000_000_000
 _MOST_TIER: Final = 32_767
 # The end of the year 9999, in microseconds since 1970.
 _LAST_MICROS: Final = 253_402_300_799_999_999
