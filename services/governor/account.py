@@ -229,8 +229,16 @@ class Counters(Protocol):
         """Gives a reservation back but for `keep_micros`; what it gave, 0 where there is none."""
         ...
 
-    async def open(self, counter: Counter, balance: Balance) -> None:
-        """Begins a counter that is not there with what the ledger has."""
+    @property
+    def era(self) -> int:
+        """Changes when no counter is believed any more."""
+        ...
+
+    async def open(self, counter: Counter, balance: Balance, era: int) -> bool:
+        """Begins a counter that is not there with what the ledger has.
+
+        False where the era has changed since the ledger was asked; nothing was done then.
+        """
         ...
 
     async def note_budgets(self, sequence: int) -> None:

@@ -9,10 +9,18 @@ from typing import Final
 from agentmesh.governor.v1 import budget_pb2
 from meshkit.bus import Bus, StoredMessage, StreamSpec
 from meshkit.clock import Clock
-from meshkit.errors import BudgetNotFound, Conflict, MeshError, RequestIdReused, TooLarge
+from meshkit.errors import (
+    BudgetNotFound,
+    Conflict,
+    DependencyUnavailable,
+    MeshError,
+    RequestIdReused,
+    TooLarge,
+)
 from services.governor.budget import Budget, Place, budget_name, parse_name
 from services.governor.budget_message import budget_of, message_of
 from services.governor.budgets import Budgets
+from services.governor.streams import created_ms
 
 _STREAM: Final = "BUDGETS"
 _ALL: Final = "budget.>"
@@ -39,6 +47,7 @@ class JetStreamBudgets:
         self._budgets: Final = budgets
         self._clock: Final = clock
         self._most: Final = most_per_tenant
+        self._created_ms: int = 0
         # Up to where the stream is in memory.
         self._followed = 0
         # Up to where there is nothing to wait for.
@@ -51,6 +60,15 @@ class JetStreamBudgets:
     def position(self) -> int:
         """All that is set up to this place is in memory."""
         return self._position
+
+    @property
+    def created_ms(self) -> int:
+        """When the stream that is in memory was created, in milliseconds since 1970."""
+        return self._created_ms
+
+    async def refresh(self) -> None:
+        """Reads all that there is anew. Raises DependencyUnavailable."""
+        await self._load()
 
     async def prepare(self) -> None:
         """Creates the stream, or brings it up to date, and reads what is there."""
@@ -103,6 +121,9 @@ class JetStreamBudgets:
                     headers=headers,
                 )
                 stored = replace(stored, etag=str(sequence))
+                if sequence <= self._followed:
+                    # It begins again: this is another stream.
+                    await self._load()
                 self._apply(place, stored, sequence)
                 return stored, sequence
         raise Conflict("The budget is being changed by too many at once. Try again.")
@@ -161,6 +182,11 @@ class JetStreamBudgets:
             await self._clock.sleep(_AGAIN_SECONDS)
 
     async def _load(self) -> None:
+        info = await self._bus.stream_info(_STREAM)
+        if info is None:
+            raise DependencyUnavailable(
+                "The stream of budgets is gone.", metadata={"dependency": "nats"}
+            )
         found: dict[str, Budget | None] = {}
         applied: dict[Place, int] = {}
         position = 0
@@ -174,6 +200,11 @@ class JetStreamBudgets:
             for place, sequence in self._applied.items()
             if sequence > position
         }
+        created: int = created_ms(info["created"])
+        if created != self._created_ms:
+            # Another stream: no place of the one before means anything.
+            self._created_ms, self._position = created, 0
+            ahead.clear()
         self._applied = applied
         self._budgets.replace_all((each for each in found.values() if each is not None), applied)
         for place, (sequence, budget) in ahead.items():

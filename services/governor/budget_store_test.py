@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -114,6 +115,31 @@ async def test_governor_that_starts_knows_the_newest_word_on_each_budget(
     async with AsyncExitStack() as stack:
         later = await _governor(stack, nats_server, datetime.now(UTC) + timedelta(days=34))
         assert later.budgets.written(_PLACE) == removed
+
+
+async def test_budgets_of_a_stream_that_is_gone_are_forgotten(
+    both: list[_Governor], nats_server: NatsServer
+) -> None:
+    """Where it is created anew, what was set in the one before is in force nowhere, and places that
+    are small again count."""
+    one, other = both
+    for limit in range(5, 9):
+        _, place = await one.store.set(_budget(limit), etag="", request_id="")
+        await other.store.reach(place)
+    age, before = other.store.created_ms, other.store.position
+    link: Any = vars(one.bus)["_link"]
+    await link.ask_json("$JS.API.STREAM.DELETE.BUDGETS", {})
+    async with AsyncExitStack() as stack:
+        # Creates it.
+        third = await _governor(stack, nats_server, datetime.now(UTC))
+        stored, place = await one.store.set(_budget(3), etag="", request_id="")
+        assert place < before
+        await third.store.reach(place)
+        await other.store.refresh()
+        for each in (*both, third):
+            assert each.store.created_ms > age
+            assert each.budgets.stored() == [stored]
+            assert (each.store.position, each.budgets.written(_PLACE)) == (place, place)
 
 
 async def test_removed_budgets_leave_nothing_in_the_end(

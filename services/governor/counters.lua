@@ -8,17 +8,23 @@
 --                      committed (the most that they can), usage (six figures); `from`, the place in
 --                      the journal up to which the ledger's balance that it began with
 --                      was complete; `opened`, when that was (ms); `written`, the place of the
---                      newest word on its budget that whoever opened it knew; `limit`, of a task's cap
---   pending:<written>:<counter>  list: "<place in the journal> <1|-1> <cost> <six figures>" of what was
+--                      newest word on its budget that whoever opened it knew; `limit`, of a task's cap;
+--                      `era`, in which it was opened
+--   pending:<era>:<written>:<counter>  list: "<place in the journal> <1|-1> <cost> <six figures>" of what was
 --                      settled, or taken back, before the counter was opened
 --   call:<tenant>/<key>  string, one of
 --                      "reserved <micros> <most> <expires ms> <level> <decided by|-> <counter> ..."
---                      "settled <place> <cost> <newest key of this call> <six figures> <model>"
+--                      "settled <era> <place> <cost> <newest key of this call> <six figures> <model>"
 --   expiry             sorted set: <tenant>/<key>, by the time at which the reservation expires
 --   budgets            string: the place of the newest budget that somebody set
+--   journal            string: "<era> <streams> <place>": the age of the streams of the journal and of
+--                      budgets, and the last place of the journal that was counted. Where a caller
+--                      knows younger streams, or has seen a later place (Redis came back older
+--                      than it was), another era begins: no counter of an earlier one is believed
 --
 -- ARGV: operation, present time (ms), how many expired reservations may be swept, the place up
--- to which the caller knows the budgets, counters C, C times "<id> <written> <shutoff> <throttle> <degrade> <careful> <opens itself> <keep until ms> <keep
+-- to which the caller knows the budgets, the age of the streams, the last place that it has seen here,
+-- counters C, C times "<id> <written> <shutoff> <throttle> <degrade> <careful> <opens itself> <keep until ms> <keep
 -- for ms>" (a line of 0 is not drawn), then by operation; items name counters by number
 --   reserve, weigh  time of expiry (ms), how long to remember (ms); items "<likely> <most>
 --            <interactive> <can degrade> <spent elsewhere|-1> <counter,...> <call>".
@@ -28,7 +34,7 @@
 --            ms> <leased> <lease> <is first> <task's counter|-> <counter,...> <six figures> <length of
 --            model> <model><call>"
 --   release  items "<keep> <call>"
---   open     items "<counter> <place> <spent> <six figures>"
+--   open     the era in which the ledger was asked; items "<counter> <place> <spent> <six figures>"
 --   read     items "<counter>"
 --   note     the place of a budget that was set
 -- A counter is fed while its budget is in force as it is. One that was opened before the newest word
@@ -45,9 +51,9 @@ local margin_ms = 2000
 local function int(number) return string.format('%.0f', number) end
 
 -- The counters of this batch, by number, and what each was written by its id.
-local terms, written, arguments, known = {}, {}, 6 + ARGV[5], tonumber(ARGV[4])
+local terms, written, arguments, known = {}, {}, 8 + ARGV[7], tonumber(ARGV[4])
 local newest_here = known
-for i = 6, arguments - 1 do
+for i = 8, arguments - 1 do
   local id, place, shutoff, throttle, degrade, careful, own, keep_until, keep_for =
     string.match(ARGV[i], '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d) (%d+) (%d+)$')
   place = tonumber(place)
@@ -59,6 +65,22 @@ for i = 6, arguments - 1 do
   newest_here = math.max(newest_here, place)
 end
 
+local journal_key, streams, seen = prefix .. 'journal', tonumber(ARGV[5]), tonumber(ARGV[6])
+local era, its_streams, counted = string.match(redis.call('GET', journal_key) or '', '^(%d+) (%d+) (%d+)$')
+era, its_streams, counted = tonumber(era or 0), tonumber(its_streams or 0), tonumber(counted or 0)
+local function write_journal()
+  redis.call('SET', journal_key, int(era) .. ' ' .. int(streams) .. ' ' .. int(counted))
+end
+if streams < its_streams then return 'streams' end
+if era == 0 or streams > its_streams or seen > counted then
+  -- One that there never was, also not in a Redis that is lost.
+  local time = redis.call('TIME')
+  era = math.max(era + 1, time[1] * 1000000 + time[2])
+  if streams > its_streams then redis.call('DEL', prefix .. 'budgets') end
+  counted = seen
+  write_journal()
+end
+
 -- Who counts under a budget is known here before anything is done under it: from then on nobody
 -- settles who does not know it, and so nothing is settled beside it.
 local newest = tonumber(redis.call('GET', prefix .. 'budgets') or 0)
@@ -66,7 +88,7 @@ if newest_here > newest then
   newest = newest_here
   redis.call('SET', prefix .. 'budgets', int(newest))
 end
-if operation == 'note' then return {{}, {}} end
+if operation == 'note' then return {{}, {}, era, counted} end
 if operation ~= 'release' and operation ~= 'open' and newest > known then return newest end
 
 local counters, missing = {}, {}
@@ -74,12 +96,13 @@ local counters, missing = {}, {}
 local function counter(id)
   local found = counters[id]
   if not found then
-    local stored = redis.call('HMGET', prefix .. id, 'spent', 'reserved', 'committed', 'usage', 'from', 'opened', 'written')
+    local stored = redis.call('HMGET', prefix .. id, 'spent', 'reserved', 'committed', 'usage', 'from', 'opened', 'written', 'era')
     found = {
       id = id,
       -- It is there; and it has missed nothing.
       stored = stored[2] ~= false,
-      exists = stored[1] ~= false and tonumber(stored[7] or 0) >= (written[id] or 0),
+      exists = stored[1] ~= false and tonumber(stored[7] or 0) >= (written[id] or 0)
+        and tonumber(stored[8] or 0) == era,
       spent = tonumber(stored[1] or 0),
       reserved = tonumber(stored[2] or 0),
       committed = tonumber(stored[3] or 0),
@@ -114,7 +137,7 @@ local function write_counters()
       if found.exists then redis.call('HSET', key, 'spent', int(found.spent), 'usage', found.usage) end
       if found.begun then
         redis.call('HSET', key, 'from', int(found.from), 'opened', int(found.opened),
-          'written', int(written[id] or 0))
+          'written', int(written[id] or 0), 'era', int(era))
       end
       if found.limit then redis.call('HSET', key, 'limit', int(found.limit)) end
     end
@@ -166,7 +189,7 @@ local function give_back(held)
 end
 
 local function pending_key(id)
-  return prefix .. 'pending:' .. int(written[id] or 0) .. ':' .. id
+  return prefix .. 'pending:' .. int(era) .. ':' .. int(written[id] or 0) .. ':' .. id
 end
 
 -- Gives expired reservations back; true if some may be left.
@@ -251,7 +274,7 @@ end
 
 -- The call under which another one is made whose first is settled.
 local function next_call(call, settlement, remember)
-  local place, cost, newest, rest = string.match(settlement, '^settled (%d+) (%d+) (%d+) (.*)$')
+  local its_era, place, cost, newest, rest = string.match(settlement, '^settled (%d+) (%d+) (%d+) (%d+) (.*)$')
   newest = tonumber(newest)
   local again = call .. '#' .. newest
   local held, settled = nil, newest == 1 and settlement or nil
@@ -261,7 +284,7 @@ local function next_call(call, settlement, remember)
     again = call .. '#' .. newest
     held = look_up(again)
   end
-  redis.call('SET', calls .. call, table.concat({'settled', place, cost, newest, rest}, ' '), 'PX', remember)
+  redis.call('SET', calls .. call, table.concat({'settled', its_era, place, cost, newest, rest}, ' '), 'PX', remember)
   return again, held
 end
 
@@ -345,7 +368,7 @@ local function lend()
 end
 
 local function settle()
-  local remember, leases, answers = ARGV[arguments], {}, {}
+  local remember, leases, answers, last_place = ARGV[arguments], {}, {}, 0
   local first = arguments + 2 + ARGV[arguments + 1]
 
   local function lease(number)
@@ -400,11 +423,11 @@ local function settle()
     local scopes, stored = named(list), redis.call('GET', calls .. call)
     local newest = '1'
     if stored and string.sub(stored, 1, 7) == 'settled' then
-      local place_before, cost_before, newest_before, figures_before, model_before =
-        string.match(stored, '^settled (%d+) (%d+) (%d+) (%d+ %d+ %d+ %d+ %d+ %d+) (.*)$')
+      local era_before, place_before, cost_before, newest_before, figures_before, model_before =
+        string.match(stored, '^settled (%d+) (%d+) (%d+) (%d+) (%d+ %d+ %d+ %d+ %d+ %d+) (.*)$')
       cost_before, place_before, newest = tonumber(cost_before), tonumber(place_before), newest_before
       if figures_before == figures and model_before == model then return {'repeated', cost_before} end
-      if place_before <= place then return {'conflict', cost_before} end
+      if place_before <= place or tonumber(era_before) ~= era then return {'conflict', cost_before} end
       -- Two said different things at once, and the journal heard this one first: it counts.
       count(scopes, task, place_before, cost_before, parsed(figures_before), -1)
     elseif is_first == '0' and is_unsure(scopes, tonumber(called)) then
@@ -423,12 +446,17 @@ local function settle()
       end
     end
     count(scopes, task, place, cost, parsed(figures), 1)
-    redis.call('SET', calls .. call, table.concat({'settled', int(place), int(cost), newest, figures, model}, ' '),
-      'PX', remember)
+    redis.call('SET', calls .. call,
+      table.concat({'settled', int(era), int(place), int(cost), newest, figures, model}, ' '), 'PX', remember)
+    last_place = math.max(last_place, place)
     return {'settled', cost}
   end
 
   for i = first, #ARGV do answers[#answers + 1] = settle_item(ARGV[i]) end
+  if last_place > counted then
+    counted = last_place
+    write_journal()
+  end
   for _, each in pairs(leases) do
     if each.changed then redis.call('SET', calls .. each.call, stored_as(each.held)) end
   end
@@ -460,7 +488,8 @@ end
 
 local function open()
   local answers = {}
-  for i = arguments, #ARGV do
+  if tonumber(ARGV[arguments]) ~= era then return {{'past'}} end
+  for i = arguments + 1, #ARGV do
     local number, place, spent, figures = string.match(ARGV[i], '^(%d+) (%d+) (%d+) (.*)$')
     local of = terms[tonumber(number)]
     local found, pending = counter(of.id), pending_key(of.id)
@@ -501,4 +530,4 @@ local answers = operations[operation]()
 write_counters()
 local absent = {}
 for id in pairs(missing) do absent[#absent + 1] = id end
-return {absent, answers}
+return {absent, answers, era, counted}

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from redis.exceptions import NoScriptError, RedisError
 
 from meshkit.clock import Clock
+from meshkit.errors import DependencyUnavailable
 from meshkit.redis_line import RedisLine
 from meshkit.redis_store import unavailable
 from services.governor.account import (
@@ -53,6 +54,19 @@ _GO_AHEAD: Final = Decision(0)
 _Arg = str | int
 
 
+class Streams(Protocol):
+    """What places are counted in."""
+
+    @property
+    def age(self) -> int:
+        """Grows whenever one of the streams is created anew."""
+        ...
+
+    async def refresh(self) -> None:
+        """Finds it out again. Raises DependencyUnavailable."""
+        ...
+
+
 class RedisCounters:
     """The counters of all budgets."""
 
@@ -63,12 +77,19 @@ class RedisCounters:
         *,
         remember_settled_seconds: int,
         budgets_known: Callable[[], int],
+        streams: Streams,
     ) -> None:
         """`remember_settled_seconds`: for how long a repeated settlement is recognised.
 
         `budgets_known`: the place up to which this process knows what budgets were set.
         """
         self._budgets_known: Final = budgets_known
+        self._streams: Final = streams
+        # What Redis has said last: in which era it is, and up to where it has counted the
+        # journal that belongs to these streams.
+        self._era = 0
+        self._seen = 0
+        self._seen_of = 0
         self._line: Final = line
         self._clock: Final = clock
         self._remember_ms: Final = remember_settled_seconds * 1000
@@ -131,11 +152,17 @@ class RedisCounters:
         (answer,), _ = await self._run("release", (), (), [f"{keep_micros} {tenant}/{key}"])
         return SettledBefore() if answer[0] == b"settled" else answer[1]
 
-    async def open(self, counter: Counter, balance: Balance) -> None:
-        """Begins a counter that is not there with what the ledger has."""
+    @property
+    def era(self) -> int:
+        """Changes when no counter is believed any more. 0 before Redis was asked."""
+        return self._era
+
+    async def open(self, counter: Counter, balance: Balance, era: int) -> bool:
+        """Begins a counter that is not there with what the ledger has; whether that is still so."""
         usage = " ".join(map(str, balance.usage))
         item = f"1 {balance.sequence} {balance.spent_micros} {usage}"
-        await self._run("open", [counter], (), [item])
+        (answer,), _ = await self._run("open", [counter], [era], [item])
+        return answer[0] == b"open"
 
     async def read(self, counters: Sequence[Counter]) -> Sequence[Standing | None]:
         """Where these stand; None for one that is not there."""
@@ -150,7 +177,7 @@ class RedisCounters:
 
     async def note_budgets(self, sequence: int) -> None:
         """Lets nobody decide who does not know the budgets up to that place."""
-        await self._round_trip(["note", 0, 0, sequence, 0])
+        await self._round_trip(["note", 0, 0, sequence, *self._journal(), 0])
 
     async def sweep(self) -> None:
         """Gives back what has expired, as every call does with some of it."""
@@ -158,7 +185,7 @@ class RedisCounters:
         while left:
             now = _milliseconds(self._clock.now())
             # A release of nothing.
-            await self._round_trip(["release", now, _SWEEP_LIMIT, 0, 0])
+            await self._round_trip(["release", now, _SWEEP_LIMIT, 0, *self._journal(), 0])
             try:
                 (left,) = await self._line.ask([("ZCOUNT", f"{PREFIX}expiry", "-inf", now)])
             except RedisError as error:
@@ -184,6 +211,7 @@ class RedisCounters:
             call: list[_Arg] = [operation, _milliseconds(self._clock.now()), _SWEEP_LIMIT]
             call += [
                 self._budgets_known(),
+                *self._journal(),
                 len(terms),
                 *terms,
                 *head,
@@ -193,7 +221,7 @@ class RedisCounters:
                 answer = await self._round_trip(call)
             if isinstance(answer, int):
                 raise Outdated(answer)
-            missing, outcomes = answer
+            missing, outcomes, _, _ = answer
             absent.update(each.decode() for each in missing)
             again: list[int] = []
             for index, answer in zip(left, outcomes, strict=True):
@@ -202,6 +230,12 @@ class RedisCounters:
                     again.append(index)
             left = again
         return answers, absent
+
+    def _journal(self) -> tuple[int, int]:
+        age = self._streams.age
+        if age != self._seen_of:
+            self._seen_of, self._seen = age, 0
+        return age, self._seen
 
     async def _round_trip(self, arguments: Sequence[_Arg]) -> Any:
         command = ("EVALSHA", self._sha, 1, PREFIX, *arguments)
@@ -213,6 +247,18 @@ class RedisCounters:
                 _, answer = await self._line.ask([("SCRIPT", "LOAD", self._script), command])
         except RedisError as error:
             raise unavailable(error) from error
+        if isinstance(answer, bytes):
+            # Another governor has met streams that were created anew.
+            await self._streams.refresh()
+            raise DependencyUnavailable(
+                "The journal, or the budgets, began anew.",
+                metadata={"dependency": "nats"},
+                retry_after_seconds=1.0,
+            )
+        if not isinstance(answer, int):
+            _, _, self._era, counted = answer
+            if arguments[4] == self._seen_of:
+                self._seen = max(self._seen, counted)
         return answer
 
 

@@ -417,7 +417,7 @@ class CostGovernor:
             return [error] * len(keys)
         outcomes = await self._count(
             lambda: [
-                replace(each, sequence=places.get(key, each.sequence), is_first=True)
+                replace(each, sequence=_first(places.get(key), each.sequence), is_first=True)
                 for key, each in zip(keys, make(), strict=True)
             ]
         )
@@ -456,6 +456,13 @@ def _record(
     usage.model_calls, usage.tool_calls = used.model_calls, used.tool_calls
     usage.cache_hits = used.cache_hits
     return record
+
+
+def _first(place: int | None, own: int) -> int:
+    """The place of a key's first record; 0 for one of a journal that there was before."""
+    if place is None:
+        return own
+    return place if place <= own else 0
 
 
 def _picked(charges: Sequence[Charge], numbers: Sequence[int]) -> list[Charge]:

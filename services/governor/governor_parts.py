@@ -119,7 +119,7 @@ def governor_parts(
     budgets = budgets or Budgets(defaults)
     scopes = Scopes(budgets)
     counters = FlakyCounters(
-        line, clock, remember_settled_seconds=172_800, budgets_known=budgets_known
+        line, clock, remember_settled_seconds=172_800, budgets_known=budgets_known, streams=ledger
     )
     openings = Openings(counters, ledger, clock)
     governor = CostGovernor(

@@ -38,6 +38,7 @@ from services.governor.settings import GovernorSettings, Settings
 from services.governor.spend_service import SpendService
 from services.governor.spenders import Spenders
 from services.governor.standings import Standings
+from services.governor.streams import StreamAges
 from services.governor.sweep import Sweep
 from services.governor.tier_budgets import Limits, TierBudgets
 from services.governor.usage_stream import usage_stream_spec
@@ -71,12 +72,17 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
         resources.bus, budgets, clock, most_per_tenant=section.budgets_per_tenant
     )
     await store.prepare()
+    journal = JetStreamJournal(resources.bus, resources.ids)
+    await journal.prepare(
+        usage_stream_spec(keep_days=section.journal_keep_days, max_bytes=section.journal_max_bytes)
+    )
     line = await resources.stack.enter_async_context(RedisLine(resources.redis))
     counters = RedisCounters(
         line,
         clock,
         remember_settled_seconds=section.remember_settled_seconds,
         budgets_known=lambda: store.position,
+        streams=StreamAges([journal, store]),
     )
     recorder = AlertRecorder(AlertFinder(budgets, clock))
     ledger = await build_ledger(resources, section.ledger_database, companions=[recorder])
@@ -87,10 +93,6 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
         keep_days=section.alert_keep_days,
         webhook_settings=section.alert_webhooks,
         environ=os.environ,
-    )
-    journal = JetStreamJournal(resources.bus, resources.ids)
-    await journal.prepare(
-        usage_stream_spec(keep_days=section.journal_keep_days, max_bytes=section.journal_max_bytes)
     )
     openings = Openings(counters, ledger.balances, clock)
     resources.stack.push_async_callback(openings.close)
@@ -114,7 +116,9 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
     servicer = CostGovernorService(
         governor,
         standings,
-        BudgetService(budgets, store, counters, standings, operators, given.model_tiers),
+        BudgetService(
+            budgets, store, counters, standings, operators, given.model_tiers, alerts.notice
+        ),
         spending=SpendService(
             ledger.questions, SqlTaskUses(ledger.questions), budgets, operators, clock
         ),

@@ -15,6 +15,8 @@ from services.governor.budget import Scope
 _MOST_OPENING: Final = 16
 _MOST_WAITING: Final = 10_000
 _AGAIN_SECONDS: Final = 1.0
+# An era seldom ends; another one has to be asked about anew.
+_ERAS: Final = 3
 
 
 class Balances(Protocol):
@@ -100,5 +102,10 @@ class Openings:
     async def _open(self, counter: Counter) -> None:
         async with self._turns:
             window = counter.window
-            balance = await self._balances.balance(counter.budget.scope, window.start, window.end)
-            await self._counters.open(counter, balance)
+            for _ in range(_ERAS):
+                era = self._counters.era
+                balance = await self._balances.balance(
+                    counter.budget.scope, window.start, window.end
+                )
+                if await self._counters.open(counter, balance, era):
+                    return

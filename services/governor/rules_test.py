@@ -26,6 +26,7 @@ from services.governor.calls import (
     Lease,
     MadeCall,
     PlannedCall,
+    SentLower,
     Settlement,
     Verdict,
     WantedLease,
@@ -160,10 +161,11 @@ async def test_budget_slows_down_what_nobody_waits_for(parts: GovernorParts) -> 
     )
     assert isinstance(await _admit(parts, "b", 300, interactive=True), Allowed)
     denied = await _admit(parts, "c", 1, interactive=True)
-    assert isinstance(denied, Denied)
+    assert isinstance(denied, Delayed)
     assert denied.explanation == (
         f"{_DAY} allows 0.0009 USD (90 % of 0.001 USD); 0.00 USD are spent and 0.0009 USD"
-        " reserved, so that 0.000001 USD more do not fit. It starts again at 2026-04-01T00:00:00Z."
+        " reserved, so that 0.000001 USD more do not fit. There is room again when calls under way"
+        " have ended."
     )
     assert await _day(parts) == (0, 900)
 
@@ -212,9 +214,9 @@ async def test_hardest_word_counts_and_of_equal_ones_what_starts_again_last(
             thresholds=Thresholds(degrade=1),
         )
     )
-    denied = await _admit(parts, "a", 101, tier=_POWERFUL)
-    assert isinstance(denied, Denied)
-    assert denied.budget == "tenants/acme/budgets/tenant-month"
+    sent = await _admit(parts, "a", 101, tier=_POWERFUL)
+    assert isinstance(sent, SentLower)
+    assert sent.budget == "tenants/acme/budgets/tenant-month"
 
 
 async def test_tier_that_a_tenant_may_not_use_is_replaced_or_refused(
@@ -660,3 +662,67 @@ async def test_next_windows_of_budgets_in_use_are_open_when_they_begin(
         each.cancel()
         with suppress(asyncio.CancelledError):
             await each
+
+
+async def test_journal_that_was_created_anew_is_counted_from_its_beginning(
+    parts: GovernorParts, ledger: ScriptedLedger, clock: FakeClock
+) -> None:
+    """Its places are small again: counters of the one before are opened anew."""
+    for _ in range(20):
+        ledger.messages.append([])
+    await _admit(parts, "a", 10)
+    await _settle(parts, "a", 10)
+    await clock.advance(60)
+    ledger.messages.clear()
+    ledger.age += 1
+    spent = 0
+    for number in range(15):
+        if isinstance(await _admit(parts, f"b{number}", 300), Allowed):
+            await _settle(parts, f"b{number}", 300, called_at=clock.now())
+            spent += 300
+    assert spent == 900
+    assert await _day(parts) == (900, 0)
+
+
+async def test_governor_that_knows_an_older_journal_finds_out_before_it_goes_on(
+    parts: GovernorParts, ledger: ScriptedLedger, line: RedisLine, clock: FakeClock
+) -> None:
+    """What it settles is refused once, to be repeated, and counted by the new places."""
+
+    class Late(ScriptedLedger):
+        """Does not notice by itself."""
+
+        async def refresh(self) -> None:
+            self.age = ledger.age
+
+    late = Late()
+    late.messages = ledger.messages  # type: ignore[misc]
+    other = governor_parts(line, clock, late, _DEFAULTS)
+    await _settle(other, "a", 10)
+    ledger.age += 1
+    assert await _day(parts) == (10, 0)
+    with pytest.raises(DependencyUnavailable):
+        await _settle(other, "b", 5)
+    await _settle(other, "b", 5)
+    assert await _day(parts) == (15, 0)
+
+
+async def test_redis_that_comes_back_older_than_it_was_is_not_believed(
+    parts: GovernorParts, store: Redis, clock: FakeClock
+) -> None:
+    """A replica, or a file, that misses the last settlements: the ledger has them."""
+    redis = cast(Any, store)
+    await _admit(parts, "a", 10)
+    await _settle(parts, "a", 10, called_at=clock.now())
+    await clock.advance(10)
+    before = {key: await redis.dump(key) for key in await redis.keys("*")}
+    await _admit(parts, "b", 400)
+    await _settle(parts, "b", 400, called_at=clock.now())
+    await redis.flushall()
+    for key, value in before.items():
+        await redis.restore(key, 0, value)
+    await clock.advance(10)
+    assert await _day(parts) == (410, 0)
+    assert not isinstance(await _admit(parts, "c", 591), Allowed)
+    await _settle(parts, "d", 5, called_at=clock.now())
+    assert await _day(parts) == (415, 0)

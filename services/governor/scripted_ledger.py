@@ -22,6 +22,8 @@ class ScriptedLedger:
         # While set, asking fails with it.
         self.failure: MeshError | None = None
         self.profiles: Final[dict[tuple[str, str, int], Likely]] = {}
+        # Grows when the journal is created anew.
+        self.age = 1
         # How often it was asked.
         self.asked = 0
 
@@ -35,6 +37,9 @@ class ScriptedLedger:
         if self.append_failure is not None:
             raise self.append_failure
         return len(self.messages)
+
+    async def refresh(self) -> None:
+        """Its age is always known."""
 
     async def balance(self, scope: Scope, start: datetime, end: datetime | None) -> Balance:
         """What was settled for a scope in a time."""
