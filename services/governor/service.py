@@ -18,6 +18,7 @@ from services.governor.governor import CostGovernor
 from services.governor.spend_service import SpendService
 from services.governor.spenders import Spenders
 from services.governor.standings import Standings
+from services.governor.together import Together
 from services.governor.unbroken import Unbroken
 
 
@@ -36,6 +37,7 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
     ) -> None:
         """`spenders`: who may admit, settle, release and lease."""
         self._governor: Final = governor
+        self._admit_together: Final = Together(governor.admit)
         self._standings: Final = standings
         self._budgets: Final = budgets
         self._spending: Final = spending
@@ -47,7 +49,7 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
         """Reserves what a call may cost, or says why not."""
         self._spenders.require_caller()
         return await answer_one(
-            request, convert.planned_call, self._governor.admit, convert.admit_response
+            request, convert.planned_call, self._admit_together, convert.admit_response
         )
 
     async def BatchAdmit(

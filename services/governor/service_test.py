@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -384,7 +385,7 @@ async def test_wrong_field_is_named(
 @pytest.fixture
 async def eve(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     """A stub of somebody who is no service, and the callers that may spend besides services."""
-    nobody = cast(Any, None)
+    nobody = cast(Any, SimpleNamespace(admit=None))
     registration = Registration(
         service_name="agentmesh.governor.v1.CostGovernorService",
         add=pb_grpc.add_CostGovernorServiceServicer_to_server,
