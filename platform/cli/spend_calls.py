@@ -19,7 +19,7 @@ from cli.invocation import Invocation
 from cli.mesh_access import address_of
 from cli.pages import collect
 from cli.plain import to_plain
-from cli.spend_view import DAYS, show_overview, show_rows
+from cli.spend_view import DAYS, show_overview, show_rows, show_sum
 from meshkit.errors import DependencyUnavailable, NotImplementedYet
 
 _MOST_DAYS: Final = 1000
@@ -66,7 +66,7 @@ def show_groups(
     until: datetime | None,
     limit: int,
 ) -> None:
-    """Prints spending by group."""
+    """Prints spending by group; without one, the sum."""
     request = QuerySpendRequest(parent=parent, start_time=since, group_by=group_by)
     if until is not None:
         request.end_time.FromDatetime(until)
@@ -79,6 +79,8 @@ def show_groups(
     rows = call(address_of(invocation), invocation.tenant, run)
     if invocation.terminal.as_json:
         invocation.terminal.document({"rows": [to_plain(each) for each in rows]})
+    elif not group_by:
+        show_sum(invocation.terminal, rows, since, until)
     else:
         show_rows(invocation.terminal, rows, group_by, since, until)
         if len(rows) == limit:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
@@ -10,13 +10,19 @@ from agentmesh.governor.v1.cost_governor_service_pb2 import ExportSpendRequest
 from cli.gateway import Gateway, call
 from cli.invocation import Invocation
 from cli.mesh_access import address_of
+from cli.problem import Problem
 
 # A month of a large tenant is millions of entries.
 _EXPORT_SECONDS: Final = 3600.0
 
 
 def export(invocation: Invocation, request: ExportSpendRequest, file: Path) -> None:
-    """Writes the entries to `file`, which appears when it is complete; `-` is stdout."""
+    """Writes the entries to `file`, which appears when it is complete; `-` is stdout.
+
+    Raises Problem where the file cannot be written.
+    """
+    if file.is_dir():
+        raise Problem(f"{file} is a directory: name a file to write to.", exit_code=2)
 
     async def run(gateway: Gateway) -> int:
         count = 0
@@ -45,6 +51,9 @@ def _writing(file: Path) -> Generator[IO[bytes]]:
         with part.open("wb") as output:
             yield output
         part.replace(file)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        raise Problem(f"{file}: {error.strerror or error}.") from error
+    finally:
+        # Not there any more, unless something went wrong.
+        with suppress(OSError):
+            part.unlink(missing_ok=True)

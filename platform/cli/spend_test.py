@@ -4,6 +4,7 @@
 # ruff: noqa: E501
 
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ class _Governor(CostGovernorServiceServicer):
         self.queries: list[pb.QuerySpendRequest] = []
         self.exports: list[pb.ExportSpendRequest] = []
         self.ledger_away = False
+        # Of the day.
+        self.projected_micros = 9_100_000
         # How many parts of an export are sent before it breaks; None for all.
         self.breaks_after: int | None = None
 
@@ -53,7 +56,7 @@ class _Governor(CostGovernorServiceServicer):
         answer = pb.ProjectSpendResponse(
             day=pb.SpendProjection(
                 spent_micros=3_000_000,
-                projected_micros=9_100_000,
+                projected_micros=self.projected_micros,
                 limit_micros=8_000_000,
                 method=_METHOD,
             ),
@@ -71,6 +74,10 @@ class _Governor(CostGovernorServiceServicer):
         if list(request.group_by) == [pb.SPEND_DIMENSION_DAY]:
             today = datetime.now(UTC).date().isoformat()
             return pb.QuerySpendResponse(rows=[_row(3_000_000, today)])
+        if not request.group_by:
+            return pb.QuerySpendResponse(rows=[_row(4_000_000)])
+        if list(request.group_by) == [pb.SPEND_DIMENSION_AGENT]:
+            return pb.QuerySpendResponse(rows=[_row(9_990_000, "busy"), _row(1, "idle")])
         rows = [
             _row(1_000_000, "gpt-5-mini", tasks=4, succeeded=0),
             _row(3_000_000, "claude-sonnet-4-5", tasks=2, succeeded=1),
@@ -207,6 +214,38 @@ async def test_groups_are_shown_dearest_first_over_all_pages(commands: Commands)
     ]
 
 
+async def test_hardly_anything_has_a_share_without_a_bar(commands: Commands) -> None:
+    """It is not nothing, and not a twelfth either."""
+    result = await commands.run("spend", "--by", "agent")
+    assert re.findall(r"[█░]+ \S+ %", result.stdout) == [
+        "████████████ 100 %",
+        "░░░░░░░░░░░░ <1 %",
+    ]
+
+
+async def test_a_time_alone_is_told_in_one_sum(commands: Commands, governor: _Governor) -> None:
+    """With how to see more of it."""
+    result = await commands.run("spend", "--since", "2026-11-01", "--until", "2026-11-08")
+    assert result.stdout.splitlines() == [
+        "Spent $4.00 from 2026-11-01 00:00:00 +00:00 to 2026-11-08 00:00:00 +00:00, in 10 model calls.",
+        "Say --by day, or --by model, for more.",
+    ]
+    assert not governor.queries[0].group_by
+
+
+@pytest.mark.parametrize(
+    ("micros", "shown"),
+    [(1, "$0.000001"), (12_345, "$0.01235"), (9_123_456, "$9.123"), (1_234_567_890, "$1,234.57")],
+)
+async def test_what_is_expected_is_told_roughly(
+    commands: Commands, governor: _Governor, micros: int, shown: str
+) -> None:
+    """To four digits, and large amounts to the cent."""
+    governor.projected_micros = micros
+    result = await commands.run("spend")
+    assert f" {shown}  " in result.stdout.splitlines()[1]
+
+
 async def test_operators_see_who_spends_what(commands: Commands, governor: _Governor) -> None:
     """All tenants together are grouped by tenant where nothing else is said."""
     result = await commands.run("spend", "--all-tenants", "--until", "2099-01-01", "--json")
@@ -257,6 +296,22 @@ async def test_an_export_that_breaks_leaves_what_was_there(
     assert file.read_text() == "before"
 
 
+async def test_a_file_that_cannot_be_written_is_named_as_given(
+    commands: Commands, governor: _Governor, tmp_path: Path
+) -> None:
+    """A directory is told before anything is asked for."""
+    file = tmp_path / "no" / "spend.csv"
+    result = await commands.run("spend", "--export", "csv", str(file))
+    assert (result.exit_code, result.stderr) == (1, f"error: {file}: No such file or directory.\n")
+    asked = len(governor.exports)
+    result = await commands.run("spend", "--export", "csv", str(tmp_path))
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"error: {tmp_path} is a directory: name a file to write to.\n",
+    )
+    assert (len(governor.exports), _names(tmp_path)) == (asked, [])
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -268,7 +323,6 @@ async def test_an_export_that_breaks_leaves_what_was_there(
             ["--by", "day,day"],
             "Invalid value for '--by': day is given twice. See `agentmesh spend --help`.",
         ),
-        (["--since", "7d"], "Say how to group: --by day, or --by model."),
         (
             ["--by", "day", "--since", "soon"],
             "Invalid value for '--since': 'soon' is no time, such as 7d (ago), today, month, 2026-11-20 or 2026-11-20T14:30. See `agentmesh spend --help`.",

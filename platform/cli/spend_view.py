@@ -21,6 +21,8 @@ from cli.wording import dollars, plural, zoned_moment
 DAYS: Final = 14
 _BAR_WIDTH: Final = 12
 _CHART_HEIGHT: Final = 4
+_EXPECTED_DIGITS: Final = 4
+_CENT_MICROS: Final = 10_000
 _TIMES: Final = (SpendDimension.SPEND_DIMENSION_DAY, SpendDimension.SPEND_DIMENSION_HOUR)
 _OVERVIEW: Final = ("WINDOW", "SPENT", "RESERVED", "LIMIT", "USED", "BY ITS END", "RESETS")
 _FIGURES: Final = (
@@ -73,7 +75,7 @@ def show_rows(
     until: datetime | None,
 ) -> None:
     """A line for each group: the dearest first, or in order of time where that groups first."""
-    whole = f"from {zoned_moment(since)}" + (f" to {zoned_moment(until)}" if until else "")
+    whole = _span(since, until)
     if not rows:
         terminal.say(f"Nothing was spent {whole}.")
         return
@@ -103,6 +105,21 @@ def show_rows(
     )
 
 
+def show_sum(
+    terminal: Terminal, rows: Sequence[SpendRow], since: datetime, until: datetime | None
+) -> None:
+    """What was spent in a time, all together."""
+    whole = _span(since, until)
+    spent = sum(row.usage.cost_micros for row in rows)
+    calls = sum(row.usage.model_calls for row in rows)
+    terminal.say(f"Spent {dollars(spent)} {whole}, in {plural(calls, 'model call')}.")
+    terminal.say("Say --by day, or --by model, for more.", style="dim")
+
+
+def _span(since: datetime, until: datetime | None) -> str:
+    return f"from {zoned_moment(since)}" + (f" to {zoned_moment(until)}" if until else "")
+
+
 def _window_row(
     name: str, window: SpendWindow, projection: SpendProjection
 ) -> tuple[str | Styled, ...]:
@@ -119,7 +136,7 @@ def _window_row(
         dollars(window.reserved_micros),
         dollars(limit) if limit else "none",
         used(window.spent_micros, window.reserved_micros, limit, _BAR_WIDTH) if limit else "-",
-        Styled(dollars(projection.projected_micros), "bold red" if over else "")
+        Styled(_about(projection.projected_micros), "bold red" if over else "")
         if projection.method
         else "-",
         resets,
@@ -154,8 +171,17 @@ def _show_projection(terminal: Terminal, name: str, projection: SpendProjection)
 
 
 def _share(cost: int, total: int, most: int) -> str:
-    """A bar against the dearest, and the percentage of all."""
-    return f"{bar((cost,), most, _BAR_WIDTH)} {100 * cost / total if total else 0:.0f} %"
+    """A bar against the dearest, and the percentage of all; hardly anything has no bar."""
+    percent = 100 * cost / total if total else 0.0
+    if 0 < percent < 1:
+        return f"{bar((0,), most, _BAR_WIDTH)} <1 %"
+    return f"{bar((cost,), most, _BAR_WIDTH)} {percent:.0f} %"
+
+
+def _about(micros: int) -> str:
+    """What is only expected: to four digits, and large amounts to the cent."""
+    unit = min(10 ** max(0, len(str(micros)) - _EXPECTED_DIGITS), _CENT_MICROS)
+    return dollars((micros + unit // 2) // unit * unit)
 
 
 def _mean(row: SpendRow, field: str) -> str:

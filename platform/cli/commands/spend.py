@@ -37,6 +37,7 @@ class _Dimensions(click.ParamType[tuple[str, ...]]):
     cls=MeshCommand,
     examples=[
         Example("agentmesh spend", "today and this month, against the limits, and where it leads"),
+        Example("agentmesh spend --since 7d", "the last seven days in one sum"),
         Example("agentmesh spend --by model", "this month's, the dearest model first"),
         Example(
             "agentmesh spend --by day,task-type --since 7d", "a week's, day by day and by task type"
@@ -92,9 +93,10 @@ def spend(
 ) -> None:
     """Show what was spent, on what, and where that leads.
 
-    Without --by: today and this month against the tenant's limits, the last days as
-    a chart, and what the day and the month will have cost if spending goes on as it
-    did. PER SUCCESS is the cost of all tasks for each one that succeeded.
+    Without options: today and this month against the tenant's limits, the last days
+    as a chart, and what the day and the month will have cost if spending goes on as
+    it did. With a time alone: what was spent in it, in one sum. PER SUCCESS is the
+    cost of all tasks for each one that succeeded.
     """
     now = datetime.now(UTC)
     if export is not None and by:
@@ -104,10 +106,7 @@ def spend(
         raise Problem("--until must be after --since.", exit_code=2)
     if all_tenants and not by and export is None:
         by = ("tenant",)
-    if by is None and export is None:
-        if since or until:
-            raise Problem("Say how to group: --by day, or --by model.", exit_code=2)
-
+    if by is None and export is None and since is None and until is None:
         from cli import spend_calls
 
         spend_calls.show_spend(invocation, now)
