@@ -43,6 +43,16 @@ def show(terminal: Terminal, report: Report) -> None:
         right=columns[1:],
     )
     terminal.say()
+    for what, p99, bound, unit in (
+        ("Admit", report.admit_ms["p99"], BOUND_ADMIT_MS, "ms"),
+        ("An admission under a lease", report.leased_us["p99"], BOUND_LEASED_US, "µs"),
+    ):
+        if p99 >= bound:
+            terminal.say(
+                f"{what} misses its bound: 99 of 100 took up to {p99:,.2f} {unit}, and it"
+                f" is under {bound:g} {unit}.",
+                style="red",
+            )
     cpu = ", ".join(f"{name} {micros:,.0f}" for name, micros in report.cpu_us_per_call.items())
     terminal.say(f"CPU µs for an admission, settled with others: {cpu}")
     if report.errors:

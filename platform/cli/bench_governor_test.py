@@ -38,12 +38,17 @@ def test_what_cannot_be_measured_is_refused(arguments: tuple[str, ...], message:
 
 
 def test_a_report_shows_percentiles_beside_their_bounds() -> None:
-    """And what each process spent on a call."""
+    """A bound that was missed is told in words, and what each process spent on a call."""
     out = io.StringIO()
     bench_governor_calls.show(Terminal(as_json=False, out=out), _REPORT)
     lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
     assert "Admit, ms 1.20 1.90 2.75 8.00 p99 < 3" in lines
     assert "under a lease, µs 3.1 3.6 51.0 90.0 p99 < 50" in lines
+    assert (
+        "An admission under a lease misses its bound: 99 of 100 took up to 51.00 µs, and it is"
+        " under 50 µs."
+    ) in lines
+    assert not [line for line in lines if line.startswith("Admit misses")]
     assert "CPU µs for an admission, settled with others: governor 717, redis 172" in lines
 
 
