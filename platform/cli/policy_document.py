@@ -19,6 +19,8 @@ _WORDS: Final[Mapping[str, tuple[Mapping[str, int], str]]] = {
     "agentmesh.common.v1.Lane": (LANES, "lane_"),
     "agentmesh.common.v1.ModelTier": (TIERS, "model_tier_"),
 }
+# An empty list of choices is no restriction.
+_NO_CHOICE: Final = ("", "all", "none")
 _BOOLEANS: Final = {"true": True, "false": False}
 # What tells one entry of a list from the others.
 _KEYS: Final = {"lanes": "lane", "tenant_tiers": "id"}
@@ -112,7 +114,7 @@ def _flat(value: Any, path: str = "", key: str = "") -> Iterator[tuple[str, str]
             if name != key:
                 yield from _flat(each, f"{path}.{name}" if path else name)
     elif isinstance(value, list) and path not in _KEYS:
-        yield path, ", ".join(map(str, cast(list[Any], value))) or "none"
+        yield path, ", ".join(map(str, cast(list[Any], value))) or "all"
     elif isinstance(value, list):
         key = _KEYS[path]
         for each in cast(list[dict[str, Any]], value):
@@ -162,7 +164,7 @@ def _set(message: Message, field: FieldDescriptor, value: Any, path: str) -> Non
     elif field.is_repeated and field.enum_type is not None:
         kind = field.enum_type
         # A word or several as text; a document has a list.
-        words = [] if value == "none" else str(value).split(",")
+        words = [] if value in _NO_CHOICE else str(value).split(",")
         message.ClearField(field.name)
         getattr(message, field.name).extend(_number(kind, each.strip(), path) for each in words)
     elif field.enum_type is not None:

@@ -167,7 +167,7 @@ def test_the_difference_names_each_setting_once() -> None:
     assert difference(_policy(), after) == [
         "~ lanes.batch.workers: 2 → 3",
         "- tenant_tiers.free.retention: 7d",
-        "~ tenant_tiers.free.allowed_model_tiers: fast, balanced → none",
+        "~ tenant_tiers.free.allowed_model_tiers: fast, balanced → all",
         "- tenants.acme: free",
         "+ tenants.umbrella: free",
     ]

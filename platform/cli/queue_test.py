@@ -96,6 +96,22 @@ async def test_stats_are_a_line_for_each_lane(
     assert coordinator.parents == ["tenants/default", "tenants/-"]
 
 
+@pytest.mark.parametrize("nothing", ["", "all", "none"])
+async def test_a_list_is_emptied_back_to_all(
+    commands: Commands, queues: _Queues, nothing: str
+) -> None:
+    """With nothing after the sign, or with the word; a number cannot be nothing."""
+    await commands.run("queue", "set", "tier", "free", "allowed_model_tiers=fast")
+    result = await commands.run("queue", "set", "tier", "free", f"allowed_model_tiers={nothing}")
+    assert result.stdout == "~ tenant_tiers.free.allowed_model_tiers: fast → all\n"
+    assert not queues.policy.tenant_tiers[0].allowed_model_tiers
+    result = await commands.run("queue", "set", "tier", "free", "weight=")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: weight must be a whole number, not ''.\n",
+    )
+
+
 async def test_single_limits_change_and_the_change_is_shown(
     commands: Commands, queues: _Queues
 ) -> None:

@@ -132,7 +132,9 @@ def tier(invocation: Invocation, name: str, settings: Sequence[str]) -> None:
     """Change what tenants of a tier may use.
 
     Keys are weight, max_concurrent, max_queued, submits_per_second, submit_burst,
-    retention (or none) and retention_bytes. New tiers are added with `apply`.
+    retention (or none), retention_bytes, day_limit_micros, month_limit_micros,
+    allowed_model_tiers (such as fast,balanced; nothing for all), requests_per_second,
+    request_burst and fail_closed. New tiers are added with `apply`.
     """
     given = parse_settings(settings)
 
