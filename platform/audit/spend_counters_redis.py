@@ -15,12 +15,12 @@ _TOGETHER: Final = 1000
 # More at one moment would keep Redis from everything else for too long.
 _MOST_RESERVATIONS: Final = 100_000
 # ARGV: the most reservations to look at, the ids of counters. The answer: spent, reserved and
-# held of each counter, how many reservations there are, and of each the call, when it
-# expires (ms), and how much it is of.
+# held of each counter, how many reservations there are, of each the call, when it expires
+# (ms), and how much it is of, and the time by which they expire (s).
 _STANDING: Final = """
 local prefix, held, listed = KEYS[1], {}, {}
 local count = redis.call('ZCARD', prefix .. 'expiry')
-if count > tonumber(ARGV[1]) then return {false, count, {}} end
+if count > tonumber(ARGV[1]) then return {false, count, {}, '0'} end
 local calls = redis.call('ZRANGE', prefix .. 'expiry', 0, -1, 'WITHSCORES')
 for i = 1, #calls, 2 do
   local stored = redis.call('GET', prefix .. 'call:' .. calls[i])
@@ -40,7 +40,7 @@ for i = 2, #ARGV do
     counters[i - 1] = {}
   end
 end
-return {counters, count, listed}
+return {counters, count, listed, redis.call('TIME')[1]}
 """
 
 
@@ -66,14 +66,15 @@ class RedisSpendCounters:
             if not cursor:
                 return sorted(found)
 
-    async def standing(self, keys: Sequence[CounterKey], final_before: datetime) -> Standing | None:
+    async def standing(self, keys: Sequence[CounterKey], patience: timedelta) -> Standing | None:
         """Where these stand at one moment; None where there are too many reservations to see.
 
-        Reservations that expired before `final_before` are listed.
+        Reservations that expired longer ago than `patience` are listed. They expire by the
+        clock of Redis.
         """
         names = [key.name for key in keys]
         try:
-            counters, count, listed = await self._redis.eval(
+            counters, count, listed, now_seconds = await self._redis.eval(
                 _STANDING, 1, _PREFIX, _MOST_RESERVATIONS, *names
             )
         except RedisError as error:
@@ -89,7 +90,7 @@ class RedisSpendCounters:
             [
                 _overdue(call, expires, micros)
                 for call, expires, micros in listed
-                if float(expires) < final_before.timestamp() * 1000
+                if float(expires) < (int(now_seconds) - patience.total_seconds()) * 1000
             ],
             count,
         )

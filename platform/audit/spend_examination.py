@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from datetime import datetime
+from datetime import timedelta
 from typing import Final, Protocol
 
 from audit import spend
@@ -24,7 +24,7 @@ class Counters(Protocol):
 
     async def keys(self, tenant: str) -> list[CounterKey]: ...
     async def standing(
-        self, keys: Sequence[CounterKey], final_before: datetime
+        self, keys: Sequence[CounterKey], patience: timedelta
     ) -> Standing | None: ...
 
 
@@ -83,7 +83,7 @@ class SpendExamination:
         # what is on its way; what is not in it afterwards, they cannot have.
         await self._read_on()
         least = self._sums.least()
-        standing = await self._counters.standing(keys, self._final_before)
+        standing = await self._counters.standing(keys, ON_ITS_WAY)
         await self._read_on()
         most = self._sums.most()
         if standing is None:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agentmesh.common.v1.usage_pb2 import Usage
@@ -16,7 +16,6 @@ from meshkit.bus_blobs import STREAM as BLOBS
 from tasklog import subjects
 from tasklog.partitions import WHOLE
 from tests.audit import real_mesh
-from tests.audit.later_clock import LaterClock
 from tests.audit.store_copy import Change, append
 
 Sequences = tuple[int, ...]
@@ -233,8 +232,8 @@ async def drop_blob(copy: Copy, part: str) -> None:
 
 
 async def reserve(copy: Copy, key: str, *, seconds: int) -> None:
-    """Has the governor reserve a micro-dollar that expires by the auditor's clock then."""
-    expires = round((LaterClock().now() + timedelta(seconds=seconds)).timestamp() * 1000)
+    """Has the governor reserve a micro-dollar that expires by the clock of Redis then."""
+    expires = round((datetime.now(UTC) + timedelta(seconds=seconds)).timestamp() * 1000)
     prefix, call = "governor:{spend}:", f"{real_mesh.TENANT}/{key}"
     names = [name.decode() async for name in copy.redis.scan_iter(f"{prefix}tenant:*")]
     counters = " ".join(name.removeprefix(prefix) for name in names)
