@@ -51,6 +51,8 @@ _BARE: Final[dict[grpc.StatusCode, type[MeshError]]] = {
     grpc.StatusCode.DATA_LOSS: CorruptData,
     grpc.StatusCode.INTERNAL: Internal,
 }
+# What gRPC says of its own of a write to a stream that broke at that moment.
+_BROKEN_WRITE: Final = "Internal error from Core"
 
 
 def reasons() -> frozenset[str]:
@@ -154,6 +156,8 @@ def _bare(code: grpc.StatusCode, message: str, reason: str) -> MeshError:
     # and trying that again never helps.
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in message:
         return TooLarge(message)
+    if code is grpc.StatusCode.INTERNAL and message == _BROKEN_WRITE:
+        return DependencyUnavailable(message)
     cls = _BARE.get(code)
     return cls(message) if cls else ForeignError(code, message)
 

@@ -119,6 +119,8 @@ def test_a_foreign_exception_says_nothing_of_itself() -> None:
         (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", errors.DeadlineExceeded),
         # A peer that goes away; a cancel of our own is no error of gRPC.
         (grpc.StatusCode.CANCELLED, "", errors.DependencyUnavailable),
+        # Of a write to a stream that broke at that moment.
+        (grpc.StatusCode.INTERNAL, "Internal error from Core", errors.DependencyUnavailable),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "local_rate_limited", errors.RateLimited),
         (
             grpc.StatusCode.RESOURCE_EXHAUSTED,
