@@ -113,19 +113,19 @@ class _Asker:
         if answer.decision != budget_pb2.DECISION_ALLOW:
             self._asked.errors["REFUSED"] += 1
             return
-        self._due.append(
-            pb.SettleRequest(
-                parent=_PARENT,
-                key=answer.reservation.key or key,
-                model=_MODEL,
-                tier=tier_pb2.MODEL_TIER_FAST,
-                usage=usage_pb2.Usage(
-                    input_tokens=_INPUT_TOKENS, output_tokens=_OUTPUT_TOKENS, model_calls=1
-                ),
-                task_type=_TASK_TYPE,
-                price_version=answer.price_version,
-            )
+        settlement = pb.SettleRequest(
+            parent=_PARENT,
+            key=answer.reservation.key or key,
+            model=_MODEL,
+            tier=tier_pb2.MODEL_TIER_FAST,
+            usage=usage_pb2.Usage(
+                input_tokens=_INPUT_TOKENS, output_tokens=_OUTPUT_TOKENS, model_calls=1
+            ),
+            task_type=_TASK_TYPE,
+            price_version=answer.price_version,
         )
+        settlement.call_time.GetCurrentTime()
+        self._due.append(settlement)
 
     async def settle(self) -> None:
         """Settles what was admitted, together, until cancelled."""

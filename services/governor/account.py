@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
 from services.governor.budget import Budget
@@ -119,6 +119,8 @@ class Charge:
     task_counter: str = ""
     # The sequence is known to be that of the key's first record.
     is_first: bool = False
+    # The journal had the key before this settlement.
+    is_repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +200,9 @@ class Counters(Protocol):
     """
 
     async def reserve(
-        self, wishes: Sequence[Wish], *, expires_at: datetime
+        self, wishes: Sequence[Wish], *, keep: timedelta
     ) -> Sequence[Held | Refused | Unopened]:
-        """Reserves each wish in its counters; answers in order.
+        """Reserves each wish in its counters, for so long; answers in order.
 
         A key that has a reservation finds it. One that is settled gets a
         reservation under another key.
@@ -211,7 +213,7 @@ class Counters(Protocol):
         """What `reserve` would decide on a key that is new; changes nothing."""
         ...
 
-    async def lend(self, loan: Loan, *, expires_at: datetime) -> Held | Unopened:
+    async def lend(self, loan: Loan, *, keep: timedelta) -> Held | Unopened:
         """Reserves a lease, or nothing where there is no room; a key that has one finds it."""
         ...
 

@@ -22,19 +22,21 @@
 --                      knows younger streams, or has seen a later place (Redis came back older
 --                      than it was), another era begins: no counter of an earlier one is believed
 --
--- ARGV: operation, present time (ms), how many expired reservations may be swept, the place up
+-- ARGV: operation, present time (ms; 0 for Redis' own), how many expired reservations may be swept, the place up
 -- to which the caller knows the budgets, the age of the streams, the last place that it has seen here,
--- counters C, C times "<id> <written> <shutoff> <throttle> <degrade> <careful> <opens itself> <keep until ms> <keep
--- for ms>" (a line of 0 is not drawn), then by operation; items name counters by number
---   reserve, weigh  time of expiry (ms), how long to remember (ms); items "<likely> <most>
+-- counters C, C times "<id> <written> <shutoff> <throttle> <degrade> <careful> <opens itself> <keep ms> <keep
+-- for ms after its last reservation>" (a line of 0 is not drawn), then by operation; items name counters by number
+--   reserve, weigh  time to keep (ms), how long to remember (ms); items "<likely> <most>
 --            <interactive> <can degrade> <spent elsewhere|-1> <counter,...> <call>".
 --            `weigh` only says what would be decided
---   lend     time of expiry (ms); items "<micros> <counter,...> <call>"
+--   lend     time to keep (ms); items "<micros> <counter,...> <call>"
 --   settle   how long to remember (ms), leases L, L times <call>; items "<cost> <place> <called
---            ms> <leased> <lease> <is first> <task's counter|-> <counter,...> <six figures> <length of
+--            ms> <leased> <lease> <0|1 its place is
+--            that of its first record|2 that was before> <task's counter|-> <counter,...> <six figures> <length of
 --            model> <model><call>"
 --   release  items "<keep> <call>"
 --   open     the era in which the ledger was asked; items "<counter> <place> <spent> <six figures>"
+--   sweep    nothing; the answer says whether more may have expired
 --   read     items "<counter>"
 --   note     the place of a budget that was set
 -- A counter is fed while its budget is in force as it is. One that was opened before the newest word
@@ -45,6 +47,10 @@
 
 local prefix, operation, now, sweep_limit = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local expiry, calls = prefix .. 'expiry', prefix .. 'call:'
+if now == 0 then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
 -- Clocks of callers and governors differ by less.
 local margin_ms = 2000
 
@@ -54,12 +60,12 @@ local function int(number) return string.format('%.0f', number) end
 local terms, written, arguments, known = {}, {}, 8 + ARGV[7], tonumber(ARGV[4])
 local newest_here = known
 for i = 8, arguments - 1 do
-  local id, place, shutoff, throttle, degrade, careful, own, keep_until, keep_for =
+  local id, place, shutoff, throttle, degrade, careful, own, keep_window, keep_for =
     string.match(ARGV[i], '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d) (%d+) (%d+)$')
   place = tonumber(place)
   terms[#terms + 1] = {
     id = id, shutoff = tonumber(shutoff), throttle = tonumber(throttle), degrade = tonumber(degrade),
-    careful = tonumber(careful), own = own == '1', keep_until = tonumber(keep_until), keep_for = tonumber(keep_for),
+    careful = tonumber(careful), own = own == '1', keep_window = tonumber(keep_window), keep_for = tonumber(keep_for),
   }
   written[id] = place
   newest_here = math.max(newest_here, place)
@@ -89,7 +95,7 @@ if newest_here > newest then
   redis.call('SET', prefix .. 'budgets', int(newest))
 end
 if operation == 'note' then return {{}, {}, era, counted} end
-if operation ~= 'release' and operation ~= 'open' and newest > known then return newest end
+if operation ~= 'release' and operation ~= 'open' and operation ~= 'sweep' and newest > known then return newest end
 
 local counters, missing = {}, {}
 
@@ -124,7 +130,7 @@ local function begin(found, terms, spent, usage, from)
   found.exists, found.stored, found.changed, found.begun = true, true, true, true
   found.spent, found.usage, found.from, found.opened = spent, usage, from, now
   if terms.own then found.limit = terms.shutoff end
-  found.keep_ms = terms.keep_for > 0 and terms.keep_for or math.max(terms.keep_until - now, 1000)
+  found.keep_ms = terms.keep_for > 0 and terms.keep_for or terms.keep_window
 end
 
 local function write_counters()
@@ -135,6 +141,7 @@ local function write_counters()
       if found.sums then found.usage = string.format('%.0f %.0f %.0f %.0f %.0f %.0f', unpack(found.sums)) end
       redis.call('HSET', key, 'reserved', int(found.reserved), 'committed', int(found.committed))
       if found.exists then redis.call('HSET', key, 'spent', int(found.spent), 'usage', found.usage) end
+      if found.forgotten and not found.exists then redis.call('HDEL', key, 'spent') end
       if found.begun then
         redis.call('HSET', key, 'from', int(found.from), 'opened', int(found.opened),
           'written', int(written[id] or 0), 'era', int(era))
@@ -147,6 +154,12 @@ end
 
 local function miss(found)
   missing[found.id] = true
+end
+
+-- It has to be opened anew; what is reserved stays.
+local function forget(found)
+  found.exists, found.changed, found.forgotten = false, true, true
+  miss(found)
 end
 
 -- Six figures, as numbers.
@@ -307,7 +320,7 @@ local function decide(scopes, most, interactive, can_degrade, elsewhere)
 end
 
 local function reserve()
-  local expires, remember, answers = tonumber(ARGV[arguments]), ARGV[arguments + 1], {}
+  local expires, remember, answers = now + ARGV[arguments], ARGV[arguments + 1], {}
 
   local function reserve_item(item)
     local likely, most, interactive, can_degrade, elsewhere, list, call =
@@ -337,7 +350,7 @@ local function reserve()
 end
 
 local function lend()
-  local expires, answers = tonumber(ARGV[arguments]), {}
+  local expires, answers = now + ARGV[arguments], {}
 
   local function lend_item(item)
     local asked, list, call = string.match(item, '^(%d+) (%S+) (.*)$')
@@ -405,8 +418,14 @@ local function settle()
     end
   end
 
+  -- Whether that it was settled before may be forgotten by now.
+  local function is_old(called)
+    return called <= now - remember + margin_ms
+  end
+
   -- Whether the journal may have had the call before one of these was opened.
   local function is_unsure(scopes, called)
+    if is_old(called) then return true end
     for _, each in ipairs(scopes) do
       local found = counter(each.id)
       if not found.exists or called <= found.opened + margin_ms then return true end
@@ -445,7 +464,12 @@ local function settle()
         of.changed = of.changed or micros > 0
       end
     end
-    count(scopes, task, place, cost, parsed(figures), 1)
+    if is_first == '2' and is_old(tonumber(called)) then
+      -- The journal had it long ago. Whether it was counted then nobody knows but the ledger.
+      for _, each in ipairs(scopes) do forget(counter(each.id)) end
+    else
+      count(scopes, task, place, cost, parsed(figures), 1)
+    end
     redis.call('SET', calls .. call,
       table.concat({'settled', int(era), int(place), int(cost), newest, figures, model}, ' '), 'PX', remember)
     last_place = math.max(last_place, place)
@@ -525,6 +549,7 @@ end
 
 local operations = {
   reserve = reserve, weigh = reserve, lend = lend, settle = settle, release = release, open = open, read = read,
+  sweep = function() return {backlog and 1 or 0} end,
 }
 local answers = operations[operation]()
 write_counters()

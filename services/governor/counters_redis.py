@@ -78,12 +78,16 @@ class RedisCounters:
         remember_settled_seconds: int,
         budgets_known: Callable[[], int],
         streams: Streams,
+        expires_by: Clock | None = None,
     ) -> None:
         """`remember_settled_seconds`: for how long a repeated settlement is recognised.
 
+        `expires_by`: by what time reservations expire; None for Redis' own, so that no governor
+        whose clock is ahead gives back what others have reserved.
         `budgets_known`: the place up to which this process knows what budgets were set.
         """
         self._budgets_known: Final = budgets_known
+        self._expires_by: Final = expires_by
         self._streams: Final = streams
         # What Redis has said last: in which era it is, and up to where it has counted the
         # journal that belongs to these streams.
@@ -99,18 +103,18 @@ class RedisCounters:
         self._sha: Final = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
 
     async def reserve(
-        self, wishes: Sequence[Wish], *, expires_at: datetime
+        self, wishes: Sequence[Wish], *, keep: timedelta
     ) -> Sequence[Held | Refused | Unopened]:
-        """Reserves each wish in its counters; answers in order."""
-        return await self._decide("reserve", wishes, expires_at)
+        """Reserves each wish in its counters, for so long; answers in order."""
+        return await self._decide("reserve", wishes, keep)
 
     async def weigh(self, wish: Wish) -> Decision | Unopened:
         """What `reserve` would decide on a key that is new; changes nothing."""
-        (answer,) = await self._decide("weigh", [wish], self._clock.now())
+        (answer,) = await self._decide("weigh", [wish], timedelta())
         return answer if isinstance(answer, Unopened) else answer.decision
 
     async def _decide(
-        self, operation: str, wishes: Sequence[Wish], expires_at: datetime
+        self, operation: str, wishes: Sequence[Wish], keep: timedelta
     ) -> Sequence[Held | Refused | Unopened]:
         numbers = _Numbers()
         items = [
@@ -119,18 +123,18 @@ class RedisCounters:
             f" {numbers.of(wish.counters)} {wish.tenant}/{wish.key}"
             for wish in wishes
         ]
-        head = [_milliseconds(expires_at), self._remember_ms]
+        head = [keep // _MILLISECOND, self._remember_ms]
         answers, absent = await self._run(operation, numbers.counters, head, items)
         return [
             _unopened(wish.counters, absent) if answer[0] == b"unopened" else _decided(answer, wish)
             for answer, wish in zip(answers, wishes, strict=True)
         ]
 
-    async def lend(self, loan: Loan, *, expires_at: datetime) -> Held | Unopened:
+    async def lend(self, loan: Loan, *, keep: timedelta) -> Held | Unopened:
         """Reserves a lease, or nothing where there is no room."""
         numbers = _Numbers()
         item = f"{loan.amount_micros} {numbers.of(loan.counters)} {loan.tenant}/{loan.key}"
-        head = [_milliseconds(expires_at)]
+        head = [keep // _MILLISECOND]
         (answer,), absent = await self._run("lend", numbers.counters, head, [item])
         if answer[0] == b"unopened":
             return _unopened(loan.counters, absent)
@@ -183,13 +187,8 @@ class RedisCounters:
         """Gives back what has expired, as every call does with some of it."""
         left = 1
         while left:
-            now = _milliseconds(self._clock.now())
-            # A release of nothing.
-            await self._round_trip(["release", now, _SWEEP_LIMIT, 0, *self._journal(), 0])
-            try:
-                (left,) = await self._line.ask([("ZCOUNT", f"{PREFIX}expiry", "-inf", now)])
-            except RedisError as error:
-                raise unavailable(error) from error
+            call = ["sweep", self._expiry_time(), _SWEEP_LIMIT, 0, *self._journal(), 0]
+            _, (left,), _, _ = await self._round_trip(call)
 
     async def _run(
         self,
@@ -205,10 +204,11 @@ class RedisCounters:
         """
         answers: list[Any] = [None] * len(items)
         absent: set[str] = set()
-        terms = [_terms(each) for each in counters]
+        now = self._clock.now()
+        terms = [_terms(each, now) for each in counters]
         left: Sequence[int] = range(len(items))
         while left:
-            call: list[_Arg] = [operation, _milliseconds(self._clock.now()), _SWEEP_LIMIT]
+            call: list[_Arg] = [operation, self._expiry_time(), _SWEEP_LIMIT]
             call += [
                 self._budgets_known(),
                 *self._journal(),
@@ -230,6 +230,9 @@ class RedisCounters:
                     again.append(index)
             left = again
         return answers, absent
+
+    def _expiry_time(self) -> int:
+        return 0 if self._expires_by is None else _milliseconds(self._expires_by.now())
 
     def _journal(self) -> tuple[int, int]:
         age = self._streams.age
@@ -284,14 +287,14 @@ class _Numbers:
         return said
 
 
-def _terms(counter: Counter) -> str:
+def _terms(counter: Counter, now: datetime) -> str:
     end = counter.window.end
-    keep_until = 0 if end is None else _milliseconds(end + _KEEP_WINDOW)
+    keep_window = 0 if end is None else max((end + _KEEP_WINDOW - now) // _MILLISECOND, 1000)
     keep_for = _KEEP_LIFETIME // _MILLISECOND if end is None else 0
     return (
         f"{counter.id} {counter.written} {counter.shutoff_micros} {counter.throttle_micros}"
         f" {counter.degrade_micros} {counter.careful_micros} {counter.opens_itself:d}"
-        f" {keep_until} {keep_for}"
+        f" {keep_window} {keep_for}"
     )
 
 
@@ -325,8 +328,8 @@ def _settle_item(charge: Charge, numbers: _Numbers, leases: dict[str, int]) -> s
     usage = " ".join(map(str, charge.usage))
     return (
         f"{charge.cost_micros} {charge.sequence} {called} {charge.leased_micros} {lease}"
-        f" {charge.is_first:d} {charge.task_counter or '-'} {numbers.of(charge.counters)}"
-        f" {usage} {length} {charge.model}{charge.tenant}/{charge.key}"
+        f" {2 if charge.is_repeated else int(charge.is_first)} {charge.task_counter or '-'}"
+        f" {numbers.of(charge.counters)} {usage} {length} {charge.model}{charge.tenant}/{charge.key}"
     )
 
 

@@ -178,7 +178,7 @@ class CostGovernor:
             if refusal is None and wish is not None:
                 wishes[index] = wish
         if wishes:
-            outcomes = await self._reserve(list(wishes.values()), expires_at)
+            outcomes = await self._reserve(list(wishes.values()))
             for (index, wish), outcome in zip(wishes.items(), outcomes, strict=True):
                 if isinstance(outcome, MeshError):
                     answers[index] = outcome
@@ -245,7 +245,7 @@ class CostGovernor:
         until = _soon()
         loan = Loan(wanted.tenant, wanted.lease, wanted.amount_micros, counters)
         for _ in range(_TURNS):
-            outcome = await self._counters.lend(loan, expires_at=now + self._reserve_for)
+            outcome = await self._counters.lend(loan, keep=self._reserve_for)
             if isinstance(outcome, Held):
                 break
             faults = await self._open_each({0: outcome}, until)
@@ -311,15 +311,13 @@ class CostGovernor:
             task_spent_micros=call.task_spent_micros if capped else None,
         )
 
-    async def _reserve(
-        self, wishes: Sequence[Wish], expires_at: datetime
-    ) -> list[Held | Refused | MeshError]:
+    async def _reserve(self, wishes: Sequence[Wish]) -> list[Held | Refused | MeshError]:
         answers: list[Held | Refused | MeshError] = [_counters_lost()] * len(wishes)
         left: Sequence[int] = range(len(wishes))
         until = _soon()
         for _ in range(_TURNS):
             outcomes = await self._counters.reserve(
-                [wishes[index] for index in left], expires_at=expires_at
+                [wishes[index] for index in left], keep=self._reserve_for
             )
             unopened: dict[int, Unopened] = {}
             for index, outcome in zip(left, outcomes, strict=True):
@@ -382,7 +380,8 @@ class CostGovernor:
                 Kind(call.tenant, call.task_type, call.agent, call.session), now
             ),
             sequence=sequence,
-            called_at=call.called_at or now,
+            # Without a time it may be a repeat of long ago.
+            called_at=_EPOCH if call.called_at is None else min(call.called_at, now),
             lease=call.lease,
             leased_micros=call.leased_micros,
             task_counter=task_counter_id(call.tenant, call.task) if call.task else "",
@@ -417,7 +416,12 @@ class CostGovernor:
             return [error] * len(keys)
         outcomes = await self._count(
             lambda: [
-                replace(each, sequence=_first(places.get(key), each.sequence), is_first=True)
+                replace(
+                    each,
+                    sequence=_first(places.get(key), each.sequence),
+                    is_first=True,
+                    is_repeated=places.get(key, each.sequence) != each.sequence,
+                )
                 for key, each in zip(keys, make(), strict=True)
             ]
         )

@@ -112,6 +112,8 @@ def governor_parts(
     tiers: frozenset[int] = frozenset(),
     reservation_seconds: int = 600,
     notice: Callable[[Wish, Decision], None] = lambda wish, decision: None,
+    remember_settled_seconds: int = 172_800,
+    expires_by_redis: bool = False,
     budgets_known: Callable[[], int] = lambda: _ALL_BUDGETS,
     reach_budgets: ReachBudgets = _reach_nothing,
 ) -> GovernorParts:
@@ -119,7 +121,12 @@ def governor_parts(
     budgets = budgets or Budgets(defaults)
     scopes = Scopes(budgets)
     counters = FlakyCounters(
-        line, clock, remember_settled_seconds=172_800, budgets_known=budgets_known, streams=ledger
+        line,
+        clock,
+        remember_settled_seconds=remember_settled_seconds,
+        budgets_known=budgets_known,
+        streams=ledger,
+        expires_by=None if expires_by_redis else clock,
     )
     openings = Openings(counters, ledger, clock)
     governor = CostGovernor(

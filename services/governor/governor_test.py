@@ -415,6 +415,8 @@ async def test_all_keys_share_a_slot_and_expire(governor: CostGovernor, store: R
             settled,
             "governor:{spend}:call:acme/a{b}",
             "governor:{spend}:expiry",
+            "governor:{spend}:budgets",
+            "governor:{spend}:journal",
         ]
     )
     hours = {key: await redis.ttl(key) // 3600 for key in (day, month, task, settled)}

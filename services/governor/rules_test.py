@@ -399,7 +399,7 @@ async def test_lost_redis_is_rebuilt_from_the_ledger(
     # Long after the counter was opened a call is known to be new.
     await clock.advance(60)
     asked = parts.ledger.asked
-    await _settle(parts, "e", 5)
+    await _settle(parts, "e", 5, called_at=clock.now())
     assert parts.ledger.asked == asked
     await _settle(parts, "b", 20, called_at=_START)
     assert parts.ledger.asked == asked + 1
@@ -446,9 +446,9 @@ async def test_of_two_settlements_at_once_the_one_that_the_journal_heard_first_c
 
     slow = Slow()
     other = governor_parts(line, clock, slow, _DEFAULTS)
-    early = asyncio.create_task(_settle(other, "a", 30))
+    early = asyncio.create_task(_settle(other, "a", 30, called_at=clock.now()))
     await waiting.wait()
-    assert await _settle(parts, "a", 50) == Settlement(50, repeated=False)
+    assert await _settle(parts, "a", 50, called_at=clock.now()) == Settlement(50, repeated=False)
     free.set()
     assert await early == Settlement(30, repeated=False)
     assert await _day(parts) == (30, 0)
@@ -726,3 +726,54 @@ async def test_redis_that_comes_back_older_than_it_was_is_not_believed(
     assert not isinstance(await _admit(parts, "c", 591), Allowed)
     await _settle(parts, "d", 5, called_at=clock.now())
     assert await _day(parts) == (415, 0)
+
+
+async def test_settlement_without_a_time_may_be_a_repeat_of_long_ago(
+    parts: GovernorParts, store: Redis, clock: FakeClock
+) -> None:
+    """The ledger is asked; and no call ended later than now."""
+    await _settle(parts, "a", 10)
+    await cast(Any, store).flushall()
+    assert await _day(parts) == (10, 0)
+    await clock.advance(5)
+    await _settle(parts, "a", 10)
+    assert await _day(parts) == (10, 0)
+    await cast(Any, store).flushall()
+    assert await _day(parts) == (10, 0)
+    await _settle(parts, "a", 10, called_at=clock.now() + timedelta(days=1))
+    assert await _day(parts) == (10, 0)
+
+
+async def test_settlement_that_redis_does_not_remember_any_more_is_found_in_the_ledger(
+    line: RedisLine, store: Redis, clock: FakeClock, ledger: ScriptedLedger
+) -> None:
+    """A repeat that comes after an hour is charged once."""
+    parts = governor_parts(line, clock, ledger, _DEFAULTS, remember_settled_seconds=3_600)
+    # No window ends soon.
+    await clock.advance(7_200)
+    await _admit(parts, "open", 1)
+    await clock.advance(60)
+    called_at = clock.now()
+    await _settle(parts, "a", 10, called_at=called_at)
+    key = "governor:{spend}:call:acme/a"
+    assert 3_590 <= await cast(Any, store).ttl(key) <= 3_600
+    await cast(Any, store).delete(key)
+    await clock.advance(3_600)
+    asked = ledger.asked
+    await _settle(parts, "a", 10, called_at=called_at)
+    assert ledger.asked > asked
+    assert await _day(parts) == (10, 0)
+
+
+async def test_governor_whose_clock_is_ahead_gives_back_nothing_of_others(
+    line: RedisLine, clock: FakeClock, ledger: ScriptedLedger
+) -> None:
+    """Reservations expire by Redis' own time."""
+    ahead = FakeClock(_START + timedelta(minutes=9))
+    one, other = (
+        governor_parts(line, each, ledger, _DEFAULTS, reservation_seconds=60, expires_by_redis=True)
+        for each in (clock, ahead)
+    )
+    assert isinstance(await _admit(one, "a", 800), Allowed)
+    assert not isinstance(await _admit(other, "b", 800), Allowed)
+    assert await _day(other) == (0, 800)

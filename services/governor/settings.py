@@ -64,8 +64,9 @@ class GovernorSettings(Section):
     # The tenant of requests to the gateway that name none.
     gateway_tenant: str = "default"
     # For how many seconds a settlement is remembered, so that a repeat changes
-    # nothing. Costs about 200 bytes of Redis memory for each call.
-    remember_settled_seconds: int = Field(default=172_800, ge=60)
+    # nothing; about older ones the ledger is asked. Costs some 235 bytes of Redis memory for each
+    # call.
+    remember_settled_seconds: int = Field(default=3_600, ge=60)
     # For how many days alerts are kept, for who comes to watch.
     alert_keep_days: int = Field(default=90, ge=1, le=3650)
     # Who is told of alerts over HTTP, by names of their own. A name keeps its place.

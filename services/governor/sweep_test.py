@@ -51,9 +51,9 @@ async def test_expired_reservations_are_given_back_without_a_call(
         for key, tokens in (("a", 700), ("b", 200)):
             (verdict,) = await parts.governor.admit([PlannedCall("acme", key, "unit", tokens, 0)])
             assert isinstance(verdict, Allowed)
-            await clock.advance(300)
+            await clock.advance(290)
         assert await _reserved(store) == [900, 900]
-        await clock.advance(10)
+        await clock.advance(30)
 
         async def swept() -> bool:
             assert await _reserved(store) == [200, 200]

@@ -193,7 +193,7 @@ def _admit(key: str) -> pb.AdmitRequest:
 
 
 def _settle(key: str, output_tokens: int) -> pb.SettleRequest:
-    return pb.SettleRequest(
+    request = pb.SettleRequest(
         parent=_PARENT,
         key=key,
         model=_MODEL,
@@ -201,3 +201,5 @@ def _settle(key: str, output_tokens: int) -> pb.SettleRequest:
         task_type="chat",
         agent="helper",
     )
+    request.call_time.GetCurrentTime()
+    return request
