@@ -15,6 +15,7 @@
 --   call:<tenant>/<key>  string, one of
 --                      "reserved <micros> <most> <expires ms> <level> <decided by|-> <counter> ..."
 --                      "settled <era> <place> <cost> <newest key of this call> <six figures> <model>"
+--   call:lease:<tenant>/<lease>  the same of a lease: none is ever taken for a call of that name
 --   expiry             sorted set: <tenant>/<key>, by the time at which the reservation expires
 --   budgets            string: the place of the newest budget that somebody set
 --   journal            string: "<era> <streams> <place>": the age of the streams of the journal and of
@@ -492,6 +493,10 @@ local function release()
   for i = arguments, #ARGV do
     local keep, call = string.match(ARGV[i], '^(%d+) (.*)$')
     local held, settlement = look_up(call)
+    if not held then
+      held = look_up('lease:' .. call)
+      if held then call, settlement = 'lease:' .. call, nil end
+    end
     local given = 0
     if held then
       keep = tonumber(keep)

@@ -133,12 +133,12 @@ class RedisCounters:
     async def lend(self, loan: Loan, *, keep: timedelta) -> Held | Unopened:
         """Reserves a lease, or nothing where there is no room."""
         numbers = _Numbers()
-        item = f"{loan.amount_micros} {numbers.of(loan.counters)} {loan.tenant}/{loan.key}"
+        item = f"{loan.amount_micros} {numbers.of(loan.counters)} lease:{loan.tenant}/{loan.key}"
         head = [keep // _MILLISECOND]
         (answer,), absent = await self._run("lend", numbers.counters, head, [item])
         if answer[0] == b"unopened":
             return _unopened(loan.counters, absent)
-        return _held(answer, loan.tenant)
+        return _held(answer, f"lease:{loan.tenant}")
 
     async def settle(
         self, charges: Sequence[Charge]
@@ -321,7 +321,7 @@ def _held(answer: Sequence[Any], tenant: str) -> Held:
 def _settle_item(charge: Charge, numbers: _Numbers, leases: dict[str, int]) -> str:
     lease = 0
     if charge.lease:
-        lease = leases.setdefault(f"{charge.tenant}/{charge.lease}", len(leases) + 1)
+        lease = leases.setdefault(f"lease:{charge.tenant}/{charge.lease}", len(leases) + 1)
     called = max(_milliseconds(charge.called_at), 0)
     # Redis counts bytes.
     length = len(charge.model.encode())
@@ -329,7 +329,8 @@ def _settle_item(charge: Charge, numbers: _Numbers, leases: dict[str, int]) -> s
     return (
         f"{charge.cost_micros} {charge.sequence} {called} {charge.leased_micros} {lease}"
         f" {2 if charge.is_repeated else int(charge.is_first)} {charge.task_counter or '-'}"
-        f" {numbers.of(charge.counters)} {usage} {length} {charge.model}{charge.tenant}/{charge.key}"
+        f" {numbers.of(charge.counters)} {usage} {length}"
+        f" {charge.model}{charge.tenant}/{charge.key}"
     )
 
 

@@ -777,3 +777,20 @@ async def test_governor_whose_clock_is_ahead_gives_back_nothing_of_others(
     assert isinstance(await _admit(one, "a", 800), Allowed)
     assert not isinstance(await _admit(other, "b", 800), Allowed)
     assert await _day(other) == (0, 800)
+
+
+async def test_lease_and_call_of_one_name_are_two_things(parts: GovernorParts) -> None:
+    """Each is reserved by itself; a settlement of the call leaves the lease alone, and a release
+    gives the call back first."""
+    await _admit(parts, "k", 100)
+    assert (await _lease(parts, "k", 150)).micros == 150
+    assert (await _lease(parts, "k", 150)).micros == 150
+    assert await _day(parts) == (0, 250)
+    await _settle(parts, "k", 30)
+    assert await _day(parts) == (30, 150)
+    assert await parts.governor.release("acme", "k", 150) == 0
+    await _admit(parts, "n", 50)
+    await _lease(parts, "n", 60)
+    assert await parts.governor.release("acme", "n") == 50
+    assert await parts.governor.release("acme", "n") == 60
+    assert await _day(parts) == (30, 150)
