@@ -271,7 +271,8 @@ class BudgetedModel:
             cost = self._settle_later(grant, settlement)
         else:
             try:
-                cost = await self._governor.settle(settlement)
+                with self._settlements.kept(settlement):
+                    cost = await self._governor.settle(settlement)
                 self._leases.note(settlement.spending, cost)
             except AlreadySettled:
                 # Another call with the same key was made at the same time. This one was paid

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain, count
 from typing import Final, Protocol
 
 from meshkit.clock import Clock
@@ -98,6 +100,9 @@ class SettlementQueue:
         self._together_seconds: Final = together_seconds
         self._drain_seconds: Final = drain_seconds
         self._items: Final[deque[Item]] = deque()
+        # Settled by whoever made the call, by a number of its own.
+        self._under_way: Final[dict[int, Settlement]] = {}
+        self._numbers: Final = count()
         self._filled: Final = asyncio.Event()
 
     @property
@@ -111,11 +116,23 @@ class SettlementQueue:
         Look at `full` before a call is begun, not here: what was spent is
         never forgotten, so that calls in flight may pass the bound.
         """
-        try:
-            self._store.add(settlement)
-        except OSError as error:
-            self._log.error("settlement.unkept", cause=str(error))
+        self._keep(settlement)
         self._put(settlement)
+
+    @contextmanager
+    def kept(self, settlement: Settlement) -> Generator[None]:
+        """Keeps a call that is settled meanwhile; another process does it where this one dies."""
+        self._keep(settlement)
+        number = next(self._numbers)
+        self._under_way[number] = settlement
+        try:
+            yield
+        finally:
+            del self._under_way[number]
+            if not self._items and not self._under_way:
+                self._store.clear()
+            elif self._store.is_large:
+                self._shorten()
 
     def release(self, spending: Spending) -> None:
         """Adds a reservation that is not needed. Where the process dies it expires."""
@@ -141,6 +158,12 @@ class SettlementQueue:
                 # It stays where it is, for the next time or for somebody else.
                 self._log.error("settlements.untaken", cause=str(error))
             await self._clock.sleep(_TAKE_OVER_SECONDS)
+
+    def _keep(self, settlement: Settlement) -> None:
+        try:
+            self._store.add(settlement)
+        except OSError as error:
+            self._log.error("settlement.unkept", cause=str(error))
 
     def _put(self, item: Item) -> None:
         self._items.append(item)
@@ -171,12 +194,14 @@ class SettlementQueue:
                 wait = _FIRST_WAIT_SECONDS
             if self._store.is_large:
                 self._shorten()
-        self._store.clear()
+        if not self._under_way:
+            self._store.clear()
         self._filled.clear()
 
     def _shorten(self) -> None:
         try:
-            self._store.replace(each for each in self._items if isinstance(each, Settlement))
+            queued = (each for each in self._items if isinstance(each, Settlement))
+            self._store.replace(chain(self._under_way.values(), queued))
         except OSError as error:
             # What is in it already stays.
             self._log.error("settlements.unshortened", cause=str(error))

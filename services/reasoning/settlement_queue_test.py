@@ -293,6 +293,25 @@ async def test_what_was_spent_is_kept_until_it_is_settled(bench: _Bench) -> None
     assert bench.governor.done == [_settlement("a")]
 
 
+async def test_what_somebody_settles_is_kept_meanwhile(bench: _Bench) -> None:
+    """Among others that are settled here; it is forgotten when that is done, or has failed."""
+    one, other = _settlement("one"), _settlement("other")
+    with bench.queue.kept(one):
+        assert bench.store.kept == [one]
+        with suppress(Internal), bench.queue.kept(other):
+            raise Internal("broken")
+        async with bench.working():
+            bench.queue.settle(other)
+            await bench.let_pass(_TOGETHER_SECONDS)
+            await eventually(lambda: bench.governor.done == [other])
+        assert one in bench.store.kept
+        bench.store.is_large = True
+        with bench.queue.kept(other):
+            pass
+        assert bench.store.kept == [one]
+    assert bench.store.kept == []
+
+
 async def test_a_store_that_never_gets_empty_is_shortened(bench: _Bench) -> None:
     """To what is not settled yet."""
     bench.governor.failures = [Internal("A fault."), None, Internal("A fault.")]
