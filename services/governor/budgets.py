@@ -70,7 +70,7 @@ class Budgets:
         """The place in the stream of the newest word on the budget, also that it is gone."""
         return self._written.get(place, 0)
 
-    def replace_all(self, budgets: Iterable[Budget], written: Mapping[Place, int]) -> None:
+    def replace_all(self, budgets: Iterable[Budget], written: Mapping[Place, int] = {}) -> None:
         """Forgets what was set, for these. `written`: as above, also of those that are gone."""
         self._set, self._written = {}, dict(written)
         for each in budgets:
