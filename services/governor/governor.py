@@ -242,12 +242,13 @@ class CostGovernor:
     async def _lease(self, wanted: WantedLease) -> Lease:
         now = self._clock.now()
         counters = self._scopes.of(Kind(wanted.tenant, wanted.task_type, wanted.agent), now)
-        until = _soon()
+        until: float | None = None
         loan = Loan(wanted.tenant, wanted.lease, wanted.amount_micros, counters)
         for _ in range(_TURNS):
             outcome = await self._counters.lend(loan, keep=self._reserve_for)
             if isinstance(outcome, Held):
                 break
+            until = until or _soon()
             faults = await self._open_each({0: outcome}, until)
             if faults:
                 raise faults[0]
@@ -314,7 +315,7 @@ class CostGovernor:
     async def _reserve(self, wishes: Sequence[Wish]) -> list[Held | Refused | MeshError]:
         answers: list[Held | Refused | MeshError] = [_counters_lost()] * len(wishes)
         left: Sequence[int] = range(len(wishes))
-        until = _soon()
+        until: float | None = None
         for _ in range(_TURNS):
             outcomes = await self._counters.reserve(
                 [wishes[index] for index in left], keep=self._reserve_for
@@ -327,6 +328,7 @@ class CostGovernor:
                     answers[index] = outcome
             if not unopened:
                 return answers
+            until = until or _soon()
             faults = await self._open_each(unopened, until)
             answers = [faults.get(index, answer) for index, answer in enumerate(answers)]
             left = [index for index in unopened if index not in faults]

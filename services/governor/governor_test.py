@@ -472,6 +472,8 @@ async def test_parallel_admissions_never_pass_the_limit(
     async with RedisLine(store) as other:
         both = [governor_parts(each, clock, ledger, _DEFAULTS) for each in (line, other)]
         await _settle(both[0].governor, "before", 400)
+        # Opened: a crowd may else wait for the ledger in vain.
+        assert await _day(both[0]) == (400, 0)
         calls = [PlannedCall("acme", f"k{n}", "unit", 7, 0) for n in range(1000)]
         verdicts = await asyncio.gather(
             *(both[n % 2].governor.admit(calls[n : n + 1]) for n in range(1000))
