@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from audit.auditor import Auditor, Progress
 from audit.blob_examination import BlobExamination
 from audit.blobs_jetstream import JetStreamBlobs
+from audit.budget_words_jetstream import JetStreamBudgetWords
 from audit.call_records_redis import RedisCallRecords
 from audit.charge_examination import ChargeExamination
 from audit.effect_examination import EffectExamination
@@ -67,7 +68,13 @@ async def run(
         examinations=(
             LostExamination(log, log),
             ChargeExamination(journal, log, clock, tenant=tenant),
-            SpendExamination(journal, RedisSpendCounters(redis), clock, tenant=tenant),
+            SpendExamination(
+                journal,
+                RedisSpendCounters(redis),
+                JetStreamBudgetWords(bus),
+                clock,
+                tenant=tenant,
+            ),
             *([LedgerExamination(journal, SqlLedger(ledger), tenant=tenant)] if ledger else []),
             EffectExamination(
                 RedisCallRecords(redis), log, clock, tenant=tenant, remembered=_CALLS_REMEMBERED

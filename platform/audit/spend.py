@@ -59,6 +59,8 @@ class Counted:
     reserved_micros: int
     # What all reservations that name it add up to.
     held_micros: int
+    # The place of the newest word on its budget that it has followed.
+    written: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ _TOGETHER: Final = 1000
 _MOST_RESERVATIONS: Final = 100_000
 # ARGV: the most reservations to look at, the ids of counters. The answer: spent, reserved and
 # held of each counter, how many reservations there are, of each the call, when it expires
-# (ms), and how much it is of, and the time by which they expire (s).
+# (ms), and how much it is of, and the time by which they expire (s). Counters of another
+# era are left out: the governor believes none of them.
 _STANDING: Final = """
 local prefix, held, listed = KEYS[1], {}, {}
 local count = redis.call('ZCARD', prefix .. 'expiry')
@@ -32,10 +33,13 @@ for i = 1, #calls, 2 do
   end
 end
 local counters = {}
+local era = string.match(redis.call('GET', prefix .. 'journal') or '', '^%d+')
 for i = 2, #ARGV do
-  local stored = redis.call('HMGET', prefix .. ARGV[i], 'spent', 'reserved')
-  if stored[1] then
-    counters[i - 1] = {stored[1], stored[2], string.format('%.0f', held[ARGV[i]] or 0)}
+  local stored = redis.call('HMGET', prefix .. ARGV[i], 'spent', 'reserved', 'written', 'era')
+  if stored[1] and (not era or stored[4] == era) then
+    counters[i - 1] = {
+      stored[1], stored[2], string.format('%.0f', held[ARGV[i]] or 0), stored[3] or 0,
+    }
   else
     counters[i - 1] = {}
   end

@@ -28,12 +28,21 @@ class Counters(Protocol):
     ) -> Standing | None: ...
 
 
+class BudgetWords(Protocol):
+    """What was said of budgets, only read."""
+
+    async def newest(self, key: CounterKey) -> int: ...
+
+
 class SpendExamination:
     """Counters and the journal, reservations and their time."""
 
-    def __init__(self, journal: Journal, counters: Counters, clock: Clock, *, tenant: str) -> None:
+    def __init__(
+        self, journal: Journal, counters: Counters, words: BudgetWords, clock: Clock, *, tenant: str
+    ) -> None:
         """`tenant`: whose counters; all where it is empty."""
         self._journal: Final = journal
+        self._words: Final = words
         self._counters: Final = counters
         self._clock: Final = clock
         self._tenant: Final = tenant
@@ -93,11 +102,12 @@ class SpendExamination:
             ]
             return []
         self._counts["reservations"] = standing.reservations
-        said = [
-            spend.counts_wrongly(key, counted, least[key], most[key])
-            for key, counted in standing.counters.items()
-        ]
-        found = [each for each in said if each is not None]
+        found: list[Finding] = []
+        for key, counted in standing.counters.items():
+            wrong = spend.counts_wrongly(key, counted, least[key], most[key])
+            # One whose budget was removed or set anew counts no more until it is opened again.
+            if wrong is not None and await self._words.newest(key) <= counted.written:
+                found.append(wrong)
         return found + [
             spend.stays_reserved(each)
             for each in standing.overdue

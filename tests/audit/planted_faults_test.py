@@ -14,7 +14,7 @@ from audit import api
 from audit.api import Invariant
 from audit.report import Report
 from meshkit import redis_store
-from meshkit.bus import Bus, StoredMessage
+from meshkit.bus import Bus, StoredMessage, StreamSpec
 from meshtest.nats_server import NatsServer
 from meshtest.redis_server import RedisServer
 from tests.audit import real_mesh, store_copy
@@ -222,3 +222,17 @@ async def test_another_tenant_is_none_of_its_business(
     async with _copied(real, nats_server, redis_server) as copy:
         report = await api.run(copy.bus, copy.redis, tenant="other", clock=_StillClock())
     assert (report.findings, report.tasks, report.counts["events"]) == ((), {}, 0)
+
+
+async def test_a_counter_that_nobody_believes_breaks_nothing(
+    real: tuple[Stores, Mapping[str, str]], nats_server: NatsServer, redis_server: RedisServer
+) -> None:
+    """Its budget was removed since, or Redis was lost since: it is opened anew before it counts."""
+    async with _copied(real, nats_server, redis_server) as copy:
+        await copy.count("spent", 7)
+        broken = await _audit(copy)
+        assert {each.invariant for each in broken.findings} == {Invariant.SPEND}
+        await copy.bus.ensure_stream(StreamSpec("BUDGETS", ("budget.>",), "Budgets."))
+        for window in ("day", "month"):
+            await copy.bus.append(f"budget.{real_mesh.TENANT}.tenant-{window}", b"removed")
+        assert not (await _audit(copy)).findings
