@@ -234,5 +234,7 @@ async def test_a_counter_that_nobody_believes_breaks_nothing(
         assert {each.invariant for each in broken.findings} == {Invariant.SPEND}
         await copy.bus.ensure_stream(StreamSpec("BUDGETS", ("budget.>",), "Budgets."))
         for window in ("day", "month"):
-            await copy.bus.append(f"budget.{real_mesh.TENANT}.tenant-{window}", b"removed")
+            await copy.bus.append(
+                f"budget.{real_mesh.TENANT}.tenant-{window}", b"removed", expected_last=0
+            )
         assert not (await _audit(copy)).findings
