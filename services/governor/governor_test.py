@@ -1,7 +1,6 @@
 """The governor's rules on a real Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -32,45 +31,17 @@ from services.governor.money import usd
 from services.governor.scripted_ledger import ScriptedLedger
 from services.governor.window import WindowKind, window_of
 
+pytest_plugins = ["services.governor.fixture_governor"]
+
 _START = datetime(2026, 3, 30, 23, 50, tzinfo=UTC)
 _EXPIRES = _START + timedelta(seconds=600)
 _DEFAULTS = Defaults(1000, 1500)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A real Redis for all tests here; each takes a tenant of its own."""
-    running = RedisServer(tmp_path_factory.mktemp("redis"))
-    running.start()
-    yield running
-    running.kill()
-
-
-@pytest.fixture
-async def store(server: RedisServer) -> AsyncIterator[Redis]:
-    """A connection to it, with nothing stored."""
-    async with redis_store.connect(server.url) as connection:
-        await cast(Any, connection).flushall()
-        yield connection
 
 
 @pytest.fixture
 def clock() -> FakeClock:
     """Ten minutes before the last day of a month begins."""
     return FakeClock(_START)
-
-
-@pytest.fixture
-async def line(store: Redis) -> AsyncIterator[RedisLine]:
-    """What the counters ask on."""
-    async with RedisLine(store) as made:
-        yield made
-
-
-@pytest.fixture
-def ledger() -> ScriptedLedger:
-    """A ledger in which nothing is."""
-    return ScriptedLedger()
 
 
 @pytest.fixture

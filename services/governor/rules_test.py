@@ -1,7 +1,6 @@
 """Lines below the limit, leases, tiers, prices, and counters that are lost: on a real Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,12 +9,10 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
-from meshkit import redis_store
 from meshkit.errors import AlreadySettled, DependencyUnavailable, InvalidField, MeshError
 from meshkit.redis_line import RedisLine
 from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
-from meshtest.redis_server import RedisServer
 from services.governor.account import Usage
 from services.governor.budget import Budget, Scope, ScopeKind, Thresholds
 from services.governor.budgets import Budgets
@@ -36,6 +33,8 @@ from services.governor.next_windows import NextWindows
 from services.governor.scripted_ledger import ScriptedLedger
 from services.governor.window import WindowKind
 
+pytest_plugins = ["services.governor.fixture_governor"]
+
 _START = datetime(2026, 3, 31, 23, 50, tzinfo=UTC)
 _EXPIRES = _START + timedelta(seconds=600)
 _FAST, _BALANCED, _POWERFUL = 1, 2, 3
@@ -48,40 +47,10 @@ class _Likely:
     output_tokens: int
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A real Redis for all tests here."""
-    running = RedisServer(tmp_path_factory.mktemp("redis"))
-    running.start()
-    yield running
-    running.kill()
-
-
-@pytest.fixture
-async def store(server: RedisServer) -> AsyncIterator[Redis]:
-    """A connection to it, with nothing stored."""
-    async with redis_store.connect(server.url) as connection:
-        await cast(Any, connection).flushall()
-        yield connection
-
-
 @pytest.fixture
 def clock() -> FakeClock:
     """Ten minutes before a month ends."""
     return FakeClock(_START)
-
-
-@pytest.fixture
-async def line(store: Redis) -> AsyncIterator[RedisLine]:
-    """What the counters ask on."""
-    async with RedisLine(store) as made:
-        yield made
-
-
-@pytest.fixture
-def ledger() -> ScriptedLedger:
-    """A ledger in which nothing is."""
-    return ScriptedLedger()
 
 
 @pytest.fixture

@@ -39,10 +39,10 @@ class _Governor:
         self.hold: asyncio.Event | None = None
 
     async def admit(self, admission: Admission) -> Verdict:
-        raise NotImplementedError
+        raise NotImplementedError  # a queue never asks
 
     async def settle(self, settlement: Settlement) -> int:
-        raise NotImplementedError
+        raise NotImplementedError  # a queue settles in batches
 
     async def settle_all(self, settlements: Sequence[Settlement]) -> Sequence[MeshError | None]:
         self.batches.append(len(settlements))
