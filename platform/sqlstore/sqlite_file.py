@@ -45,11 +45,12 @@ class SqliteFile:
 
     async def read(self, work: Work[T]) -> T:
         """What `work` finds."""
-        return await self._in(self._readers, work)
+        return await self._in(self._readers, "BEGIN", work)
 
     async def write(self, work: Work[T]) -> T:
-        """Does all of `work` or nothing, after what was begun before it."""
-        return await self._in(self._writer, work)
+        """Does all of `work` or nothing, after what was begun before it, here or elsewhere."""
+        # Locked from its start: what it reads first is still so when it writes.
+        return await self._in(self._writer, "BEGIN IMMEDIATE", work)
 
     async def lead(self) -> None:
         """Returns at once: nobody else has the file."""
@@ -68,9 +69,10 @@ class SqliteFile:
             await asyncio.to_thread(each.shutdown)
         await asyncio.to_thread(self._engine.dispose)
 
-    async def _in(self, threads: ThreadPoolExecutor, work: Work[T]) -> T:
+    async def _in(self, threads: ThreadPoolExecutor, begin: str, work: Work[T]) -> T:
         def run() -> T:
             with self._engine.begin() as connection:
+                connection.exec_driver_sql(begin)
                 return work(connection)
 
         with translated(self._purpose):
@@ -107,6 +109,8 @@ def _engine(path: Path) -> sa.Engine:
 
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, _record: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        # The driver would begin a transaction after tables were made, not before.
+        connection.isolation_level = None
         for pragma in _PRAGMAS:
             connection.execute(pragma)
 
