@@ -176,7 +176,7 @@ def _reasoner(
     )
     offline = OfflineProvider(Planner(TimeQuestions(list)))
     generator = BudgetedModel(
-        ProvidedModel({"offline": offline, "scripted": provider}),
+        ProvidedModel({OFFLINE.name: offline, PAID.name: provider}),
         governor,
         leases,
         settlements,

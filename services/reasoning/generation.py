@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
+from google.protobuf import struct_pb2
+
 from agentmesh.common.v1 import conversation_pb2, tier_pb2
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from services.reasoning.model import ModelSpec, Tier
@@ -17,6 +19,7 @@ class StopReason(IntEnum):
     TOOL_CALLS = pb.STOP_REASON_TOOL_CALLS
     MAX_TOKENS = pb.STOP_REASON_MAX_TOKENS
     STOP_TEXT = pb.STOP_REASON_STOP_TEXT
+    REFUSED = pb.STOP_REASON_REFUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Prompt:
     temperature: float | None = None
     stop: Sequence[str] = ()
     seed: int | None = None
+    # JSON Schema that the answer must satisfy, as text; empty for prose.
+    output_schema: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,10 @@ class Completion:
     input_tokens: int
     output_tokens: int
     citations: Sequence[conversation_pb2.Citation] = ()
+    # The part of `input_tokens` that the provider had cached.
+    cached_input_tokens: int = 0
+    # The answer as data, where there was an `output_schema`.
+    data: struct_pb2.Struct | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +114,10 @@ class Generation:
 
 
 class Provider(Protocol):
-    """Who runs models: one adapter each."""
+    """Who runs one model: one adapter for each protocol. Fails as provider_failures.py says."""
 
     async def complete(self, prompt: Prompt) -> Completion:
-        """The model's next message. Raises ProviderFailed where there is none."""
+        """The model's next message."""
         ...
 
     def stream(self, prompt: Prompt) -> AsyncGenerator[str | Completion]:

@@ -115,7 +115,7 @@ async def build(
 
     offline = OfflineProvider(Planner(TimeQuestions(zoneinfo.available_timezones)))
     generator = BudgetedModel(
-        ProvidedModel({OFFLINE.provider: offline, **stubs}),
+        ProvidedModel({OFFLINE.name: offline, **stubs}),
         governor,
         leases,
         settlements,
@@ -147,10 +147,10 @@ async def build(
 
 
 def _stubs(section: ReasoningSettings) -> Mapping[str, Provider]:
-    """The stub model's provider by its name, where the settings ask for one."""
+    """The stub model's provider by the model's name, where the settings ask for one."""
     if section.stub_latency_ms is None:
         return {}
-    return {STUB.provider: StubProvider(latency_seconds=section.stub_latency_ms / 1000)}
+    return {STUB.name: StubProvider(latency_seconds=section.stub_latency_ms / 1000)}
 
 
 def _embedding(

@@ -11,17 +11,17 @@ class ProvidedModel:
     """The innermost Generator: no budget, no cache, no fallback."""
 
     def __init__(self, providers: Mapping[str, Provider]) -> None:
-        """`providers` by name; every callable model's must be among them."""
+        """`providers` by the name of the model; every callable one must be among them."""
         self._providers: Final = providers
 
     async def generate(self, call: ModelCall) -> Generation:
         """The model's answer, without its cost. Raises ProviderFailed."""
-        completion = await self._providers[call.model.provider].complete(call.prompt)
+        completion = await self._providers[call.model.name].complete(call.prompt)
         return Generation(completion, call.model, call.tier)
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[str | Generation]:
         """The text in pieces, then the whole answer. Raises ProviderFailed."""
-        stream = self._providers[call.model.provider].stream(call.prompt)
+        stream = self._providers[call.model.name].stream(call.prompt)
         async with aclosing(stream) as updates:
             async for update in updates:
                 if isinstance(update, Completion):

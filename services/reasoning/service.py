@@ -79,6 +79,14 @@ class ReasoningService(pb_grpc.ReasoningServiceServicer):
             "Classify is part of the contract, but this version does not serve it."
         )
 
+    async def CheckModel(
+        self, request: pb.CheckModelRequest, context: object
+    ) -> pb.CheckModelResponse:
+        """Calls a model once and says how that went."""
+        raise NotImplementedYet(
+            "CheckModel is part of the contract, but this version does not serve it."
+        )
+
     def _item_generator(self) -> Callable[[pb.BatchGenerateItem], Awaitable[pb.GenerateResponse]]:
         # Not the callers that its items name: whoever makes a batch names these.
         by = identity.current().caller

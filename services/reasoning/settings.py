@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from meshkit.service import ProcessSettings, Section
+from services.reasoning.model_settings import ModelSettings
 
 TierName = Literal["fast", "balanced", "powerful"]
 
@@ -22,6 +23,8 @@ class ReasoningSettings(Section):
             "powerful": ["offline"],
         }
     )
+    # Models that providers serve, by their names in the mesh. Each needs a price.
+    models: dict[str, ModelSettings] = Field(default_factory=dict)
     # Where requests go that name neither a tier nor a model.
     default_tier: TierName = "balanced"
     # The price book of the mesh; None for the one that comes with the governor.

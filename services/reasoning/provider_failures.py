@@ -1,0 +1,91 @@
+"""How a provider fails: what went wrong, told in one way by every adapter.
+
+Whoever retries, falls back or opens a breaker goes by `failure_of`, not by texts.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+from meshkit.errors import InvalidField, MeshError, ProviderFailed, RateLimited
+
+_FAILURE: Final = "failure"
+
+
+class Failure(StrEnum):
+    """What went wrong with a call."""
+
+    # Nothing answered: no connection, or it broke before the answer.
+    UNREACHABLE = "unreachable"
+    # It has too much to do (503, 529).
+    OVERLOADED = "overloaded"
+    # It says that it failed (other 5xx).
+    SERVER_ERROR = "server_error"
+    # It took longer than it may.
+    TIMEOUT = "timeout"
+    # The answer ended early, or is none.
+    BROKEN_ANSWER = "broken_answer"
+    # More requests or tokens than it allows (429).
+    RATE_LIMITED = "rate_limited"
+    # The key is wrong, or may not do this (401, 403).
+    UNAUTHORISED = "unauthorised"
+    # There is no such model there (404).
+    NO_MODEL = "no_model"
+    # The request is one that it will never take (400, 413, 422).
+    REJECTED = "rejected"
+
+
+# What says something about the endpoint: enough of it opens the breaker.
+OF_THE_ENDPOINT: Final = frozenset(
+    (
+        Failure.UNREACHABLE,
+        Failure.OVERLOADED,
+        Failure.SERVER_ERROR,
+        Failure.TIMEOUT,
+        Failure.BROKEN_ANSWER,
+        Failure.UNAUTHORISED,
+        Failure.NO_MODEL,
+    )
+)
+# What may go well a moment later, at the same endpoint.
+PASSING: Final = frozenset(
+    (Failure.UNREACHABLE, Failure.OVERLOADED, Failure.SERVER_ERROR, Failure.BROKEN_ANSWER)
+)
+
+
+def provider_failure(
+    failure: Failure,
+    *,
+    provider: str,
+    model: str,
+    why: str,
+    retry_after_seconds: float | None = None,
+) -> MeshError:
+    """The error to raise.
+
+    Args:
+        failure: What went wrong.
+        provider: Such as `openai`.
+        model: Its name in the mesh.
+        why: A clause for people without a full stop, without prompts, keys and addresses'
+            secrets, such as `answered 503`.
+        retry_after_seconds: When the provider said that it may be asked again.
+    """
+    metadata = {"provider": provider, "model": model, _FAILURE: failure.value}
+    text = f"The model {model} ({provider}) {why}."
+    match failure:
+        case Failure.RATE_LIMITED:
+            return RateLimited(text, metadata=metadata, retry_after_seconds=retry_after_seconds)
+        case Failure.REJECTED:
+            rejected = InvalidField("messages", text)
+            rejected.metadata = metadata
+            return rejected
+        case _:
+            return ProviderFailed(text, metadata=metadata, retry_after_seconds=retry_after_seconds)
+
+
+def failure_of(error: BaseException) -> Failure | None:
+    """What went wrong with a provider; None for every other error."""
+    if not isinstance(error, MeshError):
+        return None
+    told = error.metadata.get(_FAILURE)
+    return Failure(told) if told else None
