@@ -38,7 +38,7 @@ async def leased(count: int) -> list[float]:
     """
     pool = LeasePool(
         _Generous(),
-        PriceList("1", {"1": {_MODEL: Price(50_000, 400_000)}}),
+        PriceList("1", {"1": {_MODEL: Price(50_000, 400_000, 5_000)}}),
         sizes=LeaseSizes(
             cover_seconds=10.0,
             least_micros=1,

@@ -107,7 +107,7 @@ def embed_response(embeddings: Embeddings) -> pb.EmbedResponse:
 
 def model(spec: ModelSpec, of_tier: Tier | None, prices: Mapping[str, Price]) -> model_pb2.Model:
     """A model as ListModels shows it."""
-    price = prices.get(spec.name, Price(0, 0))
+    price = prices.get(spec.name, Price(0, 0, 0))
     ready = model_pb2.MODEL_STATE_READY if spec.callable else model_pb2.MODEL_STATE_UNAVAILABLE
     embeds = spec.kind is Kind.EMBEDDER
     return model_pb2.Model(

@@ -44,7 +44,11 @@ from services.reasoning.settlement_queue import SettlementQueue
 
 ALLOWANCE_MICROS: Final = 1_000
 _PRICE: Final = MICROS_PER_TOKEN * 1_000_000
-PRICES: Final = {"paid": Price(_PRICE, _PRICE), "offline": Price(0, 0), "tiny": Price(0, 0)}
+PRICES: Final = {
+    "paid": Price(_PRICE, _PRICE, _PRICE // 2),
+    "offline": Price(0, 0, 0),
+    "tiny": Price(0, 0, 0),
+}
 SIZES: Final = LeaseSizes(
     cover_seconds=10.0,
     least_micros=10_000,

@@ -19,7 +19,9 @@ from services.reasoning.price_list import Price, PriceList
 
 _COVER_SECONDS: Final = 10.0
 # A thousand input tokens cost 1,000 micro-USD.
-_PRICES: Final = PriceList("1", {"1": {"paid": Price(1_000_000, 1_000_000), "free": Price(0, 0)}})
+_PRICES: Final = PriceList(
+    "1", {"1": {"paid": Price(1_000_000, 1_000_000, 0), "free": Price(0, 0, 0)}}
+)
 _SPENDING: Final = Spending("acme", "service:executor", "", "chat", "helper", "s1")
 _TASK: Final = "tenants/acme/tasks/t"
 _CALLS: Final = 4

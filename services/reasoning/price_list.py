@@ -14,6 +14,8 @@ import yaml
 from meshkit.config import ConfigError
 
 _PER_TOKENS: Final = 1_000_000
+# In the order of Price.
+_NAMES: Final = ("input", "output", "cached_input")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +24,27 @@ class Price:
 
     input: int
     output: int
+    # Of input tokens that the provider had cached.
+    cached_input: int
 
     @property
     def free(self) -> bool:
         """Whether no call of this model can cost anything."""
-        return self.input == self.output == 0
+        return not (self.input or self.output or self.cached_input)
 
-    def cost_micros(self, input_tokens: int, output_tokens: int) -> int:
-        """What a call costs in micro-USD, rounded up as the governor does."""
-        return -(-(input_tokens * self.input + output_tokens * self.output) // _PER_TOKENS)
+    def cost_micros(
+        self, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0
+    ) -> int:
+        """What a call costs in micro-USD, rounded up as the governor does.
+
+        `cached_input_tokens` are a part of `input_tokens`.
+        """
+        millionths = (
+            (input_tokens - cached_input_tokens) * self.input
+            + cached_input_tokens * self.cached_input
+            + output_tokens * self.output
+        )
+        return -(-millionths // _PER_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +81,8 @@ def load_prices(path: Path) -> PriceList:
         )
     except (KeyError, IndexError, TypeError, AttributeError):
         raise ConfigError(
-            f"{path}: expected `versions`, each with `models`, each with the prices `input`"
-            " and `output`"
+            f"{path}: expected `versions`, each with `models`, each with the prices `input`,"
+            " `output` and `cached_input`"
         ) from None
 
 
@@ -77,9 +91,7 @@ def _models(models: dict[str, dict[str, Any]]) -> Mapping[str, Price]:
 
 
 def _price(prices: dict[str, Any]) -> Price:
-    price = Price(prices["input"], prices["output"])
-    if type(price.input) is not int or type(price.output) is not int:
+    given = [prices[name] for name in _NAMES]
+    if not all(type(each) is int and each >= 0 for each in given):
         raise TypeError
-    if price.input < 0 or price.output < 0:
-        raise TypeError
-    return price
+    return Price(*given)
