@@ -47,6 +47,16 @@ class Catalogue:
             )
         return model, self.tier_of(model) or self._default_tier
 
+    def named(self, name: str) -> ModelSpec:
+        """The model of that name, whatever it is for. Raises ModelNotFound."""
+        model = self._models.get(name)
+        if model is None:
+            raise ModelNotFound(
+                f"There is no model {name[:80]!r}. There are: {', '.join(self._models)}.",
+                metadata={"model": name[:80]},
+            )
+        return model
+
     def first_of(self, tier: Tier) -> ModelSpec | None:
         """The preferred model of a tier that can be called; None where there is none."""
         return next((model for model in self._tiers[tier] if model.callable), None)

@@ -11,9 +11,12 @@ from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from meshkit import identity, names
 from meshkit.constants import SERVICE_CALLER
 from meshkit.errors import InvalidField, MeshError, NotImplementedYet, TooLarge, to_status
+from services.reasoning import model_check
 from services.reasoning.embedding import Embeddings
+from services.reasoning.endpoint_state import Breaker, EndpointState
 from services.reasoning.generation import Generation, GenerationRequest, Prompt, Spending
-from services.reasoning.model import Kind, ModelSpec, Tier
+from services.reasoning.model import Kind, ModelSpec, State, Tier
+from services.reasoning.model_check import Checked
 from services.reasoning.price_list import Price
 
 _MOST_CONVERSATION_BYTES: Final = 2 * 1024 * 1024
@@ -25,6 +28,7 @@ _MOST_KEY_CHARACTERS: Final = 200
 _HOTTEST: Final = 2.0
 _MAX_MICROS: Final = 9_000_000_000_000_000
 _NO_BUDGET: Final = pb.TaskBudget()
+_NO_BREAKER: Final = model_pb2.BREAKER_STATE_UNSPECIFIED
 # As the governor has it: under a lease it hears of a call when that is paid already, and what
 # it refuses then is charged to nobody.
 _WORD: Final = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]{0,200}")
@@ -105,10 +109,12 @@ def embed_response(embeddings: Embeddings) -> pb.EmbedResponse:
     )
 
 
-def model(spec: ModelSpec, of_tier: Tier | None, prices: Mapping[str, Price]) -> model_pb2.Model:
+def model(
+    spec: ModelSpec, of_tier: Tier | None, prices: Mapping[str, Price], endpoint: EndpointState
+) -> model_pb2.Model:
     """A model as ListModels shows it."""
     price = prices.get(spec.name, Price(0, 0, 0))
-    ready = model_pb2.MODEL_STATE_READY if spec.callable else model_pb2.MODEL_STATE_UNAVAILABLE
+    state, reason = _state(spec, endpoint)
     embeds = spec.kind is Kind.EMBEDDER
     return model_pb2.Model(
         name=spec.name,
@@ -118,10 +124,40 @@ def model(spec: ModelSpec, of_tier: Tier | None, prices: Mapping[str, Price]) ->
         context_tokens=spec.context_tokens,
         input_price_micros_per_million=price.input,
         output_price_micros_per_million=price.output,
-        state=ready,
+        cached_input_price_micros_per_million=price.cached_input,
+        max_output_tokens=spec.max_output_tokens,
+        state=state.value,
+        state_reason=reason,
+        breaker=endpoint.breaker.value if endpoint.breaker else _NO_BREAKER,
         dimensions=spec.dimensions,
         description=spec.description,
     )
+
+
+def check_spending(request: pb.CheckModelRequest) -> Spending:
+    """Who pays for a check. Raises InvalidField where no model is named."""
+    if not request.model:
+        raise InvalidField("model", "must be the name of a model")
+    who = identity.current()
+    return Spending(tenant=who.tenant, caller=who.caller, task_type=model_check.TASK_TYPE)
+
+
+def check_response(checked: Checked, checked_model: model_pb2.Model) -> pb.CheckModelResponse:
+    """What a check found out, as CheckModel answers it."""
+    response = pb.CheckModelResponse(
+        model=checked_model,
+        usage=usage_pb2.Usage(
+            input_tokens=checked.input_tokens,
+            output_tokens=checked.output_tokens,
+            cost_micros=checked.cost_micros,
+            model_calls=1,
+        ),
+        error=to_status(checked.error) if checked.error else None,
+    )
+    response.latency.FromMicroseconds(round(checked.latency_seconds * 1e6))
+    if checked.first_token_seconds is not None:
+        response.first_token_latency.FromMicroseconds(round(checked.first_token_seconds * 1e6))
+    return response
 
 
 def tier(given: int, *, field: str) -> Tier | None:
@@ -134,6 +170,15 @@ def tier(given: int, *, field: str) -> Tier | None:
         raise InvalidField(
             field, f"must be FAST, BALANCED, POWERFUL or unset, not {given}"
         ) from None
+
+
+def _state(spec: ModelSpec, endpoint: EndpointState) -> tuple[State, str]:
+    """Whether a model can be used now, and why not, or why less."""
+    if not spec.callable:
+        return State.NOT_CONFIGURED, endpoint.reason or spec.description
+    if endpoint.breaker is Breaker.OPEN:
+        return State.UNAVAILABLE, endpoint.reason or "Its breaker is open."
+    return State.READY, endpoint.reason
 
 
 def _check_messages(request: pb.GenerateRequest, within: str) -> None:

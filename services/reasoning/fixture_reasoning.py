@@ -14,6 +14,7 @@ from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as governor_grp
 from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc as pb_grpc
 from meshkit import log
 from meshkit.client import Channels
+from meshkit.errors import MeshError
 from meshkit.server import Registration
 from meshtest.clock import FakeClock
 from meshtest.ids import FakeIds
@@ -22,10 +23,12 @@ from services.reasoning.allowance import Allowance
 from services.reasoning.budgeted_model import BudgetedModel
 from services.reasoning.catalogue import Catalogue
 from services.reasoning.embedding import EmbeddingModel
+from services.reasoning.endpoint_state import EndpointState
 from services.reasoning.governor_grpc import GrpcGovernor
 from services.reasoning.keyed_models import keyed_models
 from services.reasoning.lease_pool import LeasePool, LeaseSizes
 from services.reasoning.model import Kind, ModelSpec, Tier
+from services.reasoning.model_check import ModelCheck
 from services.reasoning.offline.plan import Planner
 from services.reasoning.offline.times import TimeQuestions
 from services.reasoning.price_list import Price, PriceList
@@ -43,6 +46,8 @@ from services.reasoning.service import ReasoningService
 from services.reasoning.settlement_queue import SettlementQueue
 
 ALLOWANCE_MICROS: Final = 1_000
+# For a model to answer a check.
+CHECK_SECONDS: Final = 0.2
 _PRICE: Final = MICROS_PER_TOKEN * 1_000_000
 PRICES: Final = {
     "paid": Price(_PRICE, _PRICE, _PRICE // 2),
@@ -66,9 +71,30 @@ TINY: Final = ModelSpec(
 )
 
 
-class _CountingEmbedder:
+class CountingEmbedder:
+    """Makes vectors of the lengths of texts."""
+
+    def __init__(self) -> None:
+        # While set, everything fails with it.
+        self.failure: MeshError | None = None
+
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The length of each, and 1."""
+        if self.failure is not None:
+            raise self.failure
         return np.array([[len(text), 1] for text in texts], np.float32)
+
+
+class ScriptedEndpoints:
+    """States of endpoints, as a test sets them."""
+
+    def __init__(self) -> None:
+        # By the name of the model; all others are well and have no breaker.
+        self.states: Final[dict[str, EndpointState]] = {}
+
+    def state(self, model: str) -> EndpointState:
+        """What the test has set."""
+        return self.states.get(model, EndpointState())
 
 
 @dataclass(frozen=True)
@@ -80,6 +106,8 @@ class Bench:
     reasoner: Reasoner
     governor: ScriptedGovernor
     provider: ScriptedProvider
+    embedder: CountingEmbedder
+    endpoints: ScriptedEndpoints
     clock: FakeClock
     settlements: SettlementQueue
     leases: LeasePool
@@ -103,48 +131,61 @@ async def reasoning_bench(*, caller: str = "service:test") -> AsyncGenerator[Ben
         scripted,
     )
     async with serving([registration]) as governor_channels:
-        clock, provider = FakeClock(), ScriptedProvider()
+        clock, provider, embedder = FakeClock(), ScriptedProvider(), CountingEmbedder()
+        endpoints = ScriptedEndpoints()
         closed_tenants: set[str] = set()
         forbidden_tiers: set[Tier] = set()
-        reasoner, settlements, leases = _reasoner(
+        parts = _parts(
             governor_channels,
             clock,
             provider,
+            embedder,
             closed_tenants.__contains__,
             lambda _, tier: tier not in forbidden_tiers,
         )
-        working = asyncio.create_task(settlements.run())
+        working = asyncio.create_task(parts.settlements.run())
         served = Registration(
             "agentmesh.reasoning.v1.ReasoningService",
             pb_grpc.add_ReasoningServiceServicer_to_server,
-            ReasoningService(reasoner, PRICES),
+            ReasoningService(parts.reasoner, parts.check, PRICES, endpoints),
         )
         async with serving([served], caller=caller) as channels:
             stub = pb_grpc.ReasoningServiceStub(channels.get("reasoning"))
             yield Bench(
                 stub,
-                reasoner,
+                parts.reasoner,
                 scripted,
                 provider,
+                embedder,
+                endpoints,
                 clock,
-                settlements,
-                leases,
+                parts.settlements,
+                parts.leases,
                 closed_tenants,
                 forbidden_tiers,
             )
         working.cancel()
         with suppress(asyncio.CancelledError):
             await working
-        await leases.close()
+        await parts.leases.close()
 
 
-def _reasoner(
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    reasoner: Reasoner
+    check: ModelCheck
+    settlements: SettlementQueue
+    leases: LeasePool
+
+
+def _parts(
     channels: Channels,
     clock: FakeClock,
     provider: ScriptedProvider,
+    embedder: CountingEmbedder,
     fails_closed: Callable[[str], bool],
     may_use: Callable[[str, Tier], bool],
-) -> tuple[Reasoner, SettlementQueue, LeasePool]:
+) -> _Parts:
     keyed = keyed_models(
         {"OPENAI_API_KEY": "secret"}, openai_model="gpt-5-mini", anthropic_model="claude"
     )
@@ -179,19 +220,30 @@ def _reasoner(
         drain_seconds=1.0,
     )
     offline = OfflineProvider(Planner(TimeQuestions(list)))
-    generator = BudgetedModel(
-        ProvidedModel({OFFLINE.name: offline, PAID.name: provider}),
-        governor,
-        leases,
-        settlements,
-        first_of=catalogue.first_of,
-        prices=prices,
-        allowance=Allowance(2 * ALLOWANCE_MICROS, ALLOWANCE_MICROS, clock),
-        fails_closed=fails_closed,
-        may_use=may_use,
-        ask_again_seconds=1.0,
+    allowance, ids = Allowance(2 * ALLOWANCE_MICROS, ALLOWANCE_MICROS, clock), FakeIds()
+
+    def budgeted(first_of: Callable[[Tier], ModelSpec | None]) -> BudgetedModel:
+        return BudgetedModel(
+            ProvidedModel({OFFLINE.name: offline, PAID.name: provider}),
+            governor,
+            leases,
+            settlements,
+            first_of=first_of,
+            prices=prices,
+            allowance=allowance,
+            fails_closed=fails_closed,
+            may_use=may_use,
+            ask_again_seconds=1.0,
+            clock=clock,
+            ids=ids,
+        )
+
+    reasoner = Reasoner(catalogue, budgeted(catalogue.first_of), EmbeddingModel(TINY, embedder))
+    check = ModelCheck(
+        catalogue,
+        budgeted(lambda _: None),
+        reasoner.embed,
+        timeout_seconds=CHECK_SECONDS,
         clock=clock,
-        ids=FakeIds(),
     )
-    reasoner = Reasoner(catalogue, generator, EmbeddingModel(TINY, _CountingEmbedder()))
-    return reasoner, settlements, leases
+    return _Parts(reasoner, check, settlements, leases)

@@ -2,7 +2,7 @@
 
 import os
 import zoneinfo
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,11 +15,13 @@ from services.reasoning.allowance import Allowance
 from services.reasoning.budgeted_model import BudgetedModel
 from services.reasoning.catalogue import Catalogue
 from services.reasoning.embedding import EmbeddingModel
-from services.reasoning.generation import Provider
+from services.reasoning.endpoint_state import NoEndpoints
+from services.reasoning.generation import Generator, Provider
 from services.reasoning.governor_grpc import GrpcGovernor
 from services.reasoning.keyed_models import keyed_models
 from services.reasoning.lease_pool import LeasePool, LeaseSizes
 from services.reasoning.model import Kind, ModelSpec, Tier
+from services.reasoning.model_check import ModelCheck
 from services.reasoning.offline.plan import Planner
 from services.reasoning.offline.times import TimeQuestions
 from services.reasoning.price_list import Price, load_prices
@@ -113,32 +115,45 @@ async def build(
             # Last, when what was spent under them is settled.
             await leases.close()
 
-    offline = OfflineProvider(Planner(TimeQuestions(zoneinfo.available_timezones)))
-    generator = BudgetedModel(
-        ProvidedModel({OFFLINE.name: offline, **stubs}),
-        governor,
-        leases,
-        settlements,
-        first_of=catalogue.first_of,
-        prices=prices,
-        allowance=Allowance(
-            section.allowance_micros_per_minute,
-            section.allowance_micros_per_minute * section.tenant_allowance_percent // 100,
-            resources.clock,
-        ),
-        fails_closed=fails_closed,
-        may_use=may_use,
-        ask_again_seconds=section.governor_ask_again_seconds,
-        clock=resources.clock,
-        ids=resources.ids,
+    allowance = Allowance(
+        section.allowance_micros_per_minute,
+        section.allowance_micros_per_minute * section.tenant_allowance_percent // 100,
+        resources.clock,
     )
-    reasoner = Reasoner(catalogue, generator, embedding)
+
+    def budgeted(inner: Generator, first_of: Callable[[Tier], ModelSpec | None]) -> BudgetedModel:
+        return BudgetedModel(
+            inner,
+            governor,
+            leases,
+            settlements,
+            first_of=first_of,
+            prices=prices,
+            allowance=allowance,
+            fails_closed=fails_closed,
+            may_use=may_use,
+            ask_again_seconds=section.governor_ask_again_seconds,
+            clock=resources.clock,
+            ids=resources.ids,
+        )
+
+    offline = OfflineProvider(Planner(TimeQuestions(zoneinfo.available_timezones)))
+    provided = ProvidedModel({OFFLINE.name: offline, **stubs})
+    reasoner = Reasoner(catalogue, budgeted(provided, catalogue.first_of), embedding)
+    check = ModelCheck(
+        catalogue,
+        # Straight to the provider, and never to a cheaper model: it is this one that is asked.
+        budgeted(provided, lambda _: None),
+        reasoner.embed,
+        timeout_seconds=section.check_timeout_seconds,
+        clock=resources.clock,
+    )
     return Service(
         registrations=[
             Registration(
                 service_name="agentmesh.reasoning.v1.ReasoningService",
                 add=pb_grpc.add_ReasoningServiceServicer_to_server,
-                servicer=ReasoningService(reasoner, prices.present),
+                servicer=ReasoningService(reasoner, check, prices.present, NoEndpoints()),
                 dependencies=dependencies,
             )
         ],

@@ -99,7 +99,7 @@ async def test_it_lists_the_models_of_the_machine(tmp_path: Path, nats_url: str)
     assert [(each.name, each.provider, each.state) for each in response.models] == [
         ("offline", "offline", model_pb2.MODEL_STATE_READY),
         ("minilm-l6-v2", "inprocess", model_pb2.MODEL_STATE_READY),
-        ("claude-sonnet-4-5", "anthropic", model_pb2.MODEL_STATE_UNAVAILABLE),
+        ("claude-sonnet-4-5", "anthropic", model_pb2.MODEL_STATE_NOT_CONFIGURED),
     ]
     assert response.models[1].dimensions == 384
     assert response.models[2].output_price_micros_per_million > 0
@@ -136,7 +136,9 @@ async def test_a_tier_with_an_unknown_model_is_refused(tmp_path: Path, nats_url:
 async def test_a_model_without_a_price_is_refused(tmp_path: Path, nats_url: str) -> None:
     """What is free must be stated."""
     book = tmp_path / "prices.yaml"
-    book.write_text('versions: [{version: "1", models: {minilm-l6-v2: {input: 0, output: 0}}}]')
+    book.write_text(
+        'versions: [{version: "1", models: {minilm-l6-v2: {input: 0, output: 0, cached_input: 0}}}]'
+    )
     async with _resources(tmp_path, nats_url) as resources:
         with pytest.raises(ConfigError) as caught:
             await build(resources, ReasoningSettings(price_book=book), {})

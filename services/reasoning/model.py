@@ -27,6 +27,7 @@ class State(IntEnum):
 
     READY = model_pb2.MODEL_STATE_READY
     UNAVAILABLE = model_pb2.MODEL_STATE_UNAVAILABLE
+    NOT_CONFIGURED = model_pb2.MODEL_STATE_NOT_CONFIGURED
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,5 +45,5 @@ class ModelSpec:
     max_output_tokens: int = 0
     # Length of its vectors; 0 for generators.
     dimensions: int = 0
-    # False for models that are listed and cannot be called by this version.
+    # False for models that are listed and cannot be called; their description says why.
     callable: bool = True

@@ -5,11 +5,15 @@ from contextlib import aclosing
 from typing import Final
 
 from agentmesh.common.v1 import batch_pb2
+from agentmesh.reasoning.v1 import model_pb2
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc as pb_grpc
 from meshkit import batch, identity, page_token
 from meshkit.errors import NotImplementedYet
 from services.reasoning import convert
+from services.reasoning.endpoint_state import EndpointStates
+from services.reasoning.model import ModelSpec, Tier
+from services.reasoning.model_check import ModelCheck
 from services.reasoning.price_list import Price
 from services.reasoning.reasoner import Reasoner
 
@@ -17,9 +21,17 @@ from services.reasoning.reasoner import Reasoner
 class ReasoningService(pb_grpc.ReasoningServiceServicer):
     """Serves the contract; what it does not define answers UNIMPLEMENTED with a sentence."""
 
-    def __init__(self, reasoner: Reasoner, prices: Mapping[str, Price]) -> None:
+    def __init__(
+        self,
+        reasoner: Reasoner,
+        check: ModelCheck,
+        prices: Mapping[str, Price],
+        endpoints: EndpointStates,
+    ) -> None:
         self._reasoner: Final = reasoner
+        self._check: Final = check
         self._prices: Final = prices
+        self._endpoints: Final = endpoints
 
     async def Generate(self, request: pb.GenerateRequest, context: object) -> pb.GenerateResponse:
         """Answers a conversation with the model's next message."""
@@ -69,7 +81,7 @@ class ReasoningService(pb_grpc.ReasoningServiceServicer):
         start = int(page_token.decode(query, request.page_token, shape=r"[0-9]{1,6}") or 0)
         end = start + page_token.page_size(request.page_size, default=50)
         return pb.ListModelsResponse(
-            models=[convert.model(*each, self._prices) for each in models[start:end]],
+            models=[self._model(*each) for each in models[start:end]],
             next_page_token=page_token.encode(query, str(end)) if end < len(models) else "",
         )
 
@@ -83,9 +95,12 @@ class ReasoningService(pb_grpc.ReasoningServiceServicer):
         self, request: pb.CheckModelRequest, context: object
     ) -> pb.CheckModelResponse:
         """Calls a model once and says how that went."""
-        raise NotImplementedYet(
-            "CheckModel is part of the contract, but this version does not serve it."
-        )
+        spending = convert.check_spending(request)
+        checked = await self._check.check(request.model, spending)
+        return convert.check_response(checked, self._model(checked.model, checked.tier))
+
+    def _model(self, spec: ModelSpec, of_tier: Tier | None) -> model_pb2.Model:
+        return convert.model(spec, of_tier, self._prices, self._endpoints.state(spec.name))
 
     def _item_generator(self) -> Callable[[pb.BatchGenerateItem], Awaitable[pb.GenerateResponse]]:
         # Not the callers that its items name: whoever makes a batch names these.

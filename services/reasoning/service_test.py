@@ -22,6 +22,7 @@ from meshkit import batch, errors
 from meshkit.constants import BATCH_TENANT
 from meshkit.identity import Identity, use
 from meshtest.eventually import eventually
+from services.reasoning.endpoint_state import Breaker, EndpointState
 from services.reasoning.fixture_reasoning import Bench, reasoning_bench
 
 _TIMEOUT = 5.0
@@ -386,7 +387,7 @@ async def test_embed_knows_its_model_by_name(bench: Bench) -> None:
 
 
 async def test_models_are_listed_in_order_of_tier_with_prices_and_states(bench: Bench) -> None:
-    """Each model once; what has a key and no provider is unavailable, and its key is not shown."""
+    """Each model once; what has a key and no provider says so, and its key is not shown."""
     response = await bench.reasoning.ListModels(pb.ListModelsRequest(), timeout=_TIMEOUT)
     assert [(each.name, each.provider, each.tier, each.state) for each in response.models] == [
         ("offline", "offline", tier_pb2.MODEL_TIER_FAST, model_pb2.MODEL_STATE_READY),
@@ -396,7 +397,7 @@ async def test_models_are_listed_in_order_of_tier_with_prices_and_states(bench: 
             "gpt-5-mini",
             "openai",
             tier_pb2.MODEL_TIER_UNSPECIFIED,
-            model_pb2.MODEL_STATE_UNAVAILABLE,
+            model_pb2.MODEL_STATE_NOT_CONFIGURED,
         ),
     ]
     offline, paid, tiny, keyed = response.models
@@ -405,9 +406,55 @@ async def test_models_are_listed_in_order_of_tier_with_prices_and_states(bench: 
         2_000_000,
         model_pb2.MODEL_KIND_GENERATOR,
     )
+    assert paid.cached_input_price_micros_per_million == 1_000_000
+    assert (paid.context_tokens, paid.max_output_tokens) == (1000, 100)
+    assert (paid.breaker, paid.state_reason) == (model_pb2.BREAKER_STATE_UNSPECIFIED, "")
     assert (tiny.dimensions, tiny.kind) == (2, model_pb2.MODEL_KIND_EMBEDDER)
-    assert keyed.description == "OPENAI_API_KEY is set; this version does not call OpenAI yet."
+    assert (
+        keyed.description
+        == keyed.state_reason
+        == "OPENAI_API_KEY is set; this version does not call OpenAI yet."
+    )
     assert "secret" not in str(response)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "state", "breaker", "reason"),
+    [
+        (
+            EndpointState(Breaker.CLOSED),
+            model_pb2.MODEL_STATE_READY,
+            model_pb2.BREAKER_STATE_CLOSED,
+            "",
+        ),
+        (
+            EndpointState(Breaker.CLOSED, "It may have 60 requests a minute."),
+            model_pb2.MODEL_STATE_READY,
+            model_pb2.BREAKER_STATE_CLOSED,
+            "It may have 60 requests a minute.",
+        ),
+        (
+            EndpointState(Breaker.HALF_OPEN, "Some calls are let through."),
+            model_pb2.MODEL_STATE_READY,
+            model_pb2.BREAKER_STATE_HALF_OPEN,
+            "Some calls are let through.",
+        ),
+        (
+            EndpointState(Breaker.OPEN),
+            model_pb2.MODEL_STATE_UNAVAILABLE,
+            model_pb2.BREAKER_STATE_OPEN,
+            "Its breaker is open.",
+        ),
+    ],
+)
+async def test_models_are_listed_with_how_their_endpoints_are_doing(
+    bench: Bench, endpoint: EndpointState, state: int, breaker: int, reason: str
+) -> None:
+    """Only an open breaker makes a model unavailable; why is said in any case."""
+    bench.endpoints.states["paid"] = endpoint
+    response = await bench.reasoning.ListModels(pb.ListModelsRequest(), timeout=_TIMEOUT)
+    (paid,) = (each for each in response.models if each.name == "paid")
+    assert (paid.state, paid.breaker, paid.state_reason) == (state, breaker, reason)
 
 
 async def test_models_of_a_tier_are_listed_in_order_of_preference(bench: Bench) -> None:

@@ -59,6 +59,8 @@ class ReasoningSettings(Section):
     embedding_model: Path | None = None
     # host:port of Triton's gRPC endpoint; needed with `embedder: triton`.
     triton_target: str = ""
+    # How long a model may take to answer a check until it counts as failed, in seconds.
+    check_timeout_seconds: float = Field(default=30.0, gt=0, le=300)
     # How long each call of the model `stub` takes, in milliseconds; None for no such model.
     # It is for measuring: see provider_stub.py.
     stub_latency_ms: int | None = Field(default=None, ge=0, le=60_000)
