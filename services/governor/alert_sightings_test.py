@@ -219,10 +219,10 @@ async def test_spending_that_stops_short_of_the_limit_is_told(
 
         async def spend(number: int, *, interactive: bool) -> object:
             call = PlannedCall("acme", f"k{number}", "unit", 150, 0, interactive=interactive)
-            [verdict] = await parts.governor.admit([call])
+            [verdict] = await parts.admission.admit([call])
             if isinstance(verdict, Allowed):
                 usage = Usage(input_tokens=150, model_calls=1)
-                await parts.governor.settle([MadeCall("acme", verdict.key, "unit", usage)])
+                await parts.settling.settle([MadeCall("acme", verdict.key, "unit", usage)])
             return verdict
 
         for number in range(5):

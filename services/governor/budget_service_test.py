@@ -31,6 +31,7 @@ from services.governor.governor_parts import Defaults, governor_parts
 from services.governor.scripted_ledger import ScriptedLedger
 from services.governor.service import CostGovernorService
 from services.governor.spenders import Spenders
+from services.governor.unbroken import Unbroken
 
 pytest_plugins = ["meshtest.fixtures"]
 
@@ -89,12 +90,15 @@ async def stubs(
                 service_name="agentmesh.governor.v1.CostGovernorService",
                 add=pb_grpc.add_CostGovernorServiceServicer_to_server,
                 servicer=CostGovernorService(
-                    parts.governor,
+                    parts.admission,
+                    parts.leasing,
+                    parts.settling,
                     parts.standings,
                     service,
                     alerts=_NO_ALERTS,
                     spending=_NO_SPENDING,
                     spenders=Spenders(),
+                    unbroken=Unbroken(),
                 ),
             )
             channels = await stack.enter_async_context(serving([registration]))

@@ -17,15 +17,18 @@ from services.governor.account import (
     Unsure,
     Wish,
 )
+from services.governor.admission import Admission, Terms
 from services.governor.budget import NO_LINES, Budget, Scope, ScopeKind, Thresholds
 from services.governor.budgets import Budgets
 from services.governor.counters_redis import RedisCounters
-from services.governor.governor import CostGovernor, Terms
+from services.governor.leasing import Leasing
 from services.governor.openings import Openings
 from services.governor.outdated import ReachBudgets
 from services.governor.price_book import ModelPrice, PriceBook, PriceVersion
+from services.governor.prompt_openings import PromptOpenings
 from services.governor.scopes import Scopes
 from services.governor.scripted_ledger import ScriptedLedger
+from services.governor.settling import Settling
 from services.governor.standings import Standings
 from services.governor.window import WindowKind
 
@@ -88,7 +91,9 @@ class FlakyCounters(RedisCounters):
 class GovernorParts:
     """A governor, and what it was made of."""
 
-    governor: CostGovernor
+    admission: Admission
+    leasing: Leasing
+    settling: Settling
     standings: Standings
     budgets: Budgets
     scopes: Scopes
@@ -129,20 +134,42 @@ def governor_parts(
         expires_by=None if expires_by_redis else clock,
     )
     openings = Openings(counters, ledger, clock)
-    governor = CostGovernor(
-        prices=prices or unit_prices(),
+    prices = prices or unit_prices()
+    prompt = PromptOpenings(openings)
+    admission = Admission(
+        prices=prices,
+        scopes=scopes,
+        tiers=lambda _: tiers,
+        profiles=ledger,
+        counters=counters,
+        openings=prompt,
+        reach_budgets=reach_budgets,
+        clock=clock,
+        terms=Terms(reservation_seconds, 10.0),
+        notice=notice,
+    )
+    leasing = Leasing(
+        prices=prices,
         scopes=scopes,
         tiers=lambda _: tiers,
         has_sessions=budgets.has_sessions,
-        profiles=ledger,
+        counters=counters,
+        openings=prompt,
+        reach_budgets=reach_budgets,
+        clock=clock,
+        lease_seconds=reservation_seconds,
+    )
+    settling = Settling(
+        prices=prices,
+        scopes=scopes,
         counters=counters,
         openings=openings,
         journal=ledger,
         first_records=ledger,
         reach_budgets=reach_budgets,
         clock=clock,
-        terms=Terms(reservation_seconds, 10.0),
-        notice=notice,
     )
     standings = Standings(budgets, scopes, counters, openings, reach_budgets, clock)
-    return GovernorParts(governor, standings, budgets, scopes, counters, openings, ledger)
+    return GovernorParts(
+        admission, leasing, settling, standings, budgets, scopes, counters, openings, ledger
+    )

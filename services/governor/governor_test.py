@@ -25,7 +25,6 @@ from services.governor.calls import (
     Settlement,
     Verdict,
 )
-from services.governor.governor import CostGovernor
 from services.governor.governor_parts import Defaults, GovernorParts, governor_parts
 from services.governor.money import usd
 from services.governor.scripted_ledger import ScriptedLedger
@@ -50,21 +49,15 @@ def parts(line: RedisLine, clock: FakeClock, ledger: ScriptedLedger) -> Governor
     return governor_parts(line, clock, ledger, _DEFAULTS)
 
 
-@pytest.fixture
-def governor(parts: GovernorParts) -> CostGovernor:
-    """The governor alone."""
-    return parts.governor
-
-
-async def _admit(governor: CostGovernor, key: str, tokens: int, **more: Any) -> Verdict:
+async def _admit(parts: GovernorParts, key: str, tokens: int, **more: Any) -> Verdict:
     call = PlannedCall("acme", key, "unit", tokens, 0, **more)
-    (verdict,) = await governor.admit([call])
+    (verdict,) = await parts.admission.admit([call])
     assert not isinstance(verdict, MeshError)
     return verdict
 
 
-async def _settle(governor: CostGovernor, key: str, tokens: int, **more: Any) -> Settlement:
-    (outcome,) = await governor.settle(
+async def _settle(parts: GovernorParts, key: str, tokens: int, **more: Any) -> Settlement:
+    (outcome,) = await parts.settling.settle(
         [MadeCall("acme", key, "unit", Usage(input_tokens=tokens, model_calls=1), **more)]
     )
     if isinstance(outcome, MeshError):
@@ -81,13 +74,11 @@ def _allowed(key: str, micros: int, expires: datetime = _EXPIRES) -> Allowed:
     return Allowed(key, micros, expires, "2")
 
 
-async def test_settlement_takes_the_place_of_the_reservation(
-    governor: CostGovernor, parts: GovernorParts
-) -> None:
+async def test_settlement_takes_the_place_of_the_reservation(parts: GovernorParts) -> None:
     """What was reserved is freed, what was used is counted, in the day and in the month."""
-    assert await _admit(governor, "a", 700) == _allowed("a", 700)
+    assert await _admit(parts, "a", 700) == _allowed("a", 700)
     assert await _day(parts) == (0, 700)
-    assert await _settle(governor, "a", 250) == Settlement(250, repeated=False)
+    assert await _settle(parts, "a", 250) == Settlement(250, repeated=False)
     day, month = await parts.standings.spend("acme")
     standing = Standing(250, 0, Usage(input_tokens=250, model_calls=1))
     assert (day.window, day.budget.limit_micros, day.standing) == (
@@ -102,237 +93,215 @@ async def test_settlement_takes_the_place_of_the_reservation(
     )
 
 
-async def test_same_key_finds_its_reservation(
-    governor: CostGovernor, parts: GovernorParts, clock: FakeClock
-) -> None:
+async def test_same_key_finds_its_reservation(parts: GovernorParts, clock: FakeClock) -> None:
     """Admitting again reserves nothing more, whatever is estimated then."""
-    first = await _admit(governor, "a", 700)
+    first = await _admit(parts, "a", 700)
     await clock.advance(30)
-    assert await _admit(governor, "a", 900) == first
+    assert await _admit(parts, "a", 900) == first
     assert await _day(parts) == (0, 700)
 
 
-async def test_settled_key_is_no_way_past_the_limits(
-    governor: CostGovernor, parts: GovernorParts
-) -> None:
+async def test_settled_key_is_no_way_past_the_limits(parts: GovernorParts) -> None:
     """Another call with it needs room in the budget like any other."""
-    await _settle(governor, "a", 1000)
-    verdict = await _admit(governor, "a", 1)
+    await _settle(parts, "a", 1000)
+    verdict = await _admit(parts, "a", 1)
     assert isinstance(verdict, Denied)
     assert verdict.budget == "tenants/acme/budgets/tenant-day"
     assert await _day(parts) == (1000, 0)
 
 
-async def test_settled_key_that_is_admitted_again_is_another_call(
-    governor: CostGovernor, parts: GovernorParts
-) -> None:
+async def test_settled_key_that_is_admitted_again_is_another_call(parts: GovernorParts) -> None:
     """It has a key of its own, is charged in addition, and each settlement may be repeated."""
     for spent, key in ((250, "a"), (500, "a#2"), (750, "a#3")):
-        assert await _admit(governor, "a", 200) == _allowed(key, 200)
-        assert await _admit(governor, "a", 200) == _allowed(key, 200)
+        assert await _admit(parts, "a", 200) == _allowed(key, 200)
+        assert await _admit(parts, "a", 200) == _allowed(key, 200)
         assert await _day(parts) == (spent - 250, 200)
-        assert await _settle(governor, key, 250) == Settlement(250, repeated=False)
-        assert await _settle(governor, key, 250) == Settlement(250, repeated=True)
-        assert await _settle(governor, "a", 250) == Settlement(250, repeated=True)
+        assert await _settle(parts, key, 250) == Settlement(250, repeated=False)
+        assert await _settle(parts, key, 250) == Settlement(250, repeated=True)
+        assert await _settle(parts, "a", 250) == Settlement(250, repeated=True)
         assert await _day(parts) == (spent, 0)
 
 
-async def test_settled_key_that_is_admitted_again_can_be_released(
-    governor: CostGovernor, parts: GovernorParts
-) -> None:
+async def test_settled_key_that_is_admitted_again_can_be_released(parts: GovernorParts) -> None:
     """What was charged before stays, and the key that was free again is given out again."""
-    await _settle(governor, "a", 250)
-    await _admit(governor, "a", 400)
-    assert await governor.release("acme", "a#2") == 400
+    await _settle(parts, "a", 250)
+    await _admit(parts, "a", 400)
+    assert await parts.leasing.release("acme", "a#2") == 400
     assert await _day(parts) == (250, 0)
-    assert await _settle(governor, "a", 250) == Settlement(250, repeated=True)
-    assert await _admit(governor, "a", 400) == _allowed("a#2", 400)
+    assert await _settle(parts, "a", 250) == Settlement(250, repeated=True)
+    assert await _admit(parts, "a", 400) == _allowed("a#2", 400)
 
 
-async def test_repeated_settlement_changes_nothing(
-    governor: CostGovernor, parts: GovernorParts
-) -> None:
+async def test_repeated_settlement_changes_nothing(parts: GovernorParts) -> None:
     """The same figures again are recognised, other figures are refused, and neither is counted."""
-    await _admit(governor, "a", 700)
-    await _settle(governor, "a", 250)
-    assert await _settle(governor, "a", 250) == Settlement(250, repeated=True)
+    await _admit(parts, "a", 700)
+    await _settle(parts, "a", 250)
+    assert await _settle(parts, "a", 250) == Settlement(250, repeated=True)
     with pytest.raises(AlreadySettled) as caught:
-        await _settle(governor, "a", 251)
+        await _settle(parts, "a", 251)
     assert caught.value.message == (
         "The key 'a' was settled before with other figures, at 0.00025 USD."
     )
     assert await _day(parts) == (250, 0)
 
 
-async def test_call_beyond_the_day_is_denied_with_budget_and_reset(
-    governor: CostGovernor, parts: GovernorParts
-) -> None:
+async def test_call_beyond_the_day_is_denied_with_budget_and_reset(parts: GovernorParts) -> None:
     """The answer names the budget, when it starts again, and the sums."""
-    await _settle(governor, "a", 600)
-    await _admit(governor, "b", 300)
-    assert await _admit(governor, "c", 401) == Denied(
+    await _settle(parts, "a", 600)
+    await _admit(parts, "b", 300)
+    assert await _admit(parts, "c", 401) == Denied(
         "tenants/acme/budgets/tenant-day",
         datetime(2026, 3, 31, tzinfo=UTC),
         "tenants/acme/budgets/tenant-day allows 0.001 USD; 0.0006 USD are spent and 0.0003 USD"
         " reserved, so that 0.000401 USD more do not fit. It starts again at 2026-03-31T00:00:00Z.",
     )
     assert await _day(parts) == (600, 300)
-    assert await _admit(governor, "d", 100) == _allowed("d", 100)
+    assert await _admit(parts, "d", 100) == _allowed("d", 100)
 
 
-async def test_a_call_that_others_leave_no_room_for_is_to_come_back(
-    governor: CostGovernor, parts: GovernorParts
-) -> None:
+async def test_a_call_that_others_leave_no_room_for_is_to_come_back(parts: GovernorParts) -> None:
     """What is only reserved is mostly free again soon: that is no reason to fail a task."""
-    await _settle(governor, "a", 600)
-    await _admit(governor, "b", 300)
-    assert await _admit(governor, "c", 101) == Delayed(
+    await _settle(parts, "a", 600)
+    await _admit(parts, "b", 300)
+    assert await _admit(parts, "c", 101) == Delayed(
         "tenants/acme/budgets/tenant-day",
         2.0,
         "tenants/acme/budgets/tenant-day allows 0.001 USD; 0.0006 USD are spent and 0.0003 USD"
         " reserved, so that 0.000101 USD more do not fit. There is room again when calls under"
         " way have ended.",
     )
-    await governor.release("acme", "b")
-    assert await _admit(governor, "c", 101) == _allowed("c", 101)
+    await parts.leasing.release("acme", "b")
+    assert await _admit(parts, "c", 101) == _allowed("c", 101)
 
 
 async def test_a_call_too_dear_for_what_is_left_is_sent_to_a_cheaper_tier(
-    governor: CostGovernor, parts: GovernorParts
+    parts: GovernorParts,
 ) -> None:
     """Nothing is reserved for it: the cheaper call is asked for by itself. A budget that is
     spent refuses all alike."""
-    await _settle(governor, "a", 600)
-    sent = await _admit(governor, "b", 401, tier=tier_pb2.MODEL_TIER_POWERFUL)
+    await _settle(parts, "a", 600)
+    sent = await _admit(parts, "b", 401, tier=tier_pb2.MODEL_TIER_POWERFUL)
     assert isinstance(sent, SentLower)
     assert (sent.budget, sent.degrade_to) == (
         "tenants/acme/budgets/tenant-day",
         tier_pb2.MODEL_TIER_BALANCED,
     )
     assert await _day(parts) == (600, 0)
-    assert isinstance(await _admit(governor, "b", 401, tier=tier_pb2.MODEL_TIER_FAST), Denied)
-    await _settle(governor, "c", 400)
-    assert isinstance(await _admit(governor, "b", 1, tier=tier_pb2.MODEL_TIER_POWERFUL), Denied)
+    assert isinstance(await _admit(parts, "b", 401, tier=tier_pb2.MODEL_TIER_FAST), Denied)
+    await _settle(parts, "c", 400)
+    assert isinstance(await _admit(parts, "b", 1, tier=tier_pb2.MODEL_TIER_POWERFUL), Denied)
 
 
-async def test_day_starts_again_and_month_goes_on(governor: CostGovernor, clock: FakeClock) -> None:
+async def test_day_starts_again_and_month_goes_on(parts: GovernorParts, clock: FakeClock) -> None:
     """After midnight UTC the day has room; the month decides when it is spent, until its end."""
-    await _settle(governor, "a", 1000)
-    assert isinstance(await _admit(governor, "b", 1), Denied)
+    await _settle(parts, "a", 1000)
+    assert isinstance(await _admit(parts, "b", 1), Denied)
     await clock.advance(601)
-    await _settle(governor, "c", 500)
-    denied = await _admit(governor, "d", 1)
+    await _settle(parts, "c", 500)
+    denied = await _admit(parts, "d", 1)
     assert isinstance(denied, Denied)
     assert (denied.budget, denied.resets_at) == (
         "tenants/acme/budgets/tenant-month",
         datetime(2026, 4, 1, tzinfo=UTC),
     )
     await clock.advance(86_400)
-    assert isinstance(await _admit(governor, "d", 1), Allowed)
+    assert isinstance(await _admit(parts, "d", 1), Allowed)
 
 
 async def test_settlement_after_midnight_counts_in_the_new_day(
-    governor: CostGovernor, parts: GovernorParts, clock: FakeClock
+    parts: GovernorParts, clock: FakeClock
 ) -> None:
     """The day in which it is settled is charged, as in the ledger; nothing stays reserved."""
     await clock.advance(590)
-    await _admit(governor, "a", 700)
+    await _admit(parts, "a", 700)
     await clock.advance(20)
-    await _settle(governor, "a", 700)
+    await _settle(parts, "a", 700)
     assert await _day(parts) == (700, 0)
     _, month = await parts.standings.spend("acme")
     assert month.standing.spent_micros == 700
     assert month.standing.reserved_micros == 0
 
 
-async def test_expired_reservation_is_given_back(
-    governor: CostGovernor, parts: GovernorParts, clock: FakeClock
-) -> None:
+async def test_expired_reservation_is_given_back(parts: GovernorParts, clock: FakeClock) -> None:
     """Nothing stays reserved; its key reserves anew, and a late settlement counts all the same."""
-    await _admit(governor, "a", 900)
-    await _admit(governor, "b", 100)
+    await _admit(parts, "a", 900)
+    await _admit(parts, "b", 100)
     await clock.advance(600)
     assert await _day(parts) == (0, 0)
-    assert await _admit(governor, "a", 1000) == _allowed(
-        "a", 1000, _START + timedelta(seconds=1200)
-    )
-    assert await _settle(governor, "b", 100) == Settlement(100, repeated=False)
+    assert await _admit(parts, "a", 1000) == _allowed("a", 1000, _START + timedelta(seconds=1200))
+    assert await _settle(parts, "b", 100) == Settlement(100, repeated=False)
     assert await _day(parts) == (100, 1000)
 
 
 async def test_more_expired_reservations_than_one_sweep_takes(
-    governor: CostGovernor, parts: GovernorParts, clock: FakeClock
+    parts: GovernorParts, clock: FakeClock
 ) -> None:
     """A call is not denied because of reservations that have expired and await their sweep."""
     calls = [PlannedCall("acme", f"k{n}", "unit", 1, 0) for n in range(1000)]
-    assert all(isinstance(verdict, Allowed) for verdict in await governor.admit(calls))
-    assert isinstance(await _admit(governor, "a", 1), Delayed)
+    assert all(isinstance(verdict, Allowed) for verdict in await parts.admission.admit(calls))
+    assert isinstance(await _admit(parts, "a", 1), Delayed)
     await clock.advance(600)
-    assert isinstance(await _admit(governor, "a", 1000), Allowed)
+    assert isinstance(await _admit(parts, "a", 1000), Allowed)
     assert await _day(parts) == (0, 1000)
 
 
-async def test_release_gives_back_once(governor: CostGovernor, parts: GovernorParts) -> None:
+async def test_release_gives_back_once(parts: GovernorParts) -> None:
     """A release answers what it freed, 0 when repeated, and is refused after the settlement."""
-    await _admit(governor, "a", 700)
-    assert await governor.release("acme", "a") == 700
-    assert await governor.release("acme", "a") == 0
+    await _admit(parts, "a", 700)
+    assert await parts.leasing.release("acme", "a") == 700
+    assert await parts.leasing.release("acme", "a") == 0
     assert await _day(parts) == (0, 0)
-    await _settle(governor, "a", 5)
+    await _settle(parts, "a", 5)
     with pytest.raises(AlreadySettled) as caught:
-        await governor.release("acme", "a")
+        await parts.leasing.release("acme", "a")
     assert caught.value.message == "The key 'a' is settled; there is nothing to release."
 
 
-async def test_cap_of_a_task_counts_its_parallel_calls(governor: CostGovernor) -> None:
+async def test_cap_of_a_task_counts_its_parallel_calls(parts: GovernorParts) -> None:
     """The task's own cap holds over its reservations, its settlements and what its log says."""
     cap: dict[str, Any] = {"task": "t1", "task_limit_micros": 100}
-    assert isinstance(await _admit(governor, "a", 60, **cap), Allowed)
-    assert await _admit(governor, "b", 60, **cap) == Delayed(
+    assert isinstance(await _admit(parts, "a", 60, **cap), Allowed)
+    assert await _admit(parts, "b", 60, **cap) == Delayed(
         "tenants/acme/budgets/task-lifetime-t1",
         2.0,
         "tenants/acme/budgets/task-lifetime-t1 allows 0.0001 USD; 0.00 USD are spent and"
         " 0.00006 USD reserved, so that 0.00006 USD more do not fit. There is room again when"
         " calls under way have ended.",
     )
-    await _settle(governor, "a", 30, task="t1")
-    assert isinstance(await _admit(governor, "b", 60, **cap), Allowed)
-    await governor.release("acme", "b")
-    refused = await _admit(governor, "c", 60, task_spent_micros=50, **cap)
+    await _settle(parts, "a", 30, task="t1")
+    assert isinstance(await _admit(parts, "b", 60, **cap), Allowed)
+    await parts.leasing.release("acme", "b")
+    refused = await _admit(parts, "c", 60, task_spent_micros=50, **cap)
     assert isinstance(refused, Denied)
     assert refused.explanation.endswith("more do not fit. It does not start again.")
-    assert isinstance(await _admit(governor, "d", 50, task_spent_micros=50, **cap), Allowed)
-    assert isinstance(await _admit(governor, "e", 100, task="t2", task_limit_micros=100), Allowed)
+    assert isinstance(await _admit(parts, "d", 50, task_spent_micros=50, **cap), Allowed)
+    assert isinstance(await _admit(parts, "e", 100, task="t2", task_limit_micros=100), Allowed)
 
 
 async def test_late_settlement_counts_against_the_task(
-    governor: CostGovernor, clock: FakeClock
+    parts: GovernorParts, clock: FakeClock
 ) -> None:
     """Without its reservation a call still counts in the cap of a task that has one."""
-    await _admit(governor, "a", 60, task="t1", task_limit_micros=100)
+    await _admit(parts, "a", 60, task="t1", task_limit_micros=100)
     await clock.advance(600)
-    await _settle(governor, "a", 60, task="t1")
-    assert isinstance(await _admit(governor, "b", 41, task="t1", task_limit_micros=100), Denied)
-    assert isinstance(await _admit(governor, "b", 40, task="t1", task_limit_micros=100), Allowed)
+    await _settle(parts, "a", 60, task="t1")
+    assert isinstance(await _admit(parts, "b", 41, task="t1", task_limit_micros=100), Denied)
+    assert isinstance(await _admit(parts, "b", 40, task="t1", task_limit_micros=100), Allowed)
 
 
-async def test_refused_call_reserves_in_no_scope(
-    governor: CostGovernor, parts: GovernorParts
-) -> None:
+async def test_refused_call_reserves_in_no_scope(parts: GovernorParts) -> None:
     """What the task's cap refuses is not reserved in the tenant's day either."""
-    await _admit(governor, "a", 60, task="t1", task_limit_micros=50)
+    await _admit(parts, "a", 60, task="t1", task_limit_micros=50)
     assert await _day(parts) == (0, 0)
 
 
-async def test_free_model_is_allowed_when_all_is_spent(
-    governor: CostGovernor, parts: GovernorParts
-) -> None:
+async def test_free_model_is_allowed_when_all_is_spent(parts: GovernorParts) -> None:
     """What costs nothing is never denied, reserves nothing, and its usage is counted."""
-    await _settle(governor, "a", 1000)
-    (verdict,) = await governor.admit([PlannedCall("acme", "b", "offline", 10, 10)])
+    await _settle(parts, "a", 1000)
+    (verdict,) = await parts.admission.admit([PlannedCall("acme", "b", "offline", 10, 10)])
     assert verdict == _allowed("b", 0)
     usage = Usage(10, 20, model_calls=1, tool_calls=2, cache_hits=3, cached_input_tokens=4)
-    assert await governor.settle([MadeCall("acme", "b", "offline", usage)]) == [
+    assert await parts.settling.settle([MadeCall("acme", "b", "offline", usage)]) == [
         Settlement(0, repeated=False)
     ]
     day, _ = await parts.standings.spend("acme")
@@ -340,18 +309,16 @@ async def test_free_model_is_allowed_when_all_is_spent(
 
 
 async def test_priced_call_without_estimate_is_denied_when_all_is_spent(
-    governor: CostGovernor,
+    parts: GovernorParts,
 ) -> None:
     """An estimate of nothing does not open a spent budget."""
-    await _settle(governor, "a", 1000)
-    assert isinstance(await _admit(governor, "b", 0), Denied)
+    await _settle(parts, "a", 1000)
+    assert isinstance(await _admit(parts, "b", 0), Denied)
 
 
-async def test_fault_of_one_item_leaves_the_others_alone(
-    governor: CostGovernor, parts: GovernorParts
-) -> None:
+async def test_fault_of_one_item_leaves_the_others_alone(parts: GovernorParts) -> None:
     """A batch answers in order, with the error in the place of the item that has it."""
-    verdicts = await governor.admit(
+    verdicts = await parts.admission.admit(
         [
             PlannedCall("acme", "a", "unit", 10, 0),
             PlannedCall("acme", "b", "unknown", 10, 0),
@@ -362,17 +329,17 @@ async def test_fault_of_one_item_leaves_the_others_alone(
     assert await _day(parts) == (0, 10)
 
 
-async def test_tenants_are_counted_apart(governor: CostGovernor) -> None:
+async def test_tenants_are_counted_apart(parts: GovernorParts) -> None:
     """What one tenant spent leaves another's limit whole."""
-    await _settle(governor, "a", 1000)
-    (verdict,) = await governor.admit([PlannedCall("other", "a", "unit", 1000, 0)])
+    await _settle(parts, "a", 1000)
+    (verdict,) = await parts.admission.admit([PlannedCall("other", "a", "unit", 1000, 0)])
     assert isinstance(verdict, Allowed)
 
 
-async def test_all_keys_share_a_slot_and_expire(governor: CostGovernor, store: Redis) -> None:
+async def test_all_keys_share_a_slot_and_expire(parts: GovernorParts, store: Redis) -> None:
     """Each key carries one hash tag; what is left of past calls goes away by itself."""
-    await _admit(governor, "a{b}", 10, task="t1", task_limit_micros=100)
-    await _settle(governor, "c", 10)
+    await _admit(parts, "a{b}", 10, task="t1", task_limit_micros=100)
+    await _settle(parts, "c", 10)
     redis = cast(Any, store)
     day = "governor:{spend}:tenant:acme::day:1774828800"
     month = "governor:{spend}:tenant:acme::month:1772323200"
@@ -397,11 +364,11 @@ async def test_all_keys_share_a_slot_and_expire(governor: CostGovernor, store: R
     assert hours[settled] in (47, 48)
 
 
-async def test_lost_script_is_loaded_again(governor: CostGovernor, store: Redis) -> None:
+async def test_lost_script_is_loaded_again(parts: GovernorParts, store: Redis) -> None:
     """A Redis that forgot its scripts, by a restart or a failover, is no fault."""
-    await _admit(governor, "a", 10)
+    await _admit(parts, "a", 10)
     await cast(Any, store).script_flush()
-    assert await _settle(governor, "a", 10) == Settlement(10, repeated=False)
+    assert await _settle(parts, "a", 10) == Settlement(10, repeated=False)
 
 
 async def test_unreachable_redis_is_named(
@@ -413,11 +380,11 @@ async def test_unreachable_redis_is_named(
         redis_store.connect(f"redis://127.0.0.1:{server.port}") as gone,
         RedisLine(gone) as line,
     ):
-        governor = governor_parts(line, clock, ledger, _DEFAULTS).governor
+        parts = governor_parts(line, clock, ledger, _DEFAULTS)
         with pytest.raises(DependencyUnavailable) as caught:
-            await _admit(governor, "a", 10)
+            await _admit(parts, "a", 10)
         assert caught.value.metadata == {"dependency": "redis"}
-        (verdict,) = await governor.admit([PlannedCall("acme", "b", "offline", 10, 10)])
+        (verdict,) = await parts.admission.admit([PlannedCall("acme", "b", "offline", 10, 10)])
         assert isinstance(verdict, Allowed)
 
 
@@ -442,12 +409,12 @@ async def test_parallel_admissions_never_pass_the_limit(
     """A thousand calls at once, over two governors, get exactly what is left and no more."""
     async with RedisLine(store) as other:
         both = [governor_parts(each, clock, ledger, _DEFAULTS) for each in (line, other)]
-        await _settle(both[0].governor, "before", 400)
+        await _settle(both[0], "before", 400)
         # Opened: a crowd may else wait for the ledger in vain.
         assert await _day(both[0]) == (400, 0)
         calls = [PlannedCall("acme", f"k{n}", "unit", 7, 0) for n in range(1000)]
         verdicts = await asyncio.gather(
-            *(both[n % 2].governor.admit(calls[n : n + 1]) for n in range(1000))
+            *(both[n % 2].admission.admit(calls[n : n + 1]) for n in range(1000))
         )
         allowed = sum(isinstance(verdict, Allowed) for (verdict,) in verdicts)
         assert allowed == 600 // 7

@@ -118,7 +118,7 @@ class _World:
             agent="helper",
             session="s1" if tokens % 2 else "",
         )
-        (verdict,) = await self.governor(number).governor.admit([call])
+        (verdict,) = await self.governor(number).admission.admit([call])
         if isinstance(verdict, Allowed) and verdict.key not in {each.key for each in self.calls}:
             self.calls.append(
                 _Open(
@@ -132,7 +132,7 @@ class _World:
 
     async def take_lease(self, number: int, micros: int) -> None:
         wanted = WantedLease("acme", f"lease-{self.new_key()}", micros, "chat", "helper")
-        lease = await self.governor(number).governor.lease(wanted)
+        lease = await self.governor(number).leasing.lease(wanted)
         if lease.micros:
             self.leases[lease.lease] = _Open(
                 lease.lease, "acme", lease.micros, self.clock.monotonic_seconds()
@@ -144,7 +144,7 @@ class _World:
             self.ledger.append_failure = DependencyUnavailable("The journal is away.")
         parts.counters.fault = fault
         try:
-            (outcome,) = await parts.governor.settle([call])
+            (outcome,) = await parts.settling.settle([call])
         except DependencyUnavailable as error:
             outcome = error
         self.ledger.append_failure, parts.counters.fault = None, ""
@@ -289,14 +289,14 @@ async def _step(world: _World, step: tuple[Any, ...]) -> None:
             await world.settle(number, _pick(world.settled, some))
         case ("contradict", number, some) if world.settled:
             before = _pick(world.settled, some)
-            (outcome,) = await world.governor(number).governor.settle(
+            (outcome,) = await world.governor(number).settling.settle(
                 [world.made(_Open(before.key, before.tenant, 0, 0.0), 12_345)]
             )
             # Where Redis was lost it is not known; the ledger has the first all the same.
             assert isinstance(outcome, AlreadySettled) or world.has_lost_redis
         case ("release", number, some, keep) if world.calls:
             call = _take(world.calls, some)
-            await world.governor(number).governor.release(call.tenant, call.key, keep)
+            await world.governor(number).leasing.release(call.tenant, call.key, keep)
         case ("lease", number, micros):
             await world.take_lease(number, micros)
         case ("settle leased", number, some, tokens, fault) if world.leases:
@@ -372,7 +372,7 @@ async def _honest_step(world: _World, step: tuple[Any, ...]) -> None:
             await world.settle(number, world.made(call, used))
         case ("release", number, some) if world.calls:
             call = _take(world.calls, some)
-            await world.governor(number).governor.release(call.tenant, call.key)
+            await world.governor(number).leasing.release(call.tenant, call.key)
         case ("spend leased", number, some, tokens) if world.leases:
             lease = _pick(list(world.leases.values()), some)
             cost = min(tokens, lease.reserved_micros)
@@ -382,7 +382,7 @@ async def _honest_step(world: _World, step: tuple[Any, ...]) -> None:
             await world.settle(number, made)
         case ("trim", number, some) if world.leases:
             lease = world.leases.pop(_pick(list(world.leases), some))
-            await world.governor(number).governor.release("acme", lease.key)
+            await world.governor(number).leasing.release("acme", lease.key)
         case ("admit" | "lease" | "pass", *_):
             await _step(world, step)
         case _:

@@ -12,6 +12,7 @@ from meshkit.redis_line import RedisLine
 from meshkit.redis_store import RedisDependency
 from meshkit.server import Registration
 from meshkit.service import Resources, Service, serve_program
+from services.governor.admission import Admission, Terms
 from services.governor.alert_finder import AlertFinder
 from services.governor.alert_parts import build_alerts
 from services.governor.alert_recorder import AlertRecorder
@@ -24,23 +25,26 @@ from services.governor.counters_redis import RedisCounters
 from services.governor.forecast_sql import SqlTaskUses
 from services.governor.gateway_files import GatewayFiles
 from services.governor.gateway_limits import LOCAL, SHARED, local_limits, shared_limits
-from services.governor.governor import CostGovernor, Terms
 from services.governor.journal_jetstream import JetStreamJournal
+from services.governor.leasing import Leasing
 from services.governor.ledger_parts import build_ledger
 from services.governor.next_windows import NextWindows
 from services.governor.openings import Openings
 from services.governor.price_file import load_prices
+from services.governor.prompt_openings import PromptOpenings
 from services.governor.rate_limit_service import RateLimitServicer
 from services.governor.request_buckets_redis import RedisRequestBuckets
 from services.governor.scopes import Scopes
 from services.governor.service import CostGovernorService
 from services.governor.settings import GovernorSettings, Settings
+from services.governor.settling import Settling
 from services.governor.spend_service import SpendService
 from services.governor.spenders import Spenders
 from services.governor.standings import Standings
 from services.governor.streams import StreamAges
 from services.governor.sweep import Sweep
 from services.governor.tier_budgets import Limits, TierBudgets
+from services.governor.unbroken import Unbroken
 from services.governor.usage_stream import usage_stream_spec
 from tasklog.policy import Policy
 from tasklog.policy_store import PolicyStore
@@ -96,25 +100,48 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
     )
     openings = Openings(counters, ledger.balances, clock)
     resources.stack.push_async_callback(openings.close)
-    governor = CostGovernor(
+    prompt = PromptOpenings(openings)
+    admission = Admission(
+        prices=prices,
+        scopes=scopes,
+        tiers=given.model_tiers,
+        profiles=ledger.profiles,
+        counters=counters,
+        openings=prompt,
+        reach_budgets=store.reach,
+        clock=clock,
+        terms=Terms(section.reservation_seconds, section.throttle_seconds),
+        notice=alerts.notice,
+    )
+    leasing = Leasing(
         prices=prices,
         scopes=scopes,
         tiers=given.model_tiers,
         has_sessions=budgets.has_sessions,
-        profiles=ledger.profiles,
+        counters=counters,
+        openings=prompt,
+        reach_budgets=store.reach,
+        clock=clock,
+        lease_seconds=section.reservation_seconds,
+    )
+    settling = Settling(
+        prices=prices,
+        scopes=scopes,
         counters=counters,
         openings=openings,
         journal=journal,
         first_records=ledger.balances,
         reach_budgets=store.reach,
         clock=clock,
-        terms=Terms(section.reservation_seconds, section.throttle_seconds),
-        notice=alerts.notice,
     )
     standings = Standings(budgets, scopes, counters, openings, store.reach, clock)
     operators = Operators(section.operators)
+    unbroken = Unbroken()
+    resources.stack.push_async_callback(unbroken.close)
     servicer = CostGovernorService(
-        governor,
+        admission,
+        leasing,
+        settling,
         standings,
         BudgetService(
             budgets, store, counters, standings, operators, given.model_tiers, alerts.notice
@@ -124,6 +151,7 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
         ),
         alerts=AlertService(alerts.feed, operators),
         spenders=Spenders(section.spenders),
+        unbroken=unbroken,
     )
 
     def filters(policy: Policy) -> Mapping[str, Any]:

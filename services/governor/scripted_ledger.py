@@ -7,8 +7,8 @@ from typing import Final
 from agentmesh.governor.v1 import usage_record_pb2 as pb
 from meshkit.errors import MeshError
 from services.governor.account import Balance, Usage
+from services.governor.admission import Likely
 from services.governor.budget import Scope, ScopeKind
-from services.governor.governor import Likely
 
 
 class ScriptedLedger:

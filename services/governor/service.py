@@ -10,11 +10,13 @@ from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
 from meshkit.errors import MeshError
 from services.governor import convert, convert_budget
+from services.governor.admission import Admission
 from services.governor.alert_service import AlertService
 from services.governor.batch import answer_all, answer_one
 from services.governor.budget_service import BudgetService
 from services.governor.calls import MadeCall, Settlement
-from services.governor.governor import CostGovernor
+from services.governor.leasing import Leasing
+from services.governor.settling import Settling
 from services.governor.spend_service import SpendService
 from services.governor.spenders import Spenders
 from services.governor.standings import Standings
@@ -27,23 +29,28 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
 
     def __init__(
         self,
-        governor: CostGovernor,
+        admission: Admission,
+        leasing: Leasing,
+        settling: Settling,
         standings: Standings,
         budgets: BudgetService,
         *,
         alerts: AlertService,
         spending: SpendService,
         spenders: Spenders,
+        unbroken: Unbroken,
     ) -> None:
         """`spenders`: who may admit, settle, release and lease."""
-        self._governor: Final = governor
-        self._admit_together: Final = Together(governor.admit)
+        self._admission: Final = admission
+        self._admit_together: Final = Together(admission.admit)
+        self._leasing: Final = leasing
+        self._settling: Final = settling
         self._standings: Final = standings
         self._budgets: Final = budgets
         self._spending: Final = spending
         self._alerts: Final = alerts
         self._spenders: Final = spenders
-        self._unbroken: Final = Unbroken()
+        self._unbroken: Final = unbroken
 
     async def Admit(self, request: pb.AdmitRequest, context: object) -> pb.AdmitResponse:
         """Reserves what a call may cost, or says why not."""
@@ -92,7 +99,7 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
         self._spenders.require_caller()
         tenant, key = convert.tenant(request.parent), convert.reservation_key(request.key)
         keep_micros = convert.kept_micros(request)
-        released = await self._governor.release(tenant, key, keep_micros)
+        released = await self._leasing.release(tenant, key, keep_micros)
         return pb.ReleaseResponse(released_micros=released)
 
     async def AcquireLease(
@@ -100,7 +107,7 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
     ) -> pb.AcquireLeaseResponse:
         """Sets an amount aside, out of which the caller admits calls by itself."""
         self._spenders.require_caller()
-        return convert.lease_response(await self._governor.lease(convert.wanted_lease(request)))
+        return convert.lease_response(await self._leasing.lease(convert.wanted_lease(request)))
 
     async def SetBudget(
         self, request: pb.SetBudgetRequest, context: object
@@ -187,7 +194,7 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
 
     async def _admit(self, items: Sequence[pb.BatchAdmitItem]) -> list[pb.BatchAdmitResult]:
         answers = await answer_all(
-            items, convert.planned_call, self._governor.admit, convert.admit_response
+            items, convert.planned_call, self._admission.admit, convert.admit_response
         )
         return [
             pb.BatchAdmitResult(index=index, error=answer)
@@ -199,7 +206,7 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
     async def _charge(self, calls: Sequence[MadeCall]) -> Sequence[Settlement | MeshError]:
         # A caller that dies must not leave in the journal what no counter has: nobody may
         # be there to repeat it.
-        return await self._unbroken.run(self._governor.settle(calls))
+        return await self._unbroken.run(self._settling.settle(calls))
 
     async def _settle(self, items: Sequence[pb.BatchSettleItem]) -> list[pb.BatchSettleResult]:
         answers = await answer_all(items, convert.made_call, self._charge, convert.settle_response)

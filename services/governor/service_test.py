@@ -32,6 +32,7 @@ from services.governor.price_file import load_prices
 from services.governor.scripted_ledger import ScriptedLedger
 from services.governor.service import CostGovernorService
 from services.governor.spenders import Spenders
+from services.governor.unbroken import Unbroken
 
 pytest_plugins = ["meshtest.fixtures"]
 
@@ -62,12 +63,15 @@ class _HeldLedger(ScriptedLedger):
 def _service(line: RedisLine, clock: FakeClock, ledger: ScriptedLedger) -> CostGovernorService:
     parts = governor_parts(line, clock, ledger, _DOLLAR, prices=load_prices(_PRICES))
     return CostGovernorService(
-        parts.governor,
+        parts.admission,
+        parts.leasing,
+        parts.settling,
         parts.standings,
         _NO_BUDGET_CALLS,
         alerts=_NO_ALERTS,
         spending=_NO_SPENDING,
         spenders=Spenders(),
+        unbroken=Unbroken(),
     )
 
 
@@ -390,7 +394,11 @@ async def eve(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
         service_name="agentmesh.governor.v1.CostGovernorService",
         add=pb_grpc.add_CostGovernorServiceServicer_to_server,
         servicer=CostGovernorService(
-            nobody, nobody, nobody, alerts=nobody, spending=nobody, spenders=Spenders(request.param)
+            *(nobody, nobody, nobody, nobody, nobody),
+            alerts=nobody,
+            spending=nobody,
+            spenders=Spenders(request.param),
+            unbroken=nobody,
         ),
     )
     async with serving([registration], caller="user:eve") as channels:

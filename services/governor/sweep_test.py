@@ -49,7 +49,7 @@ async def test_expired_reservations_are_given_back_without_a_call(
         parts: GovernorParts = governor_parts(line, clock, ScriptedLedger(), Defaults(1000, 1000))
         sweep = asyncio.create_task(Sweep(parts.counters, clock).run())
         for key, tokens in (("a", 700), ("b", 200)):
-            (verdict,) = await parts.governor.admit([PlannedCall("acme", key, "unit", tokens, 0)])
+            (verdict,) = await parts.admission.admit([PlannedCall("acme", key, "unit", tokens, 0)])
             assert isinstance(verdict, Allowed)
             await clock.advance(290)
         assert await _reserved(store) == [900, 900]

@@ -1,0 +1,278 @@
+"""What is lost, late or contradicts itself is counted once all the same: on a real Redis."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+from redis.asyncio import Redis
+
+from meshkit.errors import DependencyUnavailable
+from meshkit.redis_line import RedisLine
+from meshtest.clock import FakeClock
+from meshtest.eventually import eventually
+from services.governor.budget import Budget, Scope, ScopeKind
+from services.governor.calls import Allowed, Denied, PlannedCall, Settlement, WantedLease
+from services.governor.governor_parts import GovernorParts, governor_parts
+from services.governor.rule_calls import DEFAULTS, START, admit, settle, today
+from services.governor.scripted_ledger import ScriptedLedger
+from services.governor.window import WindowKind
+
+pytest_plugins = ["services.governor.fixture_governor", "services.governor.fixture_rules"]
+
+
+async def test_lost_redis_is_rebuilt_from_the_ledger(
+    parts: GovernorParts, store: Redis, clock: FakeClock
+) -> None:
+    """To the micro-dollar, with its usage; a settlement repeated over the loss is counted once."""
+    await settle(parts, "a", 300)
+    await settle(parts, "b", 20)
+    before = await parts.standings.spend("acme")
+    await cast(Any, store).flushall()
+    assert await parts.standings.spend("acme") == before
+    await cast(Any, store).flushall()
+    await settle(parts, "b", 20)
+    await settle(parts, "c", 5)
+    assert await today(parts) == (325, 0)
+    await cast(Any, store).flushall()
+    assert isinstance(await admit(parts, "d", 676), Denied)
+    assert isinstance(await admit(parts, "d", 675), Allowed)
+    # Long after the counter was opened a call is known to be new.
+    await clock.advance(60)
+    asked = parts.ledger.asked
+    await settle(parts, "e", 5, called_at=clock.now())
+    assert parts.ledger.asked == asked
+    await settle(parts, "b", 20, called_at=START)
+    assert parts.ledger.asked == asked + 1
+    assert await today(parts) == (330, 675)
+
+
+async def test_settlement_whose_counting_failed_is_counted_when_it_is_repeated(
+    parts: GovernorParts, line: RedisLine, clock: FakeClock, ledger: ScriptedLedger
+) -> None:
+    """Once, though the journal has it twice, and though a counter was opened in between."""
+    await settle(parts, "a", 100)
+    # Dies between journal and counters.
+    twice = ledger.messages[0]
+    twice[0].key = "b"
+    await ledger.append(twice)
+    parts.budgets.put(Budget(Scope(ScopeKind.TASK_TYPE, "acme", "chat"), WindowKind.DAY, 1000))
+    await parts.standings.of(parts.budgets.of("acme", "chat"))
+    await settle(parts, "b", 100)
+    await settle(parts, "b", 100)
+    standings = await parts.standings.of(parts.budgets.of("acme", "chat"))
+    for each in standings:
+        balance = ledger.balance_now(each.budget.scope, each.window.start, each.window.end)
+        assert each.standing.spent_micros == balance.spent_micros
+
+
+async def test_of_two_settlements_at_once_the_one_that_the_journal_heard_first_counts(
+    parts: GovernorParts, line: RedisLine, clock: FakeClock, ledger: ScriptedLedger
+) -> None:
+    """Whichever of them Redis hears first: counters and ledger agree."""
+    await admit(parts, "a", 100)
+    await clock.advance(10)
+    first = parts.ledger.append
+    waiting, free = asyncio.Event(), asyncio.Event()
+
+    class Slow(ScriptedLedger):
+        """Answers the first that asks only when it is told to."""
+
+        async def append(self, records: Any) -> int:
+            place = await first(records)
+            if not waiting.is_set():
+                waiting.set()
+                await free.wait()
+            return place
+
+    slow = Slow()
+    other = governor_parts(line, clock, slow, DEFAULTS)
+    early = asyncio.create_task(settle(other, "a", 30, called_at=clock.now()))
+    await waiting.wait()
+    assert await settle(parts, "a", 50, called_at=clock.now()) == Settlement(50, repeated=False)
+    free.set()
+    assert await early == Settlement(30, repeated=False)
+    assert await today(parts) == (30, 0)
+    assert [each.usage.cost_micros for each in ledger.firsts().values()] == [30]
+
+
+async def test_without_the_ledger_a_counter_is_not_begun(
+    parts: GovernorParts, ledger: ScriptedLedger, store: Redis
+) -> None:
+    """What is not there is never taken for zero; what is there goes on."""
+    await admit(parts, "a", 10)
+    ledger.failure = DependencyUnavailable("The ledger is away.")
+    assert isinstance(await admit(parts, "b", 10), Allowed)
+    call = PlannedCall("other", "a", "unit", 10, 0)
+    (answer,) = await parts.admission.admit([call])
+    assert answer is ledger.failure
+    await cast(Any, store).flushall()
+    (answer,) = await parts.admission.admit([PlannedCall("acme", "c", "unit", 10, 0)])
+    assert answer is ledger.failure
+
+
+async def test_what_cannot_be_written_to_the_journal_is_not_counted(
+    parts: GovernorParts, ledger: ScriptedLedger
+) -> None:
+    """The caller repeats it; with its answer lost, it counts once."""
+    await admit(parts, "a", 10)
+    ledger.append_failure = DependencyUnavailable("The journal is away.")
+    with pytest.raises(DependencyUnavailable):
+        await settle(parts, "a", 10)
+    assert await today(parts) == (0, 10)
+    ledger.loses_answers = True
+    with pytest.raises(DependencyUnavailable):
+        await settle(parts, "a", 10)
+    ledger.append_failure = None
+    await settle(parts, "a", 10)
+    assert await today(parts) == (10, 0)
+    assert sum(each.usage.cost_micros for each in ledger.firsts().values()) == 10
+
+
+async def test_counter_that_is_not_open_holds_up_no_other_item(
+    parts: GovernorParts, ledger: ScriptedLedger
+) -> None:
+    """A slow ledger is waited for a quarter of a second; its answer then serves who asks next."""
+    await admit(parts, "a", 1)
+    free = asyncio.Event()
+    balance = ledger.balance
+
+    async def slow(*asked: Any) -> Any:
+        await free.wait()
+        return await balance(*asked)
+
+    ledger.balance = slow  # type: ignore[method-assign]
+    calls = [PlannedCall(tenant, "x", "unit", 1, 0) for tenant in ("acme", "newcomer")]
+    async with asyncio.timeout(5):
+        known, unknown = await parts.admission.admit(calls)
+        with pytest.raises(DependencyUnavailable) as refused:
+            await parts.leasing.lease(WantedLease("newcomer", "l", 10))
+    assert isinstance(known, Allowed)
+    for error in (unknown, refused.value):
+        assert isinstance(error, DependencyUnavailable)
+        assert error.metadata == {"dependency": "ledger"}
+    free.set()
+
+    async def opened() -> bool:
+        (again,) = await parts.admission.admit(calls[1:])
+        assert isinstance(again, Allowed)
+        return True
+
+    await eventually(opened)
+    # Day and month, once each.
+    assert ledger.asked == 4
+
+
+async def test_journal_that_was_created_anew_is_counted_from_its_beginning(
+    parts: GovernorParts, ledger: ScriptedLedger, clock: FakeClock
+) -> None:
+    """Its places are small again: counters of the one before are opened anew."""
+    for _ in range(20):
+        ledger.messages.append([])
+    await admit(parts, "a", 10)
+    await settle(parts, "a", 10)
+    await clock.advance(60)
+    ledger.messages.clear()
+    ledger.age += 1
+    spent = 0
+    for number in range(15):
+        if isinstance(await admit(parts, f"b{number}", 300), Allowed):
+            await settle(parts, f"b{number}", 300, called_at=clock.now())
+            spent += 300
+    assert spent == 900
+    assert await today(parts) == (900, 0)
+
+
+async def test_governor_that_knows_an_older_journal_finds_out_before_it_goes_on(
+    parts: GovernorParts, ledger: ScriptedLedger, line: RedisLine, clock: FakeClock
+) -> None:
+    """What it settles is refused once, to be repeated, and counted by the new places."""
+
+    class Late(ScriptedLedger):
+        """Does not notice by itself."""
+
+        async def refresh(self) -> None:
+            self.age = ledger.age
+
+    late = Late()
+    late.messages = ledger.messages  # type: ignore[misc]
+    other = governor_parts(line, clock, late, DEFAULTS)
+    await settle(other, "a", 10)
+    ledger.age += 1
+    assert await today(parts) == (10, 0)
+    with pytest.raises(DependencyUnavailable):
+        await settle(other, "b", 5)
+    await settle(other, "b", 5)
+    assert await today(parts) == (15, 0)
+
+
+async def test_redis_that_comes_back_older_than_it_was_is_not_believed(
+    parts: GovernorParts, store: Redis, clock: FakeClock
+) -> None:
+    """A replica, or a file, that misses the last settlements: the ledger has them."""
+    redis = cast(Any, store)
+    await admit(parts, "a", 10)
+    await settle(parts, "a", 10, called_at=clock.now())
+    await clock.advance(10)
+    before = {key: await redis.dump(key) for key in await redis.keys("*")}
+    await admit(parts, "b", 400)
+    await settle(parts, "b", 400, called_at=clock.now())
+    await redis.flushall()
+    for key, value in before.items():
+        await redis.restore(key, 0, value)
+    await clock.advance(10)
+    assert await today(parts) == (410, 0)
+    assert not isinstance(await admit(parts, "c", 591), Allowed)
+    await settle(parts, "d", 5, called_at=clock.now())
+    assert await today(parts) == (415, 0)
+
+
+async def test_settlement_without_a_time_may_be_a_repeat_of_long_ago(
+    parts: GovernorParts, store: Redis, clock: FakeClock
+) -> None:
+    """The ledger is asked; and no call ended later than now."""
+    await settle(parts, "a", 10)
+    await cast(Any, store).flushall()
+    assert await today(parts) == (10, 0)
+    await clock.advance(5)
+    await settle(parts, "a", 10)
+    assert await today(parts) == (10, 0)
+    await cast(Any, store).flushall()
+    assert await today(parts) == (10, 0)
+    await settle(parts, "a", 10, called_at=clock.now() + timedelta(days=1))
+    assert await today(parts) == (10, 0)
+
+
+async def test_settlement_that_redis_does_not_remember_any_more_is_found_in_the_ledger(
+    line: RedisLine, store: Redis, clock: FakeClock, ledger: ScriptedLedger
+) -> None:
+    """A repeat that comes after an hour is charged once."""
+    parts = governor_parts(line, clock, ledger, DEFAULTS, remember_settled_seconds=3_600)
+    # No window ends soon.
+    await clock.advance(7_200)
+    await admit(parts, "open", 1)
+    await clock.advance(60)
+    called_at = clock.now()
+    await settle(parts, "a", 10, called_at=called_at)
+    key = "governor:{spend}:call:acme/a"
+    assert 3_590 <= await cast(Any, store).ttl(key) <= 3_600
+    await cast(Any, store).delete(key)
+    await clock.advance(3_600)
+    asked = ledger.asked
+    await settle(parts, "a", 10, called_at=called_at)
+    assert ledger.asked > asked
+    assert await today(parts) == (10, 0)
+
+
+async def test_governor_whose_clock_is_ahead_gives_back_nothing_of_others(
+    line: RedisLine, clock: FakeClock, ledger: ScriptedLedger
+) -> None:
+    """Reservations expire by Redis' own time."""
+    ahead = FakeClock(START + timedelta(minutes=9))
+    one, other = (
+        governor_parts(line, each, ledger, DEFAULTS, reservation_seconds=60, expires_by_redis=True)
+        for each in (clock, ahead)
+    )
+    assert isinstance(await admit(one, "a", 800), Allowed)
+    assert not isinstance(await admit(other, "b", 800), Allowed)
+    assert await today(other) == (0, 800)
