@@ -206,5 +206,10 @@ def _count(ended: Mapping[str, Ended]) -> dict[str, int]:
 
 def _told(ended: Ended) -> str:
     """The task's story, for who reads a failed test."""
-    story = ", ".join(ended.kinds())
+    begun = ended.events[0].time.ToNanoseconds()
+    story = ", ".join(
+        f"{event.WhichOneof('kind')} by {event.writer.partition('/')[2][:8]}"
+        f" at {(event.time.ToNanoseconds() - begun) / 1e9:.2f} s"
+        for event in ended.events
+    )
     return f"{ended.task.name}: {story}; {ended.task.error.message} {ended.task.output.text!r}"
