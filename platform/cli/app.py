@@ -23,7 +23,7 @@ _COMMANDS = {
     "agent": ("cli.commands.agent:agent", "List, show and create agents."),
     "docs": ("cli.commands.docs:docs", "Add, search and remove documents."),
     "tool": ("cli.commands.tool:tool", "List and call tools."),
-    "model": ("cli.commands.model:model", "List models."),
+    "model": ("cli.commands.model:model", "List models, and see whether they answer."),
     "budget": ("cli.commands.budget:budget", "Limit what is spent, and see what is left."),
     "spend": ("cli.commands.spend:spend", "Show what was spent, on what, and where that leads."),
     "alerts": ("cli.commands.alerts:alerts", "Show alerts about spending."),

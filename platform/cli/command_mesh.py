@@ -15,6 +15,7 @@ from agentmesh.coordinator.v1 import (
     schedule_service_pb2_grpc,
 )
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc
+from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc
 from cli.app import app
 from meshkit.server import Registration
 from meshtest.serving import serving
@@ -33,6 +34,10 @@ _SERVICES: Final[Mapping[str, tuple[str, Callable[..., None]]]] = {
     "ScheduleService": (
         "coordinator",
         schedule_service_pb2_grpc.add_ScheduleServiceServicer_to_server,
+    ),
+    "ReasoningService": (
+        "reasoning",
+        reasoning_service_pb2_grpc.add_ReasoningServiceServicer_to_server,
     ),
     "CostGovernorService": (
         "governor",
