@@ -1,7 +1,7 @@
 """How models, and checks of them, are shown."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from agentmesh.reasoning.v1.model_pb2 import (
     BREAKER_STATE_UNSPECIFIED,
@@ -76,10 +76,8 @@ def checks_document(found: Sequence[CheckModelResponse]) -> dict[str, Any]:
             {
                 "model": each.model.name,
                 "ok": not failed(each),
-                "latency_ms": _latency(each) * 1e3 if each.HasField("latency") else None,
-                "first_token_ms": _first_token(each) * 1e3
-                if each.HasField("first_token_latency")
-                else None,
+                "latency_ms": _ms(each, "latency"),
+                "first_token_ms": _ms(each, "first_token_latency"),
                 "usage": to_plain(each.usage),
                 "error": to_plain(each.error) if failed(each) else None,
                 "details": to_plain(each.model),
@@ -125,6 +123,11 @@ def _check_row(checked: CheckModelResponse) -> tuple[str | Styled, ...]:
         dollars(usage.cost_micros),
         "",
     )
+
+
+def _ms(checked: CheckModelResponse, field: Literal["latency", "first_token_latency"]) -> Any:
+    """A time in milliseconds; None where it is not set."""
+    return getattr(checked, field).ToMicroseconds() / 1e3 if checked.HasField(field) else None
 
 
 def _latency(checked: CheckModelResponse) -> float:
