@@ -143,8 +143,21 @@ class ChargedOtherwise:
 class Unsure:
     """Nothing was done: the journal may have had the key before a counter was opened.
 
-    Ask the ledger for the place of the key's first record, and settle it with that.
+    Ask the ledger for the key's first record, and settle that.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class FirstRecord:
+    """What the ledger has of a key: what the journal said of it first."""
+
+    # Its place in the journal.
+    sequence: int
+    # In the windows of this time it counts.
+    settled_at: datetime
+    model: str
+    cost_micros: int
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)

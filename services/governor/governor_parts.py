@@ -119,6 +119,8 @@ def governor_parts(
     notice: Callable[[Wish, Decision], None] = lambda wish, decision: None,
     remember_settled_seconds: int = 172_800,
     expires_by_redis: bool = False,
+    # A machine that is busy with tests may take long.
+    opened_within_seconds: float = 5.0,
     budgets_known: Callable[[], int] = lambda: _ALL_BUDGETS,
     reach_budgets: ReachBudgets = _reach_nothing,
 ) -> GovernorParts:
@@ -135,7 +137,7 @@ def governor_parts(
     )
     openings = Openings(counters, ledger, clock)
     prices = prices or unit_prices()
-    prompt = PromptOpenings(openings)
+    prompt = PromptOpenings(openings, within_seconds=opened_within_seconds)
     admission = Admission(
         prices=prices,
         scopes=scopes,

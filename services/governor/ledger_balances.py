@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from meshkit.bus import Bus
 from meshkit.errors import DependencyUnavailable
 from services.governor import ledger_sums
-from services.governor.account import Balance
+from services.governor.account import Balance, FirstRecord
 from services.governor.budget import Scope
-from services.governor.ledger_tables import CHARGE, POSITION
+from services.governor.ledger_tables import CHARGE, FIGURES, POSITION, WORK
 from services.governor.usage_stream import STREAM
 from sqlstore.database import Database
 
@@ -58,21 +58,27 @@ class LedgerBalances:
         row = await self._database.read(lambda on: on.execute(statement).one())
         return Balance(int(row.cost_micros), ledger_sums.usage_of(row), row.place)
 
-    async def first_sequences(
+    async def first_records(
         self, keys: Sequence[tuple[str, str]]
-    ) -> Mapping[tuple[str, str], int]:
-        """The place in the journal of the first record of each tenant's key that has one.
+    ) -> Mapping[tuple[str, str], FirstRecord]:
+        """What the journal had first of each tenant's key that it had.
 
         Raises:
             DependencyUnavailable: It takes too long, or cannot be found out.
         """
         await self.catch_up()
 
-        def work(connection: sa.Connection) -> dict[tuple[str, str], int]:
-            found: dict[tuple[str, str], int] = {}
+        def work(connection: sa.Connection) -> dict[tuple[str, str], FirstRecord]:
+            found: dict[tuple[str, str], FirstRecord] = {}
             for start in range(0, len(keys), _CHUNK):
                 for row in connection.execute(_with_keys(keys[start : start + _CHUNK])):
-                    found[row.tenant, row.key] = row.sequence
+                    found[row.tenant, row.key] = FirstRecord(
+                        sequence=row.sequence,
+                        settled_at=ledger_sums.time_of(row.settled_micros),
+                        model=row.model,
+                        cost_micros=row.cost_micros,
+                        usage=ledger_sums.usage_of(row),
+                    )
             return found
 
         return await self._database.read(work)
@@ -99,6 +105,9 @@ class LedgerBalances:
 
 
 def _with_keys(keys: Sequence[tuple[str, str]]) -> sa.Executable:
-    return sa.select(CHARGE.c.tenant, CHARGE.c.key, CHARGE.c.sequence).where(
-        sa.tuple_(CHARGE.c.tenant, CHARGE.c.key).in_(keys)
+    asked = (CHARGE.c[name] for name in ("tenant", "key", "sequence", "settled_micros", *FIGURES))
+    return (
+        sa.select(*asked, WORK.c.model)
+        .join(WORK, WORK.c.id == CHARGE.c.work_id)
+        .where(sa.tuple_(CHARGE.c.tenant, CHARGE.c.key).in_(keys))
     )

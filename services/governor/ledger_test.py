@@ -24,6 +24,7 @@ from meshkit.ids import RandomIds
 from meshtest.eventually import eventually
 from meshtest.nats_server import NatsServer
 from services.governor import ledger_balances
+from services.governor.account import FirstRecord, Usage
 from services.governor.budget import Scope, ScopeKind
 from services.governor.journal_jetstream import JetStreamJournal
 from services.governor.ledger_balances import LedgerBalances
@@ -286,12 +287,16 @@ async def test_what_the_ledger_cannot_take_keeps_nothing_else_out(
 
 
 async def test_the_first_record_of_a_key_is_found(bus: Bus, tmp_path: Path, address: str) -> None:
-    """By its place in the journal; a key that has none is missing."""
-    places = await _append(bus, [_record("a", 1)], [_record("b", 1), _record("a", 1)])
+    """As the journal had it; a key that has none is missing."""
+    places = await _append(bus, [_record("a", 1)], [_record("b", 1), _record("a", 2)])
     async with _ledger(bus, tmp_path, address) as (_, balances):
         wanted = [("acme", "a"), ("acme", "b"), ("acme", "c"), ("other", "a")]
-        found = await balances.first_sequences(wanted)
-    assert found == {("acme", "a"): places[0], ("acme", "b"): places[1]}
+        found = await balances.first_records(wanted)
+    usage = Usage(input_tokens=10, output_tokens=2, model_calls=1)
+    assert found == {
+        ("acme", key): FirstRecord(place, _NOON, "m", 1, usage)
+        for key, place in zip("ab", places, strict=True)
+    }
 
 
 async def test_what_was_settled_is_known_by_the_hour(

@@ -24,12 +24,16 @@ class Openings(Protocol):
 class PromptOpenings:
     """Opens counters for items of a batch: none is held up by another one's counter for long."""
 
-    def __init__(self, openings: Openings) -> None:
+    def __init__(
+        self, openings: Openings, *, within_seconds: float = _OPENED_WITHIN_SECONDS
+    ) -> None:
+        """`within_seconds`: how long whoever asks waits."""
         self._openings: Final = openings
+        self._within_seconds: Final = within_seconds
 
     def deadline(self) -> float:
         """Until when whoever asks now waits, by the event loop's clock."""
-        return asyncio.get_running_loop().time() + _OPENED_WITHIN_SECONDS
+        return asyncio.get_running_loop().time() + self._within_seconds
 
     async def open(self, unopened: Mapping[int, Unopened], until: float) -> Mapping[int, MeshError]:
         """Opens what items wait for; the items for which that failed, or takes too long.

@@ -1,18 +1,20 @@
 """What is lost, late or contradicts itself is counted once all the same: on a real Redis."""
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 from redis.asyncio import Redis
 
-from meshkit.errors import DependencyUnavailable
+from meshkit.errors import AlreadySettled, DependencyUnavailable
 from meshkit.redis_line import RedisLine
 from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
+from services.governor.account import Usage
 from services.governor.budget import Budget, Scope, ScopeKind
-from services.governor.calls import Allowed, Denied, PlannedCall, Settlement, WantedLease
+from services.governor.calls import Allowed, Denied, MadeCall, PlannedCall, Settlement, WantedLease
 from services.governor.governor_parts import GovernorParts, governor_parts
 from services.governor.rule_calls import DEFAULTS, START, admit, settle, today
 from services.governor.scripted_ledger import ScriptedLedger
@@ -64,6 +66,70 @@ async def test_settlement_whose_counting_failed_is_counted_when_it_is_repeated(
     for each in standings:
         balance = ledger.balance_now(each.budget.scope, each.window.start, each.window.end)
         assert each.standing.spent_micros == balance.spent_micros
+
+
+@pytest.mark.parametrize("away", ["ledger", "redis"])
+async def test_settlement_that_waits_is_written_once_however_often_it_is_repeated(
+    away: str, parts: GovernorParts, store: Redis, ledger: ScriptedLedger
+) -> None:
+    """The journal has its first record alone, and when what was away is back it is counted."""
+    await settle(parts, "before", 1)
+    await cast(Any, store).flushall()
+    for _ in range(3):
+        if away == "ledger":
+            ledger.failure = DependencyUnavailable("The ledger is late.")
+        else:
+            parts.counters.fault = "dies"
+        with pytest.raises(DependencyUnavailable):
+            await settle(parts, "a", 100)
+        assert len(ledger.messages) == 2
+    ledger.failure = None
+    # Other figures are another record.
+    assert await settle(parts, "a", 100) == Settlement(100, repeated=False)
+    with pytest.raises(AlreadySettled):
+        await settle(parts, "a", 99)
+    assert len(ledger.messages) == 3
+    assert await today(parts) == (101, 0)
+
+
+async def test_repeat_with_other_figures_that_redis_does_not_remember_is_refused(
+    parts: GovernorParts, store: Redis, ledger: ScriptedLedger
+) -> None:
+    """What the ledger has counts, in the counters too, and is told; also within one batch."""
+    await settle(parts, "a", 30)
+    await cast(Any, store).flushall()
+    with pytest.raises(AlreadySettled) as caught:
+        await settle(parts, "a", 50)
+    assert caught.value.metadata == {"cost_micros": "30"}
+    both = [
+        MadeCall("acme", "b", "unit", Usage(input_tokens=tokens), task_type="chat")
+        for tokens in (5, 7)
+    ]
+    first, other = await parts.settling.settle(both)
+    assert first == Settlement(5, repeated=False)
+    assert isinstance(other, AlreadySettled)
+    assert await today(parts) == (35, 0)
+
+
+async def test_settlement_that_is_repeated_after_midnight_counts_where_the_ledger_has_it(
+    parts: GovernorParts, clock: FakeClock
+) -> None:
+    """In the day in which the journal had it first: the day that has begun stays as it is."""
+    await today(parts)
+    called_at = clock.now()
+    await clock.advance(590)
+    for fault in ("dies", ""):
+        parts.counters.fault = fault
+        with suppress(DependencyUnavailable):
+            await settle(parts, "a", 100, called_at=called_at)
+        if fault:
+            await clock.advance(20)
+            assert await today(parts) == (0, 0)
+    assert await today(parts) == (0, 0)
+    month = await parts.standings.of(parts.budgets.of("acme"))
+    await clock.advance(-20)
+    assert await today(parts) == (100, 0)
+    assert [each.standing.spent_micros for each in month] == [0, 0]
 
 
 async def test_of_two_settlements_at_once_the_one_that_the_journal_heard_first_counts(
@@ -130,9 +196,10 @@ async def test_what_cannot_be_written_to_the_journal_is_not_counted(
 
 
 async def test_counter_that_is_not_open_holds_up_no_other_item(
-    parts: GovernorParts, ledger: ScriptedLedger
+    line: RedisLine, clock: FakeClock, ledger: ScriptedLedger
 ) -> None:
     """A slow ledger is waited for a quarter of a second; its answer then serves who asks next."""
+    parts = governor_parts(line, clock, ledger, DEFAULTS, opened_within_seconds=0.25)
     await admit(parts, "a", 1)
     free = asyncio.Event()
     balance = ledger.balance

@@ -6,7 +6,7 @@ from typing import Final
 
 from agentmesh.governor.v1 import usage_record_pb2 as pb
 from meshkit.errors import MeshError
-from services.governor.account import Balance, Usage
+from services.governor.account import Balance, FirstRecord, Usage
 from services.governor.admission import Likely
 from services.governor.budget import Scope, ScopeKind
 
@@ -26,6 +26,11 @@ class ScriptedLedger:
         self.age = 1
         # How often it was asked.
         self.asked = 0
+
+    @property
+    def created_ms(self) -> int:
+        """Another number for a journal that was created anew."""
+        return self.age
 
     async def append(self, records: Sequence[pb.UsageRecord]) -> int:
         """Stores records; their place."""
@@ -60,16 +65,23 @@ class ScriptedLedger:
                 usage = Usage(*(a + b for a, b in zip(usage, _usage(record), strict=True)))
         return Balance(spent, usage, len(self.messages))
 
-    async def first_sequences(
+    async def first_records(
         self, keys: Sequence[tuple[str, str]]
-    ) -> Mapping[tuple[str, str], int]:
-        """Where each key was first."""
+    ) -> Mapping[tuple[str, str], FirstRecord]:
+        """What each key was first."""
         self._ask()
-        places: dict[tuple[str, str], int] = {}
+        found: dict[tuple[str, str], FirstRecord] = {}
         for place, records in enumerate(self.messages, start=1):
             for record in records:
-                places.setdefault((record.tenant, record.key), place)
-        return {key: places[key] for key in keys if key in places}
+                first = FirstRecord(
+                    place,
+                    record.settle_time.ToDatetime(UTC),
+                    record.model,
+                    record.usage.cost_micros,
+                    _usage(record),
+                )
+                found.setdefault((record.tenant, record.key), first)
+        return {key: found[key] for key in keys if key in found}
 
     def likely(self, tenant: str, task_type: str, tier: int) -> Likely | None:
         """What was put into `profiles`."""
