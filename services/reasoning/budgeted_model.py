@@ -18,9 +18,10 @@ from services.reasoning.generation import Generation, Generator, ModelCall
 from services.reasoning.governor import Admission, Decision, Governor, Settlement, Verdict
 from services.reasoning.lease_pool import Claim, LeasePool
 from services.reasoning.model import ModelSpec, Tier
-from services.reasoning.price_list import PriceList
+from services.reasoning.price_list import Price, PriceList
+from services.reasoning.provider_failures import TokensUsed, used_by
 from services.reasoning.settlement_queue import SettlementQueue
-from services.reasoning.token_estimate import bytes_tokens, prompt_tokens
+from services.reasoning.token_estimate import bytes_tokens, prompt_tokens, text_tokens
 
 UNGOVERNED: Final = (
     "The cost governor could not be reached: the call was made on the local allowance"
@@ -35,6 +36,8 @@ _UNREACHABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXC
 # A call that failed with no more than this left was given too little time to tell anything
 # about the governor: as much is kept back from it, for answering.
 _NO_TIME_SECONDS: Final = 0.05
+# Of one call; the governor takes no more.
+_MOST_TOKENS: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +113,8 @@ class BudgetedModel:
         grant = await self._admit(call)
         try:
             generation = await self._inner.generate(grant.call)
-        except BaseException:
-            self._give_back(grant)
+        except BaseException as error:
+            self._broke_off(grant, used_by(error))
             raise
         return await self._charged(grant, generation)
 
@@ -119,6 +122,7 @@ class BudgetedModel:
         """As `generate`. A stream that is left early is charged for what it had produced."""
         grant = await self._admit(call)
         produced = 0
+        used: TokensUsed | None = None
         ended = False
         try:
             async with aclosing(self._inner.stream(grant.call)) as updates:
@@ -129,13 +133,14 @@ class BudgetedModel:
                     else:
                         produced += len(update.encode())
                         yield update
+        except MeshError as error:
+            used = used_by(error)
+            raise
         finally:
-            if not ended and produced:
-                self._settle_later(
-                    grant, self._settlement(grant, grant.input_tokens, bytes_tokens(produced))
-                )
-            elif not ended:
-                self._give_back(grant)
+            if not ended:
+                if used is None and produced:
+                    used = TokensUsed(grant.input_tokens, bytes_tokens(produced))
+                self._broke_off(grant, used)
 
     async def _admit(self, call: ModelCall) -> _Grant:
         may_repeat = bool(call.spending.key)
@@ -143,13 +148,18 @@ class BudgetedModel:
             call = _with_key(call, self._ids.new())
         input_tokens = prompt_tokens(call.prompt.messages, call.prompt.tools)
         limit = call.prompt.max_output_tokens or call.model.max_output_tokens
+        most_output_tokens = min(limit, call.model.max_output_tokens)
         admission = Admission(
-            call.spending,
-            call.model.name,
-            call.tier,
-            input_tokens,
-            min(limit, call.model.max_output_tokens),
+            call.spending, call.model.name, call.tier, input_tokens, most_output_tokens
         )
+        if call.prompt.output_schema:
+            # The model may be asked twice, and read its first answer the second time.
+            input_tokens += text_tokens(call.prompt.output_schema)
+            admission = replace(
+                admission,
+                input_tokens=2 * input_tokens + most_output_tokens,
+                max_output_tokens=2 * most_output_tokens,
+            )
         if not self._settlements.full:
             claim = self._leases.claim(admission, may_repeat=may_repeat)
             if claim is not None:
@@ -265,7 +275,14 @@ class BudgetedModel:
         Any other call that may cost something waits for what the governor says.
         """
         completion = generation.completion
-        settlement = self._settlement(grant, completion.input_tokens, completion.output_tokens)
+        settlement = self._settlement(
+            grant,
+            TokensUsed(
+                completion.input_tokens,
+                completion.output_tokens,
+                completion.cached_input_tokens,
+            ),
+        )
         degradations = (*grant.degradations, *generation.degradations)
         if grant.claim is not None or not grant.governed or self._costs_nothing(grant):
             cost = self._settle_later(grant, settlement)
@@ -297,7 +314,7 @@ class BudgetedModel:
         if claim is None:
             cost = 0 if grant.free else self._cost_by_list(settlement)
         else:
-            cost = claim.price.cost_micros(settlement.input_tokens, settlement.output_tokens)
+            cost = _cost(settlement, claim.price)
             taken = self._leases.spend(settlement.spending, claim, cost)
             settlement = replace(settlement, lease=claim.lease.terms.lease, leased_micros=taken)
         self._settlements.settle(settlement)
@@ -306,7 +323,14 @@ class BudgetedModel:
     def _cost_by_list(self, settlement: Settlement) -> int:
         version = settlement.price_version or self._prices.version
         price = self._prices.versions.get(version, self._prices.present).get(settlement.model)
-        return price.cost_micros(settlement.input_tokens, settlement.output_tokens) if price else 0
+        return _cost(settlement, price) if price else 0
+
+    def _broke_off(self, grant: _Grant, used: TokensUsed | None) -> None:
+        """Ends a call that failed: what it used all the same is paid."""
+        if used is None:
+            self._give_back(grant)
+        else:
+            self._settle_later(grant, self._settlement(grant, used))
 
     def _give_back(self, grant: _Grant) -> None:
         if grant.claim is not None:
@@ -316,21 +340,34 @@ class BudgetedModel:
         else:
             self._allowance.give_back(grant.call.spending.tenant, grant.allowed_micros)
 
-    def _settlement(self, grant: _Grant, input_tokens: int, output_tokens: int) -> Settlement:
+    def _settlement(self, grant: _Grant, used: TokensUsed) -> Settlement:
         call = grant.call
+        # Whatever a provider says: what the governor does not take is charged to nobody.
+        input_tokens = _count(used.input_tokens)
         return Settlement(
             call.spending,
             call.model.name,
             input_tokens,
-            output_tokens,
+            _count(used.output_tokens),
             call.tier,
             grant.price_version,
+            cached_input_tokens=min(_count(used.cached_input_tokens), input_tokens),
             call_time_ms=int(self._clock.now().timestamp() * 1000),
         )
 
 
 def _with_key(call: ModelCall, key: str) -> ModelCall:
     return replace(call, spending=replace(call.spending, key=key))
+
+
+def _count(tokens: int) -> int:
+    return min(max(tokens, 0), _MOST_TOKENS)
+
+
+def _cost(settlement: Settlement, price: Price) -> int:
+    return price.cost_micros(
+        settlement.input_tokens, settlement.output_tokens, settlement.cached_input_tokens
+    )
 
 
 def _said(tier: Tier) -> str:

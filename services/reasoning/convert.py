@@ -10,11 +10,12 @@ from agentmesh.reasoning.v1 import model_pb2
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from meshkit import identity, names
 from meshkit.constants import SERVICE_CALLER
-from meshkit.errors import InvalidField, MeshError, NotImplementedYet, TooLarge, to_status
+from meshkit.errors import InvalidField, MeshError, TooLarge, to_status
 from services.reasoning import model_check
 from services.reasoning.embedding import Embeddings
 from services.reasoning.endpoint_state import Breaker, EndpointState
 from services.reasoning.generation import Generation, GenerationRequest, Prompt, Spending
+from services.reasoning.json_schema import answer_schema, check_arguments
 from services.reasoning.model import Kind, ModelSpec, State, Tier
 from services.reasoning.model_check import Checked
 from services.reasoning.price_list import Price
@@ -43,8 +44,7 @@ def generation_request(
     `by` is who made the call, or the batch that it came in: only services know
     which calls are the same, so that anybody else's `spend_key` is left out.
 
-    Raises InvalidField with the exact path, TooLarge, and NotImplementedYet for
-    structured output.
+    Raises InvalidField with the exact path, and TooLarge.
     """
     _check_messages(request, within)
     _check_tools(request.tools, within)
@@ -67,11 +67,13 @@ def generation_response(generation: Generation) -> pb.GenerateResponse:
         usage=usage_pb2.Usage(
             input_tokens=completion.input_tokens,
             output_tokens=completion.output_tokens,
+            cached_input_tokens=completion.cached_input_tokens,
             cost_micros=generation.cost_micros,
             model_calls=1,
         ),
         degradations=generation.degradations,
         citations=completion.citations,
+        data=completion.data,
     )
 
 
@@ -150,7 +152,7 @@ def check_response(checked: Checked, checked_model: model_pb2.Model) -> pb.Check
             input_tokens=checked.input_tokens,
             output_tokens=checked.output_tokens,
             cost_micros=checked.cost_micros,
-            model_calls=1,
+            model_calls=0 if checked.error else 1,
         ),
         error=to_status(checked.error) if checked.error else None,
     )
@@ -232,6 +234,7 @@ def _check_tools(tools: Sequence[pb.ToolSpec], within: str) -> None:
         if tool.name in seen:
             raise InvalidField(f"{within}tools[{index}].name", "must not be given twice")
         seen.add(tool.name)
+        check_arguments(tool.parameters, field=f"{within}tools[{index}].parameters")
 
 
 def _prompt(request: pb.GenerateRequest, within: str) -> Prompt:
@@ -239,10 +242,7 @@ def _prompt(request: pb.GenerateRequest, within: str) -> Prompt:
         return Prompt(request.messages, request.tools)
     parameters, path = request.parameters, f"{within}parameters"
     if parameters.output_schema:
-        raise NotImplementedYet(
-            f"Structured output ({path}.output_schema) is part of the contract,"
-            " but this version does not serve it."
-        )
+        answer_schema(parameters.output_schema, field=f"{path}.output_schema")
     if parameters.max_output_tokens < 0:
         raise InvalidField(
             f"{path}.max_output_tokens", f"must be 0 or more, not {parameters.max_output_tokens}"
@@ -265,6 +265,7 @@ def _prompt(request: pb.GenerateRequest, within: str) -> Prompt:
         temperature=temperature,
         stop=parameters.stop,
         seed=parameters.seed if parameters.HasField("seed") else None,
+        output_schema=parameters.output_schema,
     )
 
 

@@ -44,6 +44,7 @@ from services.reasoning.scripted_provider import PAID, ScriptedProvider
 from services.reasoning.scripted_settlement_store import ScriptedSettlementStore
 from services.reasoning.service import ReasoningService
 from services.reasoning.settlement_queue import SettlementQueue
+from services.reasoning.structured import structured_providers
 
 ALLOWANCE_MICROS: Final = 1_000
 # For a model to answer a check.
@@ -224,7 +225,9 @@ def _parts(
 
     def budgeted(first_of: Callable[[Tier], ModelSpec | None]) -> BudgetedModel:
         return BudgetedModel(
-            ProvidedModel({OFFLINE.name: offline, PAID.name: provider}),
+            ProvidedModel(
+                structured_providers({OFFLINE.name: offline, PAID.name: provider}, [OFFLINE, PAID])
+            ),
             governor,
             leases,
             settlements,

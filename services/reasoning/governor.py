@@ -74,6 +74,8 @@ class Settlement:
     leased_micros: int = 0
     # When the call ended, in milliseconds since 1970; 0 where that is not known.
     call_time_ms: int = 0
+    # The part of `input_tokens` that the provider had cached.
+    cached_input_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,7 @@ def _settle_request(settlement: Settlement) -> pb.SettleRequest:
         usage=usage_pb2.Usage(
             input_tokens=settlement.input_tokens,
             output_tokens=settlement.output_tokens,
+            cached_input_tokens=settlement.cached_input_tokens,
             model_calls=1,
         ),
         task_type=spending.task_type,

@@ -6,6 +6,7 @@ would take long to check against is given up after a number of steps.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, cast
 
@@ -44,6 +45,17 @@ class TooMuchWork(Exception):
     """A value takes more steps to check than may be made."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """What is wrong with a value, and where, as in `$.a`."""
+
+    path: str
+    description: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.description}"
+
+
 class Schema:
     """A schema, compiled, which values are checked against."""
 
@@ -67,18 +79,18 @@ class Schema:
         )
         self._check_that_it_ends(field)
 
-    def wrong(self, value: Any) -> Sequence[str]:
-        """What about `value` is wrong, in clauses such as `$.a: 5 is not of type 'string'`."""
+    def wrong(self, value: Any) -> Sequence[Wrong]:
+        """What about `value` is wrong, the first few of it."""
         self._left = _MOST_STEPS
-        found: list[str] = []
+        found: list[Wrong] = []
         try:
             errors: Iterable[ValidationError] = self._validator.iter_errors(value)
             for error in errors:
-                found.append(f"{_cut(error.json_path)}: {_cut(error.message)}")
+                found.append(Wrong(_cut(error.json_path), _cut(error.message)))
                 if len(found) == _MOST_WRONG:
                     break
         except (TooMuchWork, RecursionError):
-            found.append("it takes too long to check against the schema")
+            found.append(Wrong("$", "takes too long to check against the schema"))
         return found
 
     def _spend(self, steps: int) -> None:

@@ -33,6 +33,7 @@ from services.reasoning.service import ReasoningService
 from services.reasoning.settings import ReasoningSettings, Settings
 from services.reasoning.settlement_file import SettlementFile
 from services.reasoning.settlement_queue import SettlementQueue
+from services.reasoning.structured import structured_providers
 from tasklog.policy_store import PolicyStore
 
 # The one price book of the mesh. The governor charges by it.
@@ -138,7 +139,7 @@ async def build(
         )
 
     offline = OfflineProvider(Planner(TimeQuestions(zoneinfo.available_timezones)))
-    provided = ProvidedModel({OFFLINE.name: offline, **stubs})
+    provided = ProvidedModel(structured_providers({OFFLINE.name: offline, **stubs}, models))
     reasoner = Reasoner(catalogue, budgeted(provided, catalogue.first_of), embedding)
     check = ModelCheck(
         catalogue,

@@ -3,12 +3,32 @@
 Whoever retries, falls back or opens a breaker goes by `failure_of`, not by texts.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from meshkit.errors import InvalidField, MeshError, ProviderFailed, RateLimited
 
 _FAILURE: Final = "failure"
+_INPUT: Final = "input_tokens"
+_OUTPUT: Final = "output_tokens"
+_CACHED: Final = "cached_input_tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class TokensUsed:
+    """What a call used; `cached_input_tokens` are a part of `input_tokens`."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+
+    def __add__(self, other: "TokensUsed") -> "TokensUsed":
+        return TokensUsed(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_input_tokens + other.cached_input_tokens,
+        )
 
 
 class Failure(StrEnum):
@@ -24,6 +44,9 @@ class Failure(StrEnum):
     TIMEOUT = "timeout"
     # The answer ended early, or is none.
     BROKEN_ANSWER = "broken_answer"
+    # The answer does not satisfy the caller's schema, though it was asked for again. It says
+    # as much about the schema as about the model, and another model may do better.
+    UNFIT_ANSWER = "unfit_answer"
     # More requests or tokens than it allows (429).
     RATE_LIMITED = "rate_limited"
     # The key is wrong, or may not do this (401, 403).
@@ -59,6 +82,7 @@ def provider_failure(
     model: str,
     why: str,
     retry_after_seconds: float | None = None,
+    used: TokensUsed | None = None,
 ) -> MeshError:
     """The error to raise.
 
@@ -69,8 +93,11 @@ def provider_failure(
         why: A clause for people without a full stop, without prompts, keys and addresses'
             secrets, such as `answered 503`.
         retry_after_seconds: When the provider said that it may be asked again.
+        used: What the call used all the same, where that is known.
     """
     metadata = {"provider": provider, "model": model, _FAILURE: failure.value}
+    if used is not None:
+        metadata |= _told(used)
     text = f"The model {model} ({provider}) {why}."
     match failure:
         case Failure.RATE_LIMITED:
@@ -89,3 +116,25 @@ def failure_of(error: BaseException) -> Failure | None:
         return None
     told = error.metadata.get(_FAILURE)
     return Failure(told) if told else None
+
+
+def used_by(error: BaseException) -> TokensUsed | None:
+    """What a call that failed used; None where that is not known, or nothing."""
+    if not isinstance(error, MeshError) or _INPUT not in error.metadata:
+        return None
+    told = error.metadata
+    return TokensUsed(int(told[_INPUT]), int(told[_OUTPUT]), int(told[_CACHED]))
+
+
+def having_used(error: MeshError, used: TokensUsed) -> MeshError:
+    """The same error, of a call that had used so much before."""
+    error.metadata = {**error.metadata, **_told(used + (used_by(error) or TokensUsed()))}
+    return error
+
+
+def _told(used: TokensUsed) -> dict[str, str]:
+    return {
+        _INPUT: str(used.input_tokens),
+        _OUTPUT: str(used.output_tokens),
+        _CACHED: str(used.cached_input_tokens),
+    }

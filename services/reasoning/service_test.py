@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from google.protobuf.struct_pb2 import Struct
 
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.common.v1.conversation_pb2 import (
@@ -96,6 +97,12 @@ async def test_a_tier_without_a_model_is_not_found(bench: Bench) -> None:
     assert caught.value.message == "No model of the tier powerful can be called."
 
 
+def _struct(**values: object) -> Struct:
+    struct = Struct()
+    struct.update(values)
+    return struct
+
+
 _WRONG: list[tuple[pb.GenerateRequest, str, str]] = [
     (pb.GenerateRequest(), "messages", "must hold at least one message"),
     (
@@ -133,6 +140,18 @@ _WRONG: list[tuple[pb.GenerateRequest, str, str]] = [
         "must be set only in a message with ROLE_ASSISTANT",
     ),
     (_request(tools=[pb.ToolSpec()]), "tools[0].name", "must not be empty"),
+    (
+        _request(tools=[pb.ToolSpec(name="a", parameters=_struct(properties={"b": 5}))]),
+        "tools[0].parameters.properties.b",
+        "is no JSON Schema: 5 is not of type 'object', 'boolean'",
+    ),
+    (
+        _request(
+            parameters=pb.GenerationParameters(output_schema='{"properties": {"a": {"$ref": "x"}}}')
+        ),
+        "parameters.output_schema.properties.a.$ref",
+        "must begin with #: no other document is fetched",
+    ),
     (
         _request(tools=[pb.ToolSpec(name="a"), pb.ToolSpec(name="a")]),
         "tools[1].name",
@@ -206,11 +225,41 @@ async def test_a_conversation_over_2_mib_is_too_large(bench: Bench) -> None:
     assert response.stop_reason == pb.STOP_REASON_END
 
 
-async def test_structured_output_is_not_served_yet(bench: Bench) -> None:
-    """An answer that ignored the schema would be worse than none."""
-    parameters = pb.GenerationParameters(output_schema="{}")
-    with pytest.raises(errors.NotImplementedYet):
-        await bench.reasoning.Generate(_request(parameters=parameters), timeout=_TIMEOUT)
+_CITY = '{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}'
+
+
+async def test_structured_output_comes_as_data(bench: Bench) -> None:
+    """What is almost JSON is repaired, and the message says the same as the data."""
+    bench.provider.text = "Here it is: {'city': 'Ulm'}"
+    asked = _request(model="paid", parameters=pb.GenerationParameters(output_schema=_CITY))
+    response = await bench.reasoning.Generate(asked, timeout=_TIMEOUT)
+    assert dict(response.data) == {"city": "Ulm"}
+    assert response.message.parts[0].text == '{"city": "Ulm"}'
+    stream = bench.reasoning.GenerateStream(
+        pb.GenerateStreamRequest(request=asked), timeout=_TIMEOUT
+    )
+    updates = [each async for each in stream]
+    assert updates[0].text_delta == "Here"
+    assert dict(updates[-1].response.data) == {"city": "Ulm"}
+
+
+async def test_an_answer_that_never_fits_fails_and_is_charged(bench: Bench) -> None:
+    """Both of the model's answers are paid, in one charge."""
+    asked = _request(
+        model="paid", spend_key="k", parameters=pb.GenerationParameters(output_schema=_CITY)
+    )
+    with pytest.raises(errors.ProviderFailed) as caught:
+        await bench.reasoning.Generate(asked, timeout=_TIMEOUT)
+    assert caught.value.message == (
+        "The model paid (scripted) gave no answer that satisfies the output schema, asked twice:"
+        " it holds no JSON object."
+    )
+    await eventually(lambda: bench.clock.sleeping == 1)
+    await bench.clock.advance(0.1)
+    (settled,) = await eventually(lambda: bench.governor.settled)
+    used = (settled.usage.input_tokens, settled.usage.output_tokens)
+    assert used == (int(caught.value.metadata["input_tokens"]), 10)
+    assert bench.governor.released == []
 
 
 async def test_classify_is_not_served_yet(bench: Bench) -> None:

@@ -163,6 +163,7 @@ def _fields(settlement: Settlement) -> dict[str, Any]:
         "lease": settlement.lease,
         "leased_micros": settlement.leased_micros,
         "call_time_ms": settlement.call_time_ms,
+        "cached_input_tokens": settlement.cached_input_tokens,
     }
 
 
