@@ -13,12 +13,15 @@ from services.reasoning.offline.clauses import (
     ClauseKind,
     split_request,
 )
+from services.reasoning.offline.date_questions import DateQuestion, find_date_question
 from services.reasoning.offline.delegations import Delegation, split_delegation
 from services.reasoning.offline.lookups import Lookup, make_lookup
 from services.reasoning.offline.pauses import Pause, find_pause
 from services.reasoning.offline.person_questions import PersonQuestion, find_person_question
 from services.reasoning.offline.times import TimeQuestion, TimeQuestions
-from services.reasoning.offline.tool_arguments import Argument, ToolRequest, find_tool_request
+from services.reasoning.offline.tool_arguments import Argument, ToolRequest, find_tool_requests
+from services.reasoning.offline.unit_conversions import Conversion, find_conversion
+from services.reasoning.offline.word_problems import WordProblem, find_word_problem
 
 # The built-in tools that the rules know.
 CALCULATOR: Final = "calculator"
@@ -34,7 +37,18 @@ _KNOWN: Final = frozenset([CALCULATOR, SEARCH, CLOCK]) | _WAITING
 _REMEMBERED: Final = 128
 
 # What a step is about decides how its answer is worded.
-Subject = Calculation | TimeQuestion | Lookup | ToolRequest | PersonQuestion | Pause | Delegation
+Subject = (
+    Calculation
+    | WordProblem
+    | Conversion
+    | DateQuestion
+    | TimeQuestion
+    | Lookup
+    | ToolRequest
+    | PersonQuestion
+    | Pause
+    | Delegation
+)
 # What JSON can say of a call's arguments.
 Value = Argument | Sequence[Mapping[str, str]]
 
@@ -44,15 +58,26 @@ class Step:
     """One thing to do."""
 
     subject: Subject
+    # Empty where the rules answer by themselves.
     tool: str
     arguments: Mapping[str, Value]
     # Whether the tool is offered and everything that it needs is known.
     callable: bool
+    # The step whose result this one goes on from, by its index.
+    goes_on_from: int | None = None
 
     @property
     def waits(self) -> bool:
         """Whether the task waits when it is called: what follows is done afterwards."""
         return self.tool in _WAITING
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a request in its words, and what it is about."""
+
+    text: str
+    subjects: tuple[Subject, ...]
 
 
 class Planner:
@@ -70,20 +95,23 @@ class Planner:
         go on from. Empty where the request neither asks nor commands.
         """
         offered = {tool.name for tool in tools}
+        steps: list[Step] = []
+        for part in self.parts(request, before=before, tools=tools):
+            for subject in part.subjects:
+                step = _step(subject, offered)
+                # What is asked twice is done once, but time passes each time.
+                if step not in steps or isinstance(subject, Pause):
+                    steps.append(step)
+        return steps
+
+    def parts(self, request: str, *, before: str, tools: Sequence[pb.ToolSpec]) -> Sequence[Part]:
+        """The parts of `request` that ask or command, in its order."""
         further = [tool for tool in tools if tool.name not in _KNOWN]
-        waiting = frozenset(offered & _WAITING)
+        waiting = frozenset(tool.name for tool in tools if tool.name in _WAITING)
         request, before = request[:MOST_CHARACTERS], before[:MOST_CHARACTERS]
         if further:
-            subjects = self._read(request, before, waiting, further)
-        else:
-            subjects = self._read_before(request, before, waiting)
-        steps: list[Step] = []
-        for subject in subjects:
-            step = _step(subject, offered)
-            # What is asked twice is done once, but time passes each time.
-            if step not in steps or isinstance(subject, Pause):
-                steps.append(step)
-        return steps
+            return self._read(request, before, waiting, further)
+        return self._read_before(request, before, waiting)
 
     def _read(
         self,
@@ -91,29 +119,43 @@ class Planner:
         before: str,
         waiting: frozenset[str],
         further: Sequence[pb.ToolSpec] = (),
-    ) -> Sequence[Subject]:
+    ) -> Sequence[Part]:
         """What `request` is about.
 
         `waiting` are the offered tools that make a task wait, `further` those
         beyond the known ones.
         """
-        delegation, after = None, ""
+        delegation, after, listed = None, "", ""
         if DELEGATE in waiting:
+            whole = request
             request, delegation, after = split_delegation(request)
+            listed = whole[len(request) : len(whole) - len(after)].strip()
         return [
             *self._in_clauses(request, before, waiting, further),
-            *([delegation] if delegation is not None else []),
+            *([Part(listed, (delegation,))] if delegation is not None else []),
             *self._in_clauses(after, before, waiting, further),
         ]
 
     def _in_clauses(
         self, text: str, before: str, waiting: frozenset[str], further: Sequence[pb.ToolSpec]
-    ) -> Sequence[Subject]:
-        return [
-            subject
-            for clause in split_request(text)
-            for subject in self._subjects(clause, before, waiting, further)
-        ]
+    ) -> Sequence[Part]:
+        if further and not waiting:
+            requests = find_tool_requests(text, further)
+            if requests:
+                return [Part(text, tuple(requests))]
+        problem = find_word_problem(text)
+        if problem is not None:
+            return [Part(text, (problem,))]
+        parts: list[Part] = []
+        for clause in split_request(text):
+            subjects = self._subjects(clause, before, waiting, further)
+            if subjects:
+                mark = "?" if clause.kind is ClauseKind.QUESTION else "."
+                ended = clause.text.endswith(("?", ".", "!"))
+                parts.append(
+                    Part(clause.text if ended else f"{clause.text}{mark}", tuple(subjects))
+                )
+        return parts
 
     def _subjects(
         self, clause: Clause, before: str, waiting: frozenset[str], further: Sequence[pb.ToolSpec]
@@ -123,10 +165,16 @@ class Planner:
         if WAIT in waiting and (pause := find_pause(clause.text)) is not None:
             return [pause]
         asked = clause.kind is not ClauseKind.STATEMENT
-        if asked and further:
-            request = find_tool_request(clause.text, further)
-            if request is not None:
-                return [request]
+        if waiting and asked and further:
+            requests = find_tool_requests(clause.text, further)
+            if requests:
+                return requests
+        conversion = find_conversion(clause.text)
+        if conversion is not None:
+            return [conversion]
+        dates = find_date_question(clause.text)
+        if dates is not None:
+            return [dates]
         calculations = find_calculations(clause.text, asked=asked)
         if calculations:
             return calculations
@@ -140,8 +188,10 @@ def _step(subject: Subject, offered: set[str]) -> Step:
     arguments: Mapping[str, Value]
     ready = True
     match subject:
-        case Calculation():
+        case Calculation() | WordProblem() | Conversion():
             tool, arguments = CALCULATOR, {"expression": subject.expression}
+        case DateQuestion():
+            tool, arguments = (CLOCK if subject.needs_today else ""), {}
         case TimeQuestion():
             tool = CLOCK
             arguments = {"time_zone": subject.zone} if subject.zone else {}

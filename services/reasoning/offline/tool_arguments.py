@@ -53,6 +53,12 @@ def find_tool_request(clause: str, tools: Sequence[pb.ToolSpec]) -> ToolRequest 
     return None
 
 
+def find_tool_requests(text: str, tools: Sequence[pb.ToolSpec]) -> list[ToolRequest]:
+    """Stub."""
+    found = find_tool_request(text, tools)
+    return [found] if found else []
+
+
 def _about(name: str, said: set[str]) -> bool:
     topic = {stem(word) for word in words(name) if word not in _GENERIC}
     return bool(topic) and topic <= said
