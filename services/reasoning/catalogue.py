@@ -59,7 +59,11 @@ class Catalogue:
 
     def first_of(self, tier: Tier) -> ModelSpec | None:
         """The preferred model of a tier that can be called; None where there is none."""
-        return next((model for model in self._tiers[tier] if model.callable), None)
+        return next(iter(self.callable_of(tier)), None)
+
+    def callable_of(self, tier: Tier) -> list[ModelSpec]:
+        """The models of a tier that can be called, the preferred one first."""
+        return [model for model in self._tiers[tier] if model.callable]
 
     def tier_of(self, model: ModelSpec) -> Tier | None:
         """The lowest tier that has `model`; None where none has it."""

@@ -84,6 +84,10 @@ class ModelCall:
     # The tier for which the model was chosen.
     tier: Tier
     spending: Spending
+    # The caller named the model, and wants no other one.
+    named: bool = False
+    # Made besides one that is under way already: only where a budget has room for it.
+    spare: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,4 +50,4 @@ class Reasoner:
 
     def _call(self, request: GenerationRequest) -> ModelCall:
         model, tier = self._catalogue.route(request.model, request.tier)
-        return ModelCall(request.prompt, model, tier, request.spending)
+        return ModelCall(request.prompt, model, tier, request.spending, named=bool(request.model))
