@@ -18,7 +18,7 @@ from services.reasoning.fixture_reasoning import Bench, reasoning_bench
 from services.reasoning.generation import GenerationRequest, Prompt, Spending
 from services.reasoning.model import Tier
 from services.reasoning.scripted_governor import allow
-from services.reasoning.token_estimate import prompt_tokens
+from services.reasoning.token_estimate import prompt_tokens, text_tokens
 
 _TIMEOUT = 5.0
 _BUDGET = "tenants/default/budgets/tenant-day"
@@ -107,6 +107,29 @@ async def test_admission_and_settlement_name_the_spending(bench: Bench) -> None:
         _INPUT_TOKENS, _OUTPUT_TOKENS, 1,
     )  # fmt: skip
     assert response.usage.cost_micros == _COST_MICROS
+
+
+@pytest.mark.parametrize(("said", "settled"), [(3, 3), (-1, 0), (10**12, _INPUT_TOKENS)])
+async def test_what_a_provider_had_cached_is_settled_as_such(
+    bench: Bench, said: int, settled: int
+) -> None:
+    """As a part of the input and no more: what the governor refuses is charged to nobody."""
+    bench.provider.cached_input_tokens = said
+    await bench.reasoning.Generate(_request(), timeout=_TIMEOUT)
+    (request,) = bench.governor.settled
+    assert request.usage.input_tokens == _INPUT_TOKENS
+    assert request.usage.cached_input_tokens == settled
+
+
+async def test_a_call_for_data_reserves_what_two_answers_may_need(bench: Bench) -> None:
+    """The second time the model reads its first answer, too."""
+    schema = '{"type": "object"}'
+    bench.provider.text = "{}"
+    parameters = pb.GenerationParameters(max_output_tokens=50, output_schema=schema)
+    await bench.reasoning.Generate(_request(parameters=parameters), timeout=_TIMEOUT)
+    (admitted,) = bench.governor.admitted
+    assert admitted.input_tokens == 2 * (_INPUT_TOKENS + text_tokens(schema)) + 50
+    assert admitted.max_output_tokens == 100
 
 
 async def test_a_call_without_a_key_gets_one_of_its_own(bench: Bench) -> None:

@@ -70,6 +70,16 @@ async def test_a_leased_call_is_answered_without_the_governor(bench: Bench) -> N
     assert settled.usage.output_tokens == _OUTPUT_TOKENS
 
 
+async def test_what_was_cached_costs_less_of_the_lease(bench: Bench) -> None:
+    """Half the price in this list; the settlement says how much of the input it was."""
+    bench.provider.cached_input_tokens = 2
+    response = await _generate(bench, "k")
+    assert response.usage.cost_micros == _COST_MICROS - 2
+    assert response.usage.cached_input_tokens == 2
+    assert await _settled(bench, 1) == [("k", _COST_MICROS - 2)]
+    assert bench.governor.settled[-1].usage.cached_input_tokens == 2
+
+
 async def test_a_key_that_came_before_is_asked_for(bench: Bench) -> None:
     """The governor answers another key where the first is settled: that is charged besides."""
     await _generate(bench, "k")

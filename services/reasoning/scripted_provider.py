@@ -30,6 +30,8 @@ class ScriptedProvider:
         self.go_on: Final = asyncio.Event()
         self.go_on.set()
         self.closed_streams = 0
+        # Said to be a part of the input, whether or not that is as long.
+        self.cached_input_tokens = 0
 
     async def complete(self, prompt: Prompt) -> Completion:
         """The scripted answer."""
@@ -38,7 +40,13 @@ class ScriptedProvider:
             raise self.failure
         message = Message(role=ROLE_ASSISTANT, parts=[Part(text=self.text)])
         tokens = prompt_tokens(prompt.messages, prompt.tools)
-        return Completion(message, StopReason.END, tokens, text_tokens(self.text))
+        return Completion(
+            message,
+            StopReason.END,
+            tokens,
+            text_tokens(self.text),
+            cached_input_tokens=self.cached_input_tokens,
+        )
 
     async def stream(self, prompt: Prompt) -> AsyncGenerator[str | Completion]:
         """The scripted answer, word by word."""

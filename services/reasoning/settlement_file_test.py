@@ -21,7 +21,7 @@ from services.reasoning.settlement_file import SettlementFile
 def _settlement(key: str) -> Settlement:
     spending = Spending("acme", "user:ada", key, "chat", "helper", "s1", "tenants/acme/tasks/t")
     return Settlement(
-        spending, "offline", 10, 5, Tier.FAST, "2025-12-01", "lease", 7, 1_767_225_600_000
+        spending, "offline", 10, 5, Tier.FAST, "2025-12-01", "lease", 7, 1_767_225_600_000, 4
     )
 
 
