@@ -76,11 +76,16 @@ class _BoundedStream(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncGenerator[bytes]:
         left = self._most_bytes
-        async for part in self._inner:
-            left -= len(part)
-            if left < 0:
-                raise UnreadableAnswer(f"sent more than {self._most_bytes} bytes")
-            yield part
+        try:
+            async for part in self._inner:
+                left -= len(part)
+                if left < 0:
+                    raise UnreadableAnswer(f"sent more than {self._most_bytes} bytes")
+                yield part
+        except httpx2.TimeoutException:
+            raise
+        except httpx2.TransportError:
+            raise UnreadableAnswer("broke off in the middle of its answer") from None
 
     async def aclose(self) -> None:
         await self._inner.aclose()

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
 import h11
+import httpx2
 
 from services.reasoning.upstream import SCRIPT_HEADER, Script
 
 _READ_BYTES: Final = 65536
+# Scripts with a body of their own are long.
+_MOST_HEAD_BYTES: Final = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -41,7 +44,7 @@ class Answer:
     status: int = 200
     headers: Sequence[tuple[str, str]] = ()
     # What follows without end, where the script wants it so.
-    more: bytes = b" "
+    more: bytes = b" " * 65536
 
 
 class WireFormat(Protocol):
@@ -94,7 +97,7 @@ class ScriptedUpstream:
             await serving
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = h11.Connection(h11.SERVER)
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MOST_HEAD_BYTES)
         try:
             while (request := await _receive(connection, reader)) is not None:
                 self.requests.append(request)
@@ -170,6 +173,20 @@ class ScriptedUpstream:
             await asyncio.Event().wait()
         await _send(writer, connection.send(h11.EndOfMessage()))
         return True
+
+
+@asynccontextmanager
+async def carrying(
+    script: Script, client: httpx2.AsyncClient
+) -> AsyncGenerator[httpx2.AsyncClient]:
+    """The client, whose requests all carry `script`; closed at the end."""
+
+    async def add(request: httpx2.Request) -> None:
+        request.headers[SCRIPT_HEADER] = script.to_header()
+
+    async with client:
+        client.event_hooks = {"request": [add]}
+        yield client
 
 
 async def _send(writer: asyncio.StreamWriter, data: bytes | None) -> None:

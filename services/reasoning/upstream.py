@@ -11,7 +11,6 @@ from typing import Final, Protocol
 from pydantic import TypeAdapter
 
 from services.reasoning.generation import Provider, StopReason
-from services.reasoning.model import ModelSpec
 from services.reasoning.provider_failures import Failure
 
 # Each request carries its script here: as an HTTP header, or as metadata of a call.
@@ -138,16 +137,26 @@ class Limits:
     max_output_tokens: int = 4096
 
 
+USUAL_LIMITS: Final = Limits()
+
+
 class Upstream(Protocol):
     """A provider's server that is scripted, and the provider that calls it."""
 
-    # As the provider is called in errors.
-    name: str
-    # The name in the mesh of the model that is served.
-    model: ModelSpec
-    abilities: frozenset[Ability]
-    # The key that is given to the provider; empty for none.
-    key: str
+    @property
+    def name(self) -> str:
+        """As the provider is called in errors. Its model is called `scripted`."""
+        ...
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """What its format can say."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """The key that is given to the provider; empty for none."""
+        ...
 
     @property
     def requests(self) -> Sequence[Received]:
@@ -155,9 +164,12 @@ class Upstream(Protocol):
         ...
 
     def provider(
-        self, script: Script, limits: Limits = ...
+        self, script: Script, limits: Limits = ..., *, key: str = ...
     ) -> AbstractAsyncContextManager[Provider]:
-        """A provider each of whose requests carries `script`; closed at the end."""
+        """A provider each of whose requests carries `script`; closed at the end.
+
+        `key`: another than the server's.
+        """
         ...
 
     def provider_of_nobody(self) -> AbstractAsyncContextManager[Provider]:

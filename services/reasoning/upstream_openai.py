@@ -5,10 +5,28 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from services.reasoning.generation import StopReason
+from meshkit.clock import SystemClock
+from services.reasoning.generation import Provider, StopReason
+from services.reasoning.http_client import http_client
+from services.reasoning.model import Kind, ModelSpec
 from services.reasoning.provider_failures import Failure
-from services.reasoning.scripted_upstream import Answer, HttpRequest, ScriptedUpstream
-from services.reasoning.upstream import Reply, SaidCall, Script
+from services.reasoning.provider_openai import OpenAIProvider
+from services.reasoning.provider_timeouts import ProviderTimeouts
+from services.reasoning.scripted_upstream import (
+    Answer,
+    HttpRequest,
+    ScriptedUpstream,
+    carrying,
+)
+from services.reasoning.upstream import (
+    USUAL_LIMITS,
+    Ability,
+    Limits,
+    Reply,
+    SaidCall,
+    Script,
+    Upstream,
+)
 
 MODEL: Final = "gpt-scripted"
 KEY: Final = "sk-scripted-0123456789"
@@ -50,9 +68,7 @@ _ROLES: Final = ("system", "developer", "user", "assistant", "tool")
 class OpenAIFormat:
     """Chat completions, whole and as server-sent events."""
 
-    def __init__(
-        self, *, model: str = MODEL, key: str = KEY, refused: Sequence[str] = ("max_tokens",)
-    ) -> None:
+    def __init__(self, *, model: str = MODEL, key: str = KEY, refused: Sequence[str] = ()) -> None:
         """`key`: empty to take any. `refused`: parameters for which this model answers 400."""
         self._model: Final = model
         self._key: Final = key
@@ -121,6 +137,72 @@ class OpenAIServer:
     def base_url(self) -> str:
         """As OPENAI_BASE_URL has it."""
         return f"http://127.0.0.1:{self.http.port}/v1"
+
+
+class OpenAIUpstream:
+    """The server and its provider, as the suite drives them."""
+
+    def __init__(self, server: OpenAIServer) -> None:
+        self.server: Final = server
+        self.name: Final = "openai"
+        # A stop text is an end like any other in this format.
+        self.abilities: Final = frozenset(Ability) - {Ability.STOP_TEXTS}
+        self.key: Final = KEY
+
+    @property
+    def requests(self) -> Sequence[HttpRequest]:
+        """What came in, oldest first."""
+        return self.server.http.requests
+
+    @asynccontextmanager
+    async def provider(
+        self, script: Script, limits: Limits = USUAL_LIMITS, *, key: str = KEY
+    ) -> AsyncGenerator[Provider]:
+        """The provider, each of whose requests carries `script`."""
+        async with self._provider(self.server.base_url, script, limits, key) as provider:
+            yield provider
+
+    @asynccontextmanager
+    async def provider_of_nobody(self) -> AsyncGenerator[Provider]:
+        """The provider at a port of nobody's."""
+        async with self._provider("http://127.0.0.1:1/v1", Script(), USUAL_LIMITS, KEY) as provider:
+            yield provider
+
+    @asynccontextmanager
+    async def _provider(
+        self, address: str, script: Script, limits: Limits, key: str
+    ) -> AsyncGenerator[Provider]:
+        async with carrying(script, http_client()) as http:
+            yield OpenAIProvider(
+                spec(limits),
+                model=MODEL,
+                address=address,
+                key=key,
+                http=http,
+                timeouts=ProviderTimeouts(
+                    limits.connect_seconds, limits.silence_seconds, limits.whole_seconds
+                ),
+                clock=SystemClock(),
+            )
+
+
+def spec(limits: Limits = USUAL_LIMITS) -> ModelSpec:
+    """The model, as the mesh knows it."""
+    return ModelSpec(
+        name="scripted",
+        provider="openai",
+        kind=Kind.GENERATOR,
+        context_tokens=1_000_000,
+        max_output_tokens=limits.max_output_tokens,
+        description="A model whose answers are scripted.",
+    )
+
+
+@asynccontextmanager
+async def openai_upstream() -> AsyncGenerator[Upstream]:
+    """For the suite."""
+    async with openai_server() as server:
+        yield OpenAIUpstream(server)
 
 
 @asynccontextmanager
