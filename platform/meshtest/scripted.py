@@ -11,6 +11,7 @@ from agentmesh.memory.v1 import memory_service_pb2 as memory
 from agentmesh.memory.v1 import memory_service_pb2_grpc as memory_grpc
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
 from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc as reasoning_grpc
+from agentmesh.reasoning.v1.model_pb2 import Model
 from agentmesh.tool.v1 import tool_pb2
 from agentmesh.tool.v1 import tool_service_pb2 as tool
 from agentmesh.tool.v1 import tool_service_pb2_grpc as tool_grpc
@@ -51,12 +52,19 @@ class ScriptedReasoning(reasoning_grpc.ReasoningServiceServicer):
         self.requests: list[reasoning.GenerateRequest] = []
         # How long each caller would wait, in seconds.
         self.timeouts: list[float] = []
+        # What ListModels answers.
+        self.models: list[Model] = []
 
     async def Generate(
         self, request: reasoning.GenerateRequest, context: _Context
     ) -> reasoning.GenerateResponse:
         self.requests.append(request)
         return await self.answer(request)
+
+    async def ListModels(
+        self, request: reasoning.ListModelsRequest, context: _Context
+    ) -> reasoning.ListModelsResponse:
+        return reasoning.ListModelsResponse(models=self.models)
 
     async def BatchGenerateStream(
         self,

@@ -1,33 +1,18 @@
 """The conversation of a task, rebuilt from its log."""
 
-from collections.abc import Container, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Container, Sequence
 
 from google.protobuf import json_format
 
 from agentmesh.common.v1 import conversation_pb2
-from agentmesh.common.v1.conversation_pb2 import Citation, Message, Part, ToolCall
-from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec, TaskEvent
+from agentmesh.common.v1.conversation_pb2 import Message, Part, ToolCall, ToolResult
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput, TaskOutput
-
-
-class Messages(Protocol):
-    """The messages of a request: filled in where they are, since each copy costs."""
-
-    def add(self, *, role: conversation_pb2.Role = ...) -> Message: ...
 
 
 def text_message(role: conversation_pb2.Role, text: str) -> Message:
     """A message of one text."""
     return Message(role=role, parts=[Part(text=text)])
-
-
-def begin(messages: Messages, agent: AgentSpec, earlier: Iterable[Message], task: Task) -> None:
-    """Adds what comes before the first step: instructions, the session so far, the request."""
-    messages.add(role=conversation_pb2.ROLE_SYSTEM).parts.add(text=agent.instructions)
-    for message in earlier:
-        messages.add().CopyFrom(message)
-    messages.add(role=conversation_pb2.ROLE_USER).parts.add(text=words(task.input))
 
 
 def request(task: Task) -> Message:
@@ -43,17 +28,11 @@ def words(said: TaskInput | TaskOutput) -> str:
     return f"{said.text}\n\n{data}" if said.text else data
 
 
-def go_on(messages: Messages, events: Iterable[TaskEvent]) -> None:
-    """Adds what models and tools said in `events`."""
-    for event in events:
-        match event.WhichOneof("kind"):
-            case "model_called":
-                messages.add().CopyFrom(event.model_called.message)
-            case "tool_called":
-                message = messages.add(role=conversation_pb2.ROLE_TOOL)
-                message.tool_result.CopyFrom(event.tool_called.result)
-            case _:
-                pass
+def tool_message(result: ToolResult) -> Message:
+    """What a tool returned, as a message."""
+    message = Message(role=conversation_pb2.ROLE_TOOL)
+    message.tool_result.CopyFrom(result)
+    return message
 
 
 def tell_calls_apart(message: Message) -> None:
@@ -97,23 +76,3 @@ def _free_id(stem: str, index: int, taken: Container[str]) -> str:
 def text_of(message: Message) -> str:
     """The words of a message."""
     return "".join(part.text for part in message.parts)
-
-
-def best_so_far(events: Sequence[TaskEvent]) -> tuple[str, list[Citation]]:
-    """The best answer when a limit ends the task: the model's words, else what tools found."""
-    found: list[str] = []
-    citations: list[Citation] = []
-    for event in events:
-        match event.WhichOneof("kind"):
-            case "model_called":
-                text = text_of(event.model_called.message)
-                if text:
-                    found, citations = [text], []
-            case "tool_called":
-                result = event.tool_called.result
-                if not result.is_error:
-                    found.append(result.text)
-                    citations.extend(result.citations)
-            case _:
-                pass
-    return "\n\n".join(found), citations

@@ -9,9 +9,9 @@ from agentmesh.coordinator.v1.task_pb2 import TaskNote
 from meshkit.clock import Clock
 from meshkit.errors import CorruptData, Internal, MeshError, is_retryable, to_status
 from services.executor import attempts
+from services.executor.ending import finish_partial
 from services.executor.journal import Journal
 from services.executor.policies import Policies
-from services.executor.react import finish_partial
 from services.executor.step_limit import is_of_step
 from tasklog.policy import LanePolicy
 

@@ -9,11 +9,10 @@ from io import StringIO
 import pytest
 
 from agentmesh.common.v1 import conversation_pb2
-from agentmesh.common.v1.conversation_pb2 import BlobRef
+from agentmesh.common.v1.conversation_pb2 import BlobRef, Message
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.snapshot_pb2 import TaskSnapshot
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
-from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
 from meshkit import log as lines
 from meshkit.bus import Bus
 from meshkit.clock import SystemClock
@@ -148,11 +147,9 @@ async def _covered(executor: _Executor, task_id: str, events: int) -> TaskSnapsh
     return snapshot
 
 
-def _said(events: list[TaskEvent]) -> reasoning.GenerateRequest:
-    """What models and tools said, as a model is told."""
-    request = reasoning.GenerateRequest()
-    conversation.go_on(request.messages, events)
-    return request
+def _said(events: list[TaskEvent]) -> list[Message]:
+    """What models said."""
+    return [event.model_called.message for event in events if event.HasField("model_called")]
 
 
 def _assert_same(history: History, events: list[TaskEvent]) -> None:

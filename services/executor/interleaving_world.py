@@ -25,13 +25,16 @@ from meshkit.bus import Delivery
 from meshkit.errors import Conflict, OutcomeUnknown, ProviderFailed
 from meshtest.clock import FakeClock
 from meshtest.scripted import calls, says
+from services.executor.agents import Agents
 from services.executor.claim import Claims
 from services.executor.failures import Failures
 from services.executor.held import Held
 from services.executor.history import Histories
 from services.executor.journal import Journal
-from services.executor.react import React
+from services.executor.model_step import ModelStep, Room
 from services.executor.runner import Runner
+from services.executor.session_memory import SessionMemory
+from services.executor.tool_use import ToolUse
 from tasklog import lifecycle, subjects
 from tasklog.partitions import WHOLE
 from tasklog.policy import built_in, policy_of
@@ -144,6 +147,9 @@ class Model:
 
     def __init__(self) -> None:
         self.failing = 0
+
+    async def room(self, tier: tier_pb2.ModelTier) -> Room:
+        return Room(0, 0)
 
     async def generate(self, request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
         if self.failing:
@@ -259,13 +265,10 @@ class Executor:
                 writer=f"executor/{number}",
                 policies=_Policies(),
             ),
-            pattern=React(
-                models=world.model,
-                tools=world.tools,
-                sessions=_Nobody(),
-                words=_Nobody(),
-                clock=world.clock,
-                policies=_Policies(),
+            agents=Agents(
+                model=ModelStep(world.model, _Nobody(), world.clock, _Policies()),
+                use=ToolUse(world.tools, world.clock, _Policies()),
+                memory=SessionMemory(_Nobody()),
             ),
             failures=Failures(_Policies(), world.clock, random.Random(number)),
             clock=world.clock,

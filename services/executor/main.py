@@ -7,15 +7,18 @@ from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc
 from agentmesh.tool.v1 import tool_service_pb2_grpc
 from meshkit.server import Registration
 from meshkit.service import Resources, Service, serve_program
+from services.executor.agents import Agents
 from services.executor.claim import Claims
 from services.executor.failures import Failures
 from services.executor.history import Histories
+from services.executor.model_step import ModelStep
 from services.executor.models_grpc import GrpcModels
-from services.executor.react import React
 from services.executor.runner import Runner
+from services.executor.session_memory import SessionMemory
 from services.executor.sessions_grpc import GrpcSessions
 from services.executor.settings import ExecutorSettings, Settings
 from services.executor.snapshots_jetstream import JetStreamSnapshots
+from services.executor.tool_use import ToolUse
 from services.executor.tools_grpc import GrpcTools
 from services.executor.words_nats import NatsWords
 from services.executor.worker import Worker
@@ -33,24 +36,25 @@ async def build(resources: Resources, settings: ExecutorSettings) -> Service:
     await log.prepare()
     policies = PolicyStore(bus)
     await policies.prepare()
-    pattern = React(
-        models=GrpcModels(
-            reasoning_service_pb2_grpc.ReasoningServiceStub(channels.get("reasoning")),
-            timeout_seconds=settings.model_timeout_seconds,
-        ),
-        tools=GrpcTools(
-            tool_service_pb2_grpc.ToolServiceStub(channels.get("tool")),
-            clock,
-            timeout_seconds=settings.tool_timeout_seconds,
-        ),
-        sessions=GrpcSessions(
-            memory_service_pb2_grpc.MemoryServiceStub(channels.get("memory")),
-            timeout_seconds=settings.memory_timeout_seconds,
-            context_tokens=settings.context_tokens,
-        ),
-        words=NatsWords(bus),
-        clock=clock,
-        policies=policies,
+    models = GrpcModels(
+        reasoning_service_pb2_grpc.ReasoningServiceStub(channels.get("reasoning")),
+        clock,
+        timeout_seconds=settings.model_timeout_seconds,
+    )
+    tools = GrpcTools(
+        tool_service_pb2_grpc.ToolServiceStub(channels.get("tool")),
+        clock,
+        timeout_seconds=settings.tool_timeout_seconds,
+    )
+    sessions = GrpcSessions(
+        memory_service_pb2_grpc.MemoryServiceStub(channels.get("memory")),
+        timeout_seconds=settings.memory_timeout_seconds,
+        context_tokens=settings.context_tokens,
+    )
+    agents = Agents(
+        model=ModelStep(models, NatsWords(bus), clock, policies),
+        use=ToolUse(tools, clock, policies),
+        memory=SessionMemory(sessions),
     )
     snapshots = JetStreamSnapshots(bus)
     await snapshots.prepare()
@@ -64,7 +68,7 @@ async def build(resources: Resources, settings: ExecutorSettings) -> Service:
     )
     runner = Runner(
         claims=claims,
-        pattern=pattern,
+        agents=agents,
         failures=Failures(policies, clock, random.Random(resources.ids.new())),
         clock=clock,
         log=resources.log,

@@ -23,6 +23,8 @@ REVIEW: Final = "[review] Judge what the workers returned."
 # A step's answer that begins so says why the step cannot be done.
 BLOCKED: Final = "BLOCKED:"
 
+_REJECTED: Final = "\n\nAn earlier result was rejected: "
+
 _Json = Any
 
 
@@ -151,4 +153,9 @@ def returned_part(number: int, worker: str, state: str, text: str, result: str) 
 
 def redone(text: str, result: str, reason: str) -> str:
     """A part for another try, as its worker reads it."""
-    return f"{text}\n\nAn earlier result was rejected: {reason}\nThe earlier result was:\n{result}"
+    return f"{text}{_REJECTED}{reason}\nThe earlier result was:\n{result}"
+
+
+def original(text: str) -> str:
+    """The part that a worker's text began as."""
+    return text.partition(_REJECTED)[0]

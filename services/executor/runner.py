@@ -20,11 +20,11 @@ from meshkit.errors import (
 from meshkit.identity import Identity
 from meshkit.log import Log
 from services.executor.claim import Claims, NotYet, cancel_reason
+from services.executor.ending import finish_partial
 from services.executor.failures import Failures
 from services.executor.held import Held
 from services.executor.interruptible import Interruptible, Reason
 from services.executor.journal import CancelRequestedError, Journal
-from services.executor.react import finish_partial
 
 # Kept back from the time limit for recording the result.
 _RECORDING_SECONDS: Final = 0.25
@@ -32,8 +32,8 @@ _RECORDING_SECONDS: Final = 0.25
 _HAND_BACK_SECONDS: Final = 1.0
 
 
-class Pattern(Protocol):
-    """How an agent goes about a task."""
+class Agents(Protocol):
+    """Run tasks as their agents say."""
 
     async def run(self, journal: Journal) -> None:
         """Appends steps until the task has ended or waits."""
@@ -47,17 +47,17 @@ class Runner:
         self,
         *,
         claims: Claims,
-        pattern: Pattern,
+        agents: Agents,
         failures: Failures,
         clock: Clock,
         log: Log,
     ) -> None:
         self._claims = claims
-        self._pattern = pattern
+        self._agents = agents
         self._failures = failures
         self._clock = clock
         self._log = log
-        # Tasks whose pattern is running now, to be stopped when a cancel arrives.
+        # Tasks whose agent is running now, to be stopped when a cancel arrives.
         self._running: dict[tuple[str, str], Interruptible] = {}
 
     def cancel(self, tenant: str, task_id: str) -> None:
@@ -112,7 +112,7 @@ class Runner:
 
     async def _attempt(self, journal: Journal) -> None:
         try:
-            await self._run_pattern(journal)
+            await self._run_agent(journal)
         except TimeoutError:
             await self._unless_cancelled(journal, _end_at_limit(journal))
         except CancelRequestedError:
@@ -126,8 +126,8 @@ class Runner:
             failure = Internal(f"The step failed by a fault of Agentmesh: {type(error).__name__}.")
             await self._unless_cancelled(journal, self._failures.record(journal, failure))
 
-    async def _run_pattern(self, journal: Journal) -> None:
-        """Runs the pattern within the task's time.
+    async def _run_agent(self, journal: Journal) -> None:
+        """Runs the agent within the task's time.
 
         Raises:
             TimeoutError: The task's time ran out.
@@ -142,7 +142,7 @@ class Runner:
         timer = asyncio.get_running_loop().call_later(left, running.interrupt, Reason.TIME_IS_UP)
         try:
             with deadline.limit(left):
-                await self._pattern.run(journal)
+                await self._agents.run(journal)
         except asyncio.CancelledError:
             reason = running.caught()
             if reason is None:
