@@ -7,8 +7,8 @@ from typing import Any, Final, cast
 
 from agentmesh.common.v1 import conversation_pb2
 from services.reasoning.generation import Completion, Prompt, StopReason
-from services.reasoning.json_struct import to_struct
 from services.reasoning.token_estimate import prompt_tokens, text_tokens
+from services.reasoning.tool_call_arguments import SaidCall, UnfitCalls, tool_calls
 from services.reasoning.tool_names import ToolNames
 
 _STOPS: Final = {
@@ -167,23 +167,15 @@ class OpenAIAnswer:
         return StopReason.STOP_TEXT if stop is StopReason.END and self._stop_text else stop
 
     def _add_calls(self, message: conversation_pb2.Message, stop: StopReason) -> None:
-        taken = {call.call_id for each in self._prompt.messages for call in each.tool_calls}
-        for call in self._calls:
-            try:
-                arguments = to_struct(_arguments(call))
-            except ValueError:
-                if stop is StopReason.MAX_TOKENS:
-                    # It was cut off in the middle of this one.
-                    continue
-                raise
-            call_id, number = call.call_id or "call-1", 1
-            while call_id in taken:
-                number += 1
-                call_id = f"{call.call_id or 'call'}-{number}"
-            taken.add(call_id)
-            message.tool_calls.add(
-                call_id=call_id, tool=self._names.meant(call.tool), arguments=arguments
-            )
+        said = [
+            SaidCall(call.call_id, self._names.meant(call.tool), call.arguments)
+            for call in self._calls
+        ]
+        try:
+            calls = tool_calls(said, self._prompt, cut=stop is StopReason.MAX_TOKENS)
+        except UnfitCalls as error:
+            raise BrokenAnswer(str(error)) from None
+        message.tool_calls.extend(calls)
 
     def _input_tokens(self) -> int:
         told = _count(self._usage, "prompt_tokens")
@@ -195,16 +187,6 @@ class OpenAIAnswer:
             return told
         text = "".join(part.text for part in message.parts)
         return text_tokens(text) + sum(text_tokens(each.arguments) for each in self._calls)
-
-
-def _arguments(call: _Call) -> dict[str, Any]:
-    try:
-        arguments: Any = json.loads(call.arguments or "{}")
-    except (ValueError, RecursionError):
-        raise BrokenAnswer("wants a tool called with arguments that are not JSON") from None
-    if not isinstance(arguments, dict):
-        raise BrokenAnswer("wants a tool called with arguments that are no object")
-    return cast(dict[str, Any], arguments)
 
 
 def _object(value: object) -> dict[str, Any]:
