@@ -39,6 +39,7 @@
 --   open     the era in which the ledger was asked; items "<counter> <place> <spent> <six figures>"
 --   sweep    nothing; the answer says whether more may have expired
 --   read     items "<counter>"
+--   forget   items "<counter> <place>"
 --   note     the place of a budget that was set
 -- A counter is fed while its budget is in force as it is. One that was opened before the newest word
 -- on its budget may have missed something: what was spent in it is forgotten, and it is opened anew.
@@ -552,8 +553,20 @@ local function read()
   return answers
 end
 
+-- What was opened with all up to that place is right.
+local function forget_older()
+  local answers = {}
+  for i = arguments, #ARGV do
+    local number, place = string.match(ARGV[i], '^(%d+) (%d+)$')
+    local found = counter(terms[tonumber(number)].id)
+    if found.exists and found.from < tonumber(place) then forget(found) end
+    answers[#answers + 1] = {'forgotten'}
+  end
+  return answers
+end
+
 local operations = {
-  reserve = reserve, weigh = reserve, lend = lend, settle = settle, release = release, open = open, read = read,
+  reserve = reserve, weigh = reserve, lend = lend, settle = settle, release = release, open = open, read = read, forget = forget_older,
   sweep = function() return {backlog and 1 or 0} end,
 }
 local answers = operations[operation]()

@@ -179,6 +179,22 @@ class RedisCounters:
             for answer in answers
         ]
 
+    async def settled_place(self, tenant: str, key: str) -> int:
+        """The place of the record by which a key is settled; 0 where that is not remembered."""
+        try:
+            (stored,) = await self._line.ask([("GET", f"{PREFIX}call:{tenant}/{key}")])
+        except RedisError as error:
+            raise unavailable(error) from error
+        # As the script writes it.
+        said = (stored or b"").split(b" ", 3)
+        return int(said[2]) if said[0] == b"settled" else 0
+
+    async def forget(self, counters: Sequence[Counter], place: int) -> Sequence[Counter]:
+        """Has those opened anew that were opened before that place of the journal; which."""
+        items = [f"{number} {place}" for number in range(1, len(counters) + 1)]
+        _, absent = await self._run("forget", counters, (), items)
+        return [each for each in counters if each.id in absent]
+
     async def note_budgets(self, sequence: int) -> None:
         """Lets nobody decide who does not know the budgets up to that place."""
         await self._round_trip(["note", 0, 0, sequence, *self._journal(), 0])

@@ -1,13 +1,17 @@
 """A charge: what one settled call used and cost, as the ledger takes it from the journal."""
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple, cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from agentmesh.common.v1 import tier_pb2, usage_pb2
 from agentmesh.governor.v1 import usage_record_pb2 as pb
 from meshkit.bus import Followed
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROS_A_SECOND: Final = 1_000_000
 _NANOSECONDS_A_MICRO: Final = 1_000
 
@@ -43,6 +47,42 @@ class Charge(NamedTuple):
     settled_micros: int
     figures: Figures
 
+    @property
+    def settled_at(self) -> datetime:
+        """When it was settled."""
+        return _EPOCH + timedelta(microseconds=self.settled_micros)
+
+
+def charge_text(charge: Charge) -> str:
+    """A charge as JSON, in plain ASCII: what a database does not take is escaped in it."""
+    return json.dumps({**charge._asdict(), "figures": charge.figures._asdict()})
+
+
+def charge_from(text: str) -> Charge:
+    """What `charge_text` made."""
+    fields: dict[str, Any] = json.loads(text)
+    figures = Figures(**fields.pop("figures"))
+    return Charge(**fields, figures=figures)
+
+
+def record_of(charge: Charge) -> pb.UsageRecord:
+    """A charge as the journal has it."""
+    record = pb.UsageRecord(
+        tenant=charge.tenant,
+        key=charge.key,
+        model=charge.model,
+        tier=cast("tier_pb2.ModelTier", charge.tier),
+        task_type=charge.task_type,
+        agent=charge.agent,
+        session=charge.session,
+        task=charge.task,
+        price_version=charge.price_version,
+        usage=usage_pb2.Usage(**charge.figures._asdict()),
+    )
+    record.call_time.FromMicroseconds(charge.called_micros)
+    record.settle_time.FromMicroseconds(charge.settled_micros)
+    return record
+
 
 def charges_of(message: Followed) -> Sequence[Charge]:
     """What a message of the journal says.
@@ -52,7 +92,14 @@ def charges_of(message: Followed) -> Sequence[Charge]:
     """
     stored_micros = message.timestamp_ns // _NANOSECONDS_A_MICRO
     records = pb.UsageRecords.FromString(message.payload).records
-    return [_charge(record, message.sequence, stored_micros) for record in records]
+    return charges_of_records(records, message.sequence, stored_micros)
+
+
+def charges_of_records(
+    records: Iterable[pb.UsageRecord], sequence: int, stored_micros: int
+) -> Sequence[Charge]:
+    """What a message at that place of the journal says, which was stored at that time."""
+    return [_charge(record, sequence, stored_micros) for record in records]
 
 
 def _charge(record: pb.UsageRecord, sequence: int, stored_micros: int) -> Charge:

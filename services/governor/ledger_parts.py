@@ -11,6 +11,7 @@ from services.governor.ledger_database import open_ledger
 from services.governor.ledger_ends import carry_ends
 from services.governor.ledger_projector import ledger_projector
 from services.governor.ledger_refused import Refusal
+from services.governor.ledger_repeats import SqlRepeats
 from services.governor.ledger_turns import InTurns
 from services.governor.ledger_writer import Companion, LedgerWriter
 from services.governor.profiles import Profiles
@@ -28,14 +29,21 @@ class LedgerParts:
     questions: Readable
     balances: LedgerBalances
     profiles: Profiles
+    repeats: SqlRepeats
     # What keeps them up, until cancelled.
     background: Sequence[Callable[[], Awaitable[None]]]
 
 
 async def build_ledger(
-    resources: Resources, address: str, *, companions: Sequence[Companion] = ()
+    resources: Resources,
+    address: str,
+    *,
+    companions: Sequence[Companion] = (),
+    on_repeats: Callable[[], None] = lambda: None,
 ) -> LedgerParts:
     """The ledger at an address, or in a file where that is empty.
+
+    `on_repeats`: called when there is something new in `repeats`.
 
     Raises:
         ConfigError: It can never be used as things are.
@@ -44,7 +52,9 @@ async def build_ledger(
     database = await open_ledger(address, folder=resources.data_dir / "governor", log=log)
     resources.stack.push_async_callback(database.close)
     questions = InTurns(database)
-    writer = LedgerWriter(database, companions=companions, on_refusal=partial(_tell, log))
+    writer = LedgerWriter(
+        database, companions=companions, on_refusal=partial(_tell, log), on_repeats=on_repeats
+    )
     projector = ledger_projector(bus, writer, log)
     profiles = Profiles(SqlProfiles(questions), resources.clock, log)
     return LedgerParts(
@@ -52,6 +62,7 @@ async def build_ledger(
         questions=questions,
         balances=LedgerBalances(bus, database, projector),
         profiles=profiles,
+        repeats=SqlRepeats(database),
         background=(projector.run, partial(carry_ends, bus, database, log), profiles.run),
     )
 

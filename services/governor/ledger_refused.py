@@ -1,6 +1,5 @@
 """Charges that the ledger cannot take: kept aside, where an operator finds them."""
 
-import json
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import Final, NamedTuple
@@ -8,7 +7,7 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from services.governor.ledger_charge import Charge
+from services.governor.ledger_charge import Charge, charge_text
 from services.governor.ledger_tables import REFUSED
 from sqlstore.positions import INSERT
 
@@ -60,8 +59,7 @@ def keep_aside(connection: sa.Connection, refusals: Iterable[Refusal]) -> None:
 
 def _row(refusal: Refusal) -> dict[str, str | int]:
     charge = refusal.charge
-    # Plain ASCII: what a database does not take is escaped in it.
-    text = json.dumps({**charge._asdict(), "figures": charge.figures._asdict()})
+    text = charge_text(charge)
     return {
         "id": sha256(text.encode("ascii")).hexdigest(),
         "sequence": charge.sequence,

@@ -5,4 +5,4 @@ from typing import Final
 
 from sqlstore.schema import Schema
 
-SCHEMA: Final = Schema(Path(__file__).parent / "migrations" / "versions", head="0003")
+SCHEMA: Final = Schema(Path(__file__).parent / "migrations" / "versions", head="0004")

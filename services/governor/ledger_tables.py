@@ -141,6 +141,20 @@ REFUSED: Final = sa.Table(
     sa.Column("charge", sa.Text, nullable=False),
 )
 
+# Records that differ from what the ledger has of their keys, and wait to be looked into.
+REPEAT: Final = sa.Table(
+    "repeat",
+    METADATA,
+    # Of what it says: what is found in the journal again is not kept twice.
+    sa.Column("id", KEY, primary_key=True),
+    # The stream sequence in the journal.
+    sa.Column("sequence", _BIG, nullable=False),
+    # When it was settled, in microseconds since 1970.
+    sa.Column("settled_micros", _BIG, nullable=False),
+    # As JSON in ASCII.
+    sa.Column("charge", sa.Text, nullable=False),
+)
+
 # What was settled in a quarter of an hour, for the scopes of budgets: see Scope.
 SCOPE_TOTAL: Final = sa.Table(
     "scope_total",

@@ -28,10 +28,17 @@ from services.governor.account import FirstRecord, Usage
 from services.governor.budget import Scope, ScopeKind
 from services.governor.journal_jetstream import JetStreamJournal
 from services.governor.ledger_balances import LedgerBalances
-from services.governor.ledger_charge import Charge
+from services.governor.ledger_charge import (
+    Charge,
+    charge_from,
+    charge_text,
+    charges_of_records,
+    record_of,
+)
 from services.governor.ledger_database import open_ledger
 from services.governor.ledger_projector import ledger_projector
 from services.governor.ledger_refused import Refusal
+from services.governor.ledger_repeats import SqlRepeats
 from services.governor.ledger_sums import Sums, totals
 from services.governor.ledger_tables import ACCOUNT, CHARGE, ENTRY, REFUSED, SCOPE_TOTAL
 from services.governor.ledger_writer import LedgerWriter
@@ -297,6 +304,43 @@ async def test_the_first_record_of_a_key_is_found(bus: Bus, tmp_path: Path, addr
         ("acme", key): FirstRecord(place, _NOON, "m", 1, usage)
         for key, place in zip("ab", places, strict=True)
     }
+
+
+async def test_repeat_that_says_something_else_is_kept_until_it_is_removed(
+    bus: Bus, tmp_path: Path, address: str
+) -> None:
+    """Another cost, another task, another end: each once, though it is carried twice."""
+    other_end = _record("a", 1)
+    other_end.call_time.FromDatetime(_NOON - timedelta(hours=1))
+    later = _record("a", 1)
+    later.settle_time.FromDatetime(_NOON + timedelta(hours=1))
+    told: list[None] = []
+    journal = log.get("test", stream=io.StringIO())
+    database = await open_ledger(address, folder=tmp_path, log=journal)
+    writer = LedgerWriter(database, on_repeats=lambda: told.append(None))
+    repeats = SqlRepeats(database)
+    first = charges_of_records([_record("a", 1), _record("b", 1), _record("b", 3)], 4, 0)
+    rest = charges_of_records(
+        [_record("a", 1), later, _record("a", 2), _record("a", 1, task="t"), other_end], 5, 0
+    )
+    places = [Place(0, 0), Place(4, 1), Place(5, 1)]
+    try:
+        await writer.lead()
+        for _ in range(2):
+            await writer.apply([first], stream=STREAM, before=places[0], after=places[1])
+            await writer.apply([rest], stream=STREAM, before=places[1], after=places[2])
+            waiting = await repeats.waiting(10)
+            assert {each.charge for each in waiting} == {first[2], *rest[2:]}
+            assert [each.charge.sequence for each in waiting] == [4, 5, 5, 5]
+            assert len(told) == 2
+            told.clear()
+            await repeats.remove(waiting)
+            assert await repeats.waiting(10) == []
+            await writer.clear(STREAM)
+        assert charge_from(charge_text(rest[3])) == rest[3]
+        assert charges_of_records([record_of(rest[3])], 5, 0) == [rest[3]]
+    finally:
+        await database.close()
 
 
 async def test_what_was_settled_is_known_by_the_hour(

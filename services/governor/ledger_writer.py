@@ -12,6 +12,7 @@ from services.governor.budget import ScopeKind
 from services.governor.ledger_charge import Charge, Figures
 from services.governor.ledger_numbers import Numbers
 from services.governor.ledger_refused import Refusal, is_refusal, keep_aside, refusal_of
+from services.governor.ledger_repeats import keep_repeats
 from services.governor.ledger_tables import (
     CHARGE,
     ENTRY,
@@ -57,11 +58,16 @@ class LedgerWriter:
         *,
         companions: Sequence[Companion] = (),
         on_refusal: Callable[[Refusal], None] = lambda refusal: None,
+        on_repeats: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_refusal`: told of each charge that could not be taken, when it is kept aside."""
+        """`on_refusal`: told of each charge that could not be taken, when it is kept aside.
+
+        `on_repeats`: called when repeats that say something else were kept.
+        """
         self._database: Final = database
         self._companions: Final = companions
         self._on_refusal: Final = on_refusal
+        self._on_repeats: Final = on_repeats
         self._numbers: Final = Numbers()
         # The database tells its dialect with the first connection.
         self._statements: _Statements | None = None
@@ -96,14 +102,18 @@ class LedgerWriter:
             else:
                 refusals.append(refusal)
         beside = [each.beside(charges) for each in self._companions]
+        repeats = 0
 
         def work(connection: sa.Connection) -> None:
+            nonlocal repeats
             # First of all: it keeps others out until the end of the transaction.
             POSITIONS.advance(connection, stream, before, after)
             if charges:
                 if self._statements is None:
                     self._statements = _Statements(connection.dialect)
-                refusals.extend(self._take(connection, self._statements, charges))
+                refused, repeated = self._take(connection, self._statements, charges)
+                refusals.extend(refused)
+                repeats = keep_repeats(connection, repeated)
             keep_aside(connection, refusals)
             for each in beside:
                 each(connection)
@@ -116,6 +126,8 @@ class LedgerWriter:
             raise
         for refusal in refusals:
             self._on_refusal(refusal)
+        if repeats:
+            self._on_repeats()
         for each in self._companions:
             each.written()
 
@@ -129,24 +141,21 @@ class LedgerWriter:
 
     def _take(
         self, connection: sa.Connection, statements: "_Statements", charges: Sequence[Charge]
-    ) -> Sequence[Refusal]:
-        """Writes what the database takes; what it does not is found by halves."""
+    ) -> tuple[Sequence[Refusal], Sequence[Charge]]:
+        """Writes what the database takes; what it does not is found by halves. Also the repeats."""
         try:
             with connection.begin_nested():
-                _write(connection, statements, self._numbers, charges)
+                return (), _write(connection, statements, self._numbers, charges)
         except exc.DBAPIError as error:
             if not is_refusal(error):
                 raise
             self._numbers.forget()
             if len(charges) == 1:
-                return [Refusal(charges[0], f"The database refuses it: {error.orig}")]
-        else:
-            return ()
+                return [Refusal(charges[0], f"The database refuses it: {error.orig}")], ()
         middle = len(charges) // 2
-        return [
-            *self._take(connection, statements, charges[:middle]),
-            *self._take(connection, statements, charges[middle:]),
-        ]
+        refused, repeated = self._take(connection, statements, charges[:middle])
+        more_refused, more_repeated = self._take(connection, statements, charges[middle:])
+        return [*refused, *more_refused], [*repeated, *more_repeated]
 
 
 class _Statements:
@@ -173,7 +182,8 @@ def _write(
     statements: _Statements,
     numbers: Numbers,
     charges: Sequence[Charge],
-) -> None:
+) -> Sequence[Charge]:
+    """Those whose keys were charged before."""
     works = numbers.of_works(connection, charges)
     tasks = numbers.of_tasks(connection, charges)
     first = (connection.scalar(sa.select(sa.func.max(CHARGE.c.id))) or 0) + 1
@@ -191,11 +201,12 @@ def _write(
             )
         ),
     )
-    # Those whose keys were charged before are missing among them.
-    written = connection.scalars(sa.select(CHARGE.c.id).where(CHARGE.c.id >= first)).all()
-    new: dict[int, Charge] = {number: charges[number - first] for number in sorted(written)}
+    written = set(connection.scalars(sa.select(CHARGE.c.id).where(CHARGE.c.id >= first)))
+    numbered = dict(enumerate(charges, start=first))
+    new = {number: each for number, each in numbered.items() if number in written}
     _write_entries(connection, statements, numbers, new)
     _write_totals(connection, statements, new.values())
+    return [each for number, each in numbered.items() if number not in written]
 
 
 def _write_entries(

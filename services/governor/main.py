@@ -1,5 +1,6 @@
 """The governor's composition root."""
 
+import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,7 @@ from services.governor.openings import Openings
 from services.governor.price_file import load_prices
 from services.governor.prompt_openings import PromptOpenings
 from services.governor.rate_limit_service import RateLimitServicer
+from services.governor.repeats import RepeatMender
 from services.governor.request_buckets_redis import RedisRequestBuckets
 from services.governor.scopes import Scopes
 from services.governor.service import CostGovernorService
@@ -89,7 +91,10 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
         streams=StreamAges([journal, store]),
     )
     recorder = AlertRecorder(AlertFinder(budgets, clock))
-    ledger = await build_ledger(resources, section.ledger_database, companions=[recorder])
+    repeated = asyncio.Event()
+    ledger = await build_ledger(
+        resources, section.ledger_database, companions=[recorder], on_repeats=repeated.set
+    )
     alerts = await build_alerts(
         resources,
         recorder,
@@ -133,6 +138,17 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
         first_records=ledger.balances,
         reach_budgets=store.reach,
         clock=clock,
+    )
+    mender = RepeatMender(
+        ledger.repeats,
+        counters,
+        scopes,
+        openings,
+        journal,
+        store.reach,
+        clock,
+        resources.log,
+        wake=repeated,
     )
     standings = Standings(budgets, scopes, counters, openings, store.reach, clock)
     operators = Operators(section.operators)
@@ -182,6 +198,7 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
             store.follow,
             gateways.keep,
             openings.run,
+            mender.run,
             NextWindows(scopes, counters, openings, clock).run,
             Sweep(counters, clock).run,
             *ledger.background,
