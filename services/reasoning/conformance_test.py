@@ -26,7 +26,7 @@ from meshkit.errors import MeshError
 from meshtest.eventually import eventually
 from services.reasoning.generation import Completion, Prompt, Provider, StopReason
 from services.reasoning.json_struct import to_mapping
-from services.reasoning.provider_failures import Failure, failure_of
+from services.reasoning.provider_failures import Failure, failure_of, used_by
 from services.reasoning.upstream import (
     USUAL_LIMITS,
     Ability,
@@ -210,6 +210,53 @@ async def test_a_tool_name_that_the_provider_does_not_take_comes_back(
     async with upstream.provider(Script(reply=reply)) as provider:
         completion = await ask(provider, _prompt(tools=[_tool("files.read")]))
     assert [each.tool for each in completion.message.tool_calls] == ["files.read"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"zone": "UTC",}',
+        "{'zone': 'UTC'}",
+        '```json\n{"zone": "UTC"}\n```',
+        json.dumps('{"zone": "UTC"}'),
+    ],
+)
+async def test_arguments_that_are_almost_json_are_repaired(
+    upstream: Upstream, ask: Ask, arguments: str
+) -> None:
+    """In the set ways of tool_call_arguments.py."""
+    _needs(upstream, Ability.MALFORMED_CALLS)
+    reply = Reply((), (SaidCall("id-a", "get_time", arguments),), StopReason.TOOL_CALLS)
+    async with upstream.provider(Script(reply=reply)) as provider:
+        completion = await ask(provider, _prompt(tools=[_tool("get_time")]))
+    (call,) = completion.message.tool_calls
+    assert to_mapping(call.arguments) == {"zone": "UTC"}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        SaidCall("id-a", "get_time", '{"zone": '),
+        SaidCall("id-a", "get_time", "[1, 2]"),
+        SaidCall("id-a", "get_time", "the-hidden-words-of-a-prompt"),
+        SaidCall("id-a", "delete_everything", "{}"),
+    ],
+    ids=["cut", "a list", "no JSON", "not offered"],
+)
+async def test_a_call_that_makes_no_sense_is_not_made(
+    upstream: Upstream, ask: Ask, call: SaidCall
+) -> None:
+    """Nor are the calls beside it; what the answer used is told, as it has to be paid."""
+    if call.tool == "get_time":
+        _needs(upstream, Ability.MALFORMED_CALLS)
+    _needs(upstream, Ability.TOOLS)
+    reply = Reply((), (SaidCall("id-b", "get_time", "{}"), call), StopReason.TOOL_CALLS)
+    async with upstream.provider(Script(reply=reply)) as provider:
+        with pytest.raises(MeshError) as caught:
+            await ask(provider, _prompt(tools=[_tool("get_time")]))
+    assert failure_of(caught.value) is Failure.BROKEN_ANSWER
+    assert _SECRET_WORDS not in str(caught.value)
+    assert used_by(caught.value) is not None
 
 
 @pytest.mark.parametrize(

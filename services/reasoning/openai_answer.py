@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 from agentmesh.common.v1 import conversation_pb2
 from services.reasoning.generation import Completion, Prompt, StopReason
+from services.reasoning.provider_failures import TokensUsed
 from services.reasoning.token_estimate import prompt_tokens, text_tokens
 from services.reasoning.tool_call_arguments import SaidCall, UnfitCalls, tool_calls
 from services.reasoning.tool_names import ToolNames
@@ -18,7 +19,7 @@ _STOPS: Final = {
     "function_call": StopReason.TOOL_CALLS,
     "content_filter": StopReason.REFUSED,
 }
-# No model is asked to plan so many at once.
+# More are refused when they are read, in any case.
 _MOST_CALLS: Final = 128
 # More is not a count of tokens.
 _MOST_TOKENS: Final = 1_000_000_000
@@ -83,18 +84,36 @@ class OpenAIAnswer:
         text = "".join(self._text) or self._refusal
         if text:
             message.parts.add(text=text)
-        self._add_calls(message, stop)
+        said = [
+            SaidCall(each.call_id, self._names.meant(each.tool), each.arguments)
+            for each in self._calls
+        ]
+        try:
+            calls = tool_calls(said, self._prompt, cut=stop is StopReason.MAX_TOKENS)
+        except UnfitCalls as error:
+            raise BrokenAnswer(str(error)) from None
+        message.tool_calls.extend(calls)
+        used = self.used()
         return Completion(
             message,
             stop,
-            input_tokens=self._input_tokens(),
-            output_tokens=self._output_tokens(message),
-            cached_input_tokens=min(
-                self._input_tokens(),
-                _count(_object_or_empty(self._usage.get("prompt_tokens_details")), "cached_tokens")
-                or 0,
-            ),
+            used.input_tokens,
+            used.output_tokens,
+            cached_input_tokens=used.cached_input_tokens,
         )
+
+    def used(self) -> TokensUsed:
+        """What has been used by now: as the server counts, or by estimate."""
+        input_tokens = _count(self._usage, "prompt_tokens")
+        if input_tokens is None:
+            input_tokens = prompt_tokens(self._prompt.messages, self._prompt.tools)
+        output_tokens = _count(self._usage, "completion_tokens")
+        if output_tokens is None:
+            said = ("".join(self._text), self._refusal, *(each.arguments for each in self._calls))
+            output_tokens = sum(map(text_tokens, said))
+        details = _object_or_empty(self._usage.get("prompt_tokens_details"))
+        cached = min(_count(details, "cached_tokens") or 0, input_tokens)
+        return TokensUsed(input_tokens, output_tokens, cached)
 
     def _add(self, content: dict[str, Any], part: str) -> str:
         usage = content.get("usage")
@@ -165,28 +184,6 @@ class OpenAIAnswer:
         if stop is StopReason.TOOL_CALLS:
             return StopReason.END
         return StopReason.STOP_TEXT if stop is StopReason.END and self._stop_text else stop
-
-    def _add_calls(self, message: conversation_pb2.Message, stop: StopReason) -> None:
-        said = [
-            SaidCall(call.call_id, self._names.meant(call.tool), call.arguments)
-            for call in self._calls
-        ]
-        try:
-            calls = tool_calls(said, self._prompt, cut=stop is StopReason.MAX_TOKENS)
-        except UnfitCalls as error:
-            raise BrokenAnswer(str(error)) from None
-        message.tool_calls.extend(calls)
-
-    def _input_tokens(self) -> int:
-        told = _count(self._usage, "prompt_tokens")
-        return prompt_tokens(self._prompt.messages, self._prompt.tools) if told is None else told
-
-    def _output_tokens(self, message: conversation_pb2.Message) -> int:
-        told = _count(self._usage, "completion_tokens")
-        if told is not None:
-            return told
-        text = "".join(part.text for part in message.parts)
-        return text_tokens(text) + sum(text_tokens(each.arguments) for each in self._calls)
 
 
 def _object(value: object) -> dict[str, Any]:

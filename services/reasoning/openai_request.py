@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any, Final
 
 from agentmesh.common.v1 import conversation_pb2
@@ -45,7 +46,7 @@ def chat_request(
     """
     request: dict[str, Any] = {
         "model": model,
-        "messages": [*_instructions(prompt, dialect), *_messages(prompt.messages, names)],
+        "messages": _conversation(prompt, names, dialect),
     }
     if dialect.takes(dialect.tokens):
         request[dialect.tokens] = most_output_tokens(prompt, spec)
@@ -78,11 +79,14 @@ def most_output_tokens(prompt: Prompt, spec: ModelSpec) -> int:
     return max(1, min(wanted, room))
 
 
-def _instructions(prompt: Prompt, dialect: Dialect) -> Iterator[dict[str, Any]]:
-    """The shape of the answer in words, where the server takes no schema."""
+def _conversation(prompt: Prompt, names: ToolNames, dialect: Dialect) -> list[dict[str, Any]]:
+    messages = list(_messages(prompt.messages, names))
     if prompt.output_schema and dialect.schema is not SchemaForm.JSON_SCHEMA:
         words = f"Answer with JSON alone. It must satisfy this JSON Schema:\n{prompt.output_schema}"
-        yield {"role": "system", "content": words}
+        # After the agent's own instructions.
+        own = takewhile(lambda each: each["role"] == "system", messages)
+        messages.insert(sum(1 for _ in own), {"role": "system", "content": words})
+    return messages
 
 
 def _messages(

@@ -24,7 +24,7 @@ from services.reasoning.model import ModelSpec
 from services.reasoning.openai_answer import BrokenAnswer, OpenAIAnswer
 from services.reasoning.openai_dialect import Dialect
 from services.reasoning.openai_request import NotSendable, chat_request, most_output_tokens
-from services.reasoning.provider_failures import Failure, provider_failure
+from services.reasoning.provider_failures import Failure, having_used, provider_failure
 from services.reasoning.provider_timeouts import ProviderTimeouts
 from services.reasoning.stop_texts import StopTexts
 from services.reasoning.token_estimate import prompt_tokens
@@ -54,6 +54,13 @@ class _Sent:
     content: Any
     # For a server that takes no stop texts.
     stops: StopTexts | None
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A call under way; what has been said, as soon as there is something."""
+
+    answer: OpenAIAnswer | None = None
 
 
 class OpenAIProvider:
@@ -117,11 +124,12 @@ class OpenAIProvider:
 
     async def complete(self, prompt: Prompt) -> Completion:
         """The model's next message. Fails as provider_failures.py says."""
-        with self._told():
+        with self._told() as attempt:
             async with asyncio.timeout(self._timeouts.whole_seconds):
                 sent = await self._send(prompt, streamed=False)
             if isinstance(sent, Completion):
                 return sent
+            attempt.answer = sent.answer
             text = sent.answer.add_whole(sent.content)
             if sent.stops is not None:
                 sent.stops.feed(text)
@@ -131,12 +139,13 @@ class OpenAIProvider:
     async def stream(self, prompt: Prompt) -> AsyncGenerator[str | Completion]:
         """The text in pieces, then everything. Fails as provider_failures.py says."""
         ends = asyncio.get_running_loop().time() + self._timeouts.whole_seconds
-        with self._told():
+        with self._told() as attempt:
             async with asyncio.timeout_at(ends):
                 sent = await self._send(prompt, streamed=True)
             if isinstance(sent, Completion):
                 yield sent
                 return
+            attempt.answer = sent.answer
             stream = cast(openai.AsyncStream[object], sent.content)
             stops = sent.stops
             async with stream:
@@ -206,28 +215,41 @@ class OpenAIProvider:
         )
 
     @contextmanager
-    def _told(self) -> Generator[None]:
-        """Raises what goes wrong in the one way in which providers fail."""
+    def _told(self) -> Generator[_Attempt]:
+        """Raises what goes wrong in the one way in which providers fail, with what was used."""
+        attempt = _Attempt()
         try:
-            yield
-        except openai.APITimeoutError as error:
-            raise self._timed_out(error) from None
-        except openai.APIStatusError as error:
-            raise self._refused(error) from None
-        except openai.APIConnectionError:
-            raise self._failed(Failure.UNREACHABLE, "cannot be reached") from None
-        except openai.APIError as error:
-            # An error within a stream.
-            raise self._broke_off(error) from None
-        except TimeoutError:
-            seconds = self._timeouts.whole_seconds
-            raise self._failed(Failure.TIMEOUT, f"took more than {seconds:g} s") from None
-        except NotSendable as error:
-            raise self._failed(Failure.REJECTED, str(error)) from None
-        except (UnreadableAnswer, BrokenAnswer) as error:
-            raise self._failed(Failure.BROKEN_ANSWER, str(error)) from None
-        except (openai.OpenAIError, ValueError, RecursionError):
-            raise self._failed(Failure.BROKEN_ANSWER, "sent what is no answer") from None
+            yield attempt
+        except Exception as error:
+            failure = self._failure(error)
+            if failure is None:
+                raise
+            if attempt.answer is not None:
+                having_used(failure, attempt.answer.used())
+            # What the SDK says may hold what was sent.
+            raise failure from None
+
+    def _failure(self, error: Exception) -> MeshError | None:
+        match error:
+            case openai.APITimeoutError():
+                return self._timed_out(error)
+            case openai.APIStatusError():
+                return self._refused(error)
+            case openai.APIConnectionError():
+                return self._failed(Failure.UNREACHABLE, "cannot be reached")
+            case openai.APIError():
+                return self._broke_off(error)
+            case TimeoutError():
+                seconds = self._timeouts.whole_seconds
+                return self._failed(Failure.TIMEOUT, f"took more than {seconds:g} s")
+            case NotSendable():
+                return self._failed(Failure.REJECTED, str(error))
+            case UnreadableAnswer() | BrokenAnswer():
+                return self._failed(Failure.BROKEN_ANSWER, str(error))
+            case openai.OpenAIError() | ValueError() | RecursionError():
+                return self._failed(Failure.BROKEN_ANSWER, "sent what is no answer")
+            case _:
+                return None
 
     def _timed_out(self, error: openai.APITimeoutError) -> MeshError:
         match error.__cause__:
@@ -255,6 +277,7 @@ class OpenAIProvider:
         )
 
     def _broke_off(self, error: openai.APIError) -> MeshError:
+        """What a server says within a stream."""
         code = error.code or ""
         words = f" ({code})" if _CODE.fullmatch(code) or code.isdecimal() else ""
         failure = Failure.SERVER_ERROR

@@ -88,6 +88,8 @@ class Ability(StrEnum):
     """What a provider's published format can say; the suite leaves out what it cannot."""
 
     TOOLS = "tools"
+    # Arguments of tools are text, which need not be JSON.
+    MALFORMED_CALLS = "malformed tool calls"
     IMAGES = "images"
     # Takes a JSON Schema for its answer.
     SCHEMAS = "schemas"
