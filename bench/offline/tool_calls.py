@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from google.protobuf.json_format import MessageToDict
 
@@ -173,14 +173,17 @@ def _fits(arguments: Mapping[str, Any], accepted: Mapping[str, Any]) -> bool:
 
 def _equal(given: Any, value: Any) -> bool:
     if isinstance(value, dict) and isinstance(given, dict):
+        accepted = cast(Mapping[str, Any], value)
         # Inside of an object each value is a list of those accepted, too.
-        return _fits(
-            given, {key: each if isinstance(each, list) else [each] for key, each in value.items()}
-        )
+        lists = {
+            key: each if isinstance(each, list) else [each] for key, each in accepted.items()
+        }
+        return _fits(cast(Mapping[str, Any], given), lists)
     if isinstance(value, list) and isinstance(given, list):
-        return len(given) == len(value) and all(map(_equal, given, value))
+        left, right = cast(list[Any], given), cast(list[Any], value)
+        return len(left) == len(right) and all(map(_equal, left, right))
     if isinstance(value, bool) or isinstance(given, bool):
         return given is value
     if isinstance(value, int | float) and isinstance(given, int | float):
         return abs(given - value) < 1e-9
-    return type(given) is type(value) and plain(str(given)) == plain(str(value))
+    return isinstance(value, str) and isinstance(given, str) and plain(given) == plain(value)

@@ -232,6 +232,19 @@ async def test_a_result_is_said_in_a_sentence(question: str, text: str) -> None:
     assert _text(completion) == text
 
 
+@pytest.mark.parametrize("text", ["12. 5 + 1", "What is 12. 5 + 1?", "0x10 + 1", "* 5 + 3"])
+async def test_what_can_be_read_in_two_ways_is_not_calculated(text: str) -> None:
+    """A point with a gap, another base, or a mark that may be a sign: no number is given."""
+    assert all(call["tool"] != "calculator" for call in await _calls(text))
+
+
+async def test_a_minus_before_all_is_no_mark_of_a_list() -> None:
+    """One line alone is no list."""
+    assert await _calls("- 5 + 3") == [
+        {"id": "call-1", "tool": "calculator", "expression": "-5 + 3"}
+    ]
+
+
 async def test_a_result_that_was_cut_off_is_said_to_be_about_right() -> None:
     """The calculator tells whether its digits are all there are."""
     completion = await _answer(

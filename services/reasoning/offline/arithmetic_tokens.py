@@ -16,6 +16,9 @@ _LEXEME: Final = re.compile(
     r"""
     (?P<unread>\d{4}-\d{1,2}-\d{1,2}|\d{1,2}:\d{2}(?::\d{2})?|\d+(?:\.\d+){2,}   # dates, versions
       |\d{1,2}/\d{1,2}/\d{2,4}
+      |0[xXbBoO][0-9a-fA-F]\w*                                                  # 0x10
+      |(?<=\d)\.(?=\s+\d)                                                      # 12. 5
+      |[—–](?=\s*[\d(√])                                                        # a dash, or minus
       |\d[\d.,]*(?![xX]\s*\d)[^\W\d]\w*)                                        # 3rd, 5kg
     |(?P<number>(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?![.,'’]?\d))
     |(?P<run>\d[\d.,'’]*\d)                                                    # 1,5 or 1'500
@@ -230,6 +233,8 @@ def _read(lexemes: list[_Lexeme], position: int) -> tuple[Token, int]:
     if first.kind == "number":
         return _number(lexemes, position)
     if first.kind == "symbol":
+        if first.text == "-" and _is_dash(lexemes, position):
+            return Token(Sign.UNREAD, first.start, first.end), 1
         plain = first.text not in _AMBIGUOUS
         return Token(_SYMBOLS[first.text], first.start, first.end, plain=plain), 1
     if first.kind == "letter":
@@ -238,6 +243,16 @@ def _read(lexemes: list[_Lexeme], position: int) -> tuple[Token, int]:
         return _word(lexemes, position)
     sign = Sign.UNREAD if first.kind in ("unread", "run") else Sign.NOISE
     return Token(sign, first.start, first.end), 1
+
+
+def _is_dash(lexemes: list[_Lexeme], position: int) -> bool:
+    """Whether a hyphen stands between gaps after a word: "the total - 5 + 3"."""
+    if position == 0 or position + 1 >= len(lexemes):
+        return False
+    before, sign, after = lexemes[position - 1 : position + 2]
+    if before.kind != "word" or before.end == sign.start or sign.end == after.start:
+        return False
+    return not _says_a_number(before.text) and (before.text,) not in _PHRASES
 
 
 def _number(lexemes: list[_Lexeme], position: int) -> tuple[Token, int]:

@@ -46,6 +46,8 @@ _JOINT: Final = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_POINT: Final = re.compile(r"\d\.$")
+_MARK: Final = re.compile(r"\s*([-+*]|\d{1,3}[.)])\s+[\d(]")
 # A person asks a handful of things; what follows is not planned for.
 _MOST_CLAUSES: Final = 16
 MOST_CHARACTERS: Final = 8000
@@ -71,13 +73,29 @@ class Clause:
 def split_request(text: str) -> list[Clause]:
     """The clauses of a request in order; at most 16 of its first 8,000 characters."""
     clauses: list[Clause] = []
-    for sentence in split_sentences(text[:MOST_CHARACTERS]):
-        asks = sentence.text.endswith("?")
-        for part in _JOINT.split(sentence.text):
+    for sentence in _sentences(text[:MOST_CHARACTERS]):
+        asks = sentence.endswith("?")
+        for part in _JOINT.split(sentence):
             body = _LEAD.sub("", part.strip()).strip()
             if body:
                 clauses.append(Clause(body, _kind(body, asks=asks)))
     return clauses[:_MOST_CLAUSES]
+
+
+def _sentences(text: str) -> list[str]:
+    """The sentences of `text`; numbers stay with the point and the minus before them.
+
+    "12. 5 + 1" may be one number, and "- 5 + 3" alone is no item of a list.
+    """
+    found: list[str] = []
+    for sentence in split_sentences(text):
+        if found and sentence.text[:1].isdigit() and _POINT.search(found[-1]) is not None:
+            found[-1] = f"{found[-1]} {sentence.text}"
+        else:
+            found.append(sentence.text)
+    if len(found) == 1 and (sign := _MARK.match(text)) is not None:
+        found[0] = f"{sign[1]} {found[0]}"
+    return found
 
 
 def _kind(body: str, *, asks: bool) -> ClauseKind:

@@ -107,7 +107,7 @@ class Field:
     def inner(self, name: str, schema: _Json) -> "Field":
         """A property of this object."""
         path = f"{self.path}.{name}" if self.path else name
-        given = cast(Mapping[str, _Json], schema) if isinstance(schema, dict) else {}
+        given = as_object(schema)
         return Field(path, given, name=name).with_schema(given)
 
     @property
@@ -124,7 +124,7 @@ class Field:
     def properties(self) -> Mapping[str, _Json]:
         """The properties of an object."""
         properties: _Json = self.schema.get("properties")
-        return cast(Mapping[str, _Json], properties) if isinstance(properties, dict) else {}
+        return as_object(properties)
 
     @property
     def required(self) -> Sequence[_Json]:
@@ -182,10 +182,7 @@ class Texts:
 
     def several(self, field: Field) -> list[_Json] | None:
         """The items of a list; None where no text says them."""
-        items: _Json = field.schema.get("items")
-        item = Field(
-            field.path, cast(Mapping[str, _Json], items) if isinstance(items, dict) else {}
-        )
+        item = Field(field.path, as_object(field.schema.get("items")))
         item = replace(item.with_schema(item.schema), name=field.name)
         stems = {stem(word) for word in words(_spaced(field.name))}
         if stems and stems <= _SOURCE_NAMES and item.kind == "string":
@@ -326,6 +323,11 @@ def _source(citation: Any) -> str:
 
 def _spaced(name: str) -> str:
     return _CAMEL.sub(" ", name).replace("_", " ").replace("-", " ")
+
+
+def as_object(value: _Json) -> Mapping[str, _Json]:
+    """`value` if it is an object of JSON; an empty one otherwise."""
+    return cast(Mapping[str, _Json], value) if isinstance(value, dict) else {}
 
 
 def _list(value: _Json) -> Sequence[_Json]:

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from services.reasoning.offline.answer import Answer
-from services.reasoning.offline.fields import Field, Texts
+from services.reasoning.offline.fields import Field, Texts, as_object
 from services.reasoning.offline.turn import Turn
 
 _DEEPEST: Final = 16
@@ -23,10 +23,6 @@ class Filled:
     refused: bool
 
 
-class _Unknown(Exception):
-    """A field must be there, and no text says it."""
-
-
 def fill(output_schema: str, turn: Turn, answered: Answer) -> Filled:
     """An answer of the shape that `output_schema` wants.
 
@@ -41,8 +37,9 @@ def fill(output_schema: str, turn: Turn, answered: Answer) -> Filled:
         return Filled("I cannot read the schema that the answer should have.", refused=True)
     if not isinstance(schema, dict):
         return Filled("I cannot read the schema that the answer should have.", refused=True)
-    filler = _Filler(cast(dict[str, _Json], schema), Texts(list(_texts(turn)), answered))
-    value = filler.value(Field("", cast(Mapping[str, _Json], schema)), 0)
+    root = as_object(schema)
+    filler = _Filler(root, Texts(list(_texts(turn)), answered))
+    value = filler.value(Field("", root), 0)
     if filler.unknown:
         missing = ", ".join(filler.unknown)
         return Filled(f"Nothing that I was given says: {missing}.", refused=True)
@@ -112,9 +109,6 @@ class _Filler:
                 break
             target: _Json = self._root
             for part in [each for each in reference[1:].split("/") if each]:
-                target = (
-                    cast(Mapping[str, _Json], target).get(part)
-                    if isinstance(target, dict) else None
-                )  # fmt: skip
-            schema = cast(Mapping[str, _Json], target) if isinstance(target, dict) else {}
+                target = as_object(target).get(part)
+            schema = as_object(target)
         return field.with_schema(schema)
