@@ -178,21 +178,21 @@ class AgentRun:
         if answer.HasField("data"):
             completed.output.data.CopyFrom(answer.data)
         completed.citations.extend(answer.citations or ask.ending.citations)
-        cut = _what_cut(answer)
-        is_partial = ask.ending.is_partial or (bool(cut) and self._is_limited)
         await journal.append(
             event,
-            state=_state(is_partial=is_partial),
+            state=_state(is_partial=ask.ending.is_partial or self._is_cut(answer)),
             usage=answer.usage,
-            notes=[*_degradations(answer), *cut, *ask.ending.notes],
+            notes=[*_degradations(answer), *_what_cut(answer), *ask.ending.notes],
         )
 
-    @property
-    def _is_limited(self) -> bool:
-        """Whether the task, or its agent, has a limit of tokens."""
+    def _is_cut(self, answer: reasoning.GenerateResponse) -> bool:
+        """Whether the provider, or a limit of the task or its agent, cut the answer short."""
         limits = self._journal.agent.limits
-        return bool(
+        is_limited = (
             limits.max_output_tokens or limits.max_tokens or self._journal.task.budget_tokens
+        )
+        return answer.stop_reason == reasoning.STOP_REASON_REFUSED or (
+            answer.stop_reason == reasoning.STOP_REASON_MAX_TOKENS and bool(is_limited)
         )
 
     async def _finish(self, move: Finish) -> None:

@@ -60,6 +60,8 @@ class Supervisor:
         self._limits: Final = agent.limits
         self._most: Final = agent.limits.max_workers or DEFAULT_MAX_WORKERS
         self._workers: Final = _by_id(agent, workers)
+        # Parts go to the agent itself.
+        self._is_alone: Final = not workers
         self._stage = _Stage.DELEGATION
         self._parts: Sequence[_Part] = ()
         # Those that are done, or reviewed, now.
@@ -168,7 +170,7 @@ class Supervisor:
             self._workers[part.worker].name,
             max_tokens=tokens and tokens - part.tokens_used,
             max_cost_micros=cost_micros and cost_micros - part.cost_micros,
-            without_workers=not self._agent.workers,
+            without_workers=self._is_alone,
         )
 
     def _account(self, part: _Part) -> str:
