@@ -79,6 +79,13 @@ era, its_streams, counted = tonumber(era or 0), tonumber(its_streams or 0), tonu
 local function write_journal()
   redis.call('SET', journal_key, int(era) .. ' ' .. int(streams) .. ' ' .. int(counted))
 end
+-- All that the journal has up to there is counted, or on its way.
+local function count_to(place)
+  if place > counted then
+    counted = place
+    write_journal()
+  end
+end
 if streams < its_streams then return 'streams' end
 if era == 0 or streams > its_streams or seen > counted then
   -- One that there never was, also not in a Redis that is lost.
@@ -447,6 +454,7 @@ local function settle()
       local era_before, place_before, cost_before, newest_before, figures_before, model_before =
         string.match(stored, '^settled (%d+) (%d+) (%d+) (%d+) (%d+ %d+ %d+ %d+ %d+ %d+) (.*)$')
       cost_before, place_before, newest = tonumber(cost_before), tonumber(place_before), newest_before
+      last_place = math.max(last_place, place)
       if figures_before == figures and model_before == model then return {'repeated', cost_before} end
       if place_before <= place or tonumber(era_before) ~= era then return {'conflict', cost_before} end
       -- Two said different things at once, and the journal heard this one first: it counts.
@@ -479,10 +487,7 @@ local function settle()
   end
 
   for i = first, #ARGV do answers[#answers + 1] = settle_item(ARGV[i]) end
-  if last_place > counted then
-    counted = last_place
-    write_journal()
-  end
+  count_to(last_place)
   for _, each in pairs(leases) do
     if each.changed then redis.call('SET', calls .. each.call, stored_as(each.held)) end
   end
@@ -560,6 +565,7 @@ local function forget_older()
     local number, place = string.match(ARGV[i], '^(%d+) (%d+)$')
     local found = counter(terms[tonumber(number)].id)
     if found.exists and found.from < tonumber(place) then forget(found) end
+    count_to(tonumber(place))
     answers[#answers + 1] = {'forgotten'}
   end
   return answers

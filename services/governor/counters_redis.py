@@ -32,6 +32,7 @@ from services.governor.account import (
     Usage,
     Wish,
 )
+from services.governor.counters_arguments import Numbers, milliseconds, settle_item, terms
 
 _SCRIPT: Final = Path(__file__).with_name("counters.lua")
 # What every key begins with. A call is one step over all its budgets, the global one
@@ -43,11 +44,9 @@ _SWEEP_LIMIT: Final = 200
 # Redis does one thing at a time. A crowd of callers waits here, in order, where
 # it would only wait there.
 _MAX_ROUND_TRIPS: Final = 8
-# Counters outlive their window, for settlements by a clock that is late.
-_KEEP_WINDOW: Final = timedelta(days=2)
-# One without an end is kept so long after its last reservation. What is known elsewhere
-# holds where it is forgotten: a task's log, or the ledger.
-_KEEP_LIFETIME: Final = timedelta(days=2)
+# How often, and how far apart, Redis is looked at until it has counted all that the journal has.
+_LOOKS: Final = 11
+_LOOK_SECONDS: Final = 0.1
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _GO_AHEAD: Final = Decision(0)
 
@@ -64,6 +63,14 @@ class Streams(Protocol):
 
     async def refresh(self) -> None:
         """Finds it out again. Raises DependencyUnavailable."""
+        ...
+
+
+class Journal(Protocol):
+    """What is counted."""
+
+    async def last_place(self) -> int:
+        """The place of the last message. Raises DependencyUnavailable."""
         ...
 
 
@@ -102,6 +109,40 @@ class RedisCounters:
         # Redis names a script so; not for secrecy.
         self._sha: Final = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
 
+    async def agree(self, journal: Journal) -> None:
+        """Has another era begin where Redis and the journal do not belong together.
+
+        Redis may have come back older than it was, and the broker may have lost its last messages.
+        To be called at the start: later on this process has seen what was counted. Where
+        Redis is away, it may come back as anything. Raises DependencyUnavailable.
+        """
+        place = await journal.last_place()
+        # What is seen is seen of the streams that there are now.
+        self._journal()
+        counted = 0
+        try:
+            for look in range(_LOOKS):
+                # Others may be about to count it.
+                await asyncio.sleep(_LOOK_SECONDS if look else 0)
+                counted = await self._counted()
+                if counted >= place or not counted:
+                    break
+        except DependencyUnavailable:
+            counted = 0
+        if counted > await journal.last_place():
+            try:
+                await self._line.ask([("DEL", f"{PREFIX}journal")])
+            except RedisError as error:
+                raise unavailable(error) from error
+            self._seen = place
+        elif counted < place:
+            self._seen = place
+
+    async def _counted(self) -> int:
+        call = ["sweep", self._expiry_time(), _SWEEP_LIMIT, 0, *self._journal(), 0]
+        _, _, _, counted = await self._round_trip(call)
+        return counted
+
     async def reserve(
         self, wishes: Sequence[Wish], *, keep: timedelta
     ) -> Sequence[Held | Refused | Unopened]:
@@ -116,7 +157,7 @@ class RedisCounters:
     async def _decide(
         self, operation: str, wishes: Sequence[Wish], keep: timedelta
     ) -> Sequence[Held | Refused | Unopened]:
-        numbers = _Numbers()
+        numbers = Numbers()
         items = [
             f"{wish.likely_micros} {wish.most_micros} {wish.interactive:d} {wish.can_degrade:d}"
             f" {-1 if wish.task_spent_micros is None else wish.task_spent_micros}"
@@ -132,7 +173,7 @@ class RedisCounters:
 
     async def lend(self, loan: Loan, *, keep: timedelta) -> Held | Unopened:
         """Reserves a lease, or nothing where there is no room."""
-        numbers = _Numbers()
+        numbers = Numbers()
         item = f"{loan.amount_micros} {numbers.of(loan.counters)} lease:{loan.tenant}/{loan.key}"
         head = [keep // _MILLISECOND]
         (answer,), absent = await self._run("lend", numbers.counters, head, [item])
@@ -144,8 +185,8 @@ class RedisCounters:
         self, charges: Sequence[Charge]
     ) -> tuple[Sequence[Charged | ChargedOtherwise | Unsure], Sequence[Counter]]:
         """Replaces reservations by what was used; answers in order, and what is not there."""
-        numbers, leases = _Numbers(), dict[str, int]()
-        items = [_settle_item(charge, numbers, leases) for charge in charges]
+        numbers, leases = Numbers(), dict[str, int]()
+        items = [settle_item(charge, numbers, leases) for charge in charges]
         head: list[_Arg] = [self._remember_ms, len(leases), *leases]
         answers, absent = await self._run("settle", numbers.counters, head, items)
         missing = [each for each in numbers.counters if each.id in absent]
@@ -221,15 +262,15 @@ class RedisCounters:
         answers: list[Any] = [None] * len(items)
         absent: set[str] = set()
         now = self._clock.now()
-        terms = [_terms(each, now) for each in counters]
+        told = [terms(each, now) for each in counters]
         left: Sequence[int] = range(len(items))
         while left:
             call: list[_Arg] = [operation, self._expiry_time(), _SWEEP_LIMIT]
             call += [
                 self._budgets_known(),
                 *self._journal(),
-                len(terms),
-                *terms,
+                len(told),
+                *told,
                 *head,
                 *(items[index] for index in left),
             ]
@@ -248,7 +289,7 @@ class RedisCounters:
         return answers, absent
 
     def _expiry_time(self) -> int:
-        return 0 if self._expires_by is None else _milliseconds(self._expires_by.now())
+        return 0 if self._expires_by is None else milliseconds(self._expires_by.now())
 
     def _journal(self) -> tuple[int, int]:
         age = self._streams.age
@@ -281,39 +322,6 @@ class RedisCounters:
         return answer
 
 
-class _Numbers:
-    """The counters of a batch, each once, by the number that stands for it in items."""
-
-    def __init__(self) -> None:
-        self._numbers: Final[dict[Counter, int]] = {}
-        self._said: Final[dict[int, str]] = {}
-
-    @property
-    def counters(self) -> Iterable[Counter]:
-        return self._numbers
-
-    def of(self, counters: Sequence[Counter]) -> str:
-        """Their numbers, as an item has them."""
-        # Calls of a kind share one list.
-        said = self._said.get(id(counters))
-        if said is None:
-            numbers = self._numbers
-            said = ",".join(str(numbers.setdefault(each, len(numbers) + 1)) for each in counters)
-            self._said[id(counters)] = said = said or "-"
-        return said
-
-
-def _terms(counter: Counter, now: datetime) -> str:
-    end = counter.window.end
-    keep_window = 0 if end is None else max((end + _KEEP_WINDOW - now) // _MILLISECOND, 1000)
-    keep_for = _KEEP_LIFETIME // _MILLISECOND if end is None else 0
-    return (
-        f"{counter.id} {counter.written} {counter.shutoff_micros} {counter.throttle_micros}"
-        f" {counter.degrade_micros} {counter.careful_micros} {counter.opens_itself:d}"
-        f" {keep_window} {keep_for}"
-    )
-
-
 def _unopened(counters: Sequence[Counter], absent: set[str]) -> Unopened:
     return Unopened([each for each in counters if each.id in absent])
 
@@ -334,22 +342,6 @@ def _held(answer: Sequence[Any], tenant: str) -> Held:
     )
 
 
-def _settle_item(charge: Charge, numbers: _Numbers, leases: dict[str, int]) -> str:
-    lease = 0
-    if charge.lease:
-        lease = leases.setdefault(f"lease:{charge.tenant}/{charge.lease}", len(leases) + 1)
-    called = max(_milliseconds(charge.called_at), 0)
-    # Redis counts bytes.
-    length = len(charge.model.encode())
-    usage = " ".join(map(str, charge.usage))
-    return (
-        f"{charge.cost_micros} {charge.sequence} {called} {charge.leased_micros} {lease}"
-        f" {2 if charge.is_repeated else int(charge.is_first)} {charge.task_counter or '-'}"
-        f" {numbers.of(charge.counters)} {usage} {length}"
-        f" {charge.model}{charge.tenant}/{charge.key}"
-    )
-
-
 def _settle_answer(answer: Sequence[Any]) -> Charged | ChargedOtherwise | Unsure:
     match answer[0]:
         case b"conflict":
@@ -364,7 +356,3 @@ def _settle_answer(answer: Sequence[Any]) -> Charged | ChargedOtherwise | Unsure
 @lru_cache(maxsize=64)
 def _time(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
-def _milliseconds(time: datetime) -> int:
-    return round(time.timestamp() * 1000)

@@ -46,6 +46,11 @@ class JetStreamJournal:
         self._bus.on_reconnect(self._reconnected)
         await self.refresh()
 
+    async def last_place(self) -> int:
+        """The place of the last message, 0 for none. Raises DependencyUnavailable."""
+        info = await self._bus.stream_info(STREAM)
+        return 0 if info is None else int(info["state"]["last_seq"])
+
     async def append(self, records: Sequence[pb.UsageRecord]) -> int:
         """Stores records, at least one, as one message; its stream sequence.
 

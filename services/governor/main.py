@@ -90,6 +90,7 @@ async def build(resources: Resources, section: GovernorSettings) -> Service:
         budgets_known=lambda: store.position,
         streams=StreamAges([journal, store]),
     )
+    await counters.agree(journal)
     recorder = AlertRecorder(AlertFinder(budgets, clock))
     repeated = asyncio.Event()
     ledger = await build_ledger(

@@ -32,6 +32,10 @@ class ScriptedLedger:
         """Another number for a journal that was created anew."""
         return self.age
 
+    async def last_place(self) -> int:
+        """How many messages there are."""
+        return len(self.messages)
+
     async def append(self, records: Sequence[pb.UsageRecord]) -> int:
         """Stores records; their place."""
         if self.append_failure is not None and not self.loses_answers:
