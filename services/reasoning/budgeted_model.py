@@ -10,7 +10,14 @@ import grpc
 
 from meshkit import deadline
 from meshkit.clock import Clock
-from meshkit.errors import AlreadySettled, DependencyUnavailable, MeshError, ModelNotFound, NoPrice
+from meshkit.errors import (
+    AlreadySettled,
+    BudgetExhausted,
+    DependencyUnavailable,
+    MeshError,
+    ModelNotFound,
+    NoPrice,
+)
 from meshkit.ids import Ids
 from services.reasoning.allowance import Allowance
 from services.reasoning.errors import budget_exhausted, throttled
@@ -105,7 +112,7 @@ class BudgetedModel:
         self._leave_alone_until = clock.monotonic_seconds()
 
     async def generate(self, call: ModelCall) -> Generation:
-        """Makes the call where a budget allows it.
+        """Makes the call where a budget allows it. One that is broken off is charged for its input.
 
         Raises BudgetExhausted, RateLimited, ModelNotFound where no model is left
         that the tenant may use, and what the call itself raises.
@@ -113,6 +120,10 @@ class BudgetedModel:
         grant = await self._admit(call)
         try:
             generation = await self._inner.generate(grant.call)
+        except asyncio.CancelledError:
+            # Nobody waits for the answer any more; that its model reads is paid all the same.
+            self._broke_off(grant, TokensUsed(grant.input_tokens))
+            raise
         except BaseException as error:
             self._broke_off(grant, used_by(error))
             raise
@@ -133,6 +144,9 @@ class BudgetedModel:
                     else:
                         produced += len(update.encode())
                         yield update
+        except asyncio.CancelledError:
+            used = TokensUsed(grant.input_tokens, bytes_tokens(produced))
+            raise
         except MeshError as error:
             used = used_by(error)
             raise
@@ -167,6 +181,9 @@ class BudgetedModel:
                     call, input_tokens, claim.lease.terms.price_version, True, claim=claim
                 )
         verdict = await self._ask(admission)
+        if call.spare and (verdict is None or verdict.decision is not Decision.ALLOW):
+            self._settlements.release(call.spending)
+            raise BudgetExhausted("No budget has room for a second call of the same.")
         if verdict is None:
             return self._on_allowance(call, admission)
         if verdict.decision is Decision.DENY:

@@ -1,5 +1,6 @@
 """Nothing is spent that a budget forbids, and a governor that is away stops nothing."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -15,9 +16,10 @@ from meshkit import deadline, errors
 from meshtest.eventually import eventually
 from services.reasoning.budgeted_model import SETTLED_LATER, UNGOVERNED
 from services.reasoning.fixture_reasoning import Bench, reasoning_bench
-from services.reasoning.generation import GenerationRequest, Prompt, Spending
+from services.reasoning.generation import GenerationRequest, ModelCall, Prompt, Spending
 from services.reasoning.model import Tier
 from services.reasoning.scripted_governor import allow
+from services.reasoning.scripted_provider import PAID
 from services.reasoning.token_estimate import prompt_tokens, text_tokens
 
 _TIMEOUT = 5.0
@@ -450,3 +452,46 @@ async def test_a_call_beside_another_with_its_key_is_charged_besides(bench: Benc
     assert settled.key.startswith("k#")
     assert settled.usage.output_tokens == _OUTPUT_TOKENS
     assert asked == ["k", "k", settled.key]
+
+
+async def test_a_call_that_is_broken_off_is_charged_for_what_the_model_read(bench: Bench) -> None:
+    """The provider has the request, and is paid for it, whoever waits for the answer."""
+    bench.provider.go_on.clear()
+    request = _request(spend_key="t/1/1")
+    call = asyncio.ensure_future(bench.reasoning.Generate(request, timeout=_TIMEOUT))
+    await eventually(lambda: bench.provider.waiting)
+    call.cancel()
+    await eventually(lambda: bench.clock.sleeping == 1)
+    await bench.clock.advance(0.1)
+    (settled,) = await eventually(lambda: bench.governor.settled)
+    assert (settled.key, settled.usage.input_tokens, settled.usage.output_tokens) == (
+        "t/1/1", _INPUT_TOKENS, 0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("decision", ["DECISION_DEGRADE", "DECISION_THROTTLE", "DECISION_DENY"])
+async def test_a_second_call_of_the_same_needs_room_in_the_budget(
+    bench: Bench, decision: str
+) -> None:
+    """It is made as asked, or not at all; without a governor it is not."""
+    call = ModelCall(
+        Prompt(_request().messages, ()),
+        PAID,
+        Tier.BALANCED,
+        Spending("default", "user:test", key="t/1/1#hedge"),
+        spare=True,
+    )
+    bench.governor.decide = _always(
+        governor_pb.AdmitResponse(
+            decision=decision,
+            degrade_to=tier_pb2.MODEL_TIER_FAST,
+            budget=_BUDGET,
+        )
+    )
+    with pytest.raises(errors.BudgetExhausted) as caught:
+        await bench.generator.generate(call)
+    assert str(caught.value) == "No budget has room for a second call of the same."
+    bench.governor.failure = _DOWN
+    with pytest.raises(errors.BudgetExhausted):
+        await bench.generator.generate(call)
+    assert bench.governor.settled == []

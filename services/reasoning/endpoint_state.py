@@ -31,11 +31,3 @@ class EndpointStates(Protocol):
     def state(self, model: str) -> EndpointState:
         """The state of a model's endpoint, by the model's name in the mesh."""
         ...
-
-
-class NoEndpoints:
-    """The states of models that are all served without breakers."""
-
-    def state(self, model: str) -> EndpointState:
-        """Nothing is known, and nothing is wrong."""
-        return EndpointState()

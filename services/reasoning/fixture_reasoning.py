@@ -105,6 +105,8 @@ class Bench:
     reasoning: pb_grpc.ReasoningServiceStub
     # What it serves.
     reasoner: Reasoner
+    # What makes its calls.
+    generator: BudgetedModel
     governor: ScriptedGovernor
     provider: ScriptedProvider
     embedder: CountingEmbedder
@@ -155,6 +157,7 @@ async def reasoning_bench(*, caller: str = "service:test") -> AsyncGenerator[Ben
             yield Bench(
                 stub,
                 parts.reasoner,
+                parts.generator,
                 scripted,
                 provider,
                 embedder,
@@ -174,6 +177,7 @@ async def reasoning_bench(*, caller: str = "service:test") -> AsyncGenerator[Ben
 @dataclass(frozen=True, slots=True)
 class _Parts:
     reasoner: Reasoner
+    generator: BudgetedModel
     check: ModelCheck
     settlements: SettlementQueue
     leases: LeasePool
@@ -241,7 +245,8 @@ def _parts(
             ids=ids,
         )
 
-    reasoner = Reasoner(catalogue, budgeted(catalogue.first_of), EmbeddingModel(TINY, embedder))
+    generator = budgeted(catalogue.first_of)
+    reasoner = Reasoner(catalogue, generator, EmbeddingModel(TINY, embedder))
     check = ModelCheck(
         catalogue,
         budgeted(lambda _: None),
@@ -249,4 +254,4 @@ def _parts(
         timeout_seconds=CHECK_SECONDS,
         clock=clock,
     )
-    return _Parts(reasoner, check, settlements, leases)
+    return _Parts(reasoner, generator, check, settlements, leases)

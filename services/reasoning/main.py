@@ -1,6 +1,7 @@
 """Reasoning's composition root."""
 
 import os
+import random
 import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,13 +10,13 @@ from typing import Final
 from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceStub
 from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc as pb_grpc
 from meshkit.config import ConfigError
+from meshkit.redis_line import RedisLine
 from meshkit.server import Dependency, Registration
 from meshkit.service import Resources, Service, serve_program
 from services.reasoning.allowance import Allowance
 from services.reasoning.budgeted_model import BudgetedModel
 from services.reasoning.catalogue import Catalogue
 from services.reasoning.embedding import EmbeddingModel
-from services.reasoning.endpoint_state import NoEndpoints
 from services.reasoning.generation import Generator, Provider
 from services.reasoning.governor_grpc import GrpcGovernor
 from services.reasoning.keyed_models import keyed_models
@@ -29,6 +30,7 @@ from services.reasoning.provided_model import ProvidedModel
 from services.reasoning.provider_offline import OFFLINE, OfflineProvider
 from services.reasoning.provider_stub import STUB, StubProvider
 from services.reasoning.reasoner import Reasoner
+from services.reasoning.resilience_parts import Resilience
 from services.reasoning.service import ReasoningService
 from services.reasoning.settings import ReasoningSettings, Settings
 from services.reasoning.settlement_file import SettlementFile
@@ -140,7 +142,16 @@ async def build(
 
     offline = OfflineProvider(Planner(TimeQuestions(zoneinfo.available_timezones)))
     provided = ProvidedModel(structured_providers({OFFLINE.name: offline, **stubs}, models))
-    reasoner = Reasoner(catalogue, budgeted(provided, catalogue.first_of), embedding)
+    resilience = Resilience(
+        section.resilience,
+        catalogue,
+        {},
+        resources,
+        await resources.stack.enter_async_context(RedisLine(resources.redis)),
+        random=random.random,
+    )
+    paid = budgeted(resilience.around_providers(provided), resilience.first_of)
+    reasoner = Reasoner(catalogue, resilience.around_budgets(paid, OFFLINE), embedding)
     check = ModelCheck(
         catalogue,
         # Straight to the provider, and never to a cheaper model: it is this one that is asked.
@@ -154,7 +165,7 @@ async def build(
             Registration(
                 service_name="agentmesh.reasoning.v1.ReasoningService",
                 add=pb_grpc.add_ReasoningServiceServicer_to_server,
-                servicer=ReasoningService(reasoner, check, prices.present, NoEndpoints()),
+                servicer=ReasoningService(reasoner, check, prices.present, resilience.endpoints),
                 dependencies=dependencies,
             )
         ],

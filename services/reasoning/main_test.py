@@ -4,7 +4,6 @@ import io
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
@@ -13,7 +12,7 @@ from agentmesh.common.v1.conversation_pb2 import ROLE_USER, Message, Part
 from agentmesh.reasoning.v1 import model_pb2
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from agentmesh.reasoning.v1.reasoning_service_pb2_grpc import ReasoningServiceStub
-from meshkit import config, log
+from meshkit import config, log, redis_store
 from meshkit.bus import Bus
 from meshkit.client import Channels
 from meshkit.clock import SystemClock
@@ -44,12 +43,13 @@ async def _resources(tmp_path: Path, nats_url: str) -> AsyncGenerator[Resources]
         AsyncExitStack() as stack,
         Channels({"governor": _NOBODY}, caller="service:reasoning") as channels,
         await Bus.connect(nats_url, name="reasoning") as bus,
+        # Without it each process goes by what it sees itself.
+        redis_store.connect(f"redis://{_NOBODY}") as redis,
     ):
         yield Resources(
             stack=stack,
             bus=bus,
-            # Reasoning stores nothing there.
-            redis=cast(Any, None),
+            redis=redis,
             channels=channels,
             clock=SystemClock(),
             ids=RandomIds(),

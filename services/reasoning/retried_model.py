@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Final
 
 from meshkit import deadline
@@ -9,16 +10,24 @@ from meshkit.clock import Clock
 from meshkit.errors import MeshError
 from services.reasoning.extra_calls import ExtraCalls
 from services.reasoning.generation import Generation, Generator, ModelCall
-from services.reasoning.provider_failures import PASSING, failure_of
+from services.reasoning.provider_failures import (
+    PASSING,
+    TokensUsed,
+    failure_of,
+    having_used,
+    used_by,
+)
 
 # What another attempt needs at least, of a caller's time.
 _LEAST_SECONDS: Final = 0.1
+_NOTHING: Final = TokensUsed()
 
 
 class RetriedModel:
     """A Generator that repeats calls of which nothing was answered yet.
 
-    Within one admission: however often it is tried, a call is charged once.
+    Within one admission: however often it is tried, a call is charged once, for what all
+    its attempts used.
     """
 
     def __init__(
@@ -55,14 +64,17 @@ class RetriedModel:
         """Makes the call. Raises what its last attempt raises."""
         extra = self._extra(call.model.name)
         extra.earn()
-        attempt = 1
+        attempt, lost = 1, _NOTHING
         while True:
             try:
-                return await self._inner.generate(call)
+                return _with_lost(await self._inner.generate(call), lost)
             except MeshError as error:
                 pause = self._pause_before_next(attempt, error, extra)
                 if pause is None:
+                    if lost != _NOTHING:
+                        having_used(error, lost)
                     raise
+                lost += used_by(error) or _NOTHING
             await self._clock.sleep(pause)
             attempt += 1
 
@@ -70,19 +82,22 @@ class RetriedModel:
         """As `generate`. What broke off after its first piece is not tried again."""
         extra = self._extra(call.model.name)
         extra.earn()
-        attempt = 1
+        attempt, lost = 1, _NOTHING
         while True:
             answers = False
             try:
                 async with aclosing(self._inner.stream(call)) as updates:
                     async for update in updates:
                         answers = True
-                        yield update
+                        yield _with_lost(update, lost) if isinstance(update, Generation) else update
                 return
             except MeshError as error:
                 pause = None if answers else self._pause_before_next(attempt, error, extra)
                 if pause is None:
+                    if lost != _NOTHING:
+                        having_used(error, lost)
                     raise
+                lost += used_by(error) or _NOTHING
             await self._clock.sleep(pause)
             attempt += 1
 
@@ -97,3 +112,19 @@ class RetriedModel:
         if left is not None and pause + _LEAST_SECONDS > left:
             return None
         return pause if extra.spend() else None
+
+
+def _with_lost(generation: Generation, lost: TokensUsed) -> Generation:
+    """`generation` with what the attempts before it used."""
+    if lost == _NOTHING:
+        return generation
+    completion = generation.completion
+    return replace(
+        generation,
+        completion=replace(
+            completion,
+            input_tokens=completion.input_tokens + lost.input_tokens,
+            output_tokens=completion.output_tokens + lost.output_tokens,
+            cached_input_tokens=completion.cached_input_tokens + lost.cached_input_tokens,
+        ),
+    )

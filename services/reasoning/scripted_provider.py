@@ -30,12 +30,16 @@ class ScriptedProvider:
         self.go_on: Final = asyncio.Event()
         self.go_on.set()
         self.closed_streams = 0
+        # Calls that are held up.
+        self.waiting = 0
         # Said to be a part of the input, whether or not that is as long.
         self.cached_input_tokens = 0
 
     async def complete(self, prompt: Prompt) -> Completion:
         """The scripted answer."""
+        self.waiting += 1
         await self.go_on.wait()
+        self.waiting -= 1
         if self.failure is not None:
             raise self.failure
         message = Message(role=ROLE_ASSISTANT, parts=[Part(text=self.text)])

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from meshkit.service import ProcessSettings, Section
 from services.reasoning.model_settings import ModelSettings
+from services.reasoning.resilience_settings import ResilienceSettings
 
 TierName = Literal["fast", "balanced", "powerful"]
 
@@ -25,6 +26,8 @@ class ReasoningSettings(Section):
     )
     # Models that providers serve, by their names in the mesh. Each needs a price.
     models: dict[str, ModelSettings] = Field(default_factory=dict)
+    # What is done about models that fail, or are slow.
+    resilience: ResilienceSettings = Field(default_factory=ResilienceSettings)
     # Where requests go that name neither a tier nor a model.
     default_tier: TierName = "balanced"
     # The price book of the mesh; None for the one that comes with the governor.
