@@ -16,7 +16,7 @@ from agentmesh.governor.v1.cost_governor_service_pb2 import (
 )
 from cli.budget_place import Place
 from cli.budget_view import show_budget, show_budgets, show_explanation
-from cli.gateway import CALL_SECONDS, Gateway, call
+from cli.gateway import CALL_SECONDS, GOVERNOR_SECONDS, Gateway, call
 from cli.invocation import Invocation
 from cli.mesh_access import address_of
 from cli.pages import collect
@@ -57,7 +57,7 @@ def set_budget(
             try:
                 await gateway.governor.SetBudget(
                     SetBudgetRequest(budget=changed, request_id=f"{request_id}-{turn}"),
-                    timeout=CALL_SECONDS,
+                    timeout=GOVERNOR_SECONDS,
                 )
             except Conflict:
                 if etag is not None or turn + 1 == _TURNS:
@@ -87,6 +87,7 @@ def list_budgets(invocation: Invocation, parent: str, limit: int) -> None:
             ListBudgetsRequest(parent=parent),
             lambda page: page.statuses,
             limit=limit,
+            page_seconds=GOVERNOR_SECONDS,
         )
 
     statuses = call(address_of(invocation), invocation.tenant, run)
@@ -108,7 +109,7 @@ def explain(invocation: Invocation, request: ExplainBudgetRequest) -> None:
             await gateway.coordinator.GetTask(
                 GetTaskRequest(name=request.task), timeout=CALL_SECONDS
             )
-        return await gateway.governor.ExplainBudget(request, timeout=CALL_SECONDS)
+        return await gateway.governor.ExplainBudget(request, timeout=GOVERNOR_SECONDS)
 
     answer = call(address_of(invocation), invocation.tenant, run)
     if invocation.terminal.as_json:
@@ -122,7 +123,7 @@ def delete(invocation: Invocation, name: str, etag: str) -> None:
 
     async def run(gateway: Gateway) -> None:
         await gateway.governor.DeleteBudget(
-            DeleteBudgetRequest(name=name, etag=etag), timeout=CALL_SECONDS
+            DeleteBudgetRequest(name=name, etag=etag), timeout=GOVERNOR_SECONDS
         )
 
     call(address_of(invocation), invocation.tenant, run)
@@ -146,7 +147,7 @@ async def _found(gateway: Gateway, place: Place) -> Budget:
 
 
 async def _get(gateway: Gateway, name: str) -> BudgetStatus:
-    answer = await gateway.governor.GetBudget(GetBudgetRequest(name=name), timeout=CALL_SECONDS)
+    answer = await gateway.governor.GetBudget(GetBudgetRequest(name=name), timeout=GOVERNOR_SECONDS)
     return answer.status
 
 

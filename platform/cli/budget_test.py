@@ -15,114 +15,15 @@ from agentmesh.coordinator.v1 import coordinator_service_pb2 as coordinator_pb
 from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceServicer
 from agentmesh.governor.v1 import budget_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
-from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceServicer
 from cli.command_mesh import Commands, commands_for
+from cli.scripted_governor import TENANT_DAY, ScriptedGovernor
 from meshkit.errors import (
-    BudgetNotFound,
-    Conflict,
     Forbidden,
-    InvalidField,
-    RateLimited,
     TaskNotFound,
 )
 
-_DAY = "tenants/default/budgets/tenant-day"
+_DAY = TENANT_DAY
 _RESEARCH = "tenants/default/budgets/task-type-month-research"
-
-
-class _Governor(CostGovernorServiceServicer):
-    """Budgets under etags; the tenant's day is given by its tier."""
-
-    def __init__(self) -> None:
-        self.stored: dict[str, budget_pb2.Budget] = {
-            _DAY: budget_pb2.Budget(
-                name=_DAY,
-                scope=budget_pb2.BUDGET_SCOPE_TENANT,
-                window=budget_pb2.BUDGET_WINDOW_DAY,
-                limit_micros=100_000_000,
-            )
-        }
-        self.spent: dict[str, tuple[int, int]] = {}
-        self.request_ids: list[str] = []
-        self.parents: list[str] = []
-        self.explained: list[pb.ExplainBudgetRequest] = []
-        self.deleted: list[pb.DeleteBudgetRequest] = []
-        # How often somebody else is quicker.
-        self.others = 0
-
-    def _status(self, name: str) -> budget_pb2.BudgetStatus:
-        spent, reserved = self.spent.get(name, (0, 0))
-        status = budget_pb2.BudgetStatus(
-            budget=self.stored[name], spent_micros=spent, reserved_micros=reserved
-        )
-        if status.budget.window != budget_pb2.BUDGET_WINDOW_LIFETIME:
-            status.window_start.FromJsonString("2026-11-20T00:00:00Z")
-            status.resets_at.FromJsonString("2026-11-21T00:00:00Z")
-        return status
-
-    def _store(self, budget: budget_pb2.Budget) -> budget_pb2.Budget:
-        stored = budget_pb2.Budget()
-        stored.CopyFrom(budget)
-        before = self.stored.get(budget.name)
-        stored.etag = str(int(before.etag or 0) + 1 if before else 1)
-        stored.update_time.FromJsonString("2026-11-20T12:00:00Z")
-        self.stored[budget.name] = stored
-        return stored
-
-    async def SetBudget(self, request: pb.SetBudgetRequest, context: Any) -> pb.SetBudgetResponse:
-        budget = request.budget
-        self.request_ids.append(request.request_id)
-        if budget.thresholds.alert_percent > budget.thresholds.degrade_percent > 0:
-            raise InvalidField("budget.thresholds.degrade_percent", "must rise")
-        if self.others:
-            self.others -= 1
-            other = budget_pb2.Budget()
-            other.CopyFrom(self.stored[budget.name])
-            other.thresholds.throttle_percent = 95
-            self._store(other)
-        found = self.stored.get(budget.name)
-        if budget.etag and budget.etag != (found.etag if found else ""):
-            raise Conflict(f"{budget.name} has changed.")
-        return pb.SetBudgetResponse(budget=self._store(budget))
-
-    async def GetBudget(self, request: pb.GetBudgetRequest, context: Any) -> pb.GetBudgetResponse:
-        if request.name not in self.stored:
-            raise BudgetNotFound(f"There is no budget {request.name}.")
-        return pb.GetBudgetResponse(status=self._status(request.name))
-
-    async def ListBudgets(
-        self, request: pb.ListBudgetsRequest, context: Any
-    ) -> pb.ListBudgetsResponse:
-        self.parents.append(request.parent)
-        names = sorted(self.stored)
-        start = int(request.page_token or 0)
-        return pb.ListBudgetsResponse(
-            statuses=[self._status(names[start])],
-            next_page_token=str(start + 1) if start + 1 < len(names) else "",
-        )
-
-    async def DeleteBudget(
-        self, request: pb.DeleteBudgetRequest, context: Any
-    ) -> pb.DeleteBudgetResponse:
-        self.deleted.append(request)
-        del self.stored[request.name]
-        return pb.DeleteBudgetResponse()
-
-    async def ExplainBudget(
-        self, request: pb.ExplainBudgetRequest, context: Any
-    ) -> pb.ExplainBudgetResponse:
-        self.explained.append(request)
-        if request.session == "free":
-            return pb.ExplainBudgetResponse(decision=budget_pb2.DECISION_ALLOW)
-        if request.session == "fast":
-            raise RateLimited("Too fast. Try again in 1 s.", retry_after_seconds=1.0)
-        return pb.ExplainBudgetResponse(
-            statuses=[self._status(name) for name in sorted(self.stored)],
-            decision=budget_pb2.DECISION_DEGRADE,
-            deciding_budget=_DAY,
-            explanation="92 % of the limit are spent or reserved.",
-            degrade_to=tier_pb2.MODEL_TIER_FAST,
-        )
 
 
 class _Coordinator(CoordinatorServiceServicer):
@@ -148,13 +49,13 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-async def governor() -> _Governor:
-    servicer: Any = _Governor  # the RPCs that it lacks answer UNIMPLEMENTED
+async def governor() -> ScriptedGovernor:
+    servicer: Any = ScriptedGovernor  # the RPCs that it lacks answer UNIMPLEMENTED
     return servicer()
 
 
 @pytest.fixture
-async def commands(governor: _Governor) -> AsyncIterator[Commands]:
+async def commands(governor: ScriptedGovernor) -> AsyncIterator[Commands]:
     coordinator: Any = _Coordinator  # the RPCs that it lacks answer UNIMPLEMENTED
     async with commands_for(
         CostGovernorService=governor, CoordinatorService=coordinator()
@@ -163,7 +64,7 @@ async def commands(governor: _Governor) -> AsyncIterator[Commands]:
 
 
 async def test_a_new_budget_is_set_with_everything_that_is_given(
-    commands: Commands, governor: _Governor
+    commands: Commands, governor: ScriptedGovernor
 ) -> None:
     """Dollars, percentages and the zone arrive; a call that breaks could be repeated."""
     result = await commands.run(
@@ -208,7 +109,7 @@ async def test_a_new_budget_is_set_with_everything_that_is_given(
 )
 async def test_options_name_the_budget(
     commands: Commands,
-    governor: _Governor,
+    governor: ScriptedGovernor,
     arguments: list[str],
     name: str,
     scope: budget_pb2.BudgetScope,
@@ -223,7 +124,7 @@ async def test_options_name_the_budget(
     assert json.loads(shown.stdout)["status"]["budget"]["name"] == name
 
 
-async def test_what_is_not_named_stays(commands: Commands, governor: _Governor) -> None:
+async def test_what_is_not_named_stays(commands: Commands, governor: ScriptedGovernor) -> None:
     """What the tenant's tier gives is the beginning of a stored budget, and that of the next."""
     assert (
         await commands.run("budget", "set", "--window", "day", "--alert-at", "50")
@@ -234,7 +135,7 @@ async def test_what_is_not_named_stays(commands: Commands, governor: _Governor) 
 
 
 async def test_a_change_is_made_again_on_top_of_another(
-    commands: Commands, governor: _Governor
+    commands: Commands, governor: ScriptedGovernor
 ) -> None:
     """Neither is lost, and each write has an id of its own."""
     await commands.run("budget", "set", "--window", "day", "--limit", "7")
@@ -246,7 +147,9 @@ async def test_a_change_is_made_again_on_top_of_another(
     assert len(set(governor.request_ids)) == len(governor.request_ids)
 
 
-async def test_with_an_etag_another_change_is_told(commands: Commands, governor: _Governor) -> None:
+async def test_with_an_etag_another_change_is_told(
+    commands: Commands, governor: ScriptedGovernor
+) -> None:
     """Who names what he read decides himself what to do then."""
     await commands.run("budget", "set", "--window", "day", "--limit", "7")
     result = await commands.run("budget", "set", "--window", "day", "--limit", "8", "--etag", "9")
@@ -289,7 +192,7 @@ async def test_what_makes_no_budget_is_refused(
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", f"error: {line}\n")
 
 
-async def test_the_largest_limit_is_taken(commands: Commands, governor: _Governor) -> None:
+async def test_the_largest_limit_is_taken(commands: Commands, governor: ScriptedGovernor) -> None:
     """To the millionth of a dollar."""
     await commands.run("budget", "set", "--window", "day", "--limit", "9000000000")
     assert governor.stored[_DAY].limit_micros == 9_000_000_000_000_000
@@ -299,7 +202,7 @@ async def test_the_largest_limit_is_taken(commands: Commands, governor: _Governo
 
 @pytest.mark.parametrize("option", ["--etag", "--tenant", "--time-zone", "--data-dir"])
 async def test_an_empty_value_drops_no_guard(
-    commands: Commands, governor: _Governor, option: str
+    commands: Commands, governor: ScriptedGovernor, option: str
 ) -> None:
     """A shell variable that is not set is wrong usage, wherever it stands."""
     set_it = ("budget", "set", "--window", "day", "--limit", "5")
@@ -310,7 +213,7 @@ async def test_an_empty_value_drops_no_guard(
 
 
 async def test_an_empty_value_before_the_command_is_one_too(
-    commands: Commands, governor: _Governor
+    commands: Commands, governor: ScriptedGovernor
 ) -> None:
     """The options of all commands may stand there."""
     result = await commands.run("--tenant", "", "budget", "delete", "tenant-day")
@@ -339,7 +242,7 @@ async def test_a_budget_that_is_not_there_is_told(commands: Commands) -> None:
 
 
 async def test_a_budget_is_shown_with_what_its_thresholds_mean(
-    commands: Commands, governor: _Governor
+    commands: Commands, governor: ScriptedGovernor
 ) -> None:
     """Percentages are told in dollars, too; a threshold that is off is said to be."""
     await commands.run(
@@ -369,7 +272,9 @@ async def test_a_budget_is_shown_with_what_its_thresholds_mean(
     ]
 
 
-async def test_budgets_are_listed_over_all_pages(commands: Commands, governor: _Governor) -> None:
+async def test_budgets_are_listed_over_all_pages(
+    commands: Commands, governor: ScriptedGovernor
+) -> None:
     """Each with a bar of what is spent and reserved, its state, and when it starts again."""
     await commands.run("budget", "set", "--session", "s1", "--limit", "2")
     await commands.run(
@@ -387,7 +292,7 @@ async def test_budgets_are_listed_over_all_pages(commands: Commands, governor: _
 
 
 async def test_all_tenants_budgets_are_listed_for_operators(
-    commands: Commands, governor: _Governor
+    commands: Commands, governor: ScriptedGovernor
 ) -> None:
     """The wildcard goes to the governor, which says who may; JSON has all fields."""
     result = await commands.run("budget", "list", "--all-tenants", "--json")
@@ -397,7 +302,7 @@ async def test_all_tenants_budgets_are_listed_for_operators(
     assert status["spent_micros"] == 0
 
 
-async def test_a_call_is_explained(commands: Commands, governor: _Governor) -> None:
+async def test_a_call_is_explained(commands: Commands, governor: ScriptedGovernor) -> None:
     """The budget that decides is marked, and the decision is said in words."""
     await commands.run(
         "budget", "set", "--task-type", "research", "--window", "month", "--limit", "5"
@@ -440,7 +345,7 @@ async def test_a_call_without_budgets_is_explained(commands: Commands) -> None:
 
 
 async def test_an_agents_call_has_its_name_as_task_type(
-    commands: Commands, governor: _Governor
+    commands: Commands, governor: ScriptedGovernor
 ) -> None:
     """As a task has that says none."""
     await commands.run("budget", "explain", "--agent", "helper@3")
@@ -452,7 +357,7 @@ async def test_an_agents_call_has_its_name_as_task_type(
 
 
 async def test_what_still_fits_is_up_to_the_shutoff(
-    commands: Commands, governor: _Governor
+    commands: Commands, governor: ScriptedGovernor
 ) -> None:
     """Less what is spent and reserved; nothing fits where that is beyond it."""
     await commands.run("budget", "set", "--window", "day", "--limit", "9", "--shutoff-at", "50")
@@ -472,7 +377,7 @@ async def test_what_still_fits_is_up_to_the_shutoff(
     ],
 )  # fmt: skip
 async def test_no_call_is_explained_of_a_task_that_is_not_there(
-    commands: Commands, governor: _Governor, task: str, line: str
+    commands: Commands, governor: ScriptedGovernor, task: str, line: str
 ) -> None:
     """Whose cap it is would be made up; the coordinator knows."""
     result = await commands.run("budget", "explain", "--task", task)
@@ -489,7 +394,7 @@ async def test_when_to_come_back_is_said_once(commands: Commands) -> None:
     )
 
 
-async def test_a_budget_is_deleted(commands: Commands, governor: _Governor) -> None:
+async def test_a_budget_is_deleted(commands: Commands, governor: ScriptedGovernor) -> None:
     """By name or by whose it is, and only where it has not changed if an etag is given."""
     result = await commands.run("budget", "delete", "tenant-day", "--etag", "4")
     assert result.stdout == f"{_DAY} is deleted.\n"
@@ -500,3 +405,19 @@ async def test_help_teaches_by_example(commands: Commands) -> None:
     """The examples stand as they can be pasted."""
     result = await commands.run("budget", "set", "--help")
     assert "agentmesh budget set --window day --limit 25\n" in result.stdout
+
+
+async def test_a_governor_that_hangs_is_named_soon(
+    commands: Commands, governor: ScriptedGovernor
+) -> None:
+    """Within five seconds, and the gateway, which has nothing to do with it, is not blamed."""
+    governor.hangs = True
+    began = time.monotonic()
+    result = await commands.run("budget", "list")
+    assert time.monotonic() - began < 5.0
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "error: The governor did not answer"
+        " /agentmesh.governor.v1.CostGovernorService/ListBudgets within 4 seconds."
+        " (DEADLINE_EXCEEDED) See `agentmesh status` for what is slow or down.\n"
+    )

@@ -17,12 +17,14 @@ from agentmesh.tool.v1.tool_service_pb2_grpc import ToolServiceStub
 from cli.problem import Problem
 from meshkit import identity
 from meshkit.client import Channels
-from meshkit.errors import DependencyUnavailable
+from meshkit.errors import DeadlineExceeded, DependencyUnavailable
 
 T = TypeVar("T")
 
 # How long a plain call may take before the mesh counts as stuck.
 CALL_SECONDS: Final = 15.0
+# The same of the governor, which answers from memory: who asks it wants to know soon.
+GOVERNOR_SECONDS: Final = 4.0
 CALLER: Final = "user:cli"
 _GATEWAY: Final = "gateway"
 
@@ -48,8 +50,9 @@ class Gateway:
 async def connect(address: str, *, tenant: str) -> AsyncGenerator[Gateway]:
     """The gateway at `host:port`, acting for `tenant`.
 
-    Raises Problem where nobody answers at the address, MeshError for what a
-    service answers, InvalidField for a malformed tenant.
+    Raises Problem where nobody answers at the address, DeadlineExceeded with the
+    name of the service that does not, MeshError for what a service answers,
+    InvalidField for a malformed tenant.
     """
     who = identity.make(tenant, CALLER)
     async with Channels({_GATEWAY: address}, caller=CALLER) as channels:
@@ -60,6 +63,8 @@ async def connect(address: str, *, tenant: str) -> AsyncGenerator[Gateway]:
                 if error.metadata.get("dependency") != _GATEWAY:
                     raise
                 raise _unreachable(address, str(error)) from error
+            except DeadlineExceeded as error:
+                raise _late(error) from error
 
 
 def call(address: str, tenant: str, ask: Callable[[Gateway], Awaitable[T]]) -> T:
@@ -70,6 +75,18 @@ def call(address: str, tenant: str, ask: Callable[[Gateway], Awaitable[T]]) -> T
             return await ask(gateway)
 
     return asyncio.run(run())
+
+
+def _late(error: DeadlineExceeded) -> DeadlineExceeded:
+    """It is not the gateway that is late, but who is called through it."""
+    _, _, method = error.metadata.get("method", "").partition("agentmesh.")
+    service = method.partition(".")[0]
+    if error.metadata.get("dependency") != _GATEWAY or not service:
+        return error
+    return DeadlineExceeded(
+        error.message.replace(_GATEWAY, f"The {service}", 1),
+        metadata={**error.metadata, "dependency": service},
+    )
 
 
 def _unreachable(address: str, cause: str) -> Problem:

@@ -15,12 +15,13 @@ async def collect(
     items: Callable[[Any], Iterable[T]],
     *,
     limit: int,
+    page_seconds: float = CALL_SECONDS,
 ) -> list[T]:
-    """The first `limit` items over as many pages as that takes."""
+    """The first `limit` items over as many pages as that takes, each in so many seconds."""
     collected: list[T] = []
     while len(collected) < limit:
         request.page_size = min(_LARGEST_PAGE, limit - len(collected))
-        answer = await call(request, timeout=CALL_SECONDS)
+        answer = await call(request, timeout=page_seconds)
         collected += items(answer)
         request.page_token = answer.next_page_token
         if not request.page_token:

@@ -14,7 +14,7 @@ from agentmesh.governor.v1.cost_governor_service_pb2 import (
     SpendDimension,
     SpendRow,
 )
-from cli.gateway import CALL_SECONDS, Gateway, call
+from cli.gateway import CALL_SECONDS, GOVERNOR_SECONDS, Gateway, call
 from cli.invocation import Invocation
 from cli.mesh_access import address_of
 from cli.pages import collect
@@ -40,7 +40,7 @@ def show_spend(invocation: Invocation, now: datetime) -> None:
 
     async def run(gateway: Gateway) -> tuple[GetSpendResponse, _Ledger]:
         request = GetSpendRequest(parent=invocation.parent)
-        present = await gateway.governor.GetSpend(request, timeout=CALL_SECONDS)
+        present = await gateway.governor.GetSpend(request, timeout=GOVERNOR_SECONDS)
         return present, await _ledger(gateway, invocation.parent, now)
 
     present, ledger = call(address_of(invocation), invocation.tenant, run)

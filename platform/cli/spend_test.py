@@ -13,105 +13,9 @@ from typing import Any
 
 import pytest
 
-from agentmesh.common.v1.usage_pb2 import Usage
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
-from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceServicer
 from cli.command_mesh import Commands, commands_for
-from meshkit.errors import DependencyUnavailable
-
-_METHOD = "spent so far, and for the rest what the same hours of the last 28 days cost."
-
-
-class _Governor(CostGovernorServiceServicer):
-    """A tenant that spends 3 dollars a day on two models."""
-
-    def __init__(self) -> None:
-        self.queries: list[pb.QuerySpendRequest] = []
-        self.exports: list[pb.ExportSpendRequest] = []
-        self.ledger_away = False
-        # Of the day.
-        self.projected_micros = 9_100_000
-        # How many parts of an export are sent before it breaks; None for all.
-        self.breaks_after: int | None = None
-
-    async def GetSpend(self, request: pb.GetSpendRequest, context: Any) -> pb.GetSpendResponse:
-        answer = pb.GetSpendResponse(
-            day=pb.SpendWindow(
-                spent_micros=3_000_000,
-                reserved_micros=1_000_000,
-                limit_micros=8_000_000,
-                usage=Usage(input_tokens=12_000, output_tokens=900, model_calls=7),
-            ),
-            month=pb.SpendWindow(spent_micros=42_000_000),
-        )
-        answer.day.resets_at.FromJsonString("2026-11-21T00:00:00Z")
-        answer.month.resets_at.FromJsonString("2026-12-01T00:00:00Z")
-        return answer
-
-    async def ProjectSpend(
-        self, request: pb.ProjectSpendRequest, context: Any
-    ) -> pb.ProjectSpendResponse:
-        if self.ledger_away:
-            raise DependencyUnavailable("The ledger cannot be reached.")
-        answer = pb.ProjectSpendResponse(
-            day=pb.SpendProjection(
-                spent_micros=3_000_000,
-                projected_micros=self.projected_micros,
-                limit_micros=8_000_000,
-                method=_METHOD,
-            ),
-            month=pb.SpendProjection(projected_micros=60_000_000, method=_METHOD),
-        )
-        answer.day.limit_reached_at.FromJsonString("2026-11-20T21:00:00Z")
-        return answer
-
-    async def QuerySpend(
-        self, request: pb.QuerySpendRequest, context: Any
-    ) -> pb.QuerySpendResponse:
-        kept = pb.QuerySpendRequest()
-        kept.CopyFrom(request)
-        self.queries.append(kept)
-        if list(request.group_by) == [pb.SPEND_DIMENSION_DAY]:
-            today = datetime.now(UTC).date().isoformat()
-            return pb.QuerySpendResponse(rows=[_row(3_000_000, today)])
-        if not request.group_by:
-            return pb.QuerySpendResponse(rows=[_row(4_000_000)])
-        if list(request.group_by) == [pb.SPEND_DIMENSION_AGENT]:
-            return pb.QuerySpendResponse(rows=[_row(9_990_000, "busy"), _row(1, "idle")])
-        rows = [
-            _row(1_000_000, "gpt-5-mini", tasks=4, succeeded=0),
-            _row(3_000_000, "claude-sonnet-4-5", tasks=2, succeeded=1),
-            _row(0, ""),
-        ]
-        for row in rows:
-            row.group.extend(["fast"] * (len(request.group_by) - 1))
-        start = int(request.page_token or 0)
-        return pb.QuerySpendResponse(
-            rows=rows[start : start + 2], next_page_token="2" if start == 0 else ""
-        )
-
-    async def ExportSpend(
-        self, request: pb.ExportSpendRequest, context: Any
-    ) -> AsyncIterator[pb.ExportSpendResponse]:
-        self.exports.append(request)
-        for number, part in enumerate((b"tenant,key\n", b"default,a\n")):
-            if number == self.breaks_after:
-                raise DependencyUnavailable("The ledger went away.")
-            yield pb.ExportSpendResponse(data=part)
-
-
-def _row(cost: int, *group: str, tasks: int = 0, succeeded: int = 0) -> pb.SpendRow:
-    row = pb.SpendRow(
-        group=group,
-        usage=Usage(cost_micros=cost, model_calls=10, input_tokens=2000, output_tokens=300),
-        tasks=tasks,
-        succeeded_tasks=succeeded,
-    )
-    if tasks:
-        row.cost_micros_per_task = cost / tasks
-    if succeeded:
-        row.cost_micros_per_succeeded_task = cost / succeeded
-    return row
+from cli.scripted_governor import METHOD, ScriptedGovernor
 
 
 def _names(folder: Path) -> list[str]:
@@ -128,13 +32,13 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-async def governor() -> _Governor:
-    servicer: Any = _Governor  # the RPCs that it lacks answer UNIMPLEMENTED
+async def governor() -> ScriptedGovernor:
+    servicer: Any = ScriptedGovernor  # the RPCs that it lacks answer UNIMPLEMENTED
     return servicer()
 
 
 @pytest.fixture
-async def commands(governor: _Governor) -> AsyncIterator[Commands]:
+async def commands(governor: ScriptedGovernor) -> AsyncIterator[Commands]:
     async with commands_for(CostGovernorService=governor) as commands:
         yield commands
 
@@ -157,14 +61,14 @@ async def test_the_overview_tells_where_spending_stands_and_leads(commands: Comm
         "",
         "Today: 7 model calls, 12,000 tokens in, 900 out.",
         "The limit of today is reached at 2026-11-20 21:00:00 +00:00 if spending goes on like this.",
-        f"By the end of today: {_METHOD}",
+        f"By the end of today: {METHOD}",
         "This month: 0 model calls, 0 tokens in, 0 out.",
-        f"By the end of this month: {_METHOD}",
+        f"By the end of this month: {METHOD}",
     ]
 
 
 async def test_without_the_ledger_the_counters_are_shown(
-    commands: Commands, governor: _Governor
+    commands: Commands, governor: ScriptedGovernor
 ) -> None:
     """What is known is told, and what is missing and why."""
     governor.ledger_away = True
@@ -189,7 +93,7 @@ async def test_the_overview_as_json_has_everything(commands: Commands) -> None:
 
 
 async def test_groups_and_times_are_asked_for_as_given(
-    commands: Commands, governor: _Governor
+    commands: Commands, governor: ScriptedGovernor
 ) -> None:
     """Outermost first, from the time on; what they cost together is told beside them."""
     result = await commands.run("spend", "--by", "model,tier", "--since", "2026-11-01")
@@ -223,7 +127,9 @@ async def test_hardly_anything_has_a_share_without_a_bar(commands: Commands) -> 
     ]
 
 
-async def test_a_time_alone_is_told_in_one_sum(commands: Commands, governor: _Governor) -> None:
+async def test_a_time_alone_is_told_in_one_sum(
+    commands: Commands, governor: ScriptedGovernor
+) -> None:
     """With how to see more of it."""
     result = await commands.run("spend", "--since", "2026-11-01", "--until", "2026-11-08")
     assert result.stdout.splitlines() == [
@@ -238,7 +144,7 @@ async def test_a_time_alone_is_told_in_one_sum(commands: Commands, governor: _Go
     [(1, "$0.000001"), (12_345, "$0.01235"), (9_123_456, "$9.123"), (1_234_567_890, "$1,234.57")],
 )
 async def test_what_is_expected_is_told_roughly(
-    commands: Commands, governor: _Governor, micros: int, shown: str
+    commands: Commands, governor: ScriptedGovernor, micros: int, shown: str
 ) -> None:
     """To four digits, and large amounts to the cent."""
     governor.projected_micros = micros
@@ -246,7 +152,9 @@ async def test_what_is_expected_is_told_roughly(
     assert f" {shown}  " in result.stdout.splitlines()[1]
 
 
-async def test_operators_see_who_spends_what(commands: Commands, governor: _Governor) -> None:
+async def test_operators_see_who_spends_what(
+    commands: Commands, governor: ScriptedGovernor
+) -> None:
     """All tenants together are grouped by tenant where nothing else is said."""
     result = await commands.run("spend", "--all-tenants", "--until", "2099-01-01", "--json")
     assert len(json.loads(result.stdout)["rows"]) == 3
@@ -263,7 +171,7 @@ async def test_a_limit_cuts_and_says_so(commands: Commands) -> None:
 
 
 async def test_entries_are_exported_to_a_file(
-    commands: Commands, governor: _Governor, tmp_path: Path
+    commands: Commands, governor: ScriptedGovernor, tmp_path: Path
 ) -> None:
     """Part by part, in the format asked for."""
     file = tmp_path / "spend.csv"
@@ -283,7 +191,7 @@ async def test_entries_are_exported_to_stdout(commands: Commands) -> None:
 
 
 async def test_an_export_that_breaks_leaves_what_was_there(
-    commands: Commands, governor: _Governor, tmp_path: Path
+    commands: Commands, governor: ScriptedGovernor, tmp_path: Path
 ) -> None:
     """A file is complete or is not there; half of the money is nobody's report."""
     file = tmp_path / "spend.csv"
@@ -297,7 +205,7 @@ async def test_an_export_that_breaks_leaves_what_was_there(
 
 
 async def test_a_file_that_cannot_be_written_is_named_as_given(
-    commands: Commands, governor: _Governor, tmp_path: Path
+    commands: Commands, governor: ScriptedGovernor, tmp_path: Path
 ) -> None:
     """A directory is told before anything is asked for."""
     file = tmp_path / "no" / "spend.csv"

@@ -162,7 +162,7 @@ class RpcChannel(grpc.aio.Channel):
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 return errors.DeadlineExceeded(
                     f"{self._target} did not answer {method} within {seconds:.3g} seconds.",
-                    metadata={"limit": "call", "dependency": self._target},
+                    metadata={"limit": "call", "dependency": self._target, "method": method},
                 )
             case grpc.StatusCode.UNAVAILABLE:
                 return errors.DependencyUnavailable(
