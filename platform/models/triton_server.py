@@ -12,14 +12,14 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import grpc
 
-from models.triton_repository import assemble
+from models.triton_repository import RepositoryOptions, assemble
 
 _STOP_SECONDS: Final = 10.0
 # What Triton waits for calls in flight, before it unloads.
@@ -42,11 +42,15 @@ class TritonOptions:
 
     program: the launcher of `@triton_env`, which knows libraries and backends.
     metrics_port: for Prometheus; None for no such endpoint.
+    repository: which models it serves, and on what.
     """
 
     program: Path
     grpc_port: int
     metrics_port: int | None = None
+    repository: RepositoryOptions = field(default_factory=RepositoryOptions)
+    # More flags of tritonserver, such as `--model-control-mode=explicit`.
+    flags: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ def command(options: TritonOptions, repository: Path) -> list[str]:
         flags += ["--allow-metrics=false"]
     else:
         flags += [f"--metrics-port={options.metrics_port}", "--metrics-address=127.0.0.1"]
-    return [str(options.program), *flags]
+    return [str(options.program), *flags, *options.flags]
 
 
 async def wait_until_ready(target: str) -> None:
@@ -87,15 +91,22 @@ async def wait_until_ready(target: str) -> None:
 
 @contextlib.asynccontextmanager
 async def running_triton(
-    options: TritonOptions, *, log_path: Path | None = None, ready_seconds: float = 60.0
+    options: TritonOptions,
+    *,
+    log_path: Path | None = None,
+    ready_seconds: float = 60.0,
+    add_models: Callable[[Path], None] | None = None,
 ) -> AsyncGenerator[RunningTriton]:
     """Triton from ready to stopped; what it says goes to `log_path`, or to stderr.
 
-    Raises TritonFailed where it ends or is not ready in time.
+    `add_models` puts more of them into the repository. Raises TritonFailed where it ends or
+    is not ready in time.
     """
     with tempfile.TemporaryDirectory(prefix="triton-") as folder:
         repository = Path(folder)
-        assemble(repository)
+        assemble(repository, options.repository)
+        if add_models:
+            add_models(repository)
         with contextlib.ExitStack() as files:
             log = files.enter_context(log_path.open("wb")) if log_path else None
             process = await asyncio.create_subprocess_exec(

@@ -27,10 +27,12 @@ class RunOptions:
     threads: that work on one run.
     max_padded_tokens: of one run. A core is busy from some 256 on; more only
         takes memory, about 40 KB a token, and keeps others waiting for longer.
+    gpu: whether to run there, where this ONNX Runtime can.
     """
 
     threads: int = 2
     max_padded_tokens: int = 512
+    gpu: bool = False
 
 
 class MiniLmEmbedder:
@@ -84,4 +86,5 @@ class MiniLmEmbedder:
         from models.minilm.network import Network
         from models.minilm.tokens import WordPieces
 
-        return WordPieces(self._directory), Network(self._directory, self._options.threads)
+        network = Network(self._directory, self._options.threads, gpu=self._options.gpu)
+        return WordPieces(self._directory), network

@@ -2,31 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from models.minilm.architecture import GRAPH_FILE
-
-# Its types are incomplete.
-_runtime: Final = cast(Any, onnxruntime)
+from models.onnx_session import open_session
 
 
 class Network:
     """A loaded model. Safe to use from several threads."""
 
-    def __init__(self, directory: Path, threads: int) -> None:
-        """`threads` work together on one run."""
-        options = _runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Threads that wait for the next run must not burn a core meanwhile.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session: Final = _runtime.InferenceSession(
-            directory / GRAPH_FILE, options, providers=["CPUExecutionProvider"]
-        )
+    def __init__(self, directory: Path, threads: int, *, gpu: bool = False) -> None:
+        """`threads` work together on one run; `gpu` as open_session has it."""
+        self._session: Final = open_session(directory / GRAPH_FILE, threads=threads, gpu=gpu)
 
     def run(self, tokens: Sequence[NDArray[np.int64]]) -> NDArray[np.float32]:
         """Unit vectors `[len(tokens), 384]` of texts, all padded to the longest."""
