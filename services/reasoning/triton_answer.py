@@ -125,14 +125,13 @@ class TritonAnswer:
 
 
 def _read_call(text: str, names: ToolNames) -> SaidCall:
+    # Arguments that are almost JSON are read on their own.
+    if parts := _PARTS.fullmatch(text):
+        return SaidCall(parts["id"] or "", names.meant(parts["name"]), parts["arguments"])
     try:
         written = read_object(text)
     except NotJson as error:
-        # Arguments of which nobody knows how far they go, may be read on their own.
-        parts = _PARTS.fullmatch(text)
-        if parts is None:
-            raise UnfitCalls(f"wants a tool called in a text that {error}") from error
-        return SaidCall(parts["id"] or "", names.meant(parts["name"]), parts["arguments"])
+        raise UnfitCalls(f"wants a tool called in a text that {error}") from error
     call_id, name, arguments = (written.get(key) for key in ("id", "name", "arguments"))
     return SaidCall(
         call_id=call_id if isinstance(call_id, str) else "",
