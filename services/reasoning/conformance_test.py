@@ -37,10 +37,12 @@ from services.reasoning.upstream import (
     Upstream,
 )
 from services.reasoning.upstream_openai import openai_upstream
+from services.reasoning.upstream_triton import triton_upstream
 
 # Each starts its server, and gives the suite the way to drive it.
 _RUNNING: Final[dict[str, Callable[[], AbstractAsyncContextManager[Upstream]]]] = {
     "openai": openai_upstream,
+    "triton": triton_upstream,
 }
 _SECRET_WORDS: Final = "the-hidden-words-of-a-prompt"
 # As a whole, or put together from its pieces.
