@@ -5,7 +5,7 @@ import random
 import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceStub
 from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc as pb_grpc
@@ -17,12 +17,14 @@ from services.reasoning.allowance import Allowance
 from services.reasoning.budgeted_model import BudgetedModel
 from services.reasoning.catalogue import Catalogue
 from services.reasoning.embedding import EmbeddingModel
+from services.reasoning.endpoint_rates import RateRules
 from services.reasoning.generation import Generator, Provider
 from services.reasoning.governor_grpc import GrpcGovernor
 from services.reasoning.keyed_models import keyed_models
 from services.reasoning.lease_pool import LeasePool, LeaseSizes
 from services.reasoning.model import Kind, ModelSpec, Tier
 from services.reasoning.model_check import ModelCheck
+from services.reasoning.model_settings import ModelSettings, ProviderName
 from services.reasoning.offline.plan import Planner
 from services.reasoning.offline.times import TimeQuestions
 from services.reasoning.price_list import Price, load_prices
@@ -30,7 +32,7 @@ from services.reasoning.provided_model import ProvidedModel
 from services.reasoning.provider_offline import OFFLINE, OfflineProvider
 from services.reasoning.provider_stub import STUB, StubProvider
 from services.reasoning.reasoner import Reasoner
-from services.reasoning.resilience_parts import Resilience
+from services.reasoning.resilience_parts import EndpointLimitSettings, Resilience
 from services.reasoning.service import ReasoningService
 from services.reasoning.settings import ReasoningSettings, Settings
 from services.reasoning.settlement_file import SettlementFile
@@ -40,6 +42,8 @@ from tasklog.policy_store import PolicyStore
 
 # The one price book of the mesh. The governor charges by it.
 _PRICE_BOOK: Final = Path(__file__).parents[1] / "governor" / "prices.yaml"
+# Models of these providers have endpoints; the others run in this process.
+_ELSEWHERE: Final = get_args(ProviderName)
 
 
 async def build(
@@ -145,7 +149,7 @@ async def build(
     resilience = Resilience(
         section.resilience,
         catalogue,
-        {},
+        _endpoints(section, models),
         resources,
         await resources.stack.enter_async_context(RedisLine(resources.redis)),
         random=random.random,
@@ -178,6 +182,20 @@ def _stubs(section: ReasoningSettings) -> Mapping[str, Provider]:
     if section.stub_latency_ms is None:
         return {}
     return {STUB.name: StubProvider(latency_seconds=section.stub_latency_ms / 1000)}
+
+
+def _endpoints(
+    section: ReasoningSettings, models: Sequence[ModelSpec]
+) -> Mapping[ModelSpec, EndpointLimitSettings]:
+    """What the providers of models allow that are served elsewhere."""
+    limits: dict[ModelSpec, EndpointLimitSettings] = {}
+    for spec in models:
+        if spec.callable and spec.kind is Kind.GENERATOR and spec.provider in _ELSEWHERE:
+            # One that the environment has a key for has no settings of its own.
+            given = section.models.get(spec.name) or ModelSettings(provider="openai")
+            rates = RateRules(given.requests_per_minute, given.tokens_per_minute)
+            limits[spec] = EndpointLimitSettings(rates, given.max_in_flight)
+    return limits
 
 
 def _embedding(
