@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
-from meshkit.errors import ShuttingDown, from_status
+from meshkit.errors import MeshError, ShuttingDown, from_status
+from services.executor.budget_wait import is_put_off
 
 
 def counted(events: Sequence[TaskEvent]) -> int:
     """Attempts since the task was submitted or redriven.
 
-    One that ended because its executor was told to stop is nobody's failure,
-    and one that ended in a wait is none.
+    One that ended because its executor was told to stop, or because a budget puts
+    it off, is nobody's failure, and one that ended in a wait is none.
     """
     attempts = 0
     for event in events:
@@ -19,7 +20,7 @@ def counted(events: Sequence[TaskEvent]) -> int:
                 attempts += 1
             case "redriven":
                 attempts = 0
-            case "retried" if isinstance(from_status(event.retried.error), ShuttingDown):
+            case "retried" if _is_nobodys_failure(from_status(event.retried.error)):
                 attempts -= 1
             case "waiting":
                 attempts -= 1
@@ -49,3 +50,7 @@ def deaths_in_this_step(events: Sequence[TaskEvent]) -> int:
             case _:
                 break
     return deaths
+
+
+def _is_nobodys_failure(error: MeshError) -> bool:
+    return isinstance(error, ShuttingDown) or is_put_off(error)

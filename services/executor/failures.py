@@ -9,6 +9,7 @@ from agentmesh.coordinator.v1.task_pb2 import TaskNote
 from meshkit.clock import Clock
 from meshkit.errors import CorruptData, Internal, MeshError, is_retryable, to_status
 from services.executor import attempts
+from services.executor.budget_wait import is_put_off, note_of
 from services.executor.ending import finish_partial
 from services.executor.journal import Journal
 from services.executor.policies import Policies
@@ -71,7 +72,7 @@ class Failures:
             event.retried.not_before.FromDatetime(
                 self.clock.now() + timedelta(seconds=pause_seconds)
             )
-        await journal.append(event)
+        await journal.append(event, notes=[note_of(error)] if is_put_off(error) else ())
 
 
 def _seconds_left(journal: Journal, clock: Clock) -> float:

@@ -84,6 +84,40 @@ async def test_a_pause_that_outlasts_the_task_ends_it(bench: Bench) -> None:
     ]
 
 
+async def test_a_task_that_a_budget_puts_off_says_so_and_is_no_dead_letter(bench: Bench) -> None:
+    """It is queued with a note for as long as that lasts, and succeeds when there is room."""
+    usual = bench.models.answer
+    refusals = 0
+
+    async def answer(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
+        nonlocal refusals
+        # Of attempts that fail it would have three.
+        if refusals < 5:
+            refusals += 1
+            raise RateLimited(
+                f"The budget tenants/acme/budgets/tenant-day slows calls down; {refusals}.",
+                metadata={"budget": "tenants/acme/budgets/tenant-day"},
+                retry_after_seconds=0.01,
+            )
+        return await usual(request)
+
+    bench.models.answer = answer
+    async with bench.executor():
+        task_id = await bench.submit(lane=tier_pb2.LANE_BATCH, seconds=60)
+        task = await bench.ended(task_id)
+    assert (task.state, task.attempt) == (task_pb2.TASK_STATE_SUCCEEDED, 6)
+    first = next(each for each in await bench.events(task_id) if each.HasField("retried"))
+    assert first.status.state == task_pb2.TASK_STATE_QUEUED
+    assert [(note.code, note.text) for note in first.status.notes] == [
+        (
+            "BUDGET_WAIT",
+            "Put off by the budget tenants/acme/budgets/tenant-day, which slows down all but"
+            " interactive work.",
+        )
+    ]
+    assert list(task.notes) == list(first.status.notes)
+
+
 @pytest.mark.parametrize("lane", [tier_pb2.LANE_INTERACTIVE, tier_pb2.LANE_STANDARD])
 async def test_a_step_that_runs_out_of_time_is_tried_again(
     bench: Bench, lane: tier_pb2.Lane
