@@ -10,7 +10,12 @@ from google.protobuf.message import Message as Proto
 
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import task_pb2
-from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec, TaskEvent, TaskStatus
+from agentmesh.coordinator.v1.task_event_pb2 import (
+    AgentSpec,
+    TaskEvent,
+    TaskStatus,
+    TaskWorker,
+)
 from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit.clock import Clock
 from meshkit.errors import Conflict, MeshError, RequestIdReused
@@ -48,6 +53,7 @@ class AgentResolver(Protocol):
     """Knows which version of an agent a task runs."""
 
     async def resolve(self, tenant: str, wanted: str) -> AgentSpec: ...
+    async def workers(self, tenant: str, agent: AgentSpec) -> Sequence[TaskWorker]: ...
 
 
 class Gate(Protocol):
@@ -123,6 +129,7 @@ class Acceptance:
         digest = _digest(requested)
         try:
             agent = await self._agents.resolve(tenant, requested.agent)
+            workers = await self._agents.workers(tenant, agent) if agent.workers else ()
             task = self._task(tenant, task_id, requested, agent)
             for gate in gates:
                 await gate.check(task)
@@ -133,7 +140,7 @@ class Acceptance:
             raise
         # No runnable event is ever without a consumer that knows of it.
         await self._queues.ensure(Queue(tenant, task.lane, task.priority))
-        event = self._submission(task, agent, digest)
+        event = self._submission(task, agent, workers, digest)
         try:
             entry = await self._log.append(tenant, task_id, event, after=0)
         except Conflict:
@@ -148,6 +155,9 @@ class Acceptance:
         task.tenant = tenant
         task.agent = agent.name
         task.lane = requested.lane or agent.lane or tier_pb2.LANE_STANDARD
+        # The smaller one, where there are two.
+        caps = (requested.budget_micros, agent.limits.max_cost_micros)
+        task.budget_micros = min((cap for cap in caps if cap), default=0)
         task.state = task_pb2.TASK_STATE_QUEUED
         task.create_time.FromDatetime(now)
         task.deadline.FromDatetime(now + self._time_limit(task))
@@ -158,7 +168,9 @@ class Acceptance:
             return task.time_limit.ToTimedelta()
         return self._policies.current.lane(task.lane).time_limit.ToTimedelta()
 
-    def _submission(self, task: Task, agent: AgentSpec, digest: str) -> TaskEvent:
+    def _submission(
+        self, task: Task, agent: AgentSpec, workers: Sequence[TaskWorker], digest: str
+    ) -> TaskEvent:
         status = TaskStatus(lane=task.lane, priority=task.priority, parent_task=task.parent_task)
         status.time_limit.FromTimedelta(task.deadline.ToDatetime() - task.create_time.ToDatetime())
         status.create_time.CopyFrom(task.create_time)
@@ -166,6 +178,8 @@ class Acceptance:
         event = lifecycle.new_event(task.name, self._writer)
         event.submitted.task.CopyFrom(task)
         event.submitted.agent.CopyFrom(agent)
+        event.submitted.agent.workers[:] = [worker.name for worker in workers]
+        event.submitted.workers.extend(workers)
         event.submitted.request_digest = digest
         return lifecycle.advance(status, event, sequence=1, time=task.create_time.ToDatetime())
 

@@ -5,7 +5,7 @@ from typing import Any
 from agentmesh.coordinator.v1 import agent_service_pb2 as pb
 from agentmesh.coordinator.v1.agent_service_pb2_grpc import AgentServiceServicer
 from meshkit import identity, names, page_token
-from services.coordinator import convert
+from services.coordinator import agent_convert, convert
 from services.coordinator.agents import Agents
 
 # grpc.aio's context has one type parameter pair per method; nothing here uses them.
@@ -22,7 +22,7 @@ class AgentServicer(AgentServiceServicer):
         self, request: pb.CreateAgentRequest, context: _Context
     ) -> pb.CreateAgentResponse:
         tenant = convert.tenant(request.parent)
-        spec = convert.agent_spec(request.spec)
+        spec = agent_convert.agent_spec(request.spec, tenant=tenant)
         request_id = convert.request_id(request.request_id)
         agent = await self._agents.create(tenant, request.agent_id, spec, request_id)
         return pb.CreateAgentResponse(agent=agent)
@@ -43,3 +43,16 @@ class AgentServicer(AgentServiceServicer):
         more = len(agents) > limit
         following = page_token.encode(query, agents[limit - 1].name) if more else ""
         return pb.ListAgentsResponse(agents=agents[:limit], next_page_token=following)
+
+    async def UpdateAgent(
+        self, request: pb.UpdateAgentRequest, context: _Context
+    ) -> pb.UpdateAgentResponse:
+        wanted = request.agent
+        tenant, agent_id = names.AGENT.parse(wanted.name, field="agent.name")
+        identity.require_tenant(wanted.name)
+        spec = agent_convert.agent_spec(wanted.spec, tenant=tenant, field="agent.spec")
+        request_id = convert.request_id(request.request_id)
+        agent = await self._agents.update(
+            tenant, agent_id, spec, etag=wanted.etag, request_id=request_id
+        )
+        return pb.UpdateAgentResponse(agent=agent)

@@ -34,21 +34,30 @@ class JetStreamAgentStore:
             )
         )
 
-    async def create(self, tenant: str, agent_id: str, agent: Agent, request_id: str) -> None:
-        """Stores version 1; Conflict if the agent exists."""
+    async def append(
+        self, tenant: str, agent_id: str, agent: Agent, request_id: str, *, after: int
+    ) -> None:
+        """Stores the version that follows the one stored as `after`; 0 for the first."""
         await self._bus.append(
             f"agent.{tenant}.{agent_id}",
             agent.SerializeToString(),
-            expected_last=0,
+            expected_last=after,
             headers={_REQUEST_ID: request_id} if request_id else {},
         )
 
-    async def get(self, tenant: str, agent_id: str) -> tuple[Agent, str] | None:
-        """The newest version, and the request id that made it."""
+    async def newest(self, tenant: str, agent_id: str) -> tuple[Agent, int] | None:
+        """The newest version, and what it is stored as."""
         message = await self._bus.last(_STREAM, f"agent.{tenant}.{agent_id}")
         if message is None:
             return None
-        return Agent.FromString(message.payload), message.headers.get(_REQUEST_ID, "")
+        return Agent.FromString(message.payload), message.sequence
+
+    async def made_by(self, tenant: str, agent_id: str, request_id: str) -> Agent | None:
+        """The version that a request made."""
+        async for message in self._bus.read(_STREAM, f"agent.{tenant}.{agent_id}"):
+            if message.headers.get(_REQUEST_ID) == request_id:
+                return Agent.FromString(message.payload)
+        return None
 
     async def version(self, tenant: str, agent_id: str, version: int) -> Agent | None:
         """One version."""

@@ -9,8 +9,7 @@ from google.protobuf.message import Message as Proto
 
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
-from agentmesh.coordinator.v1 import task_event_pb2, task_pb2
-from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec
+from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit import identity, names
 from meshkit.errors import InvalidField, MeshError, TooLarge, Violation, to_status
@@ -21,18 +20,8 @@ _MAX_STATES: Final = 16
 _LABEL_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 _MAX_LABEL_VALUE: Final = 255
 _MAX_REQUEST_ID: Final = 128
-_MAX_STEPS: Final = 1000
-_MAX_INSTRUCTIONS_BYTES: Final = 64 * 1024
 _TASK_TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _MAX_TIME_LIMIT_SECONDS: Final = 86_400
-# What executors can run; unspecified means REACT.
-_PATTERNS: Final = frozenset(
-    {
-        task_event_pb2.AGENT_PATTERN_UNSPECIFIED,
-        task_event_pb2.AGENT_PATTERN_REACT,
-        task_event_pb2.AGENT_PATTERN_SINGLE_SHOT,
-    }
-)
 
 
 def tenant(parent: str, *, field: str = "parent") -> str:
@@ -149,41 +138,6 @@ def _task_violations(requested: Task) -> list[Violation]:
         if not 1_000 <= limit <= _MAX_TIME_LIMIT_SECONDS * 1_000_000_000:
             wrong("time_limit", f"must be over 0 s and at most {_MAX_TIME_LIMIT_SECONDS} s")
     return found
-
-
-def agent_spec(spec: AgentSpec) -> AgentSpec:
-    """A spec as an agent may have it.
-
-    Raises:
-        InvalidField: With every violation found.
-        TooLarge: The instructions are beyond 64 KiB.
-    """
-    size = len(spec.instructions.encode())
-    if size > _MAX_INSTRUCTIONS_BYTES:
-        raise TooLarge(
-            f"spec.instructions is {size:,} bytes; the limit is {_MAX_INSTRUCTIONS_BYTES:,}.",
-            metadata={"limit_bytes": str(_MAX_INSTRUCTIONS_BYTES), "size_bytes": str(size)},
-        )
-    found: list[Violation] = []
-    if not spec.instructions.strip():
-        found.append(Violation("spec.instructions", "must say what the agent is for"))
-    if not 0 <= spec.max_steps <= _MAX_STEPS:
-        found.append(Violation("spec.max_steps", f"must be from 1 to {_MAX_STEPS}, or 0 for 16"))
-    if spec.lane not in tier_pb2.Lane.values():
-        found.append(Violation("spec.lane", f"must be one of {', '.join(tier_pb2.Lane.keys())}"))
-    if spec.pattern not in _PATTERNS:
-        found.append(
-            Violation(
-                "spec.pattern",
-                "must be AGENT_PATTERN_REACT or AGENT_PATTERN_SINGLE_SHOT in this version",
-            )
-        )
-    if found:
-        raise InvalidField.many(found)
-    accepted = AgentSpec()
-    accepted.CopyFrom(spec)
-    accepted.ClearField("name")
-    return accepted
 
 
 def sequence(value: int, *, field: str) -> int:

@@ -155,13 +155,6 @@ async def test_agents_are_created_once_and_listed_with_the_built_in_one(mesh: Me
         ("a", task_event_pb2.AgentSpec(), InvalidField),
         ("a", task_event_pb2.AgentSpec(instructions="x", max_steps=-1), InvalidField),
         ("a", task_event_pb2.AgentSpec(instructions="x" * 70_000), TooLarge),
-        (
-            "a",
-            task_event_pb2.AgentSpec(
-                instructions="x", pattern=task_event_pb2.AGENT_PATTERN_SUPERVISOR
-            ),
-            InvalidField,
-        ),
     ],
 )
 async def test_a_wrong_agent_is_refused(

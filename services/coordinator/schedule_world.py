@@ -1,6 +1,6 @@
 """Schedules on a real broker, whose time a test moves; only for tests."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -8,7 +8,7 @@ import pytest
 
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.schedule_service_pb2 import Schedule
-from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec, TaskEvent
+from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec, TaskEvent, TaskWorker
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
 from meshkit.bus import Bus
 from meshkit.errors import AgentNotFound, MeshError
@@ -33,6 +33,9 @@ class Agents:
         if wanted:
             raise AgentNotFound(f"There is no agent {wanted!r}.")
         return AgentSpec(name=f"tenants/{tenant}/agents/assistant@1")
+
+    async def workers(self, tenant: str, agent: AgentSpec) -> Sequence[TaskWorker]:
+        return ()
 
 
 @dataclass
