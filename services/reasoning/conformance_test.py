@@ -36,11 +36,13 @@ from services.reasoning.upstream import (
     Script,
     Upstream,
 )
+from services.reasoning.upstream_anthropic import anthropic_upstream
 from services.reasoning.upstream_openai import openai_upstream
 from services.reasoning.upstream_triton import triton_upstream
 
 # Each starts its server, and gives the suite the way to drive it.
 _RUNNING: Final[dict[str, Callable[[], AbstractAsyncContextManager[Upstream]]]] = {
+    "anthropic": anthropic_upstream,
     "openai": openai_upstream,
     "triton": triton_upstream,
 }
