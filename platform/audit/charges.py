@@ -2,7 +2,8 @@
 
 A charge is kept under `<task>/<step>/<sequence of the attempt's started>`. A call
 that was made again although it was settled is kept under the same with `#2`, `#3`, ...,
-or with `#` and an id where two processes made it.
+or with `#` and an id where two processes made it. One that was made besides, since the first
+took unusually long, has `#hedge`; one of another model has `#` and the name of that.
 A charge whose step is not in the log may still be right: the attempt ended between
 the charge and its record. That is told, and is a finding only where it cannot be so.
 """
@@ -20,7 +21,7 @@ from audit.finding import Finding, Invariant, TaskKey, finding
 # A step during which its executor died is made once more, and no third time.
 _MOST_DEATHS: Final = 2
 _KEY: Final = re.compile(
-    r"([a-z0-9][a-z0-9-]{0,62})/([1-9]\d{0,8})/([1-9]\d{0,17})(?:#([A-Za-z0-9#]{1,80}))?"
+    r"([a-z0-9][a-z0-9-]{0,62})/([1-9]\d{0,8})/([1-9]\d{0,17})(?:#([A-Za-z0-9#._:/@+-]{1,150}))?"
 )
 _WORKING: Final = task_pb2.TASK_STATE_RUNNING
 

@@ -144,7 +144,14 @@ def test_calls_made_again_in_one_attempt_are_one_death() -> None:
 
 @pytest.mark.parametrize(
     ("key", "call"),
-    [("t1/1/2", ""), ("t1/1/2#13", "13"), ("t1/1/2#01j9z", "01j9z"), ("t1/1/2#2#01j9z", "2#01j9z")],
+    [
+        ("t1/1/2", ""),
+        ("t1/1/2#13", "13"),
+        ("t1/1/2#01j9z", "01j9z"),
+        ("t1/1/2#2#01j9z", "2#01j9z"),
+        ("t1/1/2#hedge", "hedge"),
+        ("t1/1/2#meta/llama-3.1:8b", "meta/llama-3.1:8b"),
+    ],
 )
 def test_a_key_says_which_call_it_is(key: str, call: str) -> None:
     """The first has no number."""
