@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import Any, Final
 
+from google.protobuf import struct_pb2
+
 from agentmesh.common.v1 import conversation_pb2
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from services.reasoning.generation import Prompt
 from services.reasoning.json_struct import to_mapping
 from services.reasoning.model import ModelSpec
 from services.reasoning.openai_dialect import Dialect, SchemaForm
-from services.reasoning.token_estimate import prompt_tokens
+from services.reasoning.output_limit import most_output_tokens
 from services.reasoning.tool_names import ToolNames
 
 # Longer ones OpenAI refuses.
@@ -65,18 +67,6 @@ def chat_request(
         if dialect.takes("stream_options"):
             request["stream_options"] = {"include_usage": True}
     return request
-
-
-def most_output_tokens(prompt: Prompt, spec: ModelSpec) -> int:
-    """The most tokens that the answer may have: what is asked for and what the model has room for.
-
-    Servers refuse requests that could outgrow a model's context.
-    """
-    wanted = min(prompt.max_output_tokens or spec.max_output_tokens, spec.max_output_tokens)
-    if prompt.max_output_tokens:
-        return wanted
-    room = spec.context_tokens - prompt_tokens(prompt.messages, prompt.tools)
-    return max(1, min(wanted, room))
 
 
 def _conversation(prompt: Prompt, names: ToolNames, dialect: Dialect) -> list[dict[str, Any]]:
@@ -133,7 +123,7 @@ def _image_url(image: conversation_pb2.Image) -> str:
 
 
 def _call(call: conversation_pb2.ToolCall, names: ToolNames) -> dict[str, Any]:
-    arguments = json.dumps(to_mapping(call.arguments), ensure_ascii=False)
+    arguments = _json(call.arguments)
     return {
         "id": _call_id(call.call_id),
         "type": "function",
@@ -150,18 +140,23 @@ def _call_id(call_id: str) -> str:
 def _result_text(result: conversation_pb2.ToolResult) -> str:
     text = result.text
     if not text and result.HasField("data"):
-        text = json.dumps(to_mapping(result.data), ensure_ascii=False)
+        text = _json(result.data)
     return f"Error: {text}" if result.is_error else text
 
 
 def _tool(tool: pb.ToolSpec, names: ToolNames) -> dict[str, Any]:
-    parameters = to_mapping(tool.parameters) or {"type": "object", "properties": {}}
+    parameters: Any = json.loads(_json(tool.parameters)) or {"type": "object", "properties": {}}
     function = {
         "name": names.sent(tool.name),
         "description": tool.description,
         "parameters": parameters,
     }
     return {"type": "function", "function": function}
+
+
+def _json(struct: struct_pb2.Struct) -> str:
+    """The same text every time: a Struct has no order, and providers cache how prompts begin."""
+    return json.dumps(to_mapping(struct), ensure_ascii=False, sort_keys=True)
 
 
 def _response_format(schema: str, form: SchemaForm) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from services.reasoning.http_failures import retry_after_seconds, status_failure
 from services.reasoning.model import ModelSpec
 from services.reasoning.openai_answer import BrokenAnswer, OpenAIAnswer
 from services.reasoning.openai_dialect import Dialect
-from services.reasoning.openai_request import NotSendable, chat_request, most_output_tokens
+from services.reasoning.openai_request import NotSendable, chat_request
+from services.reasoning.output_limit import most_output_tokens
 from services.reasoning.provider_failures import Failure, having_used, provider_failure
 from services.reasoning.provider_timeouts import ProviderTimeouts
 from services.reasoning.stop_texts import StopTexts

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, cast
 
 import h11
@@ -14,6 +14,7 @@ import httpx2
 from services.reasoning.upstream import SCRIPT_HEADER, Script
 
 _READ_BYTES: Final = 65536
+_OK: Final = 200
 # Scripts with a body of their own are long.
 _MOST_HEAD_BYTES: Final = 1024 * 1024
 
@@ -145,8 +146,10 @@ class ScriptedUpstream:
         script = Script.from_header(header) if header else self.default
         await asyncio.sleep(script.delay_seconds)
         answer = self._wire.answer(request, script)
-        if script.body is not None and answer.status == 200:
-            answer = Answer([script.body.encode()], answer.media_type)
+        if script.refusal is not None and answer.status != _OK:
+            answer = replace(answer, pieces=[script.refusal.encode()])
+        if script.body is not None and answer.status == _OK:
+            answer = replace(answer, pieces=[script.body.encode()])
         if script.cut_after == 0:
             writer.transport.abort()
             return False

@@ -55,6 +55,8 @@ class Script:
     headers: tuple[tuple[str, str], ...] = ()
     # What the refusal says to people; formats put their words around it.
     message: str = "No."
+    # Over HTTP: the refusal's whole content, instead of one in the format's words.
+    refusal: str | None = None
     # When the refused may come back, in seconds, as the format says it.
     retry_after_seconds: float | None = None
     # Before anything is sent, and between pieces, in seconds.
