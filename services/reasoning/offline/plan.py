@@ -19,7 +19,8 @@ from services.reasoning.offline.lookups import Lookup, make_lookup
 from services.reasoning.offline.pauses import Pause, find_pause
 from services.reasoning.offline.person_questions import PersonQuestion, find_person_question
 from services.reasoning.offline.times import TimeQuestion, TimeQuestions
-from services.reasoning.offline.tool_arguments import Argument, ToolRequest, find_tool_requests
+from services.reasoning.offline.tool_arguments import Argument, ToolRequest
+from services.reasoning.offline.tool_requests import find_tool_requests
 from services.reasoning.offline.unit_conversions import Conversion, find_conversion
 from services.reasoning.offline.word_problems import WordProblem, find_word_problem
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
-from services.reasoning.offline.tool_arguments import Argument, ToolRequest, find_tool_request
+from services.reasoning.offline.tool_arguments import Argument, ToolRequest
+from services.reasoning.offline.tool_requests import find_tool_request, find_tool_requests
 
 
 def _tool(name: str, required: list[str], **properties: Mapping[str, Any]) -> pb.ToolSpec:
@@ -65,6 +66,79 @@ def test_a_tool_gets_the_arguments_that_the_sentence_gives(
 def test_a_sentence_that_names_no_tool_calls_none(clause: str) -> None:
     """A part of a word is no name."""
     assert find_tool_request(clause, _TOOLS) is None
+
+
+_FURTHER = [
+    _tool(
+        "triangle_area",
+        ["base", "height"],
+        base={"type": "number"},
+        height={"type": "number"},
+        unit={"type": "string", "enum": ["cm", "m"]},
+    ),
+    _tool("factorial", ["number"], number={"type": "integer"}),
+    _tool(
+        "travel_time",
+        ["origin", "destination"],
+        origin={"type": "string"},
+        destination={"type": "string"},
+        date={"type": "string", "description": "YYYY-MM-DD"},
+        avoid_tolls={"type": "boolean"},
+    ),
+    _tool("mean_of_values", ["values"], values={"type": "array", "items": {"type": "number"}}),
+    _tool("discount_rate", ["rate"], rate={"type": "number"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        (
+            "What is the area of a triangle with a height of 5 cm and a base of 10 cm?",
+            [("triangle_area", {"base": 10.0, "height": 5.0, "unit": "cm"})],
+        ),
+        (
+            "Calculate the factorial of 5, 7 and 9.",
+            [("factorial", {"number": each}) for each in (5, 7, 9)],
+        ),
+        (
+            "What is the travel time from New York City to Boston on 3 May 2026, avoiding tolls?",
+            [
+                (
+                    "travel_time",
+                    {
+                        "origin": "New York City",
+                        "destination": "Boston",
+                        "date": "2026-05-03",
+                        "avoid_tolls": True,
+                    },
+                )
+            ],
+        ),
+        ("Find the mean of the values 2, 4 and 9.", [("mean_of_values", {"values": [2, 4, 9]})]),
+        ("Set the discount rate to 5%.", [("discount_rate", {"rate": 0.05})]),
+        (
+            "Calculate the factorial of 5. Then find the mean of the values 1 and 2.",
+            [("factorial", {"number": 5}), ("mean_of_values", {"values": [1, 2]})],
+        ),
+        ("What is the area of a triangle with a base of 10 and a height of 5 for 12 people?", []),
+        ("What is the travel time from Boston to Paris and from Rome to Bonn?", []),
+    ],
+)
+def test_arguments_go_to_the_names_beside_them(
+    text: str, calls: list[tuple[str, Mapping[str, Argument]]]
+) -> None:
+    """A list makes several calls; where a number or a name is left over, none is made."""
+    found = find_tool_requests(text, _FURTHER)
+    assert [(each.tool, each.arguments) for each in found if not each.missing] == calls
+
+
+@given(st.text(max_size=200))
+def test_any_text_for_many_tools_is_survived(text: str) -> None:
+    """Arguments have the types that the tool wants."""
+    for each in find_tool_requests(f"triangle area factorial {text} mean of values", _FURTHER):
+        assert isinstance(each.arguments.get("number", 0), int)
+        assert isinstance(each.arguments.get("base", 0.0), float)
 
 
 @given(st.text(max_size=200))
