@@ -41,7 +41,7 @@ def _can_be_said(node: Any, root: dict[str, Any], within: tuple[str, ...]) -> bo
         target = root.get("$defs", {}).get(reference.removeprefix(_REFERENCE))
         return _can_be_said(target, root, (*within, reference))
     if node.get("type") == "object":
-        properties = node.get("properties") or {}
+        properties: dict[str, Any] = node.get("properties") or {}
         if not properties or not set(node.get("required", ())) <= set(properties):
             return False
     return all(_can_be_said(each, root, within) for each in _within(node))

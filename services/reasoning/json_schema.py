@@ -12,8 +12,11 @@ from typing import Any, Final, cast
 
 from google.protobuf import struct_pb2
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError, best_match
-from jsonschema.validators import extend
+from jsonschema.exceptions import ValidationError
+from jsonschema.exceptions import (
+    best_match as _best_match,  # pyright: ignore[reportUnknownVariableType]
+)
+from jsonschema.validators import extend as _extend  # pyright: ignore[reportUnknownVariableType]
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
@@ -216,7 +219,7 @@ def _keywords(schema: Any, path: str, deep: int) -> Iterator[tuple[str, str, Any
 def _check_meta(schema: Mapping[str, Any], field: str) -> None:
     meta: Any = Draft202012Validator(Draft202012Validator.META_SCHEMA)
     try:
-        error = best_match(meta.iter_errors(schema))
+        error: ValidationError | None = cast(Any, _best_match)(meta.iter_errors(schema))
     except RecursionError:
         raise InvalidField(field, f"must be nested at most {MOST_DEEP} deep") from None
     if error is not None:
@@ -279,8 +282,8 @@ def _validator_class(spend: Callable[[int], None], is_in: Callable[[str, str], b
         "uniqueItems": unique_items,
     }
     rules: Mapping[str, _Rule] = {**cast(Any, Draft202012Validator).VALIDATORS, **own}
-    return extend(
-        cast(Any, Draft202012Validator),
+    return cast(Any, _extend)(
+        Draft202012Validator,
         {
             keyword: counted(rule, _REFERENCE_STEPS if keyword == "$ref" else 1)
             for keyword, rule in rules.items()

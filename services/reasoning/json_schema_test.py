@@ -153,24 +153,24 @@ _TREE = answer_schema(
 )
 
 
-@pytest.mark.parametrize(
-    ("value", "wrong"),
-    [
-        ({"name": "a", "children": [{"name": "b"}, {"name": "c"}], "x-1": 2}, []),
-        ({"children": []}, ["$: 'name' is a required property"]),
-        ({"name": "A"}, ["$.name: 'A' does not match '^[a-z]+$'"]),
-        ({"name": "a", "x-1": "2"}, ["$.x-1: '2' is not of type 'integer'"]),
-        ({"name": "a", "y": 1}, ["$: 'y' is not among the properties"]),
-        (
-            {"name": "a", "children": [{"name": "b"}, {"name": "b"}]},
-            ["$.children: has an item twice"],
-        ),
-        (
-            {"name": "a", "children": [{"name": "b", "children": [{}]}]},
-            ["$.children[0].children[0]: 'name' is a required property"],
-        ),
-    ],
-)
+_VALUES: list[tuple[Any, list[str]]] = [
+    ({"name": "a", "children": [{"name": "b"}, {"name": "c"}], "x-1": 2}, []),
+    ({"children": []}, ["$: 'name' is a required property"]),
+    ({"name": "A"}, ["$.name: 'A' does not match '^[a-z]+$'"]),
+    ({"name": "a", "x-1": "2"}, ["$.x-1: '2' is not of type 'integer'"]),
+    ({"name": "a", "y": 1}, ["$: 'y' is not among the properties"]),
+    (
+        {"name": "a", "children": [{"name": "b"}, {"name": "b"}]},
+        ["$.children: has an item twice"],
+    ),
+    (
+        {"name": "a", "children": [{"name": "b", "children": [{}]}]},
+        ["$.children[0].children[0]: 'name' is a required property"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("value", "wrong"), _VALUES)
 def test_what_is_wrong_with_a_value_is_said_by_path(value: Any, wrong: list[str]) -> None:
     """In words that the model is told, too."""
     assert [str(each).replace("['x-1']", ".x-1") for each in _TREE.wrong(value)] == wrong

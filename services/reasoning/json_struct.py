@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from google.protobuf import struct_pb2
 
@@ -57,10 +57,11 @@ def _check(value: Any, deep: int) -> None:
         case dict() | list():
             if not deep:
                 raise ValueError(f"is nested more than {MOST_DEEP} deep")
-            if isinstance(value, dict):
-                for key in value:
+            values = cast(dict[str, Any] | list[Any], value)
+            if isinstance(values, dict):
+                for key in values:
                     _check(key, deep)
-            for each in value.values() if isinstance(value, dict) else value:
+            for each in values.values() if isinstance(values, dict) else values:
                 _check(each, deep - 1)
         case _:
             pass

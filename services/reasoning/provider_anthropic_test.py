@@ -51,8 +51,8 @@ def _call(*ids: str) -> Message:
     return Message(role=ROLE_ASSISTANT, tool_calls=calls)
 
 
-def _result(call_id: str, **fields: Any) -> Message:
-    result = ToolResult(call_id=call_id, tool="add", **{"text": "2", **fields})
+def _result(call_id: str, text: str = "2", *, is_error: bool = False) -> Message:
+    result = ToolResult(call_id=call_id, tool="add", text=text, is_error=is_error)
     return Message(role=ROLE_TOOL, tool_result=result)
 
 
@@ -74,7 +74,7 @@ _ASKED = _message(ROLE_USER, "What is 1 + 1?")
 
 async def test_turns_of_one_role_become_one_and_results_stand_first() -> None:
     """As the API wants it: several results in one turn, before what the user says besides."""
-    failed = _result("b", is_error=True, text="no")
+    failed = _result("b", "no", is_error=True)
     messages = [
         _message(ROLE_SYSTEM, "Be brief."),
         _message(ROLE_USER, "One."),
