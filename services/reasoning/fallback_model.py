@@ -16,6 +16,7 @@ _WHICH: Final = {
     Failure.SERVER_ERROR: "failed",
     Failure.TIMEOUT: "did not answer in time",
     Failure.BROKEN_ANSWER: "did not answer whole",
+    Failure.UNFIT_ANSWER: "gave no answer of the form that was asked for",
     Failure.RATE_LIMITED: "is at the limit of what its provider allows",
     Failure.UNAUTHORISED: "does not accept the key of this mesh",
     Failure.NO_MODEL: "is not known to its provider",
