@@ -20,7 +20,7 @@ _COMMANDS = {
         "cli.commands.read_model:read_model",
         "See the copy that lists come from, and build it again.",
     ),
-    "agent": ("cli.commands.agent:agent", "List, show and create agents."),
+    "agent": ("cli.commands.agent:agent", "List, show, create and update agents."),
     "docs": ("cli.commands.docs:docs", "Add, search and remove documents."),
     "tool": ("cli.commands.tool:tool", "List and call tools."),
     "model": ("cli.commands.model:model", "List models, and see whether they answer."),

@@ -9,6 +9,7 @@ from typing import Any, Final
 from click.testing import CliRunner, Result
 
 from agentmesh.coordinator.v1 import (
+    agent_service_pb2_grpc,
     coordinator_service_pb2_grpc,
     queue_service_pb2_grpc,
     read_model_service_pb2_grpc,
@@ -22,6 +23,7 @@ from meshtest.serving import serving
 
 # The package of each service, and what adds it to a server.
 _SERVICES: Final[Mapping[str, tuple[str, Callable[..., None]]]] = {
+    "AgentService": ("coordinator", agent_service_pb2_grpc.add_AgentServiceServicer_to_server),
     "CoordinatorService": (
         "coordinator",
         coordinator_service_pb2_grpc.add_CoordinatorServiceServicer_to_server,
