@@ -25,7 +25,6 @@ from services.reasoning.catalogue import Catalogue
 from services.reasoning.embedding import EmbeddingModel
 from services.reasoning.endpoint_state import EndpointState
 from services.reasoning.governor_grpc import GrpcGovernor
-from services.reasoning.keyed_models import keyed_models
 from services.reasoning.lease_pool import LeasePool, LeaseSizes
 from services.reasoning.model import Kind, ModelSpec, Tier
 from services.reasoning.model_check import ModelCheck
@@ -69,6 +68,17 @@ TINY: Final = ModelSpec(
     context_tokens=256,
     dimensions=2,
     description="Counts characters.",
+)
+
+
+KEYLESS: Final = ModelSpec(
+    name="gpt-5-mini",
+    provider="openai",
+    kind=Kind.GENERATOR,
+    context_tokens=1000,
+    max_output_tokens=100,
+    description="Needs the environment variable OPENAI_API_KEY.",
+    callable=False,
 )
 
 
@@ -191,11 +201,8 @@ def _parts(
     fails_closed: Callable[[str], bool],
     may_use: Callable[[str, Tier], bool],
 ) -> _Parts:
-    keyed = keyed_models(
-        {"OPENAI_API_KEY": "secret"}, openai_model="gpt-5-mini", anthropic_model="claude"
-    )
     catalogue = Catalogue(
-        [OFFLINE, PAID, TINY, *keyed],
+        [OFFLINE, PAID, TINY, KEYLESS],
         {Tier.FAST: ["offline"], Tier.BALANCED: ["paid", "offline"]},
         default_tier=Tier.BALANCED,
     )

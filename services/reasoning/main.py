@@ -20,14 +20,15 @@ from services.reasoning.embedding import EmbeddingModel
 from services.reasoning.endpoint_rates import RateRules
 from services.reasoning.generation import Generator, Provider
 from services.reasoning.governor_grpc import GrpcGovernor
-from services.reasoning.keyed_models import keyed_models
 from services.reasoning.lease_pool import LeasePool, LeaseSizes
 from services.reasoning.model import Kind, ModelSpec, Tier
 from services.reasoning.model_check import ModelCheck
+from services.reasoning.model_environment import models_of
+from services.reasoning.model_providers import make_providers
 from services.reasoning.model_settings import ModelSettings, ProviderName
 from services.reasoning.offline.plan import Planner
 from services.reasoning.offline.times import TimeQuestions
-from services.reasoning.price_list import Price, load_prices
+from services.reasoning.price_list import Price, load_prices, price_line
 from services.reasoning.provided_model import ProvidedModel
 from services.reasoning.provider_offline import OFFLINE, OfflineProvider
 from services.reasoning.provider_stub import STUB, StubProvider
@@ -51,24 +52,23 @@ async def build(
 ) -> Service:
     """Reasoning on these resources.
 
-    `environ` tells which providers have keys. Raises ConfigError for a tier
+    `environ` has the keys of providers. Raises ConfigError for a tier
     with an unknown model, and for a model without a price.
     """
-    prices = load_prices(section.price_book or _PRICE_BOOK)
+    book = section.price_book or _PRICE_BOOK
+    prices = load_prices(book)
     embedding, dependencies = _embedding(section, resources)
     stubs = _stubs(section)
-    models = [
-        OFFLINE,
-        embedding.spec,
-        *(STUB for _ in stubs),
-        *keyed_models(
-            environ, openai_model=section.openai_model, anthropic_model=section.anthropic_model
-        ),
-    ]
-    _check(section, models, prices.present)
+    found = models_of(
+        environ, openai_model=section.openai_model, anthropic_model=section.anthropic_model
+    )
+    served = make_providers(section.models or found, environ, resources.stack, resources.clock)
+    models = [OFFLINE, embedding.spec, *(STUB for _ in stubs), *(each.spec for each in served)]
+    tiers = _tiers(section, found)
+    _check(tiers, models, prices.present, book)
     catalogue = Catalogue(
         models,
-        {Tier[name.upper()]: names for name, names in section.tiers.items()},
+        {Tier[name.upper()]: names for name, names in tiers.items()},
         default_tier=Tier[section.default_tier.upper()],
     )
     governor = GrpcGovernor(
@@ -145,7 +145,10 @@ async def build(
         )
 
     offline = OfflineProvider(Planner(TimeQuestions(zoneinfo.available_timezones)))
-    provided = ProvidedModel(structured_providers({OFFLINE.name: offline, **stubs}, models))
+    providers = {each.spec.name: each.provider for each in served if each.provider}
+    provided = ProvidedModel(
+        structured_providers({OFFLINE.name: offline, **stubs, **providers}, models)
+    )
     resilience = Resilience(
         section.resilience,
         catalogue,
@@ -229,11 +232,26 @@ def _minilm(provider: str) -> ModelSpec:
     )
 
 
+def _tiers(
+    section: ReasoningSettings, found: Mapping[str, ModelSettings]
+) -> Mapping[str, Sequence[str]]:
+    """The models of each tier. What the environment gives comes first, unless settings decide."""
+    decided = section.models or "tiers" in section.model_fields_set
+    first = () if decided else tuple(found)
+    return {tier: (*first, *names) for tier, names in section.tiers.items()}
+
+
 def _check(
-    section: ReasoningSettings, models: Sequence[ModelSpec], prices: Mapping[str, Price]
+    tiers: Mapping[str, Sequence[str]],
+    models: Sequence[ModelSpec],
+    prices: Mapping[str, Price],
+    book: Path,
 ) -> None:
     known = [model.name for model in models]
-    for tier, names in section.tiers.items():
+    for name in known:
+        if known.count(name) > 1:
+            raise ConfigError(f"reasoning.models: {name!r} is the name of another model already")
+    for tier, names in tiers.items():
         for name in names:
             if name not in known:
                 raise ConfigError(
@@ -244,7 +262,8 @@ def _check(
         if model.callable and model.name not in prices:
             raise ConfigError(
                 f"reasoning.price_book: has no price for the model {model.name!r}."
-                " Add it; what is free is written there as 0"
+                f" Add a line to the last version in {book}, in millionths of a dollar per"
+                f" million tokens, with 0 for what is free: {price_line(model.name)}"
             )
 
 

@@ -23,7 +23,10 @@ from meshtest.nats_server import NatsServer
 from meshtest.serving import serving
 from services.reasoning.budgeted_model import UNGOVERNED
 from services.reasoning.main import build
+from services.reasoning.provider_failures import Failure
 from services.reasoning.settings import ReasoningSettings, Settings
+from services.reasoning.upstream import Script
+from services.reasoning.upstream_openai import OpenAIFormat, openai_server
 
 # Nobody listens on this port.
 _NOBODY = "127.0.0.1:1"
@@ -90,19 +93,24 @@ async def test_it_answers_as_it_is_shipped_even_without_a_governor(
 
 
 async def test_it_lists_the_models_of_the_machine(tmp_path: Path, nats_url: str) -> None:
-    """The embedded ones, and those that a key in the environment stands for."""
+    """Those of the environment first, then the embedded ones; no key is shown."""
     section = ReasoningSettings()
     async with _reasoning(
         tmp_path, nats_url, section, {"ANTHROPIC_API_KEY": "secret"}
     ) as reasoning:
         response = await reasoning.ListModels(pb.ListModelsRequest(), timeout=5.0)
     assert [(each.name, each.provider, each.state) for each in response.models] == [
+        ("claude-sonnet-4-5", "anthropic", model_pb2.MODEL_STATE_READY),
         ("offline", "offline", model_pb2.MODEL_STATE_READY),
         ("minilm-l6-v2", "inprocess", model_pb2.MODEL_STATE_READY),
-        ("claude-sonnet-4-5", "anthropic", model_pb2.MODEL_STATE_NOT_CONFIGURED),
     ]
-    assert response.models[1].dimensions == 384
-    assert response.models[2].output_price_micros_per_million > 0
+    claude, _, minilm = response.models
+    assert minilm.dimensions == 384
+    assert claude.output_price_micros_per_million > 0
+    assert claude.description == (
+        "Anthropic's API at api.anthropic.com. There because ANTHROPIC_API_KEY is set."
+    )
+    assert "secret" not in str(response)
 
 
 async def test_the_stub_model_is_there_where_a_setting_asks_for_it(
@@ -143,8 +151,58 @@ async def test_a_model_without_a_price_is_refused(tmp_path: Path, nats_url: str)
         with pytest.raises(ConfigError) as caught:
             await build(resources, ReasoningSettings(price_book=book), {})
     assert str(caught.value) == (
-        "reasoning.price_book: has no price for the model 'offline'."
-        " Add it; what is free is written there as 0"
+        "reasoning.price_book: has no price for the model 'offline'. Add a line to the last"
+        f" version in {book}, in millionths of a dollar per million tokens, with 0 for what is"
+        " free: offline: {input: 0, output: 0, cached_input: 0, batch_input: 0, batch_output: 0}"
+    )
+
+
+async def test_a_model_of_the_environment_answers_in_every_tier(
+    tmp_path: Path, nats_url: str
+) -> None:
+    """With an address alone, and at a price; the offline model is behind it."""
+    async with openai_server(OpenAIFormat(model="gpt-5-mini", key="")) as server:
+        environ = {"OPENAI_BASE_URL": server.base_url}
+        async with _reasoning(tmp_path, nats_url, ReasoningSettings(), environ) as reasoning:
+            request = pb.GenerateRequest(
+                messages=[Message(role=ROLE_USER, parts=[Part(text="Hello")])],
+                tier=tier_pb2.MODEL_TIER_POWERFUL,
+                # What is reserved without a governor is little.
+                parameters=pb.GenerationParameters(max_output_tokens=100),
+            )
+            answer = await reasoning.Generate(request, timeout=5.0)
+            server.http.default = Script(failure=Failure.SERVER_ERROR)
+            fallen_back = await reasoning.Generate(request, timeout=5.0)
+    assert (answer.model, answer.message.parts[0].text) == ("gpt-5-mini", "Hello, world.")
+    assert (answer.usage.input_tokens, answer.usage.output_tokens) == (12, 5)
+    assert answer.usage.cost_micros > 0
+    assert fallen_back.model == "offline"
+    assert "authorization" not in server.http.requests[0].headers
+
+
+async def test_settings_of_tiers_are_not_overruled_by_a_key(tmp_path: Path, nats_url: str) -> None:
+    """Who chose the models of a tier has chosen; the key's model can be called by its name."""
+    section = ReasoningSettings(tiers={"fast": ["offline"], "balanced": ["offline"]})
+    environ = {"OPENAI_API_KEY": "secret"}
+    async with _reasoning(tmp_path, nats_url, section, environ) as reasoning:
+        response = await reasoning.ListModels(pb.ListModelsRequest(), timeout=5.0)
+    assert [(each.name, each.tier) for each in response.models] == [
+        ("offline", tier_pb2.MODEL_TIER_FAST),
+        ("minilm-l6-v2", tier_pb2.MODEL_TIER_UNSPECIFIED),
+        ("gpt-5-mini", tier_pb2.MODEL_TIER_UNSPECIFIED),
+    ]
+
+
+async def test_a_model_of_the_environment_needs_a_price_as_well(
+    tmp_path: Path, nats_url: str
+) -> None:
+    """The line to add is in the error, quoted where YAML wants it so."""
+    environ = {"OPENAI_BASE_URL": "http://127.0.0.1:11434/v1", "OPENAI_MODEL": "llama3.1:8b"}
+    async with _resources(tmp_path, nats_url) as resources:
+        with pytest.raises(ConfigError) as caught:
+            await build(resources, ReasoningSettings(), environ)
+    assert str(caught.value).endswith(
+        '"llama3.1:8b": {input: 0, output: 0, cached_input: 0, batch_input: 0, batch_output: 0}'
     )
 
 

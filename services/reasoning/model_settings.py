@@ -16,9 +16,10 @@ class ModelSettings(Section):
     # What the provider calls it; empty for the name in the mesh.
     model: str = ""
     # Where it is served: the base URL of an API, or host:port of Triton's gRPC. Empty for
-    # what the provider's SDK goes to by itself, OPENAI_BASE_URL included.
+    # what OPENAI_BASE_URL or ANTHROPIC_BASE_URL says, or the provider's own API.
     address: str = ""
-    # The environment variable with the key; empty for the provider's usual one.
+    # The environment variable with the key; empty for the provider's usual one,
+    # OPENAI_API_KEY or ANTHROPIC_API_KEY. Only the providers' own APIs need one.
     key_variable: str = ""
     # The most tokens of a request and its answer together, and of the answer alone.
     context_tokens: int = Field(default=128_000, ge=256, le=10_000_000)
@@ -30,6 +31,10 @@ class ModelSettings(Section):
     max_in_flight: int = Field(default=256, ge=1, le=100_000)
     # How long a whole call may take, in seconds, where its caller gives it longer.
     timeout_seconds: float = Field(default=300.0, gt=0, le=3600)
+    # How long it may take until there is a connection, in seconds.
+    connect_timeout_seconds: float = Field(default=5.0, gt=0, le=300)
+    # How long nothing may come, before the first byte of an answer or within it, in seconds.
+    silence_timeout_seconds: float = Field(default=120.0, gt=0, le=3600)
     # What people should know of it.
     description: str = Field(default="", max_length=500)
 

@@ -4,6 +4,8 @@ The governor alone charges. Here the prices are shown by ListModels, and bound
 what is spent while the governor cannot be reached.
 """
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ import yaml
 from meshkit.config import ConfigError
 
 _PER_TOKENS: Final = 1_000_000
+# A name that needs no quotes in YAML.
+_PLAIN: Final = re.compile(r"[A-Za-z][\w.-]*", re.ASCII)
 # In the order of Price.
 _NAMES: Final = ("input", "output", "cached_input")
 
@@ -84,6 +88,12 @@ def load_prices(path: Path) -> PriceList:
             f"{path}: expected `versions`, each with `models`, each with the prices `input`,"
             " `output` and `cached_input`"
         ) from None
+
+
+def price_line(model: str) -> str:
+    """A line of the book for a model, with prices that are yet to be put in."""
+    name = model if _PLAIN.fullmatch(model) else json.dumps(model)
+    return f"{name}: {{input: 0, output: 0, cached_input: 0, batch_input: 0, batch_output: 0}}"
 
 
 def _models(models: dict[str, dict[str, Any]]) -> Mapping[str, Price]:
