@@ -20,6 +20,10 @@ from cli.command import Example, MeshGroup
             "cli.commands.bench_governor:governor",
             "Measure what it takes to ask whether a model call may be made.",
         ),
+        "gateway": (
+            "cli.commands.bench_gateway:gateway",
+            "Measure what it costs to pass a call on to a model, beside LiteLLM.",
+        ),
         "peers": (
             "cli.commands.bench_peers:peers",
             "Run the same task on other systems, and compare.",
