@@ -139,28 +139,31 @@ def _blocks(messages: Sequence[conversation_pb2.Message]) -> list[_Block]:
 def _turns(messages: Sequence[conversation_pb2.Message], names: ToolNames) -> list[dict[str, Any]]:
     """Turns of user and assistant by turns, each call followed by its result."""
     turns: list[dict[str, Any]] = []
-    # Calls of the last turn that nobody has answered yet.
-    waiting: list[str] = []
+    sent: set[str] = set()
+    # Calls of the last turn that nobody has answered yet: their ids, and as they were sent.
+    waiting: list[tuple[str, str]] = []
     for message in messages:
         if message.role == conversation_pb2.ROLE_ASSISTANT:
-            blocks = [*_parts(message.parts), *_calls(message.tool_calls, names)]
             if not turns:
                 turns.append(_said([_text(_OPENING)]))
+            calls = [(each.call_id, _id(each.call_id, sent)) for each in message.tool_calls]
+            blocks = [*_parts(message.parts), *_calls(message.tool_calls, calls, names)]
             if blocks and turns[-1]["role"] == "user":
                 _answer(turns, waiting)
             _extend(turns, "assistant", blocks)
-            waiting += [_id(each.call_id) for each in message.tool_calls]
+            waiting += calls
         elif message.role == conversation_pb2.ROLE_TOOL:
             result = message.tool_result
-            if (call := _id(result.call_id)) in waiting:
-                waiting.remove(call)
-                _add_result(turns, _result(result))
-            else:
+            call = next((each for each in waiting if each[0] == result.call_id), None)
+            if call is None:
                 _extend(turns, "user", [_text(f"Result of {result.tool}: {_told(result)}")])
+            else:
+                waiting.remove(call)
+                _add_result(turns, _result(result, call[1]))
         else:
             _extend(turns, "user", list(_parts(message.parts)))
     _answer(turns, waiting)
-    if turns[-1]["role"] == "assistant":
+    if not turns or turns[-1]["role"] == "assistant":
         turns.append(_said([_text(_GO_ON)]))
     return turns
 
@@ -184,9 +187,9 @@ def _add_result(turns: list[dict[str, Any]], result: _Block) -> None:
     content.insert(at, result)
 
 
-def _answer(turns: list[dict[str, Any]], waiting: list[str]) -> None:
+def _answer(turns: list[dict[str, Any]], waiting: list[tuple[str, str]]) -> None:
     """Says of the calls that are waiting that there is nothing: the API wants a result of each."""
-    for call in waiting:
+    for _, call in waiting:
         _add_result(
             turns,
             {
@@ -227,11 +230,15 @@ def _image(image: conversation_pb2.Image) -> _Block:
     return {"type": "base64", "media_type": image.media_type, "data": data}
 
 
-def _calls(calls: Sequence[conversation_pb2.ToolCall], names: ToolNames) -> Iterator[_Block]:
-    for call in calls:
+def _calls(
+    calls: Sequence[conversation_pb2.ToolCall],
+    ids: Sequence[tuple[str, str]],
+    names: ToolNames,
+) -> Iterator[_Block]:
+    for call, (_, sent) in zip(calls, ids, strict=True):
         yield {
             "type": "tool_use",
-            "id": _id(call.call_id),
+            "id": sent,
             "name": names.sent(call.tool),
             "input": to_mapping(call.arguments),
         }
@@ -244,8 +251,8 @@ def _called(messages: Sequence[conversation_pb2.Message], names: ToolNames) -> S
     )
 
 
-def _result(result: conversation_pb2.ToolResult) -> _Block:
-    block: _Block = {"type": "tool_result", "tool_use_id": _id(result.call_id)}
+def _result(result: conversation_pb2.ToolResult, call: str) -> _Block:
+    block: _Block = {"type": "tool_result", "tool_use_id": call}
     if told := _told(result):
         block["content"] = told
     if result.is_error:
@@ -259,11 +266,15 @@ def _told(result: conversation_pb2.ToolResult) -> str:
     return result.text if result.text.strip() else ""
 
 
-def _id(call_id: str) -> str:
-    """The id as the API takes it."""
-    if _ID.fullmatch(call_id):
-        return call_id
-    return hashlib.sha256(call_id.encode()).hexdigest()[:40]
+def _id(call_id: str, sent: set[str]) -> str:
+    """The id as the API takes it, which no other call of the request has."""
+    own = call_id if _ID.fullmatch(call_id) else hashlib.sha256(call_id.encode()).hexdigest()[:40]
+    number = 1
+    while own in sent:
+        number += 1
+        own = f"{own[:50]}_{number}"
+    sent.add(own)
+    return own
 
 
 def _tool(tool: pb.ToolSpec, names: ToolNames) -> _Block:

@@ -240,6 +240,7 @@ def _wrong_with_turns(turns: Sequence[dict[str, Any]], tools: set[Any]) -> str:
     if not turns:
         return "messages: at least one message is required"
     open_calls: set[str] = set()
+    all_calls: set[str] = set()
     for index, turn in enumerate(turns):
         at = f"messages.{index}"
         if turn.get("role") != ("assistant" if index % 2 else "user"):
@@ -266,6 +267,9 @@ def _wrong_with_turns(turns: Sequence[dict[str, Any]], tools: set[Any]) -> str:
         if calls and not tools:
             return "Requests which include `tool_use` blocks must define tools"
         open_calls = {each["id"] for each in calls}
+        if len(open_calls) < len(calls) or open_calls & all_calls:
+            return f"{at}: `tool_use` ids must be unique"
+        all_calls |= open_calls
         if any(not _ID.fullmatch(each) for each in open_calls):
             return f"{at}: tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'"
     if len(turns) % 2 == 0:
