@@ -27,13 +27,15 @@ from meshkit.log import Log
 from services.reasoning.breaker_counts import WindowCounts
 from services.reasoning.endpoint_standing import BreakerRules, Standing, Standings
 
-# What is known is looked up again after this, while calls go on by it;
-_FRESH_SECONDS: Final = 0.5
-# what is older than this is looked up first, once for all who come.
-_STALE_SECONDS: Final = 2.0
-# How long anybody waits for what is shared.
-_ANSWER_SECONDS: Final = 0.25
-# How long what cannot be reached is left alone.
+# What is older than this is looked up first, once for all who come; half as old, while
+# calls go on by it. It is less than a pause, so that no herd takes an endpoint that is
+# half-open by now for one that is closed.
+_STALE_SECONDS: Final = 0.8
+_STALE_PAUSES: Final = 0.5
+# How long an answer may take, how long a call waits for it, and how long what cannot be
+# reached is left alone.
+_ANSWER_SECONDS: Final = 2.0
+_WAIT_SECONDS: Final = 1.0
 _AWAY_SECONDS: Final = 1.0
 # When to come again where all probes are out.
 _PROBES_OUT_SECONDS: Final = 1.0
@@ -68,6 +70,7 @@ class Breaker:
         """`stretch`: by what a pause of this process's own is stretched."""
         self._endpoint: Final = endpoint
         self._rules: Final = rules
+        self._stale_seconds: Final = min(_STALE_SECONDS, rules.pause_seconds * _STALE_PAUSES)
         self._standings: Final = standings
         self._stretch: Final = stretch
         self._clock: Final = clock
@@ -132,10 +135,10 @@ class Breaker:
         """
         now = self._clock.monotonic_seconds()
         age = now - self._seen_at
-        if age > _FRESH_SECONDS:
+        if age > self._stale_seconds / 2:
             looking = self._look(now)
-            if age > _STALE_SECONDS and looking is not None:
-                await asyncio.wait((looking,), timeout=_ANSWER_SECONDS)
+            if age > self._stale_seconds and looking is not None:
+                await asyncio.wait((looking,), timeout=_WAIT_SECONDS)
         if self._counts.state == STATE_CLOSED:
             self._calls += 1
             return _FREE
@@ -171,7 +174,7 @@ class Breaker:
         """Says what is still to be said, for a short time."""
         left = {*self._telling, *([self._looking] if self._looking else [])}
         if left:
-            _, late = await asyncio.wait(left, timeout=_ANSWER_SECONDS)
+            _, late = await asyncio.wait(left, timeout=_WAIT_SECONDS)
             for each in late:
                 each.cancel()
 
@@ -213,15 +216,14 @@ class Breaker:
         probe = self._ids.new()
         self._asking += 1
         try:
-            if now >= self._ask_again_at:
-                async with asyncio.timeout(_ANSWER_SECONDS):
-                    lent, standing = await self._standings.probe(self._endpoint, probe)
-                self._follow(standing)
-                if not standing.open:
-                    self._calls += 1
-                    return _FREE
-                if not lent:
-                    raise self._refused(self._clock.monotonic_seconds())
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                lent, standing = await self._standings.probe(self._endpoint, probe)
+            self._follow(standing)
+            if not standing.open:
+                self._calls += 1
+                return _FREE
+            if not lent:
+                raise self._refused(self._clock.monotonic_seconds())
         except _AWAY:
             self._away()
         except asyncio.CancelledError:
