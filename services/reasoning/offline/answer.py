@@ -16,6 +16,7 @@ from services.reasoning.offline.extraction import (
     best_sentences,
     mentions,
 )
+from services.reasoning.offline.follow_ups import both
 from services.reasoning.offline.lookups import Lookup, make_lookup
 from services.reasoning.offline.passages import (
     Candidate,
@@ -287,6 +288,10 @@ def _looked_up(
     if result is not None and result.is_error:
         return _Said(f"I could not search the documents: {sentence(result.text)}", found=False)
     if result is not None:
+        if hop is not None and isinstance(hop.subject, Lookup) and further is not None:
+            hopped = both(lookup, hop.subject, result, further)
+            if hopped:
+                return _Said(" ".join(_quoted(each, citations) for each in hopped))
         candidates = candidates_in_results([result])
         if lookup.subject:
             found = mentions(lookup, candidates)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from services.reasoning.offline.answer_types import must_have
 from services.reasoning.offline.lookups import Lookup
 from services.reasoning.offline.passages import Candidate
 
@@ -20,13 +21,18 @@ _PHRASE_BONUS: Final = 0.2
 _PASSAGE_BONUS: Final = 0.1
 _HEADING_FACTOR: Final = 0.5
 # A second sentence is quoted only where it is nearly as good as the first.
+# Of the names in a question more than this share must be there.
+_ENOUGH_NAMES: Final = 0.5
 _NEARLY: Final = 0.85
 _MOST_DOCUMENTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored:
+class Scored:
+    """A sentence, and how well it fits."""
+
     candidate: Candidate
+    # The share of what is wanted that it says, by weight; from 0 to 1.
     coverage: float
     score: float
 
@@ -35,8 +41,16 @@ def best_sentences(
     lookup: Lookup, candidates: Sequence[Candidate], *, enough: float = _ENOUGH
 ) -> list[Candidate]:
     """The one or two sentences that fit the question best; none where nothing fits well."""
-    ranked = _ranked(lookup.wanted, candidates)
-    fitting = [each for each in ranked if each.coverage >= enough]
+    ranked = scored(lookup.wanted, candidates)
+    wanted = must_have(lookup.question)
+    names = set(lookup.names)
+    fitting = [
+        each
+        for each in ranked
+        if each.coverage >= enough
+        and (wanted is None or wanted.search(each.candidate.text) is not None)
+        and _has_most(names, each.candidate)
+    ]
     if not fitting:
         return []
     first = fitting[0]
@@ -48,6 +62,14 @@ def best_sentences(
     return [first.candidate]
 
 
+def _has_most(names: set[str], candidate: Candidate) -> bool:
+    """Whether the names of the question are in a sentence or above it, or most of them are."""
+    if not names:
+        return True
+    had = names.intersection(candidate.stems) | names.intersection(candidate.context)
+    return len(had) / len(names) > _ENOUGH_NAMES
+
+
 def mentions(lookup: Lookup, candidates: Sequence[Candidate]) -> list[Candidate]:
     """The best sentence of each document that mentions the subject, best document first.
 
@@ -56,7 +78,7 @@ def mentions(lookup: Lookup, candidates: Sequence[Candidate]) -> list[Candidate]
     subject = set(lookup.wanted)
     fitting = [
         each
-        for each in _ranked(lookup.wanted, candidates)
+        for each in scored(lookup.wanted, candidates)
         if subject <= {*each.candidate.stems, *each.candidate.context}
         # A path alone does not mention anything.
         and not subject.isdisjoint(each.candidate.stems)
@@ -73,7 +95,8 @@ def mentions(lookup: Lookup, candidates: Sequence[Candidate]) -> list[Candidate]
     return (of_kind or found)[:_MOST_DOCUMENTS]
 
 
-def _ranked(wanted: Sequence[str], candidates: Sequence[Candidate]) -> list[_Scored]:
+def scored(wanted: Sequence[str], candidates: Sequence[Candidate]) -> list[Scored]:
+    """The sentences by how well they fit the stems `wanted`, best first."""
     if not wanted:
         return []
     seen: Counter[str] = Counter()
@@ -83,12 +106,12 @@ def _ranked(wanted: Sequence[str], candidates: Sequence[Candidate]) -> list[_Sco
     # A word that most sentences have tells less about which of them answers.
     weights = {word: 1.0 + math.log((total + 1) / (seen[word] + 1)) for word in wanted}
     pairs = set(pairwise(wanted))
-    scored = [_score(candidate, weights, pairs) for candidate in candidates]
+    every = [_score(candidate, weights, pairs) for candidate in candidates]
     # Sorting is stable: among equals the passage that memory found better stays first.
-    return sorted(scored, key=lambda each: -each.score)
+    return sorted(every, key=lambda each: -each.score)
 
 
-def _score(candidate: Candidate, weights: dict[str, float], pairs: set[tuple[str, str]]) -> _Scored:
+def _score(candidate: Candidate, weights: dict[str, float], pairs: set[tuple[str, str]]) -> Scored:
     own = set(candidate.stems)
     gained = 0.0
     for word, weight in weights.items():
@@ -106,4 +129,4 @@ def _score(candidate: Candidate, weights: dict[str, float], pairs: set[tuple[str
         score += _PASSAGE_BONUS * min(1.0, max(0.0, candidate.citation.score))
     if candidate.heading:
         score *= _HEADING_FACTOR
-    return _Scored(candidate, coverage, score)
+    return Scored(candidate, coverage, score)

@@ -41,6 +41,7 @@ _COMMAND: Final = re.compile(
 # Fewer words than this of its own, and a question goes on from the one before.
 _FEWEST_WORDS: Final = 2
 _ANY_DOCUMENT: Final = frozenset(["document", "doc", "file", "page", "text", "sourc", "one"])
+_CAPITAL: Final = re.compile(r"(?<![\w'’])[A-Z][\w'’-]*")
 _RESULTS: Final = 5
 _RESULTS_OF_A_LIST: Final = 8
 
@@ -61,6 +62,10 @@ class Lookup:
     subject: str = ""
     # Stems of the kind of document that is asked for: `runbook`.
     kinds: tuple[str, ...] = ()
+    # Stems of the names in the question.
+    names: tuple[str, ...] = ()
+    # Names that an earlier search brought up, in a search that goes on from it.
+    bridge: tuple[str, ...] = ()
 
 
 def make_lookup(clause: str, *, before: str = "") -> Lookup:
@@ -79,7 +84,19 @@ def make_lookup(clause: str, *, before: str = "") -> Lookup:
         earlier = [word for word in content_words(before) if stem(word) not in wanted]
         query = " ".join([query, *earlier])
         wanted = content_stems(query)
-    return Lookup(question, query, _RESULTS, tuple(wanted))
+    return Lookup(question, query, _RESULTS, tuple(wanted), names=_names(question))
+
+
+def _names(question: str) -> tuple[str, ...]:
+    """Stems of the words with capitals, but for the first."""
+    _, _, rest = question.partition(" ")
+    said = [
+        stem(word)
+        for match in _CAPITAL.finditer(rest)
+        for word in content_words(match[0])
+        if not match[0].isupper() or len(match[0]) > 1
+    ]
+    return tuple(dict.fromkeys(said))
 
 
 def _mention(question: str, subject: str, kind: str) -> Lookup:

@@ -10,6 +10,8 @@ from services.reasoning.offline.words import stems
 
 # A list that a sentence announces is quoted with it, up to so many items.
 _MOST_ITEMS: Final = 6
+# Of what a tool returned so much is read.
+_MOST_CHARACTERS: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ def candidates_in_results(
             context = frozenset(stems(f"{citation.title} {citation.uri} {heading}"))
             found.extend(_candidates(text, citation, context))
         if not result.citations:
-            found.extend(_candidates(result.text, None, frozenset()))
+            found.extend(_candidates(result.text[:_MOST_CHARACTERS], None, frozenset()))
     return found
 
 
@@ -57,7 +59,7 @@ def _passages(
     A snippet may be only a part of it. Where the text holds the passages, each
     below a line with its number and its source, these are taken.
     """
-    rest = f"\n\n{result.text}"
+    rest = f"\n\n{result.text[:_MOST_CHARACTERS]}"
     for number, citation in enumerate(result.citations, start=1):
         source = citation.uri or citation.title or citation.document
         _, begins, below = rest.partition(f"\n\n[{number}] {source}")
