@@ -38,8 +38,9 @@ class TritonFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TritonOptions:
-    """What is started, and where it listens: on 127.0.0.1 only.
+    """What is started, and where it listens: on the loopback interface only.
 
+    address: one of 127.0.0.0/8. Of several each has its own, see models_gateway.py.
     program: the launcher of `@triton_env`, which knows libraries and backends.
     metrics_port: for Prometheus; None for no such endpoint.
     repository: which models it serves, and on what.
@@ -48,6 +49,7 @@ class TritonOptions:
     program: Path
     grpc_port: int
     metrics_port: int | None = None
+    address: str = "127.0.0.1"
     repository: RepositoryOptions = field(default_factory=RepositoryOptions)
     # More flags of tritonserver, such as `--model-control-mode=explicit`.
     flags: Sequence[str] = ()
@@ -66,7 +68,7 @@ def command(options: TritonOptions, repository: Path) -> list[str]:
     flags = [
         f"--model-repository={repository}",
         f"--grpc-port={options.grpc_port}",
-        "--grpc-address=127.0.0.1",
+        f"--grpc-address={options.address}",
         "--allow-http=false",
         # The configuration says everything: a trial run of each model would only
         # double the time to load.
@@ -76,7 +78,7 @@ def command(options: TritonOptions, repository: Path) -> list[str]:
     if options.metrics_port is None:
         flags += ["--allow-metrics=false"]
     else:
-        flags += [f"--metrics-port={options.metrics_port}", "--metrics-address=127.0.0.1"]
+        flags += [f"--metrics-port={options.metrics_port}", f"--metrics-address={options.address}"]
     return [str(options.program), *flags, *options.flags]
 
 
@@ -120,7 +122,7 @@ async def running_triton(
                 start_new_session=True,
             )
         try:
-            target = f"127.0.0.1:{options.grpc_port}"
+            target = f"{options.address}:{options.grpc_port}"
             if not await _came_up(process, target, ready_seconds):
                 raise TritonFailed(f"Triton did not come up.{_end_of(log_path)}")
             yield RunningTriton(process, target)
