@@ -1,7 +1,7 @@
 -- One record of a call, changed in one step.
 --
 -- KEYS[1]  hash: state (started | finished), digest, lease (until when, ms), answer
--- ARGV[1]  begin | finish | abandon
+-- ARGV[1]  begin | finish | abandon | forget
 -- begin:   digest, now (ms), lease until (ms), keep (ms), take over (0 | 1)
 -- finish:  answer, keep (ms)
 
@@ -29,6 +29,8 @@ if redis.call('HGET', record, 'state') ~= 'started' then return {'unchanged'} en
 if operation == 'finish' then
   redis.call('HSET', record, 'state', 'finished', 'answer', ARGV[2])
   redis.call('PEXPIRE', record, ARGV[3])
+elseif operation == 'forget' then
+  redis.call('DEL', record)
 else
   redis.call('HSET', record, 'lease', 0)
 end

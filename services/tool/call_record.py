@@ -33,6 +33,9 @@ class OtherCall:
     """The key belongs to a call of another tool or with other arguments."""
 
 
+Found = Begun | Finished | Running | Interrupted | OtherCall
+
+
 @dataclass(frozen=True, slots=True)
 class CallKey:
     """Which call."""
@@ -46,9 +49,7 @@ class CallKey:
 class CallRecords(Protocol):
     """Keeps records. All methods raise DependencyUnavailable where the store is away."""
 
-    async def begin(
-        self, call: CallKey, *, lease_seconds: float, take_over: bool
-    ) -> Begun | Finished | Running | Interrupted | OtherCall:
+    async def begin(self, call: CallKey, *, lease_seconds: float, take_over: bool) -> Found:
         """Records the call as started by us, unless it was recorded before.
 
         An interrupted one is begun again where `take_over` says so. For
@@ -62,4 +63,8 @@ class CallRecords(Protocol):
 
     async def abandon(self, call: CallKey) -> None:
         """Ends our lease without an answer: the call counts as interrupted at once."""
+        ...
+
+    async def forget(self, call: CallKey) -> None:
+        """Takes back a beginning of ours after which nothing was executed."""
         ...

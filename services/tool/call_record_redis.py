@@ -70,6 +70,10 @@ class RedisCallRecords:
         """Ends our lease without an answer: the call counts as interrupted at once."""
         await self._run(call, "abandon")
 
+    async def forget(self, call: CallKey) -> None:
+        """Takes back a beginning of ours after which nothing was executed."""
+        await self._run(call, "forget")
+
     async def _run(self, call: CallKey, *arguments: str | bytes | int) -> Any:
         try:
             return await self._script.run([f"tool:{{{call.tenant}}}:call:{call.key}"], arguments)

@@ -23,12 +23,14 @@ from meshkit.errors import (
 )
 from meshkit.ids import Ids
 from meshkit.log import Log
+from meshkit.unbroken import Unbroken
 from services.tool.arguments import ArgumentSchema
 from services.tool.call_record import (
     Begun,
     CallKey,
     CallRecords,
     Finished,
+    Found,
     Interrupted,
     OtherCall,
     Running,
@@ -69,13 +71,22 @@ class ToolExecutor:
     """Knows the tools and executes them."""
 
     def __init__(
-        self, tools: Sequence[Tool], *, records: CallRecords, clock: Clock, ids: Ids, log: Log
+        self,
+        tools: Sequence[Tool],
+        *,
+        records: CallRecords,
+        unbroken: Unbroken,
+        clock: Clock,
+        ids: Ids,
+        log: Log,
     ) -> None:
+        """`unbroken`: what is recorded of a call is, though its caller is gone by then."""
         self._tools: Final = {
             each.spec.id: (each, ArgumentSchema(each.spec))
             for each in sorted(tools, key=lambda each: each.spec.id)
         }
         self._records: Final = records
+        self._unbroken: Final = unbroken
         self._clock: Final = clock
         self._ids: Final = ids
         self._log: Final = log
@@ -170,13 +181,12 @@ class ToolExecutor:
         except BaseException as error:
             # Cancelled, out of time, or without something it needs: the effect
             # may have happened or not.
-            with suppress(DependencyUnavailable):
-                await self._records.abandon(call)
+            await self._unbroken.run(self._abandon(call))
             if spec.effect is Effect.UNSAFE and isinstance(error, MeshError):
                 raise _outcome_unknown(spec, str(error)) from error
             raise
         try:
-            await self._records.finish(call, execution.answer)
+            await self._unbroken.run(self._records.finish(call, execution.answer))
         except DependencyUnavailable as error:
             # It is done: the answer is worth more than its record.
             self._log.warning("tool.unrecorded", tool=spec.id, cause=str(error))
@@ -186,10 +196,13 @@ class ToolExecutor:
         """None if the call is ours to execute; the answer if it was executed before."""
         pause_seconds = _FIRST_LOOK_SECONDS
         while True:
-            found = await self._records.begin(
-                call,
-                lease_seconds=spec.timeout_seconds + _LEASE_MARGIN_SECONDS,
-                take_over=spec.effect is Effect.IDEMPOTENT,
+            found = await self._unbroken.run(
+                self._records.begin(
+                    call,
+                    lease_seconds=spec.timeout_seconds + _LEASE_MARGIN_SECONDS,
+                    take_over=spec.effect is Effect.IDEMPOTENT,
+                ),
+                undo=lambda found: self._not_begun(call, found),
             )
             match found:
                 case Begun():
@@ -207,6 +220,16 @@ class ToolExecutor:
                     # An earlier attempt is at it. Its lease ends, and so does this.
                     await self._clock.sleep(deadline.timeout_for(pause_seconds))
                     pause_seconds = min(pause_seconds * 2, _SLOWEST_LOOK_SECONDS)
+
+    async def _not_begun(self, call: CallKey, found: Found) -> None:
+        """Nobody is there any more to execute what was begun."""
+        if isinstance(found, Begun):
+            with suppress(DependencyUnavailable):
+                await self._records.forget(call)
+
+    async def _abandon(self, call: CallKey) -> None:
+        with suppress(DependencyUnavailable):
+            await self._records.abandon(call)
 
 
 def _digest(tool: str, arguments: Mapping[str, Json]) -> str:

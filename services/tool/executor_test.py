@@ -17,10 +17,12 @@ from meshkit.errors import (
     OutcomeUnknown,
     ToolNotFound,
 )
+from meshkit.unbroken import Unbroken
 from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
 from meshtest.ids import FakeIds
 from meshtest.redis_server import RedisServer
+from services.tool.call_record import CallKey
 from services.tool.call_record_redis import RedisCallRecords
 from services.tool.executor import Execution, ToolExecutor, ToolRequest
 from services.tool.json_struct import to_struct
@@ -59,13 +61,15 @@ class _Bench:
     def __init__(self, store: Redis, clock: FakeClock) -> None:
         self.store = store
         self.clock = clock
+        self.unbroken = Unbroken()
         self.lines = io.StringIO()
 
-    def executor(self, tool: _Ledger) -> ToolExecutor:
+    def executor(self, tool: _Ledger, records: RedisCallRecords | None = None) -> ToolExecutor:
         """An executor with this tool."""
         return ToolExecutor(
             [tool],
-            records=RedisCallRecords(self.store, self.clock, keep_seconds=604_800),
+            records=records or RedisCallRecords(self.store, self.clock, keep_seconds=604_800),
+            unbroken=self.unbroken,
             clock=self.clock,
             ids=FakeIds(),
             log=log.get("tool", stream=self.lines, pretty=False),
@@ -232,6 +236,43 @@ async def test_cancelled_call_is_interrupted_at_once(bench: _Bench) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not (await bench.executor(tool).execute(_request())).replayed
+
+
+class _SlowRecords(RedisCallRecords):
+    """Their store takes its time over one kind of word."""
+
+    def __init__(self, bench: _Bench, slow: str) -> None:
+        super().__init__(bench.store, bench.clock, keep_seconds=604_800)
+        self._slow = slow
+        self.is_asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def _run(self, call: CallKey, *arguments: str | bytes | int) -> Any:
+        answer = await super()._run(call, *arguments)
+        if arguments[0] == self._slow:
+            self.is_asked.set()
+            await self.may_answer.wait()
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("slow", "is_done"), [("begin", False), ("finish", True)], ids=["begun", "done"]
+)
+async def test_whose_caller_leaves_while_it_is_recorded(
+    bench: _Bench, slow: str, is_done: bool
+) -> None:
+    """What was done is on record, and what was not leaves none: nobody waits, nobody wonders."""
+    records = _SlowRecords(bench, slow)
+    tool = _Ledger(Effect.UNSAFE)
+    task = asyncio.create_task(bench.executor(tool, records).execute(_request()))
+    await asyncio.wait_for(records.is_asked.wait(), 5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    records.may_answer.set()
+    await bench.unbroken.close()
+    execution = await bench.executor(tool).execute(_request())
+    assert (execution.replayed, tool.executions) == (is_done, 1)
 
 
 async def test_fault_of_a_tool_is_its_answer_and_recorded(bench: _Bench) -> None:

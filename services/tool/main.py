@@ -6,6 +6,7 @@ from agentmesh.memory.v1 import memory_service_pb2_grpc
 from agentmesh.tool.v1 import tool_service_pb2_grpc as pb_grpc
 from meshkit.server import Registration
 from meshkit.service import Resources, Service, serve_program
+from meshkit.unbroken import Unbroken
 from services.tool.calculator import CalculatorTool
 from services.tool.call_record_redis import RedisCallRecords
 from services.tool.current_time import CurrentTimeTool
@@ -21,6 +22,8 @@ from services.tool.tool import Tool
 async def build(resources: Resources, section: ToolSettings) -> Service:
     """The tool service on these resources."""
     memory = memory_service_pb2_grpc.MemoryServiceStub(resources.channels.get("memory"))
+    unbroken = Unbroken()
+    resources.stack.push_async_callback(unbroken.close)
     executor = ToolExecutor(
         [
             CalculatorTool(),
@@ -31,6 +34,7 @@ async def build(resources: Resources, section: ToolSettings) -> Service:
         records=RedisCallRecords(
             resources.redis, resources.clock, keep_seconds=section.keep_record_seconds
         ),
+        unbroken=unbroken,
         clock=resources.clock,
         ids=resources.ids,
         log=resources.log,
