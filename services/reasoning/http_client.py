@@ -9,6 +9,8 @@ from typing import Final, cast
 
 import httpx2
 
+from services.reasoning.http_transport import HttpTransport
+
 # All providers of a process together. Each has its own limit of calls besides.
 _MOST_CONNECTIONS: Final = 2048
 _MOST_IDLE_CONNECTIONS: Final = 256
@@ -31,13 +33,10 @@ def http_client(*, most_answer_bytes: int = MOST_ANSWER_BYTES) -> httpx2.AsyncCl
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     return httpx2.AsyncClient(
         transport=_BoundedTransport(
-            httpx2.AsyncHTTPTransport(
-                trust_env=False,
-                limits=httpx2.Limits(
-                    max_connections=_MOST_CONNECTIONS,
-                    max_keepalive_connections=_MOST_IDLE_CONNECTIONS,
-                    keepalive_expiry=_IDLE_SECONDS,
-                ),
+            HttpTransport(
+                most_connections=_MOST_CONNECTIONS,
+                most_idle_connections=_MOST_IDLE_CONNECTIONS,
+                idle_seconds=_IDLE_SECONDS,
             ),
             most_answer_bytes,
         ),
