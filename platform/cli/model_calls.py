@@ -26,7 +26,7 @@ _CHECK_SECONDS: Final = 60.0
 
 
 def list_models(invocation: Invocation) -> None:
-    """Prints all models, and a word about keys that are not used yet."""
+    """Prints all models, and what a key in the environment means to this mesh."""
     models = call(address_of(invocation), invocation.tenant, _all)
     key = model_keys.find(os.environ)
     terminal = invocation.terminal
@@ -34,13 +34,13 @@ def list_models(invocation: Invocation) -> None:
         terminal.document(
             {
                 "models": [to_plain(each) for each in models],
-                "provider_key": key.document() if key else None,
+                "provider_key": key.document(models) if key else None,
             }
         )
         return
     model_view.show_models(terminal, models)
     if key:
-        terminal.progress(key.sentence())
+        terminal.progress(key.notice(models))
 
 
 def test_models(invocation: Invocation, names: Sequence[str]) -> bool:

@@ -1,13 +1,18 @@
-"""Keys of model providers in the environment, and what they would be good for."""
+"""Keys and addresses of model providers in the environment, and what a mesh makes of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Final
 
-# What each provider's key would give by default; the provider's own variable names another.
-_ANTHROPIC_MODEL: Final = "claude-sonnet-4-5"
-_OPENAI_MODEL: Final = "gpt-5-mini"
+if TYPE_CHECKING:
+    from agentmesh.reasoning.v1.model_pb2 import Model
+
+# In the order in which a mesh prefers them. The first that is set is named.
+_VARIABLES: Final = (
+    ("anthropic", "ANTHROPIC_API_KEY"),
+    ("openai", "OPENAI_BASE_URL"),
+    ("openai", "OPENAI_API_KEY"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,35 +22,59 @@ class FoundKey:
     provider: str
     # The variable that says so. Its value is never shown.
     variable: str
-    model: str
 
     def sentence(self) -> str:
-        """What the user should know about it."""
+        """What it means for a mesh that is started now."""
         return (
-            f"{self.variable} is set, so {self.model} ({self.provider}) would be used; "
-            "this version does not call it yet and answers with the offline model."
+            f"{self.variable} is set: a mesh that is started here answers with a model of"
+            f" {self.provider}, whose calls cost what the price book says."
         )
 
-    def document(self) -> dict[str, Any]:
+    def notice(self, models: "Sequence[Model]") -> str:
+        """What it means for the mesh with these models."""
+        used = self.used(models)
+        if used is None:
+            return (
+                f"{self.variable} is set here, and this mesh does not use it: it was started"
+                " without, or its settings name other models."
+            )
+        from cli.wording import dollars
+
+        prices = (used.input_price_micros_per_million, used.output_price_micros_per_million)
+        cost = (
+            f"each call costs money: {dollars(prices[0])} for a million tokens in,"
+            f" {dollars(prices[1])} out"
+            if any(prices)
+            else "by the price book it costs nothing"
+        )
+        return f"{self.variable} is set: {used.name} ({self.provider}) answers; {cost}."
+
+    def used(self, models: "Sequence[Model]") -> "Model | None":
+        """The provider's model that a tier of this mesh prefers."""
+        from agentmesh.reasoning.v1.model_pb2 import MODEL_STATE_NOT_CONFIGURED
+
+        return next(
+            (
+                each
+                for each in models
+                if each.provider == self.provider
+                and each.tier
+                and each.state != MODEL_STATE_NOT_CONFIGURED
+            ),
+            None,
+        )
+
+    def document(self, models: "Sequence[Model]") -> dict[str, Any]:
         """The same as JSON."""
+        used = self.used(models)
         return {
             "provider": self.provider,
             "variable": self.variable,
-            "model": self.model,
-            "called": False,
+            "model": used.name if used else None,
+            "called": used is not None,
         }
 
 
 def find(environ: Mapping[str, str]) -> FoundKey | None:
     """The first provider with a key or an address: Anthropic, then OpenAI and its like."""
-    if environ.get("ANTHROPIC_API_KEY"):
-        model = environ.get("ANTHROPIC_MODEL") or _ANTHROPIC_MODEL
-        return FoundKey("anthropic", "ANTHROPIC_API_KEY", model)
-    base = environ.get("OPENAI_BASE_URL", "")
-    if base:
-        host = urlsplit(base).hostname or "the given address"
-        model = environ.get("OPENAI_MODEL") or f"the model served at {host}"
-        return FoundKey("openai", "OPENAI_BASE_URL", model)
-    if environ.get("OPENAI_API_KEY"):
-        return FoundKey("openai", "OPENAI_API_KEY", environ.get("OPENAI_MODEL") or _OPENAI_MODEL)
-    return None
+    return next((FoundKey(*each) for each in _VARIABLES if environ.get(each[1])), None)

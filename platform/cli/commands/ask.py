@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
     from agentmesh.coordinator.v1.task_pb2 import Task
     from agentmesh.memory.v1.document_pb2 import UpsertedDocument
+    from agentmesh.reasoning.v1.model_pb2 import Model
     from cli.answer import Timing
     from cli.document_files import Found
     from cli.follow import Update
@@ -97,6 +98,10 @@ def ask(
     for this question and stops it afterwards; documents and sessions stay in
     the data directory.
 
+    With OPENAI_API_KEY, OPENAI_BASE_URL or ANTHROPIC_API_KEY in the environment,
+    a mesh that is started here answers with that provider's model, and says what
+    it costs.
+
     Citations name a document by its path as seen from here, with its lines.
     With `-` the question is read from stdin.
 
@@ -140,6 +145,7 @@ async def _ask(invocation: Invocation, request: "RunTaskRequest", found: "Found"
     async with running_or_embedded(invocation) as mesh:
         async with connect(mesh.address, tenant=invocation.tenant) as gateway:
             began = time.monotonic()
+            models = await _tell_of_key(gateway, invocation)
             stored: Sequence[UpsertedDocument] = ()
             if found.documents:
                 stored = await _store(gateway, invocation, found)
@@ -152,8 +158,24 @@ async def _ask(invocation: Invocation, request: "RunTaskRequest", found: "Found"
             run=done - asked,
             total=done - invocation.started,
         )
-        _print(invocation, task, events, timing, stored, embedded=mesh.embedded)
+        _print(invocation, task, events, timing, stored, models, embedded=mesh.embedded)
     return task
+
+
+async def _tell_of_key(gateway: "Gateway", invocation: Invocation) -> "Sequence[Model]":
+    """Says which model a key in the environment means, before it costs anything.
+
+    The models of the mesh, where there is such a key.
+    """
+    from agentmesh.reasoning.v1.reasoning_service_pb2 import ListModelsRequest
+    from cli.gateway import CALL_SECONDS
+
+    key = model_keys.find(os.environ)
+    if key is None:
+        return ()
+    listed = await gateway.reasoning.ListModels(ListModelsRequest(), timeout=CALL_SECONDS)
+    invocation.terminal.progress(key.notice(listed.models))
+    return listed.models
 
 
 async def _store(
@@ -242,6 +264,7 @@ def _print(
     events: "Sequence[TaskEvent]",
     timing: "Timing",
     stored: "Sequence[UpsertedDocument]",
+    models: "Sequence[Model]",
     *,
     embedded: bool,
 ) -> None:
@@ -255,14 +278,12 @@ def _print(
     if invocation.terminal.as_json:
         document: dict[str, Any] = answer.document(task, events, timing)
         document["documents"] = [to_plain(each) for each in stored]
-        document["provider_key"] = key.document() if key else None
+        document["provider_key"] = key.document(models) if key else None
         invocation.terminal.document(document)
         return
     if task.state == WAITING:
         return
     answer.show(invocation.terminal, task, events, timing)
-    if key:
-        invocation.terminal.say(key.sentence(), style="dim")
 
 
 def _say_how_to_answer(invocation: Invocation, task: "Task", *, embedded: bool) -> None:
