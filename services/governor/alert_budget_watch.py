@@ -1,6 +1,5 @@
 """Watches budgets: thresholds that they reach, and months that will not last."""
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -8,6 +7,7 @@ from typing import Final, NamedTuple
 
 from services.governor import alert_velocity
 from services.governor.alert import Alert, Kind
+from services.governor.alert_memory import AlertMemory
 from services.governor.alert_sums import Sums
 from services.governor.alert_texts import moment, what_follows
 from services.governor.alert_thresholds import reached
@@ -17,8 +17,6 @@ from services.governor.window import Window, WindowKind
 
 # How often it is reckoned what a month will come to.
 _LOOK_AHEAD_EVERY: Final = timedelta(minutes=5)
-# Windows that are remembered; to look at one anew costs a few questions to the ledger.
-_MOST_KEPT: Final = 20_000
 
 
 class Spent(NamedTuple):
@@ -51,22 +49,17 @@ class _Known:
 
 
 class BudgetWatch:
-    """Asks the ledger only where something may have been reached.
-
-    What it learns in a transaction it keeps when told that this is done, so that what was
-    not recorded after all is found again.
-    """
+    """Asks the ledger only where something may have been reached."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[Place, _Known] = OrderedDict()
-        self._learnt: dict[Place, _Known] = {}
+        self._memory: Final = AlertMemory[Place, _Known]()
 
     def alerts(self, spent: Mapping[Place, Spent], sums: Sums) -> list[Alert]:
         """What these calls call for, by what the ledger holds now."""
-        self._learnt = {}
+        self._memory.begin()
         found: list[Alert] = []
         for place, each in spent.items():
-            known = self._known.get(place)
+            known = self._memory.get(place)
             if known is not None and known.limit_micros != each.budget.limit_micros:
                 known = None
             if known is not None:
@@ -74,22 +67,16 @@ class BudgetWatch:
             if known is None or _may_have_reached(known, each) or _is_to_look_ahead(known, each):
                 known, alerts = _look(known or _Known(each.budget.limit_micros), each, sums)
                 found += alerts
-            self._learnt[place] = known
+            self._memory.learn(place, known)
         return found
 
     def keep(self) -> None:
         """To be called when the transaction is done."""
-        for place, known in self._learnt.items():
-            self._known[place] = known
-            self._known.move_to_end(place)
-        self._learnt = {}
-        while len(self._known) > _MOST_KEPT:
-            self._known.popitem(last=False)
+        self._memory.keep()
 
     def forget(self) -> None:
         """To be called when others may have written to the ledger."""
-        self._known.clear()
-        self._learnt = {}
+        self._memory.forget()
 
 
 def _may_have_reached(known: _Known, spent: Spent) -> bool:

@@ -1,6 +1,5 @@
 """Watches tenants' hours: those that cost far more than the same hour of earlier days."""
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -8,14 +7,13 @@ from typing import Final, NamedTuple
 
 from services.governor.alert import Alert
 from services.governor.alert_anomaly import HISTORY_DAYS, Usual, usual
+from services.governor.alert_memory import AlertMemory
 from services.governor.alert_sums import Sums
 from services.governor.alert_texts import moment
 from services.governor.money import usd
 
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
-# Hours that are remembered; to look at one anew costs two questions to the ledger.
-_MOST_KEPT: Final = 20_000
 
 
 class HourSpent(NamedTuple):
@@ -42,23 +40,18 @@ class _Known:
 
 
 class HourWatch:
-    """Learns once what is usual at an hour, and asks the ledger again only where that is passed.
-
-    What it learns in a transaction it keeps when told that this is done, so that what was
-    not recorded after all is found again.
-    """
+    """Learns once what is usual at an hour, and asks the ledger again only where that is passed."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[Place, _Known] = OrderedDict()
-        self._learnt: dict[Place, _Known] = {}
+        self._memory: Final = AlertMemory[Place, _Known]()
 
     def alerts(self, spent: Mapping[Place, HourSpent], sums: Sums) -> list[Alert]:
         """What these calls call for, by what the ledger holds now."""
-        self._learnt = {}
+        self._memory.begin()
         found: list[Alert] = []
         for place, (time, micros) in spent.items():
             tenant, hour = place
-            known = self._known.get(place)
+            known = self._memory.get(place)
             if known is None:
                 known = _known(tenant, hour, sums)
             elif not known.is_recorded:
@@ -69,22 +62,16 @@ class HourWatch:
             if not known.is_recorded and known.usual is not None and _is_passed(known):
                 found.append(_alert(tenant, hour, time, known.most_micros, known.usual))
                 known = replace(known, is_recorded=True)
-            self._learnt[place] = known
+            self._memory.learn(place, known)
         return found
 
     def keep(self) -> None:
         """To be called when the transaction is done."""
-        for place, known in self._learnt.items():
-            self._known[place] = known
-            self._known.move_to_end(place)
-        self._learnt = {}
-        while len(self._known) > _MOST_KEPT:
-            self._known.popitem(last=False)
+        self._memory.keep()
 
     def forget(self) -> None:
         """To be called when others may have written to the ledger."""
-        self._known.clear()
-        self._learnt = {}
+        self._memory.forget()
 
 
 def _known(tenant: str, hour: datetime, sums: Sums) -> _Known:
