@@ -98,7 +98,7 @@ class AnthropicProvider:
             spec: The model, as the mesh knows it.
             model: What the API calls it.
             address: The base URL, such as ANTHROPIC_ADDRESS.
-            key: Of the API.
+            key: Empty for servers that want none.
             http: The client of the process; not closed here.
             timeouts: How long a call may take.
             clock: For dates in answers.
@@ -124,7 +124,7 @@ class AnthropicProvider:
         dropped = [name for name in self._client.default_headers if name not in _HEADERS]
         self._headers: Final[dict[str, str | anthropic.Omit]] = {
             **dict.fromkeys((*dropped, *_SDK_HEADERS), anthropic.Omit()),
-            "Authorization": f"Bearer {key}",
+            "Authorization": f"Bearer {key}" if key else anthropic.Omit(),
         }
         self._takes = _Taken()
 

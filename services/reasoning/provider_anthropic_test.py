@@ -370,6 +370,16 @@ async def test_a_status_says_what_went_wrong(status: int, failure: Failure) -> N
     assert failure_of(caught.value) is failure
 
 
+async def test_no_key_is_no_header() -> None:
+    """Servers of the same format may want none; this one does."""
+    async with _upstream() as upstream, upstream.provider(Script(), key="") as provider:
+        with pytest.raises(MeshError) as caught:
+            await provider.complete(Prompt([_ASKED], ()))
+        (request,) = upstream.requests
+    assert failure_of(caught.value) is Failure.UNAUTHORISED
+    assert "authorization" not in request.headers
+
+
 async def test_nothing_of_this_machine_and_its_environment_is_sent(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
