@@ -15,6 +15,7 @@ from tier import child_exec
 from tier.backoff import Backoff, RestartPolicy
 from tier.events import Phase, Reporter
 from tier.failures import StartFailed
+from tier.secret_variables import secrets
 from tier.state import ProcessRecord
 
 _PROBE_FIRST_SECONDS: Final = 0.01
@@ -41,9 +42,11 @@ class ChildSpec:
     ports: tuple[int, ...]
     # Its version once it is ready, or None while it is not. May raise OSError.
     probe: Callable[[], Awaitable[str | None]]
-    # Added to this process's environment, and left out of it.
+    # Added to this process's environment, and left out of it. Secrets are left out always,
+    # but for those that are given.
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     without: frozenset[str] = frozenset()
+    given: frozenset[str] = frozenset()
     # Why it is of no use, though it lives, until it is started again; empty where it is well.
     # Asked now and then. May raise OSError.
     sick: Callable[[], Awaitable[str]] | None = None
@@ -81,6 +84,7 @@ class Child:
         a child with the thread that started it.
         """
         spec = self._spec
+        without = spec.without | (secrets(os.environ) - spec.given)
         with spec.log.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
@@ -93,7 +97,7 @@ class Child:
                 stderr=log,
                 cwd=spec.working_dir,
                 env={
-                    **{k: v for k, v in os.environ.items() if k not in spec.without},
+                    **{k: v for k, v in os.environ.items() if k not in without},
                     **spec.environment,
                 },
                 # A Ctrl-C in the terminal is for this process, which then ends the child in order.

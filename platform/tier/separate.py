@@ -14,6 +14,7 @@ from tier.directory import Directory
 from tier.events import Reporter
 from tier.gateway_config import DIRECTORY
 from tier.ports import HOST
+from tier.secret_variables import secrets_of
 from tier.service_child import service_child
 from tier.state import ProcessRecord
 from tier.triton_child import find_triton, triton_child
@@ -176,6 +177,7 @@ class SeparateServices:
             self._ports[name],
             program=(f"services.{part_name}.main",),
             values=values,
+            secrets=secrets_of(part_name, self._sections.get(part_name), os.environ),
         )
 
     def _target(self, part: str) -> str:

@@ -28,6 +28,7 @@ def service_child(
     program: Sequence[str],
     values: Mapping[str, object],
     environment: Mapping[str, str] = {},
+    secrets: frozenset[str] = frozenset(),
 ) -> ChildSpec:
     """Writes its configuration and says how to run it.
 
@@ -38,6 +39,7 @@ def service_child(
         program: The Python module to run, and what it is told before `--config`.
         values: Its settings beside those of a process on this machine.
         environment: Added to the environment of this process.
+        secrets: Variables of this process that it is given though they are secret.
     """
     configuration = data_dir.run / f"{name}.yaml"
     common = {
@@ -61,4 +63,5 @@ def service_child(
         environment={**python_environment(), **environment},
         ready_within_seconds=_READY_SECONDS,
         without=frozenset(each for each in os.environ if each.startswith("AGENTMESH_")),
+        given=secrets,
     )

@@ -5,37 +5,11 @@ Values of keys are handed on and never shown.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 from urllib.parse import urlsplit
 
 from meshkit.config import ConfigError
 from services.reasoning.model_settings import ModelSettings, ProviderName
-
-
-@dataclass(frozen=True, slots=True)
-class _Variables:
-    key: str
-    address: str
-    model: str
-    # Where its own API is, which wants a key.
-    own_address: str
-
-
-_VARIABLES: Final[Mapping[ProviderName, _Variables]] = {
-    "anthropic": _Variables(
-        "ANTHROPIC_API_KEY",
-        "ANTHROPIC_BASE_URL",
-        "ANTHROPIC_MODEL",
-        "https://api.anthropic.com",
-    ),
-    "openai": _Variables(
-        "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", "https://api.openai.com/v1"
-    ),
-}
-# All that is looked at, unless a setting names another key.
-MODEL_VARIABLES: Final = tuple(
-    name for each in _VARIABLES.values() for name in (each.key, each.address, each.model)
-)
+from services.reasoning.model_variables import PROVIDER_VARIABLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +35,16 @@ def models_of(
 ) -> dict[str, ModelSettings]:
     """The models that the environment gives access to, by name, the preferred one first."""
     found: dict[str, ModelSettings] = {}
-    usual: Mapping[ProviderName, str] = {"anthropic": anthropic_model, "openai": openai_model}
-    for provider, variables in _VARIABLES.items():
+    names: Mapping[ProviderName, str] = {"anthropic": anthropic_model, "openai": openai_model}
+    for provider, usual in names.items():
+        variables = PROVIDER_VARIABLES[provider]
         # An address alone is enough where it is not the provider's own: vLLM and Ollama take
         # any key. Who speaks Anthropic's protocol elsewhere wants one.
         by = [variables.key] if provider == "anthropic" else [variables.address, variables.key]
         present = next((each for each in by if environ.get(each)), None)
         if present is None:
             continue
-        name = environ.get(variables.model) or usual[provider]
+        name = environ.get(variables.model) or usual
         found[name] = ModelSettings(
             provider=provider, description=f"There because {present} is set."
         )
@@ -81,7 +56,7 @@ def access(settings: ModelSettings, environ: Mapping[str, str], *, where: str) -
 
     `where`: the setting's path. Raises ConfigError for an address that is none.
     """
-    variables = _VARIABLES[settings.provider]
+    variables = PROVIDER_VARIABLES[settings.provider]
     address = settings.address or environ.get(variables.address) or variables.own_address
     try:
         parts = urlsplit(address)
@@ -99,10 +74,10 @@ def access(settings: ModelSettings, environ: Mapping[str, str], *, where: str) -
 
 def key_variable(settings: ModelSettings) -> str:
     """The variable that holds the key."""
-    return settings.key_variable or _VARIABLES[settings.provider].key
+    return settings.key_variable or PROVIDER_VARIABLES[settings.provider].key
 
 
 def needs_key(settings: ModelSettings, found: Access) -> bool:
     """Whether nothing is answered without a key."""
-    own = urlsplit(_VARIABLES[settings.provider].own_address).hostname
+    own = urlsplit(PROVIDER_VARIABLES[settings.provider].own_address).hostname
     return bool(settings.key_variable) or found.host == own
