@@ -175,7 +175,7 @@ def _equal(given: Any, value: Any) -> bool:
     if isinstance(value, dict) and isinstance(given, dict):
         accepted = cast(Mapping[str, Any], value)
         # Inside of an object each value is a list of those accepted, too.
-        lists = {
+        lists: dict[str, Any] = {
             key: each if isinstance(each, list) else [each] for key, each in accepted.items()
         }
         return _fits(cast(Mapping[str, Any], given), lists)

@@ -128,6 +128,16 @@ async def test_the_answer_in_words_and_its_sources_have_their_fields() -> None:
     assert [each.uri for each in completion.citations] == ["lanes.md"]
 
 
+async def test_an_answer_that_did_not_fit_is_not_given_twice() -> None:
+    """Asked again, it refuses and says what was wrong."""
+    again = _user("That is not what was asked for: total must be under 5. Answer again.")
+    completion = await _complete(_object(total={"type": "number"}), _user(_INVOICE), again)
+    assert completion.stop_reason is StopReason.REFUSED
+    assert completion.message.parts[0].text == (
+        "I can give no answer of this shape: total must be under 5. Answer again."
+    )
+
+
 @pytest.mark.parametrize("schema", ["{", "[]", '{"$ref": "#"}', '{"type": "object", "$ref": 1}'])
 async def test_schemas_that_make_no_sense_are_survived(schema: str) -> None:
     """The answer is a refusal, or as good as nothing."""

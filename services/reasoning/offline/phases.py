@@ -26,6 +26,10 @@ class Phase(Enum):
 BLOCKED: Final = "BLOCKED:"
 
 _BY_LINE: Final = {phase.value: phase for phase in Phase if phase.value}
+# What a worker is told of an earlier try, below its part.
+_REDONE: Final = "\n\nAn earlier result was rejected: "
+# Begins what is said where an answer does not have the shape that was asked for.
+_UNFIT: Final = "That is not what was asked for: "
 _STEP: Final = re.compile(r"^Step \d+ of \d+: ")
 _AFTER_STEP: Final = "\nUse the tools where they help."
 _AFTER_PROBLEMS: Final = "\nGive the whole answer, not the changes alone."
@@ -55,6 +59,16 @@ def read_phase(text: str) -> tuple[Phase, str]:
     line, _, rest = text.partition("\n")
     phase = _BY_LINE.get(line.rstrip())
     return (Phase.REQUEST, text) if phase is None else (phase, rest)
+
+
+def request_text(text: str) -> str:
+    """What a person or a supervisor asks for: the rules do it the same way each time."""
+    return text.partition(_REDONE)[0]
+
+
+def unfit(text: str) -> str:
+    """What is wrong with the answer before, where `text` says so; empty otherwise."""
+    return text.removeprefix(_UNFIT) if text.startswith(_UNFIT) else ""
 
 
 def step_text(body: str) -> str:

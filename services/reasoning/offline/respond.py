@@ -9,7 +9,7 @@ from services.reasoning.offline import judging, planning
 from services.reasoning.offline.answer import Answer, answer, answer_unplanned
 from services.reasoning.offline.citations import Citations
 from services.reasoning.offline.follow_ups import follow_ups
-from services.reasoning.offline.phases import BLOCKED, Phase, returned_parts
+from services.reasoning.offline.phases import BLOCKED, Phase, returned_parts, unfit
 from services.reasoning.offline.plan import Planner, Step
 from services.reasoning.offline.schema_filling import fill
 from services.reasoning.offline.turn import Turn, Work, read_turn
@@ -72,6 +72,10 @@ class Responder:
     def _speak(self, turn: Turn, tools: Sequence[pb.ToolSpec], output_schema: str) -> Reply:
         """The answer for the person."""
         citations = Citations()
+        wrong = unfit(turn.request.request) if output_schema else ""
+        if wrong:
+            # Asked again, rules say the same.
+            return Reply(text=f"I can give no answer of this shape: {wrong}", refused=True)
         if turn.phase is Phase.REVISION:
             # For the passages that the draft cites.
             self._pursue(turn.request, tools, citations)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agentmesh.common.v1 import conversation_pb2
-from services.reasoning.offline.phases import Phase, read_phase, step_text
+from services.reasoning.offline.phases import Phase, read_phase, request_text, step_text
 
 # Of all that was said before, so many characters at the end are looked at.
 _MOST_SAID: Final = 32_000
@@ -62,7 +62,9 @@ def read_turn(messages: Sequence[Message]) -> Turn:
     before = text_of(messages[asked[-2]]) if len(asked) > 1 else ""
     said = _said(messages, [*asked[:-1], *_instructions(messages, asks)])
     within = [index for index in users if index > asks]
-    request = _work(messages, asks, text_of(messages[asks]) if asks >= 0 else "", before, said)
+    request = _work(
+        messages, asks, request_text(text_of(messages[asks])) if asks >= 0 else "", before, said
+    )
     phase, instruction = phases[within[-1]] if within else (Phase.REQUEST, "")
     steps = [
         _work(messages, index, step_text(phases[index][1]), before, said)
