@@ -5,7 +5,7 @@ import random
 import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
 from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceStub
 from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc as pb_grpc
@@ -25,7 +25,7 @@ from services.reasoning.model import Kind, ModelSpec, Tier
 from services.reasoning.model_check import ModelCheck
 from services.reasoning.model_environment import models_of
 from services.reasoning.model_providers import make_providers
-from services.reasoning.model_settings import ModelSettings, ProviderName
+from services.reasoning.model_settings import ModelSettings
 from services.reasoning.offline.plan import Planner
 from services.reasoning.offline.times import TimeQuestions
 from services.reasoning.price_list import Price, load_prices, price_line
@@ -39,12 +39,11 @@ from services.reasoning.settings import ReasoningSettings, Settings
 from services.reasoning.settlement_file import SettlementFile
 from services.reasoning.settlement_queue import SettlementQueue
 from services.reasoning.structured import structured_providers
+from services.reasoning.triton_models import code_embedder, triton_generators
 from tasklog.policy_store import PolicyStore
 
 # The one price book of the mesh. The governor charges by it.
 _PRICE_BOOK: Final = Path(__file__).parents[1] / "governor" / "prices.yaml"
-# Models of these providers have endpoints; the others run in this process.
-_ELSEWHERE: Final = get_args(ProviderName)
 
 
 async def build(
@@ -62,8 +61,12 @@ async def build(
     found = models_of(
         environ, openai_model=section.openai_model, anthropic_model=section.anthropic_model
     )
-    served = make_providers(section.models or found, environ, resources.stack, resources.clock)
+    by_triton = triton_generators(section.triton_models, section.triton_target)
+    configured = {**(section.models or found), **by_triton}
+    served = make_providers(configured, environ, resources.stack, resources.clock)
     models = [OFFLINE, embedding.spec, *(STUB for _ in stubs), *(each.spec for each in served)]
+    if section.embedder == "triton":
+        models.append(code_embedder(section.triton_models))
     tiers = _tiers(section, found)
     _check(tiers, models, prices.present, book)
     catalogue = Catalogue(
@@ -152,7 +155,7 @@ async def build(
     resilience = Resilience(
         section.resilience,
         catalogue,
-        _endpoints(section, models),
+        {each.spec: _limits(each.settings) for each in served if each.provider},
         resources,
         await resources.stack.enter_async_context(RedisLine(resources.redis)),
         random=random.random,
@@ -187,18 +190,10 @@ def _stubs(section: ReasoningSettings) -> Mapping[str, Provider]:
     return {STUB.name: StubProvider(latency_seconds=section.stub_latency_ms / 1000)}
 
 
-def _endpoints(
-    section: ReasoningSettings, models: Sequence[ModelSpec]
-) -> Mapping[ModelSpec, EndpointLimitSettings]:
-    """What the providers of models allow that are served elsewhere."""
-    limits: dict[ModelSpec, EndpointLimitSettings] = {}
-    for spec in models:
-        if spec.callable and spec.kind is Kind.GENERATOR and spec.provider in _ELSEWHERE:
-            # One that the environment has a key for has no settings of its own.
-            given = section.models.get(spec.name) or ModelSettings(provider="openai")
-            rates = RateRules(given.requests_per_minute, given.tokens_per_minute)
-            limits[spec] = EndpointLimitSettings(rates, given.max_in_flight)
-    return limits
+def _limits(settings: ModelSettings) -> EndpointLimitSettings:
+    """What a model's provider allows."""
+    rates = RateRules(settings.requests_per_minute, settings.tokens_per_minute)
+    return EndpointLimitSettings(rates, settings.max_in_flight)
 
 
 def _embedding(

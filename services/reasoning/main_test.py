@@ -17,6 +17,7 @@ from meshkit.bus import Bus
 from meshkit.client import Channels
 from meshkit.clock import SystemClock
 from meshkit.config import ConfigError
+from meshkit.errors import BreakerOpen
 from meshkit.ids import RandomIds
 from meshkit.service import Resources
 from meshtest.nats_server import NatsServer
@@ -178,6 +179,42 @@ async def test_a_model_of_the_environment_answers_in_every_tier(
     assert answer.usage.cost_micros > 0
     assert fallen_back.model == "offline"
     assert "authorization" not in server.http.requests[0].headers
+
+
+async def test_a_model_that_fails_is_left_alone_and_the_answers_say_so(
+    tmp_path: Path, nats_url: str
+) -> None:
+    """Another one answers in its place, and the list of models tells why."""
+    async with openai_server(OpenAIFormat(model="gpt-5-mini", key="")) as server:
+        server.http.default = Script(failure=Failure.SERVER_ERROR)
+        environ = {"OPENAI_BASE_URL": server.base_url}
+        async with _reasoning(tmp_path, nats_url, ReasoningSettings(), environ) as reasoning:
+            request = pb.GenerateRequest(
+                messages=[Message(role=ROLE_USER, parts=[Part(text="Hello")])],
+                parameters=pb.GenerationParameters(max_output_tokens=10),
+            )
+            sentences: list[str] = []
+            for _ in range(10):
+                answer = await reasoning.Generate(request, timeout=10.0)
+                sentences.append(answer.degradations[0])
+            went_out = len(server.http.requests)
+            models = (await reasoning.ListModels(pb.ListModelsRequest(), timeout=5.0)).models
+            request.model = "gpt-5-mini"
+            with pytest.raises(BreakerOpen) as caught:
+                await reasoning.Generate(request, timeout=5.0)
+    rules = " It goes by rules and is no language model."
+    assert sentences[0] == f"Answered by offline instead of gpt-5-mini, which failed.{rules}"
+    assert sentences[-1] == (
+        f"Answered by offline instead of gpt-5-mini, which failed before and is left alone.{rules}"
+    )
+    assert went_out < 10
+    (listed,) = (each for each in models if each.name == "gpt-5-mini")
+    assert (listed.state, listed.breaker) == (
+        model_pb2.MODEL_STATE_UNAVAILABLE,
+        model_pb2.BREAKER_STATE_OPEN,
+    )
+    assert listed.state_reason.startswith("The model gpt-5-mini fails, and is left alone.")
+    assert 0 < (caught.value.retry_after_seconds or 0) <= 6
 
 
 async def test_settings_of_tiers_are_not_overruled_by_a_key(tmp_path: Path, nats_url: str) -> None:
