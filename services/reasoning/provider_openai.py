@@ -22,6 +22,7 @@ from services.reasoning.http_client import UnreadableAnswer
 from services.reasoning.http_failures import retry_after_seconds, status_failure
 from services.reasoning.model import ModelSpec
 from services.reasoning.openai_answer import BrokenAnswer, OpenAIAnswer
+from services.reasoning.openai_calls import OpenAICalls
 from services.reasoning.openai_dialect import Dialect
 from services.reasoning.openai_request import NotSendable, chat_request
 from services.reasoning.output_limit import most_output_tokens
@@ -32,7 +33,6 @@ from services.reasoning.token_estimate import prompt_tokens
 from services.reasoning.tool_names import ToolNames
 
 OPENAI_ADDRESS: Final = "https://api.openai.com/v1"
-_PATH: Final = "/chat/completions"
 # All that is sent of the SDK's own headers. The others tell of this machine, or come from
 # its environment, keys included.
 _HEADERS: Final = frozenset(("Accept", "Content-Type", "User-Agent"))
@@ -98,7 +98,7 @@ class OpenAIProvider:
         self._timeouts: Final = timeouts
         self._clock: Final = clock
         # The SDK takes what it is not given from the environment of the process.
-        self._client: Final = openai.AsyncOpenAI(
+        client = openai.AsyncOpenAI(
             api_key="",
             admin_api_key="",
             organization="",
@@ -114,11 +114,12 @@ class OpenAIProvider:
             http_client=http,
             _enforce_credentials=False,
         )
-        dropped = [name for name in self._client.default_headers if name not in _HEADERS]
-        self._headers: Final[dict[str, str | openai.Omit]] = {
+        dropped = [name for name in client.default_headers if name not in _HEADERS]
+        headers: dict[str, str | openai.Omit] = {
             **dict.fromkeys((*dropped, *_SDK_HEADERS), openai.Omit()),
             "Authorization": f"Bearer {key}" if key else openai.Omit(),
         }
+        self._calls: Final = OpenAICalls(client, http, headers)
         # The older name is the one that other servers know.
         is_openai = urlsplit(address).hostname == urlsplit(OPENAI_ADDRESS).hostname
         self._dialect = Dialect("max_completion_tokens" if is_openai else "max_tokens")
@@ -181,7 +182,7 @@ class OpenAIProvider:
                 streamed=streamed,
             )
             try:
-                content = await self._post(request, streamed=streamed)
+                content = await self._calls.post(request, streamed=streamed)
             except openai.APIStatusError as error:
                 if error.code in _WITHHELD:
                     return _withheld(prompt)
@@ -203,17 +204,6 @@ class OpenAIProvider:
                 content,
                 StopTexts(prompt.stop) if prompt.stop and not dialect.takes("stop") else None,
             )
-
-    async def _post(self, request: dict[str, Any], *, streamed: bool) -> object:
-        # As plain values: what servers send is checked where it is read, and not modelled twice.
-        return await self._client.post(
-            _PATH,
-            cast_to=object,
-            body=request,
-            options={"headers": self._headers},
-            stream=streamed,
-            stream_cls=openai.AsyncStream[object],
-        )
 
     @contextmanager
     def _told(self) -> Generator[_Attempt]:
