@@ -358,6 +358,33 @@ async def test_any_tool_is_called_by_name() -> None:
     assert _text(completion) == "get_weather: 18 °C"
 
 
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        ("I deleted the reminder 7 yesterday.", 0),
+        ("The reminder 7 was deleted.", 0),
+        ("Delete the reminder 7.", 1),
+        ("I want to delete the reminder 7.", 1),
+    ],
+)
+async def test_what_is_only_told_calls_no_tool(text: str, calls: int) -> None:
+    """A tool that changes something is called by who asks for it."""
+    tool = pb.ToolSpec(name="delete_reminder")
+    tool.parameters.update({"properties": {"number": {"type": "integer"}}, "required": ["number"]})
+    assert len(await _calls(text, [*_TOOLS, tool])) == calls
+
+
+async def test_own_tools_and_known_ones_are_called_together() -> None:
+    """Each part of a request goes to the tool that it is for."""
+    weather = pb.ToolSpec(name="get_weather")
+    weather.parameters.update({"properties": {"city": {"type": "string"}}, "required": ["city"]})
+    text = "What's the weather in Berlin, and what is 2 + 2?"
+    assert await _calls(text, [*_TOOLS, weather]) == [
+        {"id": "call-1", "tool": "get_weather", "city": "Berlin"},
+        {"id": "call-2", "tool": "calculator", "expression": "2 + 2"},
+    ]
+
+
 async def test_a_stop_text_and_the_limit_of_tokens_end_the_answer() -> None:
     """The stop text is not part of the answer; a token is four bytes."""
     stopped = await _complete([_said("Hello!")], stop=["rules"])

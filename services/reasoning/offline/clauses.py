@@ -46,6 +46,16 @@ _JOINT: Final = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_TELLS: Final = re.compile(
+    r"(?:i|we|he|she|it|they|you|this|that|these|those|there|the|a|an|my|our|your|his|her|their)\b"
+    r"|\w+\s+(?:is|are|was|were|has|had|have|did|will)\b",
+    re.IGNORECASE,
+)
+_WANTS: Final = re.compile(
+    r"(?:i|we)(?:\s+(?:need|want|would\s+like|wish|have\s+to|must|am\s+looking|was\s+wondering)"
+    r"|['’]d\s+like|['’]m\s+looking)\b|you\s+(?:must|should|need)\b",
+    re.IGNORECASE,
+)
 _POINT: Final = re.compile(r"\d\.$")
 _MARK: Final = re.compile(r"\s*([-+*]|\d{1,3}[.)])\s+[\d(]")
 # A person asks a handful of things; what follows is not planned for.
@@ -68,6 +78,15 @@ class Clause:
 
     text: str
     kind: ClauseKind
+
+
+def only_tells(clause: Clause) -> bool:
+    """Whether a clause tells something, and neither asks nor wants anything: "I sold it"."""
+    return (
+        clause.kind is ClauseKind.STATEMENT
+        and _TELLS.match(clause.text) is not None
+        and _WANTS.match(clause.text) is None
+    )
 
 
 def split_request(text: str) -> list[Clause]:

@@ -11,6 +11,7 @@ from services.reasoning.offline.clauses import (
     MOST_CHARACTERS,
     Clause,
     ClauseKind,
+    only_tells,
     split_request,
 )
 from services.reasoning.offline.date_questions import DateQuestion, find_date_question
@@ -140,15 +141,20 @@ class Planner:
     def _in_clauses(
         self, text: str, before: str, waiting: frozenset[str], further: Sequence[pb.ToolSpec]
     ) -> Sequence[Part]:
-        if further and not waiting:
+        clauses = split_request(text)
+        if further and not all(map(only_tells, clauses)):
             requests = find_tool_requests(text, further)
-            if requests:
+            # As a whole, unless a part of it is for one of the known tools.
+            if requests and not any(
+                self._known(clause, waiting) and not find_tool_requests(clause.text, further)
+                for clause in clauses
+            ):
                 return [Part(text, tuple(requests))]
         problem = find_word_problem(text)
         if problem is not None:
             return [Part(text, (problem,))]
         parts: list[Part] = []
-        for clause in split_request(text):
+        for clause in clauses:
             subjects = self._subjects(clause, before, waiting, further)
             if subjects:
                 mark = "?" if clause.kind is ClauseKind.QUESTION else "."
@@ -161,28 +167,34 @@ class Planner:
     def _subjects(
         self, clause: Clause, before: str, waiting: frozenset[str], further: Sequence[pb.ToolSpec]
     ) -> Sequence[Subject]:
+        asked = clause.kind is not ClauseKind.STATEMENT
+        if asked and further:
+            requests = find_tool_requests(clause.text, further)
+            if requests:
+                return requests
+        known = self._known(clause, waiting)
+        if known:
+            return known
+        return [make_lookup(clause.text, before=before)] if asked else []
+
+    def _known(self, clause: Clause, waiting: frozenset[str]) -> Sequence[Subject]:
+        """What `clause` wants of the known tools, but for a look-up."""
         if ASK_PERSON in waiting and (question := find_person_question(clause.text)) is not None:
             return [question]
         if WAIT in waiting and (pause := find_pause(clause.text)) is not None:
             return [pause]
-        asked = clause.kind is not ClauseKind.STATEMENT
-        if waiting and asked and further:
-            requests = find_tool_requests(clause.text, further)
-            if requests:
-                return requests
         conversion = find_conversion(clause.text)
         if conversion is not None:
             return [conversion]
         dates = find_date_question(clause.text)
         if dates is not None:
             return [dates]
+        asked = clause.kind is not ClauseKind.STATEMENT
         calculations = find_calculations(clause.text, asked=asked)
         if calculations:
             return calculations
         time = self._times.find(clause.text)
-        if time is not None:
-            return [time]
-        return [make_lookup(clause.text, before=before)] if asked else []
+        return [time] if time is not None else []
 
 
 def _step(subject: Subject, offered: set[str]) -> Step:
