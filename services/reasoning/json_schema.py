@@ -5,6 +5,7 @@ would take long to check against is given up after a number of steps.
 """
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,9 +14,6 @@ from typing import Any, Final, cast
 from google.protobuf import struct_pb2
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
-from jsonschema.exceptions import (
-    best_match as _best_match,  # pyright: ignore[reportUnknownVariableType]
-)
 from jsonschema.validators import extend as _extend  # pyright: ignore[reportUnknownVariableType]
 from referencing import Registry
 from referencing.exceptions import Unresolvable
@@ -24,6 +22,7 @@ from referencing.jsonschema import DRAFT202012
 from meshkit.errors import InvalidField
 from services.reasoning.json_struct import MOST_DEEP, to_mapping
 from services.reasoning.linear_pattern import LinearPattern, PatternError
+from services.reasoning.meta_schema import within, wrong_with
 
 _MOST_BYTES: Final = 64 * 1024
 # As many keywords and steps of patterns in one check: about a third of a second.
@@ -32,11 +31,10 @@ _MOST_PROBING_STEPS: Final = 10_000
 # Following a reference takes longer than another keyword.
 _REFERENCE_STEPS: Final = 10
 _MOST_WRONG: Final = 5
+_MOST_SCHEMAS: Final = 2_000
 _MOST_SHOWN: Final = 120
-# What stands under these is data, not schemas.
-_DATA: Final = ("const", "default", "enum", "examples")
-# Their values are schemas by names of the caller's.
-_NAMED: Final = ("$defs", "definitions", "dependentSchemas", "patternProperties", "properties")
+# Of all patterns of a schema.
+_MOST_PATTERN_STATES: Final = 20_000
 _UNKNOWN: Final = ("$dynamicRef", "$recursiveRef", "unevaluatedItems", "unevaluatedProperties")
 # Each begins another way through a schema that refers to itself without an end.
 _PROBES: Final[Sequence[Any]] = ({}, [], "", 0, None)
@@ -68,14 +66,15 @@ class Schema:
         self.schema: Final = schema
         self._left = 0
         self._patterns: Final[dict[str, LinearPattern]] = {}
-        for path, keyword, value in _keywords(schema, field, MOST_DEEP):
-            if keyword in _UNKNOWN:
-                raise InvalidField(path, "is not known here; do without it")
-            if keyword == "pattern":
-                self._add_pattern(value, path)
-            elif keyword == "patternProperties":
-                for name in value:
-                    self._add_pattern(name, f"{path}.{name}")
+        self._pattern_states = 0
+        for path, node in _nodes(schema, field):
+            for keyword in _UNKNOWN:
+                if keyword in node:
+                    raise InvalidField(f"{path}.{keyword}", "is not known here; do without it")
+            if "pattern" in node:
+                self._add_pattern(node["pattern"], f"{path}.pattern")
+            for name in node.get("patternProperties", ()):
+                self._add_pattern(name, f"{path}.patternProperties.{name}")
         # Without a registry of ours, addresses in `$ref` would be fetched.
         self._validator: Final[Any] = _validator_class(self._spend, self._is_in)(
             schema, registry=Registry[Any]()
@@ -106,9 +105,12 @@ class Schema:
 
     def _add_pattern(self, pattern: str, path: str) -> None:
         try:
-            self._patterns[pattern] = LinearPattern(pattern)
+            found = self._patterns.setdefault(pattern, LinearPattern(pattern))
         except PatternError as error:
             raise InvalidField(path, str(error)) from None
+        self._pattern_states += found.states
+        if self._pattern_states > _MOST_PATTERN_STATES:
+            raise InvalidField(path, "is one too many: the patterns together are too large")
 
     def _check_that_it_ends(self, field: str) -> None:
         self._left = _MOST_PROBING_STEPS
@@ -129,20 +131,29 @@ def check_schema(schema: Mapping[str, Any], *, field: str) -> None:
     """
     if schema.get("type", "object") != "object":
         raise InvalidField(f"{field}.type", "must be 'object' at the root")
-    _check_meta(schema, field)
+    resolver: Any = None
+    for path, node in _nodes(schema, field):
+        if "$id" in node and path != field:
+            raise InvalidField(f"{path}.$id", "must stand at the root alone")
+        if "$ref" in node:
+            resolver = resolver or _resolver(schema)
+            _check_reference(node["$ref"], f"{path}.$ref", resolver)
+
+
+def _resolver(schema: Mapping[str, Any]) -> Any:
     uri = str(schema.get("$id", ""))
     registry: Registry[Any] = Registry()
-    resolver = registry.with_resource(uri, DRAFT202012.create_resource(schema)).resolver(uri)
-    for path, keyword, value in _keywords(schema, field, MOST_DEEP):
-        if keyword == "$id" and path != f"{field}.$id":
-            raise InvalidField(path, "must stand at the root alone")
-        if keyword == "$ref":
-            if not value.startswith("#"):
-                raise InvalidField(path, "must begin with #: no other document is fetched")
-            try:
-                resolver.lookup(value)
-            except Unresolvable:
-                raise InvalidField(path, f"refers to {_cut(value)}, which is not there") from None
+    return registry.with_resource(uri, DRAFT202012.create_resource(schema)).resolver(uri)
+
+
+def _check_reference(reference: str, path: str, resolver: Any) -> None:
+    if not reference.startswith("#"):
+        raise InvalidField(path, "must begin with #: no other document is fetched")
+    try:
+        resolver.lookup(reference)
+    except (Unresolvable, ValueError, TypeError, AttributeError):
+        # It also fails in ways of its own, where the path leads through what is no schema.
+        raise InvalidField(path, f"refers to {_cut(reference)}, which is not there") from None
 
 
 def check_arguments(parameters: struct_pb2.Struct, *, field: str) -> None:
@@ -197,36 +208,29 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _keywords(schema: Any, path: str, deep: int) -> Iterator[tuple[str, str, Any]]:
-    """Each keyword of a schema and of those within it: path, keyword, value."""
-    if isinstance(schema, list):
-        for index, each in enumerate(cast(list[Any], schema)):
-            yield from _keywords(each, f"{path}[{index}]", deep - 1)
-    if not isinstance(schema, dict):
-        return
-    if deep <= 0:
-        raise InvalidField(path, f"must be nested at most {MOST_DEEP} deep")
-    for keyword, value in cast(dict[str, Any], schema).items():
-        within = f"{path}.{keyword}"
-        yield within, keyword, value
-        if keyword in _NAMED:
-            for name, each in value.items():
-                yield from _keywords(each, f"{within}.{name}", deep - 1)
-        elif keyword not in _DATA:
-            yield from _keywords(value, within, deep - 1)
+def _nodes(schema: Mapping[str, Any], field: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The schema and those within it, from the outside in, each with its path.
 
-
-def _check_meta(schema: Mapping[str, Any], field: str) -> None:
-    meta: Any = Draft202012Validator(Draft202012Validator.META_SCHEMA)
-    try:
-        error: ValidationError | None = cast(Any, _best_match)(meta.iter_errors(schema))
-    except RecursionError:
-        raise InvalidField(field, f"must be nested at most {MOST_DEEP} deep") from None
-    if error is not None:
-        path = field
-        for step in error.absolute_path:
-            path = f"{path}[{step}]" if isinstance(step, int) else f"{path}.{step}"
-        raise InvalidField(path, f"is no JSON Schema: {_cut(error.message)}")
+    Raises InvalidField where one is none, or nested too deep.
+    """
+    waiting: deque[tuple[str, Any, int]] = deque([(field, schema, 1)])
+    count = 0
+    while waiting:
+        path, node, deep = waiting.popleft()
+        count += 1
+        if count > _MOST_SCHEMAS:
+            raise InvalidField(path, f"is one too many: a schema may hold {_MOST_SCHEMAS} in all")
+        wrong = wrong_with(node)
+        if wrong is not None:
+            beneath, why = wrong
+            raise InvalidField(f"{path}{beneath}", f"is no JSON Schema: {_cut(why)}")
+        if not isinstance(node, dict):
+            continue
+        if deep > MOST_DEEP:
+            raise InvalidField(path, f"must be nested at most {MOST_DEEP} deep")
+        node = cast(dict[str, Any], node)
+        yield path, node
+        waiting.extend((f"{path}{under}", each, deep + 1) for under, each in within(node))
 
 
 def _validator_class(spend: Callable[[int], None], is_in: Callable[[str, str], bool]) -> Any:

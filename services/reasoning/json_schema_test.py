@@ -101,6 +101,18 @@ def test_what_is_no_schema_is_refused_by_its_path(
             ".properties.a.pattern",
             r"uses \1, which is not known here",
         ),
+        (
+            json.dumps({"anyOf": [{}] * 2001}),
+            ".anyOf[1999]",
+            "is one too many: a schema may hold 2000 in all",
+        ),
+        (
+            json.dumps(
+                {"properties": {f"p{at}": {"pattern": f"a{{900}}{at}"} for at in range(30)}}
+            ),
+            ".properties.p11.pattern",
+            "is one too many: the patterns together are too large",
+        ),
         ('{"patternProperties": {"(": {}}}', ".patternProperties.(", "has a ( that nothing closes"),
     ],
 )

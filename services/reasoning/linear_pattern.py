@@ -79,6 +79,11 @@ class LinearPattern:
         self._final: Final = self._build(node, self._start)
         self._steps: Final[dict[tuple[frozenset[int], str], frozenset[int]]] = {}
 
+    @property
+    def states(self) -> int:
+        """How large it is."""
+        return len(self._free)
+
     def is_in(self, text: str, spend: Spend) -> bool:
         """Whether the pattern matches anywhere in the text."""
         spend(1 + len(text) // 16)
