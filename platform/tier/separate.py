@@ -17,7 +17,8 @@ from tier.ports import HOST
 from tier.secret_variables import secrets_of
 from tier.service_child import service_child
 from tier.state import ProcessRecord
-from tier.triton_child import find_triton, triton_child
+from tier.triton_child import find_triton
+from tier.triton_servers import TritonServers
 from tier.version import VERSION
 
 _EXECUTOR: Final = "executor"
@@ -79,7 +80,7 @@ class SeparateServices:
         )
         self._directory_port: Final = directory_port
         self._triton: Final = find_triton(environ)
-        (self._triton_port,) = ports.free_ports(1)
+        self._tritons: TritonServers | None = None
         self._sections: dict[str, Any] = {}
         self._children: list[Child] = []
 
@@ -119,16 +120,21 @@ class SeparateServices:
         shared = {"shared_limits_up_to": _SHARED_LIMITS_UP_TO}
         self._sections["governor"] = {**shared, **self._sections.get("governor", {})}
         if self._triton:
-            by_triton = {"embedder": "triton", "triton_target": f"{HOST}:{self._triton_port}"}
+            self._tritons = TritonServers(
+                self._triton, settings.triton, self._data_dir, self._environ
+            )
             # Who configured an embedder has decided.
-            self._sections["reasoning"] = {**by_triton, **self._sections.get("reasoning", {})}
+            self._sections["reasoning"] = {
+                **self._tritons.reasoning,
+                **self._sections.get("reasoning", {}),
+            }
 
     async def start(self, nats_url: str, redis_url: str) -> None:
         """Starts every service, the executors last. Raises StartFailed."""
         await self._directory.start()
         specs = [self._spec(name, nats_url, redis_url) for name in self._ports]
-        if self._triton:
-            specs.append(triton_child(self._triton, self._data_dir, self._triton_port))
+        if self._tritons:
+            specs += self._tritons.specs()
         executors = [each for each in specs if each.name.startswith(_EXECUTOR)]
         # An executor reads streams that the coordinator makes.
         for group in ([each for each in specs if each not in executors], executors):

@@ -15,6 +15,7 @@ from services.memory.settings import MemorySettings
 from services.reasoning.settings import ReasoningSettings
 from services.tool.settings import ToolSettings
 from tier.failures import BadConfig
+from tier.triton_settings import TritonSettings
 
 # What the command and the build read, and no service.
 _NOT_SETTINGS: Final = frozenset(
@@ -42,6 +43,7 @@ class Settings(MeshSettings):
     tool: ToolSettings = Field(default_factory=ToolSettings)
     coordinator: CoordinatorSettings = Field(default_factory=CoordinatorSettings)
     executor: ExecutorSettings = Field(default_factory=ExecutorSettings)
+    triton: TritonSettings = Field(default_factory=TritonSettings)
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:

@@ -6,7 +6,7 @@ from typing import Final
 
 import psutil
 
-from tier import embedded, gateway_child, nats_child, redis_child, triton_child
+from tier import embedded, gateway_child, nats_child, redis_child, triton_child, triton_servers
 from tier.http_get import get
 from tier.reports import ProcessStatus
 from tier.serving import who_serves_not
@@ -67,7 +67,8 @@ def _process(pid: int) -> psutil.Process | None:
 async def _detail(record: ProcessRecord, state: MeshState) -> tuple[str, str]:
     """What is wrong, and what it says of itself."""
     try:
-        return await _ASK.get(record.name, _ask_service)(record, state)
+        by_part = _ASK.get(record.name.partition("-")[0], _ask_service)
+        return await _ASK.get(record.name, by_part)(record, state)
     except (OSError, TimeoutError) as error:
         return f"does not answer: {str(error) or type(error).__name__}", ""
 
@@ -100,8 +101,20 @@ async def _ask_service(record: ProcessRecord, _state: MeshState) -> tuple[str, s
     return _faults(await who_serves_not(f"127.0.0.1:{record.ports[0]}", [""]), 1)
 
 
+async def _ask_models_gateway(record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
+    code, body = await get(record.ports[1], "/ready")
+    said = body.decode("utf-8", "replace").strip()
+    return ("", "the way to the Tritons") if code == 200 else (said, "")
+
+
+async def _ask_reporter(_record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
+    return "", "tells Envoy how busy each Triton is"
+
+
 async def _ask_triton(record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
-    version = await triton_child.triton_version(record.ports[0])
+    # Several have addresses of their own, by their numbers.
+    number = record.name.partition("-")[2] or "1"
+    version = await triton_child.triton_version(record.ports[0], f"127.0.0.{number}")
     return ("", "models loaded") if version else ("does not answer", "")
 
 
@@ -120,6 +133,8 @@ _ASK: Final[Mapping[str, _Ask]] = {
     redis_child.NAME: _ask_redis,
     gateway_child.NAME: _ask_gateway,
     triton_child.NAME: _ask_triton,
+    triton_servers.GATEWAY: _ask_models_gateway,
+    triton_servers.REPORTER: _ask_reporter,
     embedded.NAME: _ask_all_services,
     "mesh": _ask_supervisor,
 }

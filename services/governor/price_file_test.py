@@ -48,6 +48,7 @@ def test_shipped_book_states_offline_as_free_and_the_providers_as_paid() -> None
     assert sorted(name for name, price in book.models.items() if price.free) == [
         "minilm-l6-v2",
         "offline",
+        "text-generation",
     ]
     assert book.price("claude-sonnet-4-5").cost_micros(input_tokens=1000, output_tokens=100) == 4500
 

@@ -62,6 +62,10 @@ class ReasoningSettings(Section):
     embedding_model: Path | None = None
     # host:port of Triton's gRPC endpoint; needed with `embedder: triton`.
     triton_target: str = ""
+    # What that Triton serves besides: `text_generation` becomes the model `text-generation`.
+    triton_models: list[Literal["text_generation", "code_embedder"]] = Field(
+        default_factory=list[Literal["text_generation", "code_embedder"]]
+    )
     # How long a model may take to answer a check until it counts as failed, in seconds.
     check_timeout_seconds: float = Field(default=30.0, gt=0, le=300)
     # How long each call of the model `stub` takes, in milliseconds; None for no such model.
@@ -77,6 +81,8 @@ class ReasoningSettings(Section):
             raise ValueError(
                 "triton_target: needed with `embedder: triton`, such as 127.0.0.1:8001"
             )
+        if self.triton_models and not self.triton_target:
+            raise ValueError("triton_target: needed with `triton_models`, such as 127.0.0.1:8001")
         return self
 
 

@@ -1,9 +1,10 @@
-"""Staging with Triton: it serves the embeddings, and ends with the mesh."""
+"""Staging with Triton: it embeds and generates, and ends with the mesh."""
 
 import asyncio
 import json
 import os
 import signal
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
@@ -29,10 +30,63 @@ def mesh(tmp_path: Path) -> Iterator[MeshState]:
     api.stop_detached(tmp_path, lambda _: None)
 
 
-def _embed(state: MeshState) -> Any:
-    body = json.dumps({"texts": ["How do rate limits work?"]}).encode()
-    with urllib.request.urlopen(f"http://{state.address}/v1/models:embed", body, 60) as answer:
+@pytest.fixture
+def mesh_of_two(tmp_path: Path) -> Iterator[MeshState]:
+    """The same with two Tritons, as its configuration says."""
+    if not os.environ.get("TRITON_SERVER"):
+        pytest.skip("TRITON_SERVER names no Triton")
+    config = tmp_path / "mesh.yaml"
+    config.write_text("triton: {servers: 2, device: cpu}\n", "utf-8")
+    data_dir = tmp_path / "data"
+    options = MeshOptions(tier=Tier.STAGING, data_dir=data_dir, port=0, config=config)
+    yield api.start_detached(options, lambda _: None)
+    api.stop_detached(data_dir, lambda _: None)
+
+
+def _ask(state: MeshState, path: str, question: object = None) -> Any:
+    body = None if question is None else json.dumps(question).encode()
+    with urllib.request.urlopen(f"http://{state.address}/v1/models{path}", body, 60) as answer:
         return json.loads(answer.read())
+
+
+async def _embedded(state: MeshState) -> int:
+    """The length of a vector."""
+    question = {"texts": ["How do rate limits work?"]}
+    answer = await asyncio.to_thread(_ask, state, ":embed", question)
+    return len(answer["embeddings"][0]["values"])
+
+
+async def _generated(state: MeshState) -> str:
+    """What the text model of Triton says."""
+    said = {"role": "ROLE_USER", "parts": [{"text": "Who are you?"}]}
+    question = {"model": "text-generation", "messages": [said]}
+    answer = await asyncio.to_thread(_ask, state, ":generate", question)
+    return answer["message"]["parts"][0]["text"]
+
+
+async def test_several_are_called_through_an_envoy(mesh_of_two: MeshState) -> None:
+    """When one of them dies, the other does its work until it is back."""
+    shown = {each.name: each for each in await api.status(mesh_of_two)}
+    for name in ("triton-1", "triton-2", "load-reporter", "models-gateway"):
+        assert shown[name].healthy, shown[name]
+    os.kill(pid_of(mesh_of_two, "triton-1"), signal.SIGKILL)
+    # One may go to it before Envoy knows.
+    with suppress(urllib.error.HTTPError):
+        await _generated(mesh_of_two)
+    for _ in range(5):
+        assert (await _generated(mesh_of_two)).startswith("I am")
+        assert await _embedded(mesh_of_two) == 384
+
+
+async def test_it_generates_and_lists_what_it_has(mesh: MeshState) -> None:
+    """The text model is called by its name; the slot for code is listed, and empty."""
+    assert (await _generated(mesh)).startswith("I am Agentmesh's offline model")
+    listed = await asyncio.to_thread(_ask, mesh, "")
+    models = {model["name"]: model for model in listed["models"]}
+    assert models["text-generation"]["provider"] == "triton"
+    assert models["text-generation"]["state"] == "MODEL_STATE_READY"
+    assert models["code-embedder"]["state"] == "MODEL_STATE_NOT_CONFIGURED"
+    assert "Not configured" in models["code-embedder"]["description"]
 
 
 async def test_it_embeds_and_ends_with_the_mesh(mesh: MeshState) -> None:
@@ -41,16 +95,17 @@ async def test_it_embeds_and_ends_with_the_mesh(mesh: MeshState) -> None:
     assert shown["triton"].healthy
     assert shown["triton"].detail == "models loaded"
     assert not any("Triton" in note for note in mesh.notes)
-    answer = await asyncio.to_thread(_embed, mesh)
-    assert len(answer["embeddings"][0]["values"]) == 384
+    assert await _embedded(mesh) == 384
     names: dict[int, str] = {}
     for each in psutil.Process(pid_of(mesh, "triton")).children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             names[each.pid] = each.name()
     pids = [*children(mesh), *names]
     # A model's process that cannot look for its server itself ends all the same.
-    (model,) = (pid for pid, name in names.items() if "stub" in name)
-    os.kill(model, signal.SIGSTOP)
+    models = [pid for pid, name in names.items() if "stub" in name]
+    assert len(models) == 2
+    for model in models:
+        os.kill(model, signal.SIGSTOP)
     os.kill(mesh.pid, signal.SIGKILL)
 
     def all_gone() -> bool:
