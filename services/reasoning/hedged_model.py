@@ -102,43 +102,64 @@ class HedgedModel:
     async def _quicker(
         self, call: ModelCall, unusual_seconds: float, extra: ExtraCalls
     ) -> Generation:
-        running = [asyncio.create_task(self._inner.generate(call))]
+        second: asyncio.Task[Generation] | None = None
+
+        def ask_again() -> None:
+            nonlocal second
+            if self._hedges(call.model.name) and extra.spend():
+                second = asyncio.create_task(self._inner.generate(_hedge(call)))
+                second.add_done_callback(lambda task: race.won(_failure(task) is None))
+
+        race = _Race(ask_again, unusual_seconds)
         try:
-            done, _ = await asyncio.wait(running, timeout=unusual_seconds)
-            if not done and self._hedges(call.model.name) and extra.spend():
-                running.append(asyncio.create_task(self._inner.generate(_hedge(call))))
-                done, left = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                # One that failed leaves it to the other.
-                if left and all(each.exception() is not None for each in done):
-                    await asyncio.wait(left)
-            answered = [each for each in running if each.done() and each.exception() is None]
-            return await (answered[0] if answered else running[0])
+            async with race.limit:
+                return await self._inner.generate(call)
+        except Exception:
+            # It was overtaken, or it failed and leaves it to the other.
+            race.end()
+            if second is None or await _fails(second):
+                raise
+            return second.result()
         finally:
-            for each in running:
-                self._lose(each)
+            race.end()
+            if second is not None:
+                self._lose(second)
 
     async def _quicker_stream(
         self, call: ModelCall, unusual_seconds: float, extra: ExtraCalls
     ) -> AsyncGenerator[str | Generation]:
-        running = [_Stream(self._inner.stream(call))]
+        second: _Stream | None = None
+
+        def ask_again() -> None:
+            nonlocal second
+            if self._hedges(call.model.name) and extra.spend():
+                second = _Stream(self._inner.stream(_hedge(call)))
+                second.begun.add_done_callback(lambda begun: race.won(begun.result()))
+
+        race = _Race(ask_again, unusual_seconds)
         try:
-            done, _ = await asyncio.wait([running[0].begun], timeout=unusual_seconds)
-            if not done and self._hedges(call.model.name) and extra.spend():
-                running.append(_Stream(self._inner.stream(_hedge(call))))
-                beginnings = [each.begun for each in running]
-                done, left = await asyncio.wait(beginnings, return_when=asyncio.FIRST_COMPLETED)
-                if left and not any(each.result() for each in done):
-                    await asyncio.wait(left)
-            begun = [each for each in running if each.begun.done() and each.begun.result()]
-            chosen = begun[0] if begun else running[0]
-            for each in running:
-                if each is not chosen:
-                    self._lose(each.task)
-            async for update in chosen.updates():
+            async with aclosing(self._inner.stream(call)) as updates:
+                try:
+                    async with race.limit:
+                        first = await anext(updates)
+                except Exception:
+                    race.end()
+                    if second is None or not await second.begun:
+                        raise
+                else:
+                    race.end()
+                    if second is not None:
+                        self._lose(second.task)
+                    yield first
+                    async for update in updates:
+                        yield update
+                    return
+            async for update in second.updates():
                 yield update
         finally:
-            for each in running:
-                self._lose(each.task)
+            race.end()
+            if second is not None:
+                self._lose(second.task)
 
     def _lose(self, task: asyncio.Task[Any]) -> None:
         """Breaks a call off; nobody waits until it has ended."""
@@ -154,6 +175,30 @@ class HedgedModel:
         self._losing.discard(task)
         if not task.cancelled():
             task.exception()
+
+
+class _Race:
+    """Starts a second call after a time, and breaks the first off when that one has answered.
+
+    The first runs where it was called, so that one that is quick enough costs little.
+    """
+
+    def __init__(self, start: Callable[[], None], after_seconds: float) -> None:
+        # A time limit that runs out when the first call is overtaken.
+        self.limit: Final = asyncio.timeout(None)
+        self._loop: Final = asyncio.get_running_loop()
+        self._timer: Final = self._loop.call_later(after_seconds, start)
+        self._over = False
+
+    def won(self, well: bool) -> None:
+        """The second call is done."""
+        if well and not self._over:
+            self.limit.reschedule(self._loop.time())
+
+    def end(self) -> None:
+        """Nothing is started or broken off any more."""
+        self._over = True
+        self._timer.cancel()
 
 
 class _Stream:
@@ -196,3 +241,12 @@ class _Stream:
 def _hedge(call: ModelCall) -> ModelCall:
     key = f"{call.spending.key}#hedge" if call.spending.key else ""
     return replace(call, spare=True, spending=replace(call.spending, key=key))
+
+
+def _failure(task: asyncio.Task[Any]) -> BaseException | None:
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
+
+
+async def _fails(task: asyncio.Task[Any]) -> bool:
+    await asyncio.wait((task,))
+    return _failure(task) is not None
