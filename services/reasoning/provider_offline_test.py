@@ -383,6 +383,9 @@ async def test_own_tools_and_known_ones_are_called_together() -> None:
         {"id": "call-1", "tool": "get_weather", "city": "Berlin"},
         {"id": "call-2", "tool": "calculator", "expression": "2 + 2"},
     ]
+    text = "What's the weather in Berlin, and what is our refund policy?"
+    called = await _calls(text, [*_TOOLS, weather])
+    assert [each["tool"] for each in called] == ["get_weather", "search_memory"]
 
 
 async def test_a_stop_text_and_the_limit_of_tokens_end_the_answer() -> None:

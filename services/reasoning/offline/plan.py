@@ -34,6 +34,8 @@ ASK_PERSON: Final = "ask_person"
 WAIT: Final = "wait"
 DELEGATE: Final = "delegate"
 _WAITING: Final = frozenset([ASK_PERSON, WAIT, DELEGATE])
+# Whether these are offered decides how a request is read.
+_DECISIVE: Final = _WAITING | {SEARCH}
 _KNOWN: Final = frozenset([CALCULATOR, SEARCH, CLOCK]) | _WAITING
 
 _REMEMBERED: Final = 128
@@ -109,53 +111,54 @@ class Planner:
     def parts(self, request: str, *, before: str, tools: Sequence[pb.ToolSpec]) -> Sequence[Part]:
         """The parts of `request` that ask or command, in its order."""
         further = [tool for tool in tools if tool.name not in _KNOWN]
-        waiting = frozenset(tool.name for tool in tools if tool.name in _WAITING)
+        offered = frozenset(tool.name for tool in tools if tool.name in _DECISIVE)
         request, before = request[:MOST_CHARACTERS], before[:MOST_CHARACTERS]
         if further:
-            return self._read(request, before, waiting, further)
-        return self._read_before(request, before, waiting)
+            return self._read(request, before, offered, further)
+        return self._read_before(request, before, offered)
 
     def _read(
         self,
         request: str,
         before: str,
-        waiting: frozenset[str],
+        offered: frozenset[str],
         further: Sequence[pb.ToolSpec] = (),
     ) -> Sequence[Part]:
         """What `request` is about.
 
-        `waiting` are the offered tools that make a task wait, `further` those
-        beyond the known ones.
+        `offered` are those of _DECISIVE that are, `further` tools those beyond the
+        known ones.
         """
         delegation, after, listed = None, "", ""
-        if DELEGATE in waiting:
+        if DELEGATE in offered:
             whole = request
             request, delegation, after = split_delegation(request)
             listed = whole[len(request) : len(whole) - len(after)].strip()
         return [
-            *self._in_clauses(request, before, waiting, further),
+            *self._in_clauses(request, before, offered, further),
             *([Part(listed, (delegation,))] if delegation is not None else []),
-            *self._in_clauses(after, before, waiting, further),
+            *self._in_clauses(after, before, offered, further),
         ]
 
     def _in_clauses(
-        self, text: str, before: str, waiting: frozenset[str], further: Sequence[pb.ToolSpec]
+        self, text: str, before: str, offered: frozenset[str], further: Sequence[pb.ToolSpec]
     ) -> Sequence[Part]:
         clauses = split_request(text)
-        if further and not all(map(only_tells, clauses)):
+        tells = all(map(only_tells, clauses))
+        # As a whole, unless a part of it is for one of the known tools.
+        whole = further and not any(self._is_known(clause, offered, further) for clause in clauses)
+        if whole and not tells:
             requests = find_tool_requests(text, further)
-            # As a whole, unless a part of it is for one of the known tools.
-            if requests and not any(
-                self._known(clause, waiting) and not find_tool_requests(clause.text, further)
-                for clause in clauses
-            ):
+            if requests:
                 return [Part(text, tuple(requests))]
+            # What the whole does not ask for for sure, its parts do not either.
+            further = ()
         problem = find_word_problem(text)
         if problem is not None:
             return [Part(text, (problem,))]
         parts: list[Part] = []
         for clause in clauses:
-            subjects = self._subjects(clause, before, waiting, further)
+            subjects = self._subjects(clause, before, offered, further)
             if subjects:
                 mark = "?" if clause.kind is ClauseKind.QUESTION else "."
                 ended = clause.text.endswith(("?", ".", "!"))
@@ -165,23 +168,32 @@ class Planner:
         return parts
 
     def _subjects(
-        self, clause: Clause, before: str, waiting: frozenset[str], further: Sequence[pb.ToolSpec]
+        self, clause: Clause, before: str, offered: frozenset[str], further: Sequence[pb.ToolSpec]
     ) -> Sequence[Subject]:
         asked = clause.kind is not ClauseKind.STATEMENT
         if asked and further:
             requests = find_tool_requests(clause.text, further)
             if requests:
                 return requests
-        known = self._known(clause, waiting)
+        known = self._known(clause, offered)
         if known:
             return known
         return [make_lookup(clause.text, before=before)] if asked else []
 
-    def _known(self, clause: Clause, waiting: frozenset[str]) -> Sequence[Subject]:
+    def _is_known(
+        self, clause: Clause, offered: frozenset[str], further: Sequence[pb.ToolSpec]
+    ) -> bool:
+        """Whether `clause` is for a known tool, and for none beyond."""
+        looks_up = SEARCH in offered and clause.kind is not ClauseKind.STATEMENT
+        if not looks_up and not self._known(clause, offered):
+            return False
+        return not find_tool_requests(clause.text, further)
+
+    def _known(self, clause: Clause, offered: frozenset[str]) -> Sequence[Subject]:
         """What `clause` wants of the known tools, but for a look-up."""
-        if ASK_PERSON in waiting and (question := find_person_question(clause.text)) is not None:
+        if ASK_PERSON in offered and (question := find_person_question(clause.text)) is not None:
             return [question]
-        if WAIT in waiting and (pause := find_pause(clause.text)) is not None:
+        if WAIT in offered and (pause := find_pause(clause.text)) is not None:
             return [pause]
         conversion = find_conversion(clause.text)
         if conversion is not None:
