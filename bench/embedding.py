@@ -35,7 +35,7 @@ Embed = Callable[[Sequence[str]], Awaitable[object]]
 async def measure(triton_server: Path) -> None:
     """Prints the table. `triton_server`: the launcher of Triton."""
     print("            texts of a call     ms a call   texts a second   CPU ms a text   MB")
-    await _report("bare", _bare())
+    bare = await _report("bare", _bare())
     in_process = InProcessEmbedder(MiniLmEmbedder())
     await _report("in process", in_process.embed)
     await in_process.close()
@@ -43,8 +43,10 @@ async def measure(triton_server: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with running_triton(options, log_path=Path(folder) / "log") as running:
             triton = TritonEmbedder(running.target)
-            await _report("triton", triton.embed)
+            through_triton = await _report("triton", triton.embed)
             await triton.close()
+    for title, best in bare.items():
+        print(f"Through Triton, {title}: {through_triton[title] / best:.0%} of bare ONNX Runtime.")
 
 
 def _bare() -> Embed:
@@ -57,18 +59,23 @@ def _bare() -> Embed:
     return embed
 
 
-async def _report(name: str, embed: Embed) -> None:
+async def _report(name: str, embed: Embed) -> dict[str, float]:
+    """Texts a second of each case, which are printed."""
+
     async def one_each(texts: Sequence[str]) -> None:
         await asyncio.gather(*(embed([text]) for text in texts))
 
-    await _case(name, "1 short", embed, [_SHORT])
-    await _case(name, f"{_BATCH} short", embed, [_SHORT] * _BATCH)
-    await _case(name, f"{_BATCH} x 1 short", one_each, [_SHORT] * _BATCH)
-    await _case(name, f"{_BATCH} long", embed, [_LONG] * _BATCH)
+    cases = {
+        "1 short": (embed, [_SHORT]),
+        f"{_BATCH} short": (embed, [_SHORT] * _BATCH),
+        f"{_BATCH} x 1 short": (one_each, [_SHORT] * _BATCH),
+        f"{_BATCH} long": (embed, [_LONG] * _BATCH),
+    }
+    return {title: await _case(name, title, *case) for title, case in cases.items()}
 
 
-async def _case(name: str, title: str, embed: Embed, texts: Sequence[str]) -> None:
-    """Prints medians over calls that follow one another for some seconds."""
+async def _case(name: str, title: str, embed: Embed, texts: Sequence[str]) -> float:
+    """Prints medians over calls that follow one another for some seconds; texts a second."""
     await embed(texts)
     seconds: list[float] = []
     cpu_seconds = _cpu_seconds()
@@ -83,6 +90,7 @@ async def _case(name: str, title: str, embed: Embed, texts: Sequence[str]) -> No
         f"{name:11} {title:16} {median * 1e3:12.2f} {len(texts) / median:16.1f}"
         f" {cpu * 1e3:15.2f} {megabytes:4.0f}"
     )
+    return len(texts) / median
 
 
 def _cpu_seconds() -> float:

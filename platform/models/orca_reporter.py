@@ -139,7 +139,8 @@ class OrcaReporter:
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Registers the service, whose messages are encoded here."""
-        handler = grpc.unary_stream_rpc_method_handler(self.stream)
+        # Any: bytes go in and out.
+        handler: Any = grpc.unary_stream_rpc_method_handler(self.stream)
         service = grpc.method_handlers_generic_handler(_SERVICE, {"StreamCoreMetrics": handler})
         server.add_generic_rpc_handlers((service,))
 

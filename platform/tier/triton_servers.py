@@ -80,7 +80,7 @@ class TritonServers:
             repository=RepositoryOptions(
                 code_embedder=self._settings.code_embedder,
                 device=Device(self._settings.device),
-                instances=dict(self._settings.instances),
+                instances={**self._settings.instances},
             ),
         )
 

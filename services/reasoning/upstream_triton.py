@@ -78,15 +78,14 @@ class TritonRequest:
 class TritonUpstream:
     """Triton and its provider, as the suite drives them."""
 
-    name: Final = "triton"
-    # Images come as bytes alone; the rest vLLM's backend has no words for.
-    abilities: Final = frozenset(
-        (Ability.TOOLS, Ability.MALFORMED_CALLS, Ability.SCHEMAS, Ability.STOP_TEXTS)
-    )
-    key: Final = ""
-
     def __init__(self, stub: Any, reports: str) -> None:
         """`reports`: the socket that is told of clients that leave."""
+        self.name: Final = "triton"
+        # Images come as bytes alone; the rest vLLM's backend has no words for.
+        self.abilities: Final = frozenset(
+            (Ability.TOOLS, Ability.MALFORMED_CALLS, Ability.SCHEMAS, Ability.STOP_TEXTS)
+        )
+        self.key: Final = ""
         self._stub: Final = stub
         self._reports: Final = reports
         self.port = 0
@@ -117,7 +116,7 @@ class TritonUpstream:
         streamed = tensors["stream"] == b"\x01"
         content = b"\n".join(value[_LENGTH_BYTES:] for value in tensors.values())
         self.requests.append(TritonRequest(content, streamed))
-        if script.failure in _REFUSALS:
+        if script.failure is not None and script.failure in _REFUSALS:
             await context.abort(_REFUSALS[script.failure], script.message)
         played = _played(
             script, json.loads(tensors["sampling_parameters"][_LENGTH_BYTES:]), streamed=streamed
