@@ -174,8 +174,17 @@ class RpcChannel(grpc.aio.Channel):
                 return errors.DependencyUnavailable(
                     f"{self._target} broke off {method}.", metadata={"dependency": self._target}
                 )
+            case grpc.StatusCode.UNKNOWN | grpc.StatusCode.INTERNAL if _is_reset(error):
+                # So does a proxy, when the service behind it dies in the middle of an answer.
+                return errors.DependencyUnavailable(
+                    f"{self._target} broke off {method}.", metadata={"dependency": self._target}
+                )
             case _:
                 return errors.from_rpc_error(error)
+
+
+def _is_reset(error: grpc.aio.AioRpcError) -> bool:
+    return "RST_STREAM" in (error.details() or "")
 
 
 class Answers(Generic[A]):
