@@ -119,6 +119,12 @@ class Breaker:
         until = self._slowed_until
         return max(0.0, until - self._clock.monotonic_seconds()) if until else 0.0
 
+    def glance(self) -> None:
+        """Has what is known looked up again, for who asks next; nobody waits."""
+        now = self._clock.monotonic_seconds()
+        if now - self._seen_at > self._stale_seconds / 2:
+            self._look(now)
+
     def refusal(self) -> BreakerOpen | None:
         """What `enter` would raise, by what is known here; None where it may let a call out."""
         if self._counts.state == STATE_CLOSED:

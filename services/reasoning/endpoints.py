@@ -46,10 +46,11 @@ class Endpoints:
         return endpoint.refusal() if endpoint else None
 
     def state(self, model: str) -> EndpointState:
-        """As lists of models show it."""
+        """As lists of models show it: by what is known here, which is then looked up again."""
         endpoint = self._endpoints.get(model)
         if endpoint is None:
             return EndpointState()
+        endpoint.breaker.glance()
         position = _POSITIONS.get(endpoint.breaker.state, BreakerPosition.CLOSED)
         refusal = endpoint.refusal()
         if refusal is None:
