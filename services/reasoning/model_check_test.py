@@ -75,7 +75,7 @@ async def test_a_model_that_fails_is_a_finding(bench: Bench, failure: errors.Mes
     answer = await _check(bench, "paid")
     found = errors.from_status(answer.error)
     assert (found.reason, found.message) == (failure.reason, failure.message)
-    assert answer.usage.cost_micros == 0
+    assert (answer.usage.cost_micros, answer.usage.model_calls) == (0, 0)
     await eventually(lambda: bench.clock.sleeping == 1)
     await bench.clock.advance(0.1)
     released = await eventually(lambda: bench.governor.released)
