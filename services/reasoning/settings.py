@@ -15,8 +15,8 @@ TierName = Literal["fast", "balanced", "powerful"]
 class ReasoningSettings(Section):
     """The reasoning service's section of the settings."""
 
-    # The models of each tier by name, the preferred one first. This version calls
-    # `offline`, and `stub` where that is there.
+    # The models of each tier by name, the preferred one first. Unless it is set, the models of
+    # the environment come before `offline`.
     tiers: dict[TierName, list[str]] = Field(
         default_factory=lambda: {
             "fast": ["offline"],
@@ -24,7 +24,8 @@ class ReasoningSettings(Section):
             "powerful": ["offline"],
         }
     )
-    # Models that providers serve, by their names in the mesh. Each needs a price.
+    # Models that providers serve, by their names in the mesh. Each needs a price. With none,
+    # the environment decides: see model_environment.py.
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     # What is done about models that fail, or are slow.
     resilience: ResilienceSettings = Field(default_factory=ResilienceSettings)
@@ -71,7 +72,8 @@ class ReasoningSettings(Section):
     # How long each call of the model `stub` takes, in milliseconds; None for no such model.
     # It is for measuring: see provider_stub.py.
     stub_latency_ms: int | None = Field(default=None, ge=0, le=60_000)
-    # The models that OPENAI_API_KEY (or OPENAI_BASE_URL) and ANTHROPIC_API_KEY stand for.
+    # The models that OPENAI_API_KEY (or OPENAI_BASE_URL) and ANTHROPIC_API_KEY stand for, where
+    # OPENAI_MODEL and ANTHROPIC_MODEL name no others.
     openai_model: str = Field(default="gpt-5-mini", min_length=1)
     anthropic_model: str = Field(default="claude-sonnet-4-5", min_length=1)
 
