@@ -98,7 +98,7 @@ class AgentRun:
             case "model_called":
                 self._take_answer(event)
             case "tool_called":
-                self._requests.add(conversation.tool_message(event.tool_called.result))
+                self._requests.add_result(event.tool_called.result)
             case "waiting":
                 waiting = event.waiting
                 self._has_handed_out = bool(waiting.children) and not waiting.wait.call_id

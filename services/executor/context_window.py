@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agentmesh.common.v1 import conversation_pb2
-from agentmesh.common.v1.conversation_pb2 import Message
+from agentmesh.common.v1.conversation_pb2 import Message, ToolResult
 from meshkit.errors import TooLarge
-from services.executor.shortening import Words, shorten
+from services.executor.shortening import Words, shorten, words_of
 
 # How reasoning counts where no tokeniser is at hand; providers count for themselves.
 _BYTES_PER_TOKEN: Final = 4
@@ -49,7 +49,7 @@ class ContextWindow:
     """Keeps the messages of one request within its limit."""
 
     def __init__(
-        self, messages: Messages, *, limit_tokens: int, full_messages: int, topic: Words
+        self, messages: Messages, *, limit_tokens: int, full_messages: int, topic: str
     ) -> None:
         """An empty window.
 
@@ -57,12 +57,14 @@ class ContextWindow:
             messages: Those of the request, none yet; only the window changes them.
             limit_tokens: The most that they may be together.
             full_messages: So many of the newest stay whole as long as there is room.
-            topic: What the task is about: in older messages, this stays.
+            topic: What the task is about, in words: in older messages, this stays.
         """
         self._messages: Final = messages
         self._limit: Final = limit_tokens
         self._full: Final = full_messages
         self._topic: Final = topic
+        # Of the topic, once they are needed: most tasks are short.
+        self._words: Words | None = None
         # In the order of the messages.
         self._kept: Final[list[_Kept]] = []
         # The newest that are not pinned.
@@ -76,16 +78,19 @@ class ContextWindow:
         """Adds what was said next; pinned, it stays whole until it is unpinned."""
         copy = self._messages.add()
         copy.CopyFrom(message)
-        if message.role != conversation_pb2.ROLE_TOOL:
-            self._group += 1
-        kept = _Kept(copy, tokens_of(copy), is_pinned, self._group)
-        self._kept.append(kept)
-        self.tokens += kept.tokens
-        if not is_pinned:
-            self._newest.append(kept)
-            if len(self._newest) > self._full:
-                self._cut(self._newest.popleft(), 1)
-        self._make_room()
+        self._keep(copy, is_pinned=is_pinned)
+
+    def add_text(self, role: conversation_pb2.Role, text: str, *, is_pinned: bool = False) -> None:
+        """Adds a message of one text."""
+        message = self._messages.add(role=role)
+        message.parts.add(text=text)
+        self._keep(message, is_pinned=is_pinned)
+
+    def add_result(self, result: ToolResult) -> None:
+        """Adds what a tool returned."""
+        message = self._messages.add(role=conversation_pb2.ROLE_TOOL)
+        message.tool_result.CopyFrom(result)
+        self._keep(message, is_pinned=False)
 
     def unpin_last(self) -> None:
         """The last message that is pinned becomes an older one."""
@@ -109,6 +114,18 @@ class ContextWindow:
             " texts into documents, or raise the agent's context.max_tokens.",
             metadata={"limit_tokens": str(self._limit), "size_tokens": str(self.tokens)},
         )
+
+    def _keep(self, message: Message, *, is_pinned: bool) -> None:
+        if message.role != conversation_pb2.ROLE_TOOL:
+            self._group += 1
+        kept = _Kept(message, tokens_of(message), is_pinned, self._group)
+        self._kept.append(kept)
+        self.tokens += kept.tokens
+        if not is_pinned:
+            self._newest.append(kept)
+            if len(self._newest) > self._full:
+                self._cut(self._newest.popleft(), 1)
+        self._make_room()
 
     def _make_room(self) -> None:
         if self.tokens <= self._limit:
@@ -161,7 +178,9 @@ class ContextWindow:
         if kept.tokens * _BYTES_PER_TOKEN <= max_bytes:
             return
         self.tokens -= kept.tokens
-        shorten(kept.message, self._topic, max_bytes)
+        if self._words is None:
+            self._words = words_of(self._topic)
+        shorten(kept.message, self._words, max_bytes)
         kept.tokens = tokens_of(kept.message)
         self.tokens += kept.tokens
 

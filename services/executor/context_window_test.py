@@ -13,7 +13,8 @@ from meshkit.errors import TooLarge
 from services.executor.context_window import ContextWindow, tokens_of
 from services.executor.shortening import shortened, words_of
 
-_TOPIC = words_of("how long is the warranty of the pump")
+_QUESTION = "how long is the warranty of the pump"
+_TOPIC = words_of(_QUESTION)
 
 _FILLER = "Nobody knows why skies look as they do on days such as these are."
 
@@ -43,7 +44,9 @@ def _fill(messages: list[tuple[Message, bool]], limit: int, full: int = 5) -> tu
     ContextWindow, GenerateRequest
 ]:  # fmt: skip
     request = GenerateRequest()
-    window = ContextWindow(request.messages, limit_tokens=limit, full_messages=full, topic=_TOPIC)
+    window = ContextWindow(
+        request.messages, limit_tokens=limit, full_messages=full, topic=_QUESTION
+    )
     for message, is_pinned in messages:
         window.add(message, is_pinned=is_pinned)
     return window, request

@@ -5,7 +5,7 @@ from collections.abc import Container, Sequence
 from google.protobuf import json_format
 
 from agentmesh.common.v1 import conversation_pb2
-from agentmesh.common.v1.conversation_pb2 import Message, Part, ToolCall, ToolResult
+from agentmesh.common.v1.conversation_pb2 import Message, Part, ToolCall
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput, TaskOutput
 
@@ -26,13 +26,6 @@ def words(said: TaskInput | TaskOutput) -> str:
         return said.text
     data = json_format.MessageToJson(said.data, indent=None)
     return f"{said.text}\n\n{data}" if said.text else data
-
-
-def tool_message(result: ToolResult) -> Message:
-    """What a tool returned, as a message."""
-    message = Message(role=conversation_pb2.ROLE_TOOL)
-    message.tool_result.CopyFrom(result)
-    return message
 
 
 def tell_calls_apart(message: Message) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from agentmesh.common.v1 import conversation_pb2
-from agentmesh.common.v1.conversation_pb2 import Message
+from agentmesh.common.v1.conversation_pb2 import Message, ToolResult
 from agentmesh.coordinator.v1.task_event_pb2 import AgentSpec
 from agentmesh.coordinator.v1.task_pb2 import Task
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
@@ -15,7 +15,6 @@ from services.executor.context_window import ContextWindow
 from services.executor.journal import Journal
 from services.executor.model_step import Room
 from services.executor.pattern import Ask
-from services.executor.shortening import words_of
 
 DEFAULT_FULL_MESSAGES: Final = 5
 _BYTES_PER_TOKEN: Final = 4
@@ -67,18 +66,17 @@ class ModelRequests:
         self._tools_tokens: Final = sum(
             -(-spec.ByteSize() // _BYTES_PER_TOKEN) for spec in self._request.tools
         )
-        request = conversation.request(task)
+        request = conversation.words(task.input)
         self._window: Final = ContextWindow(
             self._request.messages,
             limit_tokens=_limit(agent, room) - self._tools_tokens,
             full_messages=agent.context.full_messages or DEFAULT_FULL_MESSAGES,
-            topic=words_of(conversation.text_of(request)),
+            topic=request,
         )
-        told = conversation.text_message(conversation_pb2.ROLE_SYSTEM, agent.instructions)
-        self._window.add(told, is_pinned=True)
+        self._window.add_text(conversation_pb2.ROLE_SYSTEM, agent.instructions, is_pinned=True)
         for message in earlier:
             self._window.add(message)
-        self._window.add(request, is_pinned=True)
+        self._window.add_text(conversation_pb2.ROLE_USER, request, is_pinned=True)
 
     @property
     def tokens(self) -> int:
@@ -87,16 +85,19 @@ class ModelRequests:
 
     def tell(self, instruction: str) -> None:
         """Adds what the model is told; it stays as it is until it is `done`."""
-        message = conversation.text_message(conversation_pb2.ROLE_USER, instruction)
-        self._window.add(message, is_pinned=True)
+        self._window.add_text(conversation_pb2.ROLE_USER, instruction, is_pinned=True)
 
     def done(self) -> None:
         """The last thing that the model was told is of the past."""
         self._window.unpin_last()
 
     def add(self, message: Message, *, is_pinned: bool = False) -> None:
-        """Adds what a model said or a tool returned."""
+        """Adds what a model said."""
         self._window.add(message, is_pinned=is_pinned)
+
+    def add_result(self, result: ToolResult) -> None:
+        """Adds what a tool returned."""
+        self._window.add_result(result)
 
     def next(self, journal: Journal, ask: Ask, *, answer_tokens: int) -> reasoning.GenerateRequest:
         """The request for the task's next step. The one after that is the same message.

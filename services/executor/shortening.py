@@ -13,8 +13,8 @@ from google.protobuf import struct_pb2
 
 from agentmesh.common.v1.conversation_pb2 import Message, Part
 
-# Sentences, lines and what stands between them.
-_PIECE: Final = re.compile(r"[^\n]+?(?:[.!?](?=\s)|$)", re.MULTILINE)
+# What stands between sentences, and between lines.
+_BETWEEN: Final = re.compile(r"(?<=[.!?])\s+|\n\s*")
 _WORD: Final = re.compile(r"\w{3,}")
 _GAP: Final = " … "
 # A text is looked through up to here; what comes after is as good as left out.
@@ -29,7 +29,7 @@ Words = frozenset[str]
 
 def words_of(text: str) -> Words:
     """What a text is about: its words of three letters or more."""
-    return frozenset(word.lower() for word in _WORD.findall(text[:_MOST_CHARACTERS]))
+    return frozenset(_WORD.findall(text[:_MOST_CHARACTERS].lower()))
 
 
 def shorten(message: Message, topic: Words, max_bytes: int) -> None:
@@ -60,10 +60,10 @@ def shortened(text: str, topic: Words, max_bytes: int) -> str:
     """The sentences of `text` that have most to do with `topic`, as many as `max_bytes` hold."""
     if len(text) <= max_bytes and len(text.encode()) <= max_bytes:
         return text
-    pieces = [match.group().strip() for match in _PIECE.finditer(text[:_MOST_CHARACTERS])]
-    ranked = sorted(
-        range(len(pieces)), key=lambda index: (-len(topic & words_of(pieces[index])), index)
-    )
+    pieces = _BETWEEN.split(text[:_MOST_CHARACTERS].strip())
+    shared = [len(topic.intersection(_WORD.findall(piece.lower()))) for piece in pieces]
+    # Sorting is stable: among equals the earlier one comes first.
+    ranked = sorted(range(len(pieces)), key=shared.__getitem__, reverse=True)
     left = max_bytes - len(_GAP.encode())
     kept: list[int] = []
     for index in ranked:

@@ -31,9 +31,9 @@ class TokenLimit:
         `prompt_tokens` is an estimate, so a call may pass the limit by what that is
         wrong by, and no call is made after it.
         """
-        left = least(_left(self._own, self._used), _left(self._family, tokens_used(status.usage)))
-        if not left:
+        if not self._own and not self._family:
             return self._answer
+        left = least(_left(self._own, self._used), _left(self._family, tokens_used(status.usage)))
         room = left - prompt_tokens
         return least(self._answer, room) if room >= _LEAST_ANSWER else None
 
