@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.json_format import MessageToDict
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentmesh.common.v1.conversation_pb2 import (
@@ -425,6 +425,7 @@ def test_the_description_says_what_it_is() -> None:
     assert "no language model" in OFFLINE.description
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=300), st.text(max_size=300))
 async def test_any_request_and_any_passage_is_survived(request: str, passage: str) -> None:
     """The same conversation gets the same answer, and quotes are from the passage."""

@@ -4,7 +4,7 @@ from datetime import date, timedelta
 from typing import Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.reasoning.offline.date_questions import answer_date_question, find_date_question
@@ -92,6 +92,7 @@ def test_other_questions_are_left_alone(text: str) -> None:
 _DAYS: Final = st.dates(date(1000, 1, 1), date(2999, 12, 31))
 
 
+@settings(deadline=None)
 @given(_DAYS, st.integers(0, 100_000))
 def test_so_many_days_later_is_so_many_days_away(day: date, days: int) -> None:
     """Both questions agree with the calendar."""
@@ -104,6 +105,7 @@ def test_so_many_days_later_is_so_many_days_away(day: date, days: int) -> None:
     assert f"it is {days:,} day" in length
 
 
+@settings(deadline=None)
 @given(_DAYS, _DAYS)
 def test_months_and_days_add_up(first: date, second: date) -> None:
     """The months and the days that are left over lead from one day to the other."""
@@ -113,6 +115,7 @@ def test_months_and_days_add_up(first: date, second: date) -> None:
     assert "month" in told
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_is_survived(text: str) -> None:
     """Whatever is written, there is an answer or none."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
@@ -133,6 +133,7 @@ def test_arguments_go_to_the_names_beside_them(
     assert [(each.tool, each.arguments) for each in found if not each.missing] == calls
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_for_many_tools_is_survived(text: str) -> None:
     """Arguments have the types that the tool wants."""
@@ -141,6 +142,7 @@ def test_any_text_for_many_tools_is_survived(text: str) -> None:
         assert isinstance(each.arguments.get("base", 0.0), float)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_survived(text: str) -> None:
     """Arguments are always among those of the tool."""

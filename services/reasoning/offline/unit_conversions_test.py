@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.reasoning.offline.unit_conversions import Conversion, find_conversion
@@ -82,6 +82,7 @@ _LENGTHS: Final = st.sampled_from(["mm", "cm", "m", "km", "inches", "feet", "yar
 _AMOUNTS: Final = st.decimals(0, 10**6, places=2)
 
 
+@settings(deadline=None)
 @given(_AMOUNTS, _LENGTHS, _LENGTHS)
 def test_there_and_back_is_the_same(amount: Fraction, unit: str, other: str) -> None:
     """One unit of each way divides out exactly."""
@@ -92,6 +93,7 @@ def test_there_and_back_is_the_same(amount: Fraction, unit: str, other: str) -> 
     assert _value(there.expression) * _value(back.expression) == Fraction(amount)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_is_survived(text: str) -> None:
     """What is found is a part of the text."""

@@ -3,7 +3,7 @@
 from typing import Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.reasoning.offline.word_problems import WordProblem, find_word_problem
@@ -78,6 +78,7 @@ def test_what_is_not_beyond_doubt_is_not_read(text: str) -> None:
 _COUNTS: Final = st.integers(2, 10_000)
 
 
+@settings(deadline=None)
 @given(_COUNTS, _COUNTS, st.sampled_from(["sold", "lost", "ate", "gave away"]))
 def test_a_loss_is_never_more_than_there_was(had: int, lost: int, verb: str) -> None:
     """Where more is lost than there was, the story was not understood."""
@@ -88,6 +89,7 @@ def test_a_loss_is_never_more_than_there_was(had: int, lost: int, verb: str) -> 
     assert found == expected
 
 
+@settings(deadline=None)
 @given(st.lists(_COUNTS, min_size=2, max_size=9))
 def test_all_numbers_are_read_or_none(counts: list[int]) -> None:
     """More than six numbers are not read at all."""
@@ -100,6 +102,7 @@ def test_all_numbers_are_read_or_none(counts: list[int]) -> None:
         assert found == WordProblem(" + ".join(map(str, counts)), "nuts")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=400))
 def test_any_text_is_survived(text: str) -> None:
     """What is found is arithmetic."""
