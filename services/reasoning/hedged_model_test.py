@@ -15,6 +15,7 @@ from meshkit.clock import SystemClock
 from meshkit.errors import BudgetExhausted, ProviderFailed
 from meshtest.eventually import eventually
 from services.reasoning.extra_calls import ExtraCalls
+from services.reasoning.fixture_reasoning import reasoning_bench
 from services.reasoning.generation import Generation, ModelCall
 from services.reasoning.hedged_model import HedgedModel
 from services.reasoning.latency_quantile import LatencyQuantile
@@ -28,6 +29,7 @@ from services.reasoning.scripted_generator import (
     spec,
     until_broken,
 )
+from services.reasoning.scripted_provider import PAID
 
 _WARM_UP: Final = 20
 _CALL: Final = call_of(spec("large"), key="t/1/1", lane=tier_pb2.LANE_INTERACTIVE)
@@ -274,3 +276,34 @@ def test_old_calls_are_forgotten() -> None:
     assert quantile.seconds == pytest.approx(0.1, rel=0.05)
     quantile.record(0.0)
     quantile.record(1e9)
+
+
+async def test_each_of_the_two_is_admitted_and_settled_by_itself() -> None:
+    """Also where both are paid in the end: two calls are two charges."""
+    quantile = LatencyQuantile(0.95, warm_up=1)
+    quantile.record(0.001)
+    async with reasoning_bench() as bench:
+        hedged = HedgedModel(
+            bench.generator,
+            hedges=lambda _: True,
+            extra=lambda _: ExtraCalls(5, most=2),
+            quantile=lambda: quantile,
+            clock=SystemClock(),
+        )
+        bench.provider.go_on.clear()
+        call = call_of(PAID, tenant="default", key="t/1/1", lane=tier_pb2.LANE_INTERACTIVE)
+        answering = asyncio.ensure_future(hedged.generate(call))
+        await eventually(lambda: bench.provider.waiting == 2)
+        bench.provider.go_on.set()
+        assert (await answering).cost_micros > 0
+        await hedged.close()
+
+        keys = {"t/1/1", "t/1/1#hedge"}
+        assert {each.key for each in bench.governor.admitted} == keys
+
+        async def settled() -> bool:
+            await bench.clock.advance(0.1)
+            # One that was broken off while it was settled is settled again, which is the same.
+            return {each.key for each in bench.governor.settled} == keys
+
+        assert await eventually(settled)
