@@ -160,6 +160,16 @@ class FirstRecord:
     usage: Usage
 
 
+class SettledAs(NamedTuple):
+    """By what a key is settled, as the counters remember it."""
+
+    # Its place in the journal.
+    sequence: int
+    model: str
+    cost_micros: int
+    usage: Usage
+
+
 @dataclass(frozen=True, slots=True)
 class SettledBefore:
     """The key is settled, so there is nothing left to release."""

@@ -25,6 +25,7 @@ from services.governor.account import (
     Loan,
     Outdated,
     Refused,
+    SettledAs,
     SettledBefore,
     Standing,
     Unopened,
@@ -220,15 +221,17 @@ class RedisCounters:
             for answer in answers
         ]
 
-    async def settled_place(self, tenant: str, key: str) -> int:
-        """The place of the record by which a key is settled; 0 where that is not remembered."""
+    async def settled_as(self, tenant: str, key: str) -> SettledAs | None:
+        """By what a key is settled; None where that is not remembered."""
         try:
             (stored,) = await self._line.ask([("GET", f"{PREFIX}call:{tenant}/{key}")])
         except RedisError as error:
             raise unavailable(error) from error
-        # As the script writes it.
-        said = (stored or b"").split(b" ", 3)
-        return int(said[2]) if said[0] == b"settled" else 0
+        # As the script writes it: era, place, cost, newest key, six figures, model.
+        said = (stored or b"").decode().split(" ", 11)
+        if said[0] != "settled":
+            return None
+        return SettledAs(int(said[2]), said[11], int(said[3]), Usage(*map(int, said[5:11])))
 
     async def forget(self, counters: Sequence[Counter], place: int) -> Sequence[Counter]:
         """Has those opened anew that were opened before that place of the journal; which."""

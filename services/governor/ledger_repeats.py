@@ -21,7 +21,10 @@ _WORK: Final = ("task_type", "agent", "model", "tier")
 
 
 def keep_repeats(connection: sa.Connection, charges: Sequence[Charge]) -> int:
-    """Keeps those of the charges that differ from what the ledger has of their keys; how many."""
+    """Keeps those of the charges that differ from what the ledger has of their keys; how many.
+
+    Those of one message were settled together, and the counters took the first alone.
+    """
     rows = [_row(each) for each in _differing(connection, charges)]
     if rows:
         insert = INSERT[connection.dialect.name](REPEAT)
@@ -48,16 +51,21 @@ class SqlRepeats:
 
 
 def _differing(connection: sa.Connection, charges: Sequence[Charge]) -> Sequence[Charge]:
-    known: dict[tuple[str, str], tuple[Any, ...]] = {}
+    known: dict[tuple[str, str], tuple[int, tuple[Any, ...]]] = {}
     for start in range(0, len(charges), _CHUNK):
         keys = [(each.tenant, each.key) for each in charges[start : start + _CHUNK]]
         for row in connection.execute(_of_keys(keys)).mappings():
-            known[row["tenant"], row["key"]] = _said(row)
-    return [each for each in charges if _said(_columns(each)) != known.get((each.tenant, each.key))]
+            known[row["tenant"], row["key"]] = row["sequence"], _said(row)
+    differing: list[Charge] = []
+    for charge in charges:
+        first = known.get((charge.tenant, charge.key))
+        if first and first[0] != charge.sequence and first[1] != _said(_columns(charge)):
+            differing.append(charge)
+    return differing
 
 
 def _of_keys(keys: Sequence[tuple[str, str]]) -> sa.Executable:
-    own = ("tenant", "key", "session", "called_micros", "settled_micros", *FIGURES)
+    own = ("tenant", "key", "sequence", "session", "called_micros", "settled_micros", *FIGURES)
     return (
         sa.select(
             *(CHARGE.c[name] for name in own),

@@ -18,7 +18,7 @@ from agentmesh.governor.v1 import usage_record_pb2
 from meshkit.clock import Clock
 from meshkit.errors import MeshError
 from meshkit.log import Log
-from services.governor.account import Counter
+from services.governor.account import Counter, SettledAs, Usage
 from services.governor.ledger_charge import Charge, record_of
 from services.governor.outdated import ReachBudgets, current
 from services.governor.scopes import Kind, Scopes
@@ -53,8 +53,8 @@ class Repeats(Protocol):
 class Counters(Protocol):
     """Where spending is counted. Both methods raise DependencyUnavailable."""
 
-    async def settled_place(self, tenant: str, key: str) -> int:
-        """The place of the record by which a key is settled; 0 where that is not remembered."""
+    async def settled_as(self, tenant: str, key: str) -> SettledAs | None:
+        """By what a key is settled; None where that is not remembered."""
         ...
 
     async def forget(self, counters: Sequence[Counter], place: int) -> Sequence[Counter]:
@@ -143,7 +143,7 @@ class RepeatMender:
     async def _mend(self, repeat: Repeat) -> None:
         charge = repeat.charge
         place = charge.sequence
-        is_paid = await self._counters.settled_place(charge.tenant, charge.key) == place
+        is_paid = await self._counters.settled_as(charge.tenant, charge.key) == _as_settled(charge)
         if is_paid:
             # The same key however often this is done: the ledger has it once.
             own = charge._replace(key=f"{charge.key}#{place}")
@@ -161,3 +161,16 @@ class RepeatMender:
             sequence=charge.sequence,
             charged_again=is_paid,
         )
+
+
+def _as_settled(charge: Charge) -> SettledAs:
+    figures = charge.figures
+    usage = Usage(
+        input_tokens=figures.input_tokens,
+        output_tokens=figures.output_tokens,
+        cached_input_tokens=figures.cached_input_tokens,
+        model_calls=figures.model_calls,
+        tool_calls=figures.tool_calls,
+        cache_hits=figures.cache_hits,
+    )
+    return SettledAs(charge.sequence, charge.model, figures.cost_micros, usage)

@@ -12,7 +12,9 @@ from meshkit import log
 from meshkit.errors import AlreadySettled
 from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
+from services.governor.account import Usage
 from services.governor.budget import Budget, Scope, ScopeKind
+from services.governor.calls import MadeCall, Settlement
 from services.governor.governor_parts import GovernorParts
 from services.governor.ledger_charge import Charge, charges_of_records
 from services.governor.repeats import Repeat, RepeatMender
@@ -38,8 +40,9 @@ class _Kept:
         for place, records in enumerate(self._ledger.messages, start=1):
             for charge in charges_of_records(records, place, 0):
                 first = known.setdefault(charge.key, charge)
-                if charge != first._replace(sequence=place) and str(place) not in self._removed:
-                    found.append(Repeat(str(place), charge))
+                name = f"{place} {charge.figures.cost_micros}"
+                if charge != first._replace(sequence=place) and name not in self._removed:
+                    found.append(Repeat(name, charge))
         return found[:limit]
 
     async def remove(self, repeats: Sequence[Repeat]) -> None:
@@ -143,6 +146,34 @@ async def test_repeat_that_was_refused_is_charged_nowhere(
     assert not await mender.mend()
     assert _in_ledger(ledger) == {"a": 10}
     assert await today(parts) == (10, 0)
+
+
+async def test_of_two_that_came_together_the_one_that_was_charged_gets_the_key(
+    parts: GovernorParts,
+    store: Redis,
+    clock: FakeClock,
+    ledger: ScriptedLedger,
+    mender: RepeatMender,
+) -> None:
+    """They have one place in the journal, and different figures."""
+    await clock.advance(1_200)
+    await today(parts)
+    await clock.advance(60)
+    await settle(parts, "a", 10, called_at=clock.now())
+    await _forget_settled(store, "a")
+    both = [
+        MadeCall(
+            "acme", "a", "unit", Usage(input_tokens=tokens), task_type="chat", called_at=clock.now()
+        )
+        for tokens in (25, 30)
+    ]
+    first, second = await parts.settling.settle(both)
+    assert first == Settlement(25, repeated=False)
+    assert isinstance(second, AlreadySettled)
+    await clock.advance(11)
+    assert await mender.mend()
+    assert _in_ledger(ledger) == {"a": 10, "a#2": 25}
+    assert await today(parts) == (35, 0)
 
 
 async def test_what_counters_have_too_much_is_gone_where_redis_does_not_know_who_was_told_what(
