@@ -1,5 +1,6 @@
 """Which of the optional parameters a server takes: OpenAI's models differ, and so do others."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -23,6 +24,8 @@ _WEAKER: Final = {
 _TOKENS: Final = ("max_completion_tokens", "max_tokens")
 # Without these an answer is poorer, and still an answer.
 _DROPPED: Final = ("temperature", "seed", "stop", "stream_options")
+# How servers say that a limit is known, and too high: without one an answer could cost anything.
+_TOO_HIGH: Final = re.compile(r"too large|at most|exceed|maximum context|less than", re.IGNORECASE)
 # How a schema is called that is wrong, by a server that takes schemas.
 _WRONG_SCHEMA: Final = "invalid schema"
 
@@ -65,16 +68,17 @@ class Dialect:
 
 def _refused(refusal: object, sent: Mapping[str, Any]) -> str | None:
     """The parameter that was sent and should not have been."""
-    named = _parameter(refusal)
+    named, words = _parameter(refusal), str(refusal)
     candidates = [each for each in ("response_format", *_TOKENS, *_DROPPED) if each in sent]
     for each in candidates:
+        if each in _TOKENS and _TOO_HIGH.search(words):
+            continue
         if named == each or named.startswith((f"{each}.", f"{each}[")):
             return each
-    if named:
-        return None
-    # Servers that do not name it in a field of its own name it in their words.
-    words = str(refusal)
-    return next((each for each in candidates if each in words), None)
+        # Servers that do not name it in a field of its own name it in their words.
+        if not named and each in words:
+            return each
+    return None
 
 
 def _parameter(refusal: object) -> str:

@@ -228,6 +228,34 @@ async def test_the_limit_of_tokens_has_two_names() -> None:
     assert named == [["max_tokens"], ["max_completion_tokens"], []]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "max_tokens is too large: 4096. This model supports at most 1024."},
+        {"message": "This model's maximum context length is 4096 tokens.", "param": "max_tokens"},
+    ],
+)
+async def test_a_limit_that_is_too_high_is_not_left_out(error: dict[str, str]) -> None:
+    """An answer without a limit could cost anything."""
+    script = Script(status=400, refusal=json.dumps({"error": error}))
+    async with _server() as (server, upstream), upstream.provider(script) as provider:
+        with pytest.raises(MeshError) as caught:
+            await provider.complete(_prompt())
+    assert failure_of(caught.value) is Failure.REJECTED
+    assert len(server.http.requests) == 1
+
+
+async def test_a_server_that_names_no_parameter_is_understood_by_its_words() -> None:
+    """As those on FastAPI answer: 422, with a list. What did not help is not remembered."""
+    body = json.dumps({"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs"}]})
+    script = Script(status=422, refusal=body)
+    async with _server() as (server, upstream), upstream.provider(script) as provider:
+        for _ in range(2):
+            with pytest.raises(MeshError):
+                await provider.complete(_prompt(seed=1))
+    assert ["seed" in request.body for request in server.http.requests] == [True, False] * 2
+
+
 async def test_a_server_that_counts_no_streams_is_asked_without() -> None:
     """What it used is estimated then."""
     async with (
