@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import grpc
 
@@ -140,7 +140,7 @@ class OrcaReporter:
     def add_to(self, server: grpc.aio.Server) -> None:
         """Registers the service, whose messages are encoded here."""
         # Any: bytes go in and out.
-        handler: Any = grpc.unary_stream_rpc_method_handler(self.stream)
+        handler = cast(Any, grpc).unary_stream_rpc_method_handler(self.stream)
         service = grpc.method_handlers_generic_handler(_SERVICE, {"StreamCoreMetrics": handler})
         server.add_generic_rpc_handlers((service,))
 

@@ -1,7 +1,7 @@
 """The reports by which Envoy knows how busy a Triton is."""
 
 import struct
-from typing import Any
+from typing import Any, cast
 
 import grpc
 
@@ -43,7 +43,7 @@ async def test_reports_come_as_envoy_reads_them() -> None:
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         method = "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics"
-        reports: Any = channel.unary_stream(method)(b"", timeout=10)
+        reports = cast(Any, channel).unary_stream(method)(b"", timeout=10)
         for _ in range(3):
             report = await reports.read()
             assert report == struct.pack("<BdBdBd", 0x31, 2.0, 0x39, 0.0, 0x49, 0.5)

@@ -180,6 +180,8 @@ def _state(spec: ModelSpec, endpoint: EndpointState) -> tuple[State, str]:
         return State.NOT_CONFIGURED, endpoint.reason or spec.description
     if endpoint.breaker is Breaker.OPEN:
         return State.UNAVAILABLE, endpoint.reason or "Its breaker is open."
+    if endpoint.unavailable:
+        return State.UNAVAILABLE, endpoint.reason
     return State.READY, endpoint.reason
 
 

@@ -23,6 +23,8 @@ class EndpointState:
     breaker: Breaker | None = None
     # Why it is not used, or used less, in a sentence; empty where nothing is wrong.
     reason: str = ""
+    # Whether it cannot be used now, whatever its breaker says.
+    unavailable: bool = False
 
 
 class EndpointStates(Protocol):

@@ -3,7 +3,7 @@
 import os
 import random
 import zoneinfo
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,13 +18,14 @@ from services.reasoning.budgeted_model import BudgetedModel
 from services.reasoning.catalogue import Catalogue
 from services.reasoning.embedding import EmbeddingModel
 from services.reasoning.endpoint_rates import RateRules
+from services.reasoning.endpoint_state import EndpointStates
 from services.reasoning.generation import Generator, Provider
 from services.reasoning.governor_grpc import GrpcGovernor
 from services.reasoning.lease_pool import LeasePool, LeaseSizes
 from services.reasoning.model import Kind, ModelSpec, Tier
 from services.reasoning.model_check import ModelCheck
 from services.reasoning.model_environment import models_of
-from services.reasoning.model_providers import make_providers
+from services.reasoning.model_providers import ServedModel, make_providers
 from services.reasoning.model_settings import ModelSettings
 from services.reasoning.offline.plan import Planner
 from services.reasoning.offline.times import TimeQuestions
@@ -170,17 +171,38 @@ async def build(
         timeout_seconds=section.check_timeout_seconds,
         clock=resources.clock,
     )
+    states, following = _with_triton(section, resilience.endpoints, served)
     return Service(
         registrations=[
             Registration(
                 service_name="agentmesh.reasoning.v1.ReasoningService",
                 add=pb_grpc.add_ReasoningServiceServicer_to_server,
-                servicer=ReasoningService(reasoner, check, prices.present, resilience.endpoints),
+                servicer=ReasoningService(reasoner, check, prices.present, states),
                 dependencies=dependencies,
             )
         ],
-        background=[settle, settlements.take_over, policies.follow],
+        background=[settle, settlements.take_over, policies.follow, *following],
     )
+
+
+def _with_triton(
+    section: ReasoningSettings, states: EndpointStates, served: Sequence[ServedModel]
+) -> tuple[EndpointStates, Sequence[Callable[[], Awaitable[None]]]]:
+    """The states with what Tritons say, and what follows them. The library is imported here."""
+    places = {
+        each.spec.name: (each.settings.address, each.settings.model or each.spec.name)
+        for each in served
+        if each.settings.provider == "triton"
+    }
+    if section.embedder == "triton":
+        places[_minilm("triton").name] = (section.triton_target, "text_embedder")
+    if not places:
+        return states, ()
+    from services.reasoning.triton_health import TritonHealth, TritonModel
+
+    models = {name: TritonModel(*place) for name, place in places.items()}
+    health = TritonHealth(states, models, every_seconds=section.triton_check_seconds)
+    return health, (health.follow,)
 
 
 def _stubs(section: ReasoningSettings) -> Mapping[str, Provider]:

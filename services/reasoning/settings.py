@@ -69,6 +69,8 @@ class ReasoningSettings(Section):
     )
     # How long a model may take to answer a check until it counts as failed, in seconds.
     check_timeout_seconds: float = Field(default=30.0, gt=0, le=300)
+    # How often Tritons are asked how their models are, in seconds.
+    triton_check_seconds: float = Field(default=5.0, gt=0, le=3600)
     # How long each call of the model `stub` takes, in milliseconds; None for no such model.
     # It is for measuring: see provider_stub.py.
     stub_latency_ms: int | None = Field(default=None, ge=0, le=60_000)

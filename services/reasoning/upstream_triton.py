@@ -146,7 +146,7 @@ class TritonUpstream:
     def left(self, report: bytes) -> None:
         """Takes the model's word that a client went away."""
         told = json.loads(report)
-        request = self.requests[told["request"]]
+        request = self.requests[int(told["request"])]
         request.left_at = told["left_at"]
         request.client_left.set()
 
