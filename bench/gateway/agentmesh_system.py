@@ -29,8 +29,9 @@ _LIMIT_MICROS: Final = 1_000_000_000_000_000
 class Agentmesh:
     """A staging mesh: a process a service, and the gateway before them."""
 
-    name: Final = "agentmesh"
-    title: Final = "Agentmesh"
+    def __init__(self) -> None:
+        self.name: Final = "agentmesh"
+        self.title: Final = "Agentmesh"
 
     def install(self) -> str:
         """Nothing: it is what runs this."""

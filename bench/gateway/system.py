@@ -67,8 +67,9 @@ class System(Protocol):
 class Direct:
     """No system at all: the upstream itself, with which the others are compared."""
 
-    name: Final = "upstream"
-    title: Final = "Upstream directly"
+    def __init__(self) -> None:
+        self.name: Final = "upstream"
+        self.title: Final = "Upstream directly"
 
     def install(self) -> str:
         """Nothing."""

@@ -113,7 +113,7 @@ class HttpConnection(asyncio.Protocol):
             # Nobody asked: whatever it is, it is no answer.
             self._transport.abort()
             return
-        self._received += data
+        self._received.extend(data)
         if len(self._received) > _MOST_WAITING_BYTES and not self._paused:
             self._transport.pause_reading()
             self._paused = True

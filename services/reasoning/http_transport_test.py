@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
@@ -50,7 +50,7 @@ class _Server:
 
 
 @asynccontextmanager
-async def _serving(server: _Server) -> AsyncIterator[str]:
+async def _serving(server: _Server) -> AsyncGenerator[str]:
     listening = await asyncio.start_server(server.serve, _HOST, 0)
     async with listening:
         yield f"http://{_HOST}:{listening.sockets[0].getsockname()[1]}/v1"
@@ -59,7 +59,7 @@ async def _serving(server: _Server) -> AsyncIterator[str]:
 @asynccontextmanager
 async def _client(
     *, most_connections: int = 4, idle_seconds: float = 30, **timeouts: float
-) -> AsyncIterator[httpx2.AsyncClient]:
+) -> AsyncGenerator[httpx2.AsyncClient]:
     transport = HttpTransport(
         most_connections=most_connections, most_idle_connections=4, idle_seconds=idle_seconds
     )
@@ -181,7 +181,7 @@ async def test_a_server_that_says_nothing_fails_in_its_time() -> None:
 
 async def test_nobody_at_the_address_is_a_failure_to_connect() -> None:
     """At once."""
-    listening = await asyncio.start_server(lambda *_: None, _HOST, 0)
+    listening = await asyncio.start_server(_Server(_OK).serve, _HOST, 0)
     port = listening.sockets[0].getsockname()[1]
     listening.close()
     await listening.wait_closed()

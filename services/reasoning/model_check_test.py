@@ -1,6 +1,6 @@
 """A check calls one model, past its breaker, and says how that went."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -22,6 +22,12 @@ _TIMEOUT = 5.0
 async def bench() -> AsyncIterator[Bench]:
     async with reasoning_bench() as bench:
         yield bench
+
+
+def _always(
+    answer: governor_pb.AdmitResponse,
+) -> Callable[[governor_pb.AdmitRequest], governor_pb.AdmitResponse]:
+    return lambda request: answer
 
 
 async def _check(bench: Bench, model: str) -> pb.CheckModelResponse:
@@ -136,20 +142,22 @@ async def test_a_check_without_a_name_names_the_field(bench: Bench) -> None:
 
 async def test_a_spent_budget_refuses_a_check(bench: Bench) -> None:
     """As it refuses every other call: this is no finding about the model."""
-    bench.governor.decide = lambda _: governor_pb.AdmitResponse(
+    denied = governor_pb.AdmitResponse(
         decision=budget_pb2.DECISION_DENY, budget="tenants/test/budgets/day"
     )
+    bench.governor.decide = _always(denied)
     with pytest.raises(errors.BudgetExhausted):
         await _check(bench, "paid")
 
 
 async def test_a_budget_that_wants_cheaper_calls_refuses_a_check(bench: Bench) -> None:
     """Another model's answer would say nothing about this one."""
-    bench.governor.decide = lambda _: governor_pb.AdmitResponse(
+    degraded = governor_pb.AdmitResponse(
         decision=budget_pb2.DECISION_DEGRADE,
         degrade_to=tier_pb2.MODEL_TIER_FAST,
         budget="tenants/test/budgets/day",
     )
+    bench.governor.decide = _always(degraded)
     with pytest.raises(errors.BudgetExhausted):
         await _check(bench, "paid")
     assert [each.model for each in bench.governor.admitted] == ["paid"]

@@ -25,10 +25,9 @@ _READY_SECONDS: Final = 120.0
 class LiteLlm:
     """One worker, without a database, as its makers recommend it for production otherwise."""
 
-    name: Final = "litellm"
-    title: Final = "LiteLLM proxy"
-
     def __init__(self, packages: Packages, environ: Mapping[str, str]) -> None:
+        self.name: Final = "litellm"
+        self.title: Final = "LiteLLM proxy"
         self._packages: Final = packages
         self._environ: Final = environ
 
