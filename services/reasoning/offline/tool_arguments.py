@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -10,6 +9,7 @@ from typing import Any, Final, cast
 from google.protobuf.struct_pb2 import Struct
 
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
+from services.reasoning.offline.argument_labels import labels, nearness, telling
 from services.reasoning.offline.dates import DATE, read_date
 from services.reasoning.offline.mentions import Number, lists, name_lists, names, numbers, quotes
 from services.reasoning.offline.words import STOP_WORDS, stem, stems, words
@@ -42,18 +42,8 @@ _PREPOSITIONS: Final[Mapping[str, Sequence[str]]] = {
     **dict.fromkeys(["name", "person", "artist", "player", "author", "team", "company", "title"],
                     ("of", "by", "for", "named", "called", "about", "player", "company", "artist")),
 }  # fmt: skip
-_GENERIC_LABELS: Final = frozenset(
-    map(stem, ["value", "number", "name", "the", "of", "in", "integer", "float", "string",
-               "default", "optional", "example", "list", "array", "given"])
-)  # fmt: skip
 # A value without quotes or capitals has at most so many words.
 _MOST_WORDS: Final = 3
-_FROM: Final = frozenset(["from", "between"])
-# Small words that stand for what an argument is called: "from 2 to 5".
-_STANDS_FOR: Final[Mapping[str, frozenset[str]]] = {
-    **dict.fromkeys(["initial", "start", "lower", "min", "minimum", "begin", "low"], _FROM),
-    **dict.fromkeys(["final", "end", "upper", "max", "maximum", "high"], frozenset(["to"])),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +194,11 @@ class _Arguments:
             for name, schema in schemas.items()
             if name not in self._found and _type(schema) in ("number", "integer")
         ]
-        labels = _telling({name: _labels(name, schemas[name]) for name in wanted})
+        named = telling(
+            {name: labels(_spaced(name), _text(schemas[name], "description")) for name in wanted}
+        )
         likely = [
-            (_nearness(*labels[name], number), index, name)
+            (nearness(*named[name], number), index, name)
             for name in wanted
             for index, number in enumerate(self._numbers)
             if index not in self._taken
@@ -293,45 +285,6 @@ class _Arguments:
             return None
         rest = match["rest"].strip()
         return rest if len(rest.split()) <= _MOST_WORDS else None
-
-
-def _labels(name: str, schema: Struct) -> tuple[set[str], set[str]]:
-    """The stems of an argument's name, with what stands for them, and of its description."""
-    spoken = [stem(word) for word in words(_spaced(name))]
-    label = {each for each in spoken if each not in _GENERIC_LABELS}
-    for each in spoken:
-        label |= _STANDS_FOR.get(each, frozenset())
-    described = {
-        stem(word) for word in words(_text(schema, "description")[:200]) if word not in STOP_WORDS
-    }
-    return label, described - _GENERIC_LABELS - label
-
-
-def _telling(
-    labels: Mapping[str, tuple[set[str], set[str]]],
-) -> Mapping[str, tuple[set[str], set[str]]]:
-    """The labels without words that several arguments have: they tell nothing."""
-    counts = Counter(word for label, described in labels.values() for word in label | described)
-    shared = {word for word, count in counts.items() if count > 1}
-    return {
-        name: (label - shared, described - shared) for name, (label, described) in labels.items()
-    }
-
-
-def _nearness(label: set[str], described: set[str], number: Number) -> int:
-    """How near what a number's argument is called stands to the number; 0 for not near."""
-    best = 0
-    for place, word in enumerate(number.before[:5]):
-        if word in label:
-            best = max(best, 20 - 2 * place)
-        elif word in described:
-            best = max(best, 8 - place)
-    for place, word in enumerate(number.after[:2]):
-        if word in label:
-            best = max(best, 19 - 2 * place)
-        elif word in described:
-            best = max(best, 7 - place)
-    return best
 
 
 def _scaled(number: Number, schema: Struct) -> int | float | None:
