@@ -16,6 +16,8 @@ from services.reasoning.provider_timeouts import ProviderTimeouts
 if TYPE_CHECKING:
     import httpx2
 
+# As mesh/envoy/models.yaml has it.
+_GPU_FIRST: Final = {"x-agentmesh-device": "gpu"}
 _BRANDS: Final = {"openai": "OpenAI", "anthropic": "Anthropic", "triton": "Triton"}
 
 
@@ -97,6 +99,7 @@ class _Makers:
             model=settings.model or spec.name,
             address=settings.address,
             timeouts=_timeouts(settings),
+            headers=_GPU_FIRST if settings.needs_gpu else None,
         )
         self._stack.push_async_callback(provider.close)
         return ServedModel(spec, settings, provider)

@@ -2,11 +2,16 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
+from typing import Any, cast
 
+import grpc
 import pytest
+from tritonclient.grpc import service_pb2_grpc
 
 from meshkit.config import ConfigError
+from meshkit.errors import ProviderFailed
 from meshtest.clock import FakeClock
+from services.reasoning.generation import Prompt
 from services.reasoning.model_environment import models_of
 from services.reasoning.model_providers import ServedModel, make_providers
 from services.reasoning.model_settings import ModelSettings
@@ -133,3 +138,36 @@ async def test_an_address_that_is_none_is_refused(
     with pytest.raises(ConfigError) as caught:
         _one(stack, settings, environ)
     assert str(caught.value) == words
+
+
+class _Refusing:
+    """Refuses, and keeps what was sent along."""
+
+    def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+
+    def __getattr__(self, name: str) -> None:
+        """Serves no other method."""
+
+    async def ModelStreamInfer(self, requests: object, context: Any) -> None:
+        """Refuses every call."""
+        self.headers = dict(context.invocation_metadata())
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "No.")
+
+
+@pytest.mark.parametrize(("needs_gpu", "device"), [(True, "gpu"), (False, None)])
+async def test_a_model_that_needs_a_gpu_asks_for_one(
+    stack: AsyncExitStack, needs_gpu: bool, device: str | None
+) -> None:
+    """By the header that mesh/envoy/models.yaml routes by."""
+    server, refusing = grpc.aio.server(), _Refusing()
+    cast(Any, service_pb2_grpc).add_GRPCInferenceServiceServicer_to_server(refusing, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    stack.push_async_callback(server.stop, None)
+    settings = ModelSettings(provider="triton", address=f"127.0.0.1:{port}", needs_gpu=needs_gpu)
+    model = _one(stack, settings, {})
+    assert model.provider is not None
+    with pytest.raises(ProviderFailed):
+        await model.provider.complete(Prompt((), ()))
+    assert refusing.headers.get("x-agentmesh-device") == device

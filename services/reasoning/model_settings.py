@@ -35,6 +35,8 @@ class ModelSettings(Section):
     connect_timeout_seconds: float = Field(default=5.0, gt=0, le=300)
     # How long nothing may come, before the first byte of an answer or within it, in seconds.
     silence_timeout_seconds: float = Field(default=120.0, gt=0, le=3600)
+    # Whether a Triton with a GPU is asked first, where an Envoy before several knows of one.
+    needs_gpu: bool = False
     # What people should know of it.
     description: str = Field(default="", max_length=500)
 
