@@ -35,7 +35,7 @@ Embed = Callable[[Sequence[str]], Awaitable[object]]
 async def measure(triton_server: Path) -> None:
     """Prints the table. `triton_server`: the launcher of Triton."""
     print("            texts of a call     ms a call   texts a second   CPU ms a text   MB")
-    bare = await _report("bare", _bare())
+    await _report("bare", _bare())
     in_process = InProcessEmbedder(MiniLmEmbedder())
     await _report("in process", in_process.embed)
     await in_process.close()
@@ -43,10 +43,11 @@ async def measure(triton_server: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with running_triton(options, log_path=Path(folder) / "log") as running:
             triton = TritonEmbedder(running.target)
-            through_triton = await _report("triton", triton.embed)
+            await _report("triton", triton.embed)
+            for title, text in (("short", _SHORT), ("long", _LONG)):
+                share = await _share(_bare(), triton.embed, [text] * _BATCH)
+                print(f"Through Triton, {_BATCH} {title}: {share:.0%} of bare ONNX Runtime.")
             await triton.close()
-    for title, best in bare.items():
-        print(f"Through Triton, {title}: {through_triton[title] / best:.0%} of bare ONNX Runtime.")
 
 
 def _bare() -> Embed:
@@ -59,30 +60,23 @@ def _bare() -> Embed:
     return embed
 
 
-async def _report(name: str, embed: Embed) -> dict[str, float]:
-    """Texts a second of each case, which are printed."""
-
+async def _report(name: str, embed: Embed) -> None:
     async def one_each(texts: Sequence[str]) -> None:
         await asyncio.gather(*(embed([text]) for text in texts))
 
-    cases = {
-        "1 short": (embed, [_SHORT]),
-        f"{_BATCH} short": (embed, [_SHORT] * _BATCH),
-        f"{_BATCH} x 1 short": (one_each, [_SHORT] * _BATCH),
-        f"{_BATCH} long": (embed, [_LONG] * _BATCH),
-    }
-    return {title: await _case(name, title, *case) for title, case in cases.items()}
+    await _case(name, "1 short", embed, [_SHORT])
+    await _case(name, f"{_BATCH} short", embed, [_SHORT] * _BATCH)
+    await _case(name, f"{_BATCH} x 1 short", one_each, [_SHORT] * _BATCH)
+    await _case(name, f"{_BATCH} long", embed, [_LONG] * _BATCH)
 
 
-async def _case(name: str, title: str, embed: Embed, texts: Sequence[str]) -> float:
-    """Prints medians over calls that follow one another for some seconds; texts a second."""
+async def _case(name: str, title: str, embed: Embed, texts: Sequence[str]) -> None:
+    """Prints medians over calls that follow one another for some seconds."""
     await embed(texts)
     seconds: list[float] = []
     cpu_seconds = _cpu_seconds()
     while sum(seconds) < _SECONDS_A_CASE:
-        start = time.perf_counter()
-        await embed(texts)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(await _seconds(embed, texts))
     cpu = (_cpu_seconds() - cpu_seconds) / len(seconds) / len(texts)
     median = statistics.median(seconds)
     megabytes = sum(each.memory_info().rss for each in _processes()) / 1e6
@@ -90,7 +84,22 @@ async def _case(name: str, title: str, embed: Embed, texts: Sequence[str]) -> fl
         f"{name:11} {title:16} {median * 1e3:12.2f} {len(texts) / median:16.1f}"
         f" {cpu * 1e3:15.2f} {megabytes:4.0f}"
     )
-    return len(texts) / median
+
+
+async def _share(bare: Embed, embed: Embed, texts: Sequence[str]) -> float:
+    """The throughput of `embed` as a share of `bare`, which take turns: both meet the same load."""
+    pairs: list[tuple[float, float]] = []
+    while sum(map(sum, pairs)) < 2 * _SECONDS_A_CASE:
+        pairs.append((await _seconds(bare, texts), await _seconds(embed, texts)))
+    # The first had to load.
+    first, second = zip(*pairs[1:], strict=True)
+    return statistics.median(first) / statistics.median(second)
+
+
+async def _seconds(embed: Embed, texts: Sequence[str]) -> float:
+    start = time.perf_counter()
+    await embed(texts)
+    return time.perf_counter() - start
 
 
 def _cpu_seconds() -> float:
