@@ -44,6 +44,7 @@ def _child(folder: Path, report: Callable[[Event], None], script: str = _SCRIPT)
         sick=sick,
         ready_within_seconds=5,
         stop_within_seconds=0.3,
+        given=frozenset(("HOUSE_KEY",)),
     )
     return Child(spec, Reporter(report), _QUICK)
 
@@ -94,6 +95,21 @@ async def test_one_that_is_sick_is_started_again(
     assert "the part died (a full disk)" in [event.text for event in told]
     watching.cancel()
     await child.stop()
+
+
+async def test_it_is_given_no_secret_but_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What looks like a secret stays with the parent, unless the child is to have it."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "A_TOKEN", "HOUSE_KEY", "HOUSE_NAME"):
+        monkeypatch.setenv(name, "x")
+    child = _child(tmp_path, lambda _: None, "env > seen; touch ready; exec sleep 600")
+    child.spawn()
+    await child.ready()
+    await child.stop()
+    seen = {line.partition("=")[0] for line in (tmp_path / "seen").read_text().splitlines()}
+    assert {"HOUSE_KEY", "HOUSE_NAME", "PATH"} <= seen
+    assert not seen & {"OPENAI_API_KEY", "OPENAI_BASE_URL", "A_TOKEN"}
 
 
 async def test_it_stays_down_when_nothing_helps(tmp_path: Path) -> None:
