@@ -21,6 +21,8 @@ _BYTES_PER_TOKEN: Final = 4
 # What is left of an older message, and of any where nothing else makes room: of what a
 # tool returned, which can be asked for again, and of what was said.
 _CUTS: Final = ((800, 2000), (160, 400))
+# What is hardly longer than its gist stays as it is while there is room: that costs less.
+_LONGER_THAN_GIST: Final = 1.5
 # Room is made in one go for a while: models remember requests that begin alike.
 _FILLED_AGAIN_SHARE: Final = 0.75
 
@@ -97,7 +99,7 @@ class ContextWindow:
         for kept in reversed(self._kept):
             if kept.is_pinned:
                 kept.is_pinned = False
-                self._cut(kept, 1)
+                self._age(kept)
                 break
 
     def check(self) -> None:
@@ -124,7 +126,7 @@ class ContextWindow:
         if not is_pinned:
             self._newest.append(kept)
             if len(self._newest) > self._full:
-                self._cut(self._newest.popleft(), 1)
+                self._age(self._newest.popleft())
         self._make_room()
 
     def _make_room(self) -> None:
@@ -170,11 +172,16 @@ class ContextWindow:
                 return
             self._cut(kept, cuts)
 
+    def _age(self, kept: _Kept) -> None:
+        """Cuts a message that is no longer among the newest, if it is worth it."""
+        if kept.tokens * _BYTES_PER_TOKEN > _LONGER_THAN_GIST * _most_bytes(kept, 1):
+            self._cut(kept, 1)
+
     def _cut(self, kept: _Kept, cuts: int) -> None:
         if kept.cuts >= cuts:
             return
         kept.cuts = cuts
-        max_bytes = _CUTS[cuts - 1][0 if _is_result(kept) else 1]
+        max_bytes = _most_bytes(kept, cuts)
         if kept.tokens * _BYTES_PER_TOKEN <= max_bytes:
             return
         self.tokens -= kept.tokens
@@ -188,6 +195,11 @@ class ContextWindow:
 def tokens_of(message: Message) -> int:
     """About how many tokens a message is."""
     return -(-message.ByteSize() // _BYTES_PER_TOKEN)
+
+
+def _most_bytes(kept: _Kept, cuts: int) -> int:
+    """What a message may have after so many cuts."""
+    return _CUTS[cuts - 1][0 if _is_result(kept) else 1]
 
 
 def _is_result(kept: _Kept) -> bool:
