@@ -90,8 +90,12 @@ class _Arguments:
 
     def __init__(self, tool: pb.ToolSpec, text: str) -> None:
         self._text = text
-        self._properties = _struct(tool.parameters, "properties")
         self._required = _strings(tool.parameters, "required")
+        # A map of the contract has no order, and answers must not depend on chance.
+        given = _struct(tool.parameters, "properties")
+        first = [name for name in dict.fromkeys(self._required) if name in given]
+        order = [*first, *sorted(set(given) - set(first))]
+        self._properties = {name: given[name] for name in order}
         # Numbers and months of a date are no arguments of their own.
         dated = any("date" in words(_spaced(name)) for name in self._properties)
         plain = _DATE.sub(lambda match: "." * len(match[0]), text) if dated else text

@@ -133,6 +133,14 @@ def test_arguments_go_to_the_names_beside_them(
     assert [(each.tool, each.arguments) for each in found if not each.missing] == calls
 
 
+def test_numbers_without_names_are_taken_in_the_order_of_what_is_required() -> None:
+    """Properties have no order, the names that are required have one."""
+    names = ["zeta", "alpha", "mu", "beta", "omega"]
+    tool = _tool("weigh_stones", names, **{name: {"type": "number"} for name in sorted(names)})
+    (found,) = find_tool_requests("Weigh the stones: 1, 2, 3, 4 and 5.", [tool])
+    assert list(found.arguments.items()) == list(zip(names, [1, 2, 3, 4, 5], strict=True))
+
+
 @settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_for_many_tools_is_survived(text: str) -> None:
