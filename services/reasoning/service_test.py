@@ -303,8 +303,8 @@ async def test_a_cancelled_stream_stops_the_model_and_is_charged_for_its_words(
     assert bench.governor.released == []
 
 
-async def test_a_cancelled_call_gives_its_reservation_back(bench: Bench) -> None:
-    """Nothing was used, so nothing is charged."""
+async def test_a_cancelled_call_is_charged_for_its_input(bench: Bench) -> None:
+    """The model had begun to read it, and nobody knows how far it came."""
     bench.provider.go_on.clear()
 
     async def ask() -> None:
@@ -315,9 +315,11 @@ async def test_a_cancelled_call_gives_its_reservation_back(bench: Bench) -> None
     call.cancel()
     await eventually(lambda: bench.clock.sleeping == 1)
     await bench.clock.advance(0.1)
-    released = await eventually(lambda: bench.governor.released)
-    assert [(each.parent, each.key) for each in released] == [("tenants/default", "k")]
-    assert bench.governor.settled == []
+    settled = await eventually(lambda: bench.governor.settled)
+    assert [(each.parent, each.key) for each in settled] == [("tenants/default", "k")]
+    assert settled[0].usage.input_tokens > 0
+    assert settled[0].usage.output_tokens == 0
+    assert bench.governor.released == []
 
 
 async def test_a_batch_answers_each_item_under_its_own_tenant(bench: Bench) -> None:
