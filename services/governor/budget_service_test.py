@@ -19,6 +19,7 @@ from meshkit.bus import Bus
 from meshkit.operators import Operators
 from meshkit.redis_line import RedisLine
 from meshkit.server import Registration
+from meshkit.unbroken import Unbroken
 from meshtest.clock import FakeClock
 from meshtest.nats_server import NatsServer
 from meshtest.redis_server import RedisServer
@@ -31,7 +32,6 @@ from services.governor.governor_parts import Defaults, governor_parts
 from services.governor.scripted_ledger import ScriptedLedger
 from services.governor.service import CostGovernorService
 from services.governor.spenders import Spenders
-from services.governor.unbroken import Unbroken
 
 pytest_plugins = ["meshtest.fixtures"]
 

@@ -13,6 +13,7 @@ from meshkit.redis_line import RedisLine
 from meshkit.redis_store import RedisDependency
 from meshkit.server import Registration
 from meshkit.service import Resources, Service, serve_program
+from meshkit.unbroken import Unbroken
 from services.governor.admission import Admission, Terms
 from services.governor.alert_finder import AlertFinder
 from services.governor.alert_parts import build_alerts
@@ -46,7 +47,6 @@ from services.governor.standings import Standings
 from services.governor.streams import StreamAges
 from services.governor.sweep import Sweep
 from services.governor.tier_budgets import Limits, TierBudgets
-from services.governor.unbroken import Unbroken
 from services.governor.usage_stream import usage_stream_spec
 from tasklog.policy import Policy
 from tasklog.policy_store import PolicyStore

@@ -9,6 +9,7 @@ from google.rpc import status_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
 from meshkit.errors import MeshError
+from meshkit.unbroken import Unbroken
 from services.governor import convert, convert_budget
 from services.governor.admission import Admission
 from services.governor.alert_service import AlertService
@@ -21,7 +22,6 @@ from services.governor.spend_service import SpendService
 from services.governor.spenders import Spenders
 from services.governor.standings import Standings
 from services.governor.together import Together
-from services.governor.unbroken import Unbroken
 
 
 class CostGovernorService(pb_grpc.CostGovernorServiceServicer):

@@ -23,6 +23,7 @@ from meshkit import errors, identity, redis_store
 from meshkit.constants import BATCH_TENANT
 from meshkit.redis_line import RedisLine
 from meshkit.server import Registration
+from meshkit.unbroken import Unbroken
 from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
 from meshtest.redis_server import RedisServer
@@ -32,7 +33,6 @@ from services.governor.price_file import load_prices
 from services.governor.scripted_ledger import ScriptedLedger
 from services.governor.service import CostGovernorService
 from services.governor.spenders import Spenders
-from services.governor.unbroken import Unbroken
 
 pytest_plugins = ["meshtest.fixtures"]
 
