@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from google.protobuf.struct_pb2 import Struct
@@ -97,7 +98,7 @@ async def test_a_tier_without_a_model_is_not_found(bench: Bench) -> None:
     assert caught.value.message == "No model of the tier powerful can be called."
 
 
-def _struct(**values: object) -> Struct:
+def _struct(**values: Any) -> Struct:
     struct = Struct()
     struct.update(values)
     return struct

@@ -4,6 +4,9 @@ runner.py TEST-FILE...
 """
 
 import os
+
+# Before pytest takes our folder of that name for it.
+import platform  # noqa: F401
 import sys
 from collections.abc import MutableMapping
 from pathlib import Path
