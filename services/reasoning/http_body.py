@@ -32,17 +32,13 @@ class Body:
         self._chunks = _Chunks.SIZE
         self._trailer_bytes = 0
         self.complete = self._left == 0 and not head.chunked
-        # What came after it; nobody asked for anything more.
-        self.excess = False
 
     def feed(self, data: bytearray) -> bytes:
         """The part of the body in `data`, from which it is taken away.
 
-        What is left there is an incomplete line. Raises NotHttp.
+        What is left there is an incomplete line, or what came after the body. Raises NotHttp.
         """
-        content = self._fed_chunks(data) if self._chunked else self._fed(data)
-        self.excess = self.complete and bool(data)
-        return content
+        return self._fed_chunks(data) if self._chunked else self._fed(data)
 
     def end(self) -> bool:
         """The connection has ended; whether the body is complete now."""

@@ -79,6 +79,7 @@ class _BoundedStream(httpx2.AsyncByteStream):
             async for part in self._inner:
                 left -= len(part)
                 if left < 0:
+                    await self._inner.aclose()
                     raise UnreadableAnswer(f"sent more than {self._most_bytes} bytes")
                 yield part
         except httpx2.TimeoutException:

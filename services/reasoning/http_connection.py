@@ -43,7 +43,7 @@ class HttpConnection(asyncio.Protocol):
             self._lasting
             and body is not None
             and body.complete
-            and not body.excess
+            and not self._received
             and not self.closed
             and self._transport.get_write_buffer_size() == 0
         )

@@ -166,13 +166,21 @@ class _Answer(httpx2.AsyncByteStream):
         self._left = False
 
     async def __aiter__(self) -> AsyncGenerator[bytes]:
-        while part := await self._connection.read(self._read_seconds):
+        while part := await self._part():
             yield part
 
     async def aclose(self) -> None:
         if not self._left:
             self._left = True
             self._transport.leave(self._origin, self._connection)
+
+    async def _part(self) -> bytes:
+        try:
+            return await self._connection.read(self._read_seconds)
+        except BaseException:
+            # Not everybody who is told so closes it: the SDKs do not where a refusal breaks off.
+            await self.aclose()
+            raise
 
 
 def _origin(url: httpx2.URL) -> _Origin:

@@ -127,6 +127,49 @@ async def test_some_answers_end_their_connection(answer: bytes) -> None:
     assert server.connections == 2
 
 
+@pytest.mark.parametrize("head", ["204 No Content", "200 OK\r\ncontent-length: 0"])
+async def test_what_follows_an_empty_answer_is_not_the_next_one(head: str) -> None:
+    """A server cannot put an answer of its own before that to the next request."""
+    server = _Server(b"HTTP/1.1 %s\r\n\r\n%s" % (head.encode(), _OK))
+    async with _serving(server) as url, _client() as client:
+        assert [(await client.get(url)).text for _ in range(2)] == ["", ""]
+    assert server.connections == 2
+
+
+async def test_what_comes_after_the_end_of_an_answer_is_not_the_next_one() -> None:
+    """Also where it comes before that end was looked at."""
+    first: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+    server = _Server(_OK)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not first.done():
+            first.set_result(writer)
+        await server.serve(reader, writer)
+
+    listening = await asyncio.start_server(serve, _HOST, 0)
+    url = f"http://{_HOST}:{listening.sockets[0].getsockname()[1]}"
+    async with listening, _client() as client:
+        async with client.stream("GET", url) as answer:
+            parts = answer.aiter_raw()
+            assert await anext(parts) == b"ok"
+            (await first).write(_OK.replace(b"ok", b"no"))
+            # By the time of another connection's answer, it has come.
+            assert (await client.get(url)).text == "ok"
+            assert [part async for part in parts] == []
+        answers = await asyncio.gather(*(client.get(url) for _ in range(2)))
+        assert [each.text for each in answers] == ["ok", "ok"]
+
+
+async def test_an_answer_that_fails_leaves_its_place_to_others() -> None:
+    """Also where whoever read it forgets to close it, as SDKs do with refusals."""
+    server = _Server(b"HTTP/1.1 500 No\r\ncontent-length: 9\r\n\r\nok", _OK)
+    async with _serving(server) as url, _client(most_connections=1, read=0.05, pool=1) as client:
+        answer = await client.send(client.build_request("GET", url), stream=True)
+        with pytest.raises(httpx2.ReadTimeout):
+            await answer.aread()
+        assert (await client.get(url)).text == "ok"
+
+
 async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
     """As HTTP/1.0 had it."""
     server = _Server(b"HTTP/1.1 200 OK\r\n\r\nok", then_closes=True)

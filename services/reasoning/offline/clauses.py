@@ -30,10 +30,10 @@ _LEAD: Final = re.compile(
 )
 # "…, and which …": a conjunction starts something new only before words that
 # ask or command, so that "2 and 3", "services that run and have no fallback"
-# and "multiply 2 by 3 and add 4" stay together.
+# and "multiply 2 by 3 and add 4" stay together. Blanks are looked at from their first one only.
 _JOINT: Final = re.compile(
     r"""
-    (?:\s*,\s*|\s+)(?:and|then|also|plus|but)(?:\s+(?:then|also|please))*\s+(?=
+    (?:(?:(?<!\s)\s+)?,\s*|(?<!\s)\s+)(?:and|then|also|plus|but)(?:\s+(?:then|also|please))*\s+(?=
         (?:what|what's|which|who|whom|whose|when|where|why|how|find|show|list|search|look|tell
           |explain|describe|summari[sz]e|give|calculate|compute|evaluate|solve|use|call|run)\b
         |ask\s+(?:me|us|them|someone|somebody|an?|the|my|our)\b
@@ -42,7 +42,7 @@ _JOINT: Final = re.compile(
         |(?:is|are|was|were|does|do|did|has|have|can|could|should|will|would)\s
          (?:it|there|the|this|that|these|those|we|you|they|i|our|my|your|their|a|an|any)\b
     )
-    |\s*;\s*
+    |(?:(?<!\s)\s+)?;\s*
     """,
     re.IGNORECASE | re.VERBOSE,
 )

@@ -21,9 +21,12 @@ _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _ENOUGH_OF_NAME: Final = 0.5
 _ENOUGH_WORDS: Final = 2
 _DESCRIPTION_WEIGHT: Final = 0.3
-# "…, then …", "… Also …": each may be a call of its own.
+# "…, then …", "… Also …": each may be a call of its own. Blanks are looked at from their
+# first one only, for there may be millions.
 _JOINT: Final = re.compile(
-    r"(?<=[.?!;])\s+|\s*;\s*|,?\s+(?:and\s+then|then|and\s+also|also)\s+|,\s+and\s+", re.IGNORECASE
+    r"(?<=[.?!;])\s+|(?:(?<!\s)\s+)?;\s*"
+    r"|(?:,\s+|(?<!\s)\s+)(?:and\s+then|then|and\s+also|also)\s+|,\s+and\s+",
+    re.IGNORECASE,
 )
 _MOST_CALLS: Final = 12
 
