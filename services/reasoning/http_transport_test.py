@@ -160,16 +160,6 @@ async def test_what_comes_after_the_end_of_an_answer_is_not_the_next_one() -> No
         assert [each.text for each in answers] == ["ok", "ok"]
 
 
-async def test_an_answer_that_fails_leaves_its_place_to_others() -> None:
-    """Also where whoever read it forgets to close it, as SDKs do with refusals."""
-    server = _Server(b"HTTP/1.1 500 No\r\ncontent-length: 9\r\n\r\nok", _OK)
-    async with _serving(server) as url, _client(most_connections=1, read=0.05, pool=1) as client:
-        answer = await client.send(client.build_request("GET", url), stream=True)
-        with pytest.raises(httpx2.ReadTimeout):
-            await answer.aread()
-        assert (await client.get(url)).text == "ok"
-
-
 async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
     """As HTTP/1.0 had it."""
     server = _Server(b"HTTP/1.1 200 OK\r\n\r\nok", then_closes=True)
