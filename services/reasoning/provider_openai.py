@@ -259,7 +259,8 @@ class OpenAIProvider:
         failure = status_failure(error.status_code)
         if error.code == _NO_CREDIT:
             failure = Failure.UNAUTHORISED
-        codes = [each for each in (error.code, error.param) if each and _CODE.fullmatch(each)]
+        told: tuple[object, ...] = (error.code, error.param)
+        codes = [each for each in told if isinstance(each, str) and _CODE.fullmatch(each)]
         words = f" ({': '.join(codes)})" if codes else ""
         return self._failed(
             failure,

@@ -350,13 +350,19 @@ async def test_what_a_refused_answer_used_is_told() -> None:
             Failure.UNAUTHORISED,
             "answered 429 (insufficient_quota)",
         ),
+        (
+            400,
+            {"code": 400, "param": ["the-prompt"], "message": "the-prompt"},
+            Failure.REJECTED,
+            "answered 400",
+        ),
         (401, {"message": f"Incorrect: {KEY}"}, Failure.UNAUTHORISED, "answered 401"),
         (529, {"message": "busy"}, Failure.OVERLOADED, "answered 529"),
         (302, {"message": "elsewhere"}, Failure.BROKEN_ANSWER, "answered 302"),
     ],
 )
 async def test_a_refusal_is_told_by_its_codes_alone(
-    status: int, body: dict[str, str], failure: Failure, words: str
+    status: int, body: dict[str, Any], failure: Failure, words: str
 ) -> None:
     """Its text may hold the prompt, and sometimes holds the key."""
     script = Script(status=status, refusal=json.dumps({"error": body}))
