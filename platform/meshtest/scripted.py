@@ -54,6 +54,8 @@ class ScriptedReasoning(reasoning_grpc.ReasoningServiceServicer):
         self.timeouts: list[float] = []
         # What ListModels answers.
         self.models: list[Model] = []
+        # What streams break off with, once their words are out; None where they do not.
+        self.breaking: MeshError | None = None
 
     async def Generate(
         self, request: reasoning.GenerateRequest, context: _Context
@@ -93,6 +95,8 @@ class ScriptedReasoning(reasoning_grpc.ReasoningServiceServicer):
         for part in answer.message.parts:
             for word in part.text.split(" "):
                 yield reasoning.GenerateStreamResponse(text_delta=f"{word} ")
+        if self.breaking is not None:
+            raise self.breaking
         yield reasoning.GenerateStreamResponse(response=answer)
 
 

@@ -81,6 +81,49 @@ async def test_a_passing_fault_is_tried_again(bench: Bench) -> None:
     assert events[2].retried.error.message == "The provider answered 529."
 
 
+async def test_an_answer_that_breaks_off_in_its_words_is_asked_for_whole(bench: Bench) -> None:
+    """Whole ones, here and in all steps to come, may come from another model."""
+
+    async def answer(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
+        if request.messages[-1].role == conversation_pb2.ROLE_TOOL:
+            return says("done")
+        response = calls(CALL)
+        response.message.parts.add(text="I look.")
+        return response
+
+    bench.models.answer = answer
+    bench.models.breaking = ProviderFailed("The model broke off in the middle of its answer.")
+    async with bench.executor():
+        task_id = await bench.submit(lane=tier_pb2.LANE_INTERACTIVE)
+        task = await bench.ended(task_id)
+    assert (task.state, task.output.text) == (task_pb2.TASK_STATE_SUCCEEDED, "done")
+    assert kinds(await bench.events(task_id)) == [
+        "submitted",
+        "started",
+        "retried",
+        "started",
+        "model_called",
+        "tool_called",
+        "completed",
+    ]
+
+
+async def test_a_model_that_stands_in_for_another_is_noted_once(bench: Bench) -> None:
+    """However many steps it made, the last one among them."""
+    usual, sentence = bench.models.answer, "Answered by small instead of large, which failed."
+
+    async def degraded(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
+        response = await usual(request)
+        response.degradations.append(sentence)
+        return response
+
+    bench.models.answer = degraded
+    async with bench.executor():
+        task = await bench.ended(await bench.submit())
+    assert (task.state, task.usage.model_calls) == (task_pb2.TASK_STATE_SUCCEEDED, 2)
+    assert [(note.code, note.text) for note in task.notes] == [("DEGRADED", sentence)]
+
+
 async def test_a_lasting_fault_ends_in_the_dead_letters(bench: Bench) -> None:
     """After the lane's attempts, with the last error."""
 

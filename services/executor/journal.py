@@ -151,8 +151,7 @@ class Journal:
             time=self._clock.now(),
             state=state,
             usage=usage,
-            # The last ones are always told: they say what is missing.
-            notes=notes if state in lifecycle.TERMINAL else _new(notes, status.notes),
+            notes=_new(notes, status.notes, is_end=state in lifecycle.TERMINAL),
         )
         self._sent.append(event)
         try:
@@ -206,11 +205,14 @@ def _is_same(stored: TaskEvent, sent: TaskEvent) -> bool:
     )
 
 
-def _new(notes: Sequence[TaskNote], present: Sequence[TaskNote]) -> list[TaskNote]:
-    """Those of `notes` that are not there yet, as long as there is room."""
+def _new(notes: Sequence[TaskNote], present: Sequence[TaskNote], *, is_end: bool) -> list[TaskNote]:
+    """Those of `notes` that are not there yet, as long as there is room.
+
+    For the last ones there is always room: they say what is missing.
+    """
     new: list[TaskNote] = []
     for note in notes:
         room = _MAX_NOTES - len(present) - len(new)
-        if room > 0 and note not in present and note not in new:
-            new.append(note if room > 1 else _MORE)
+        if (is_end or room > 0) and note not in present and note not in new:
+            new.append(note if is_end or room > 1 else _MORE)
     return new

@@ -8,6 +8,7 @@ from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import ModelCalled, ModelPhase
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
 from meshkit.clock import Clock
+from services.executor import attempts
 from services.executor.journal import Journal
 from services.executor.policies import Policies
 from services.executor.step_limit import step_limit
@@ -82,7 +83,10 @@ class ModelStep:
         step = journal.status.steps + 1
         begun = self.clock.monotonic_seconds()
         with step_limit(self.policies, journal):
-            if aloud and journal.status.lane == tier_pb2.LANE_INTERACTIVE:
+            # An answer whose first words are out comes from its model or not at all. Once that
+            # has failed, whole ones are asked for, which another model may give.
+            is_heard = aloud and journal.status.lane == tier_pb2.LANE_INTERACTIVE
+            if is_heard and attempts.counted(journal.events) <= 1:
                 answer = await self.models.generate_stream(
                     request, lambda text: self.words.say(journal, step, text)
                 )
