@@ -28,9 +28,7 @@ def http_client(*, most_answer_bytes: int = MOST_ANSWER_BYTES) -> httpx2.AsyncCl
 
     A key goes to the address that was configured and to nobody else. Who makes it closes it.
     """
-    # Addresses may hold secrets, and the SDKs can be told by the environment to log.
-    for name in ("httpx2", "httpcore2", "openai", "anthropic"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    silence()
     return httpx2.AsyncClient(
         transport=_BoundedTransport(
             HttpTransport(
@@ -45,6 +43,15 @@ def http_client(*, most_answer_bytes: int = MOST_ANSWER_BYTES) -> httpx2.AsyncCl
         trust_env=False,
         follow_redirects=False,
     )
+
+
+def silence() -> None:
+    """Has clients and SDKs log nothing: addresses may hold secrets, and requests are prompts.
+
+    To be called after an SDK was imported: the environment can tell it to log from then on.
+    """
+    for name in ("httpx2", "httpcore2", "openai", "anthropic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 class _BoundedTransport(httpx2.AsyncBaseTransport):

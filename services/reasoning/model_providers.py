@@ -79,6 +79,9 @@ class _Makers:
             from services.reasoning.provider_anthropic import AnthropicProvider as Made
         else:
             from services.reasoning.provider_openai import OpenAIProvider as Made
+        from services.reasoning.http_client import silence
+
+        silence()
         return Made(
             spec,
             model=settings.model or spec.name,

@@ -1,5 +1,8 @@
 """Which models there are, by the settings and by the environment."""
 
+import os
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Any, cast
@@ -15,6 +18,24 @@ from services.reasoning.generation import Prompt
 from services.reasoning.model_environment import models_of
 from services.reasoning.model_providers import ServedModel, make_providers
 from services.reasoning.model_settings import ModelSettings
+
+_MAKES_BOTH = """
+import asyncio, logging
+from contextlib import AsyncExitStack
+from meshtest.clock import FakeClock
+from services.reasoning.model_environment import models_of
+from services.reasoning.model_providers import make_providers
+
+async def main():
+    environ = {"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2"}
+    async with AsyncExitStack() as stack:
+        models = models_of(environ, openai_model="gpt", anthropic_model="claude")
+        assert len(make_providers(models, environ, stack, FakeClock())) == 2
+    for name in ("openai._base_client", "anthropic._base_client", "httpx2"):
+        print(logging.getLogger(name).isEnabledFor(logging.CRITICAL))
+
+asyncio.run(main())
+"""
 
 
 @pytest.fixture
@@ -171,3 +192,14 @@ async def test_a_model_that_needs_a_gpu_asks_for_one(
     with pytest.raises(ProviderFailed):
         await model.provider.complete(Prompt((), ()))
     assert refusing.headers.get("x-agentmesh-device") == device
+
+
+def test_no_sdk_logs_whatever_the_environment_says() -> None:
+    """What they would log are prompts. It is so for each, whichever is made last."""
+    environ = {**os.environ, "OPENAI_LOG": "debug", "ANTHROPIC_LOG": "debug"}
+    environ["PYTHONPATH"] = os.pathsep.join(sys.path)
+    made = subprocess.run(
+        [sys.executable, "-c", _MAKES_BOTH],
+        env=environ, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert made.stdout.split() == ["False"] * 3
