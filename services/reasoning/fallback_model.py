@@ -9,6 +9,7 @@ from meshkit.errors import BreakerOpen, MeshError
 from services.reasoning.generation import Generation, Generator, ModelCall
 from services.reasoning.model import ModelSpec, Tier
 from services.reasoning.provider_failures import Failure, failure_of
+from services.reasoning.spend_keys import key_of_another
 
 _WHICH: Final = {
     Failure.UNREACHABLE: "could not be reached",
@@ -169,7 +170,7 @@ def _helps_elsewhere(error: MeshError) -> bool:
 
 
 def _call_of(call: ModelCall, model: ModelSpec, tier: Tier) -> ModelCall:
-    key = f"{call.spending.key}#{model.name}" if call.spending.key else ""
+    key = key_of_another(call.spending.key, model.name)
     return replace(call, model=model, tier=tier, spending=replace(call.spending, key=key))
 
 

@@ -11,6 +11,7 @@ from meshkit.clock import Clock
 from services.reasoning.extra_calls import ExtraCalls
 from services.reasoning.generation import Generation, Generator, ModelCall
 from services.reasoning.latency_quantile import LatencyQuantile
+from services.reasoning.spend_keys import key_of_another
 
 # Pieces that wait for a reader.
 _PIECES: Final = 64
@@ -239,7 +240,7 @@ class _Stream:
 
 
 def _hedge(call: ModelCall) -> ModelCall:
-    key = f"{call.spending.key}#hedge" if call.spending.key else ""
+    key = key_of_another(call.spending.key, "hedge")
     return replace(call, spare=True, spending=replace(call.spending, key=key))
 
 

@@ -1,6 +1,7 @@
 """Settles what need not, or cannot, be settled while a caller waits."""
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ _LONGEST_WAIT_SECONDS: Final = 5.0
 _TAKE_OVER_SECONDS: Final = 30.0
 _MOST_KEY_CHARACTERS: Final = 200
 _ID_CHARACTERS: Final = 26
+# Names of models are as long, and hold a dash.
+_ID: Final = re.compile(r"[0-9a-hjkmnp-tv-z]{26}")
 
 # A Spending stands for a reservation to be released.
 Item = Settlement | Spending
@@ -274,7 +277,7 @@ def _names_unknown_prices(settlement: Settlement, error: MeshError) -> bool:
 def _besides(settlement: Settlement) -> Settlement | None:
     """The settlement under a key of its own, the same every time; None where it has one."""
     spending = settlement.spending
-    if len(spending.key.rpartition("#")[2]) == _ID_CHARACTERS:
+    if _ID.fullmatch(spending.key.rpartition("#")[2]):
         return None
     own = stable_id(
         spending.tenant,

@@ -222,6 +222,18 @@ async def test_a_call_whose_key_another_process_settled_is_charged_besides(bench
     )
 
 
+async def test_a_key_that_ends_with_a_model_is_not_one_of_its_own(bench: _Bench) -> None:
+    """However long the model's name is: what another process settled is charged besides."""
+    bench.governor.failures = [AlreadySettled("Settled with other figures.")]
+    async with bench.working():
+        bench.queue.settle(_settlement("t/1/1#claude-3-5-sonnet-20241022"))
+        await bench.let_pass(_TOGETHER_SECONDS)
+        await bench.let_pass(0.1)
+        (besides,) = await eventually(lambda: bench.governor.done)
+    assert isinstance(besides, Settlement)
+    assert besides.spending.key.startswith("t/1/1#claude-3-5-sonnet-20241022#")
+
+
 async def test_a_key_of_its_own_that_is_settled_otherwise_is_refused(bench: _Bench) -> None:
     """There is an end to it."""
     bench.governor.failures = [AlreadySettled("Settled with other figures.")] * 2
