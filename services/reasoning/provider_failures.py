@@ -5,7 +5,7 @@ Whoever retries, falls back or opens a breaker goes by `failure_of`, not by text
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
 
 from meshkit.errors import InvalidField, MeshError, ProviderFailed, RateLimited
 
@@ -13,6 +13,8 @@ _FAILURE: Final = "failure"
 _INPUT: Final = "input_tokens"
 _OUTPUT: Final = "output_tokens"
 _CACHED: Final = "cached_input_tokens"
+_USED: Final = "tokens_used"
+_Error = TypeVar("_Error", bound=BaseException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +121,26 @@ def failure_of(error: BaseException) -> Failure | None:
 
 
 def used_by(error: BaseException) -> TokensUsed | None:
-    """What a call that failed used; None where that is not known, or nothing."""
-    if not isinstance(error, MeshError) or _INPUT not in error.metadata:
+    """What a call that failed used; None where that is not known, or nothing.
+
+    Of one that was broken off it is what its attempts before the last one used.
+    """
+    if not isinstance(error, MeshError):
+        return getattr(error, _USED, None)
+    if _INPUT not in error.metadata:
         return None
     told = error.metadata
     return TokensUsed(int(told[_INPUT]), int(told[_OUTPUT]), int(told[_CACHED]))
 
 
-def having_used(error: MeshError, used: TokensUsed) -> MeshError:
+def having_used(error: _Error, used: TokensUsed) -> _Error:
     """The same error, of a call that had used so much before."""
-    error.metadata = {**error.metadata, **_told(used + (used_by(error) or TokensUsed()))}
+    used += used_by(error) or TokensUsed()
+    if isinstance(error, MeshError):
+        error.metadata = {**error.metadata, **_told(used)}
+    else:
+        # asyncio.CancelledError, which no class of ours may stand in for.
+        setattr(error, _USED, used)
     return error
 
 

@@ -68,6 +68,8 @@ class RetriedModel:
         while True:
             try:
                 return _with_lost(await self._inner.generate(call), lost)
+            except asyncio.CancelledError as error:
+                raise _having_lost(error, lost)
             except MeshError as error:
                 pause = self._pause_before_next(attempt, error, extra)
                 if pause is None:

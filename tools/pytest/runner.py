@@ -77,14 +77,21 @@ def be_patient(files: list[str]) -> None:
         settings.load_profile("patient")
 
 
+def keep_platform() -> None:
+    """Keep Python's own module where pytest would have our folder of that name.
+
+    pytest makes a package of each folder above a test, and lets be what has a path.
+    """
+    vars(importlib.import_module("platform")).setdefault("__path__", [])
+
+
 def _texts(files: list[str]) -> list[str]:
     return [Path(file).read_text("utf-8") for file in files]
 
 
 def main(files: list[str]) -> int:
     """Run the files and return the exit status."""
-    # Else pytest, which reports with it, takes our folder of that name for it.
-    importlib.import_module("platform")
+    keep_platform()
     place_servers(os.environ)
     be_patient(files)
     environment = dict(os.environ)
