@@ -43,6 +43,7 @@ _UNREACHABLE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXC
 # A call that failed with no more than this left was given too little time to tell anything
 # about the governor: as much is kept back from it, for answering.
 _NO_TIME_SECONDS: Final = 0.05
+_NOTHING: Final = TokensUsed()
 # Of one call; the governor takes no more.
 _MOST_TOKENS: Final = 1_000_000_000
 
@@ -120,9 +121,10 @@ class BudgetedModel:
         grant = await self._admit(call)
         try:
             generation = await self._inner.generate(grant.call)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             # Nobody waits for the answer any more; that its model reads is paid all the same.
-            self._broke_off(grant, TokensUsed(grant.input_tokens))
+            read = TokensUsed(grant.input_tokens)
+            self._broke_off(grant, read + (used_by(error) or _NOTHING))
             raise
         except BaseException as error:
             self._broke_off(grant, used_by(error))
@@ -144,8 +146,10 @@ class BudgetedModel:
                     else:
                         produced += len(update.encode())
                         yield update
-        except asyncio.CancelledError:
-            used = TokensUsed(grant.input_tokens, bytes_tokens(produced))
+        except asyncio.CancelledError as error:
+            used = TokensUsed(grant.input_tokens) + (used_by(error) or _NOTHING)
+            # An earlier attempt is known better than by the pieces that came of it.
+            used = replace(used, output_tokens=max(used.output_tokens, bytes_tokens(produced)))
             raise
         except MeshError as error:
             used = used_by(error)

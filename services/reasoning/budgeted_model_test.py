@@ -16,7 +16,13 @@ from meshkit import deadline, errors
 from meshtest.eventually import eventually
 from services.reasoning.budgeted_model import SETTLED_LATER, UNGOVERNED
 from services.reasoning.fixture_reasoning import Bench, reasoning_bench
-from services.reasoning.generation import GenerationRequest, ModelCall, Prompt, Spending
+from services.reasoning.generation import (
+    Completion,
+    GenerationRequest,
+    ModelCall,
+    Prompt,
+    Spending,
+)
 from services.reasoning.model import Tier
 from services.reasoning.scripted_governor import allow
 from services.reasoning.scripted_provider import PAID
@@ -467,6 +473,44 @@ async def test_a_call_that_is_broken_off_is_charged_for_what_the_model_read(benc
     assert (settled.key, settled.usage.input_tokens, settled.usage.output_tokens) == (
         "t/1/1", _INPUT_TOKENS, 0,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_second_try_that_is_broken_off_is_charged_with_the_first(
+    bench: Bench, streamed: bool
+) -> None:
+    """Once: for what the first one used, and for what the model reads the second time."""
+    bench.provider.text = "No data."
+    request = _request(parameters=pb.GenerationParameters(output_schema='{"type": "object"}'))
+    answered = asyncio.Event()
+    complete = bench.provider.complete
+
+    async def complete_once(prompt: Prompt) -> Completion:
+        if len(prompt.messages) > 2:
+            answered.set()
+            await asyncio.Event().wait()
+        return await complete(prompt)
+
+    bench.provider.complete = complete_once
+
+    async def ask() -> None:
+        if streamed:
+            stream = bench.reasoning.GenerateStream(
+                pb.GenerateStreamRequest(request=request), timeout=_TIMEOUT
+            )
+            async for _ in stream:
+                pass
+        else:
+            await bench.reasoning.Generate(request, timeout=_TIMEOUT)
+
+    call = asyncio.ensure_future(ask())
+    await eventually(answered.is_set)
+    call.cancel()
+    await eventually(lambda: bench.clock.sleeping == 1)
+    await bench.clock.advance(0.1)
+    (settled,) = await eventually(lambda: bench.governor.settled)
+    assert settled.usage.output_tokens == text_tokens("No data.")
+    assert settled.usage.input_tokens > 2 * _INPUT_TOKENS
 
 
 @pytest.mark.parametrize("decision", ["DECISION_DEGRADE", "DECISION_THROTTLE", "DECISION_DENY"])

@@ -1,5 +1,6 @@
 """Tries again what may go well a moment later, and no more than a share of all calls."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -69,7 +70,9 @@ class RetriedModel:
             try:
                 return _with_lost(await self._inner.generate(call), lost)
             except asyncio.CancelledError as error:
-                raise _having_lost(error, lost)
+                if lost != _NOTHING:
+                    having_used(error, lost)
+                raise
             except MeshError as error:
                 pause = self._pause_before_next(attempt, error, extra)
                 if pause is None:
@@ -93,6 +96,10 @@ class RetriedModel:
                         answers = True
                         yield _with_lost(update, lost) if isinstance(update, Generation) else update
                 return
+            except asyncio.CancelledError as error:
+                if lost != _NOTHING:
+                    having_used(error, lost)
+                raise
             except MeshError as error:
                 pause = None if answers else self._pause_before_next(attempt, error, extra)
                 if pause is None:

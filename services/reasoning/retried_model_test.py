@@ -14,7 +14,13 @@ from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
 from services.reasoning.extra_calls import ExtraCalls
 from services.reasoning.generation import Generation, ModelCall
-from services.reasoning.provider_failures import PASSING, Failure
+from services.reasoning.provider_failures import (
+    PASSING,
+    Failure,
+    TokensUsed,
+    having_used,
+    used_by,
+)
 from services.reasoning.retried_model import RetriedModel
 from services.reasoning.scripted_generator import (
     TEXT,
@@ -101,6 +107,31 @@ async def test_the_last_attempts_error_is_the_callers() -> None:
     with pytest.raises(ProviderFailed):
         await _retried(inner, clock, random=lambda: 0.0).generate(_CALL)
     assert len(inner.calls) == 3
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_failed_attempts_used_is_known_where_the_last_is_broken_off(
+    streamed: bool,
+) -> None:
+    """They are part of the one charge."""
+    inner, clock, held = ScriptedGenerator(), FakeClock(), asyncio.Event()
+
+    async def fail_and_wait(call: ModelCall) -> None:
+        if len(inner.calls) == 1:
+            raise having_used(failing(Failure.BROKEN_ANSWER), TokensUsed(12, 5, 4))
+        await held.wait()
+
+    inner.script = fail_and_wait
+    model = _retried(inner, clock)
+    made = until_broken(model.stream(_CALL)) if streamed else model.generate(_CALL)
+    calling = asyncio.ensure_future(made)
+    await eventually(lambda: clock.sleeping == 1)
+    await clock.advance(0.2)
+    await eventually(lambda: len(inner.calls) == 2)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await calling
+    assert used_by(caught.value) == TokensUsed(12, 5, 4)
 
 
 async def test_it_comes_back_when_the_provider_said_and_not_before() -> None:

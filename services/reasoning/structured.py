@@ -1,5 +1,6 @@
 """Answers as data: what comes back satisfies the caller's JSON Schema, or the call fails."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -91,7 +92,7 @@ class StructuredProvider:
         used = _used(first)
         try:
             second = await self._inner.complete(self._asked_again(prompt, first, unfit))
-        except MeshError as error:
+        except (MeshError, asyncio.CancelledError) as error:
             raise having_used(error, used) from error.__cause__
         used += _used(second)
         fit = _with_data(second, schema)

@@ -3,6 +3,7 @@
 # Tables of cases have one case a line.
 # ruff: noqa: E501
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -21,7 +22,7 @@ from agentmesh.common.v1.conversation_pb2 import (
     Part,
     ToolCall,
 )
-from meshkit.errors import MeshError, ProviderFailed
+from meshkit.errors import ProviderFailed
 from services.reasoning.generation import Completion, Prompt, StopReason
 from services.reasoning.provider_failures import (
     Failure,
@@ -59,7 +60,7 @@ def _said(text: str, stop: StopReason = StopReason.END) -> Completion:
 class _Speaker:
     """Gives one answer after the other and keeps what it was asked."""
 
-    def __init__(self, *answers: Completion | MeshError) -> None:
+    def __init__(self, *answers: Completion | BaseException) -> None:
         self.answers = list(answers)
         self.asked: list[Prompt] = []
         self.closed = False
@@ -67,7 +68,7 @@ class _Speaker:
     async def complete(self, prompt: Prompt) -> Completion:
         self.asked.append(prompt)
         answer = self.answers.pop(0)
-        if isinstance(answer, MeshError):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 
@@ -80,6 +81,10 @@ class _Speaker:
             yield completion
         finally:
             self.closed = True
+
+
+async def _read(stream: AsyncGenerator[str | Completion]) -> Sequence[str | Completion]:
+    return [each async for each in stream]
 
 
 def _texts(messages: Sequence[Message]) -> list[str]:
@@ -184,6 +189,19 @@ async def test_what_the_first_answer_used_is_known_where_the_second_call_fails()
             _PROMPT
         )
     assert failure_of(caught.value) is Failure.OVERLOADED
+    assert used_by(caught.value) == TokensUsed(100, 10, 60)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_the_first_answer_used_is_known_where_the_second_call_is_broken_off(
+    streamed: bool,
+) -> None:
+    """Whoever left, the first one was made."""
+    broken_off = asyncio.CancelledError()
+    provider = StructuredProvider(_Speaker(_said("?"), broken_off), PAID, in_words=True)
+    made = _read(provider.stream(_PROMPT)) if streamed else provider.complete(_PROMPT)
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await made
     assert used_by(caught.value) == TokensUsed(100, 10, 60)
 
 
