@@ -35,7 +35,8 @@ class Catalogue:
             model = self.first_of(wanted)
             if model is None:
                 raise ModelNotFound(
-                    f"No model of the tier {wanted.name.lower()} can be called.",
+                    f"No model of the tier {wanted.name.lower()} can be called."
+                    f" {self._why(wanted)}",
                     metadata={"tier": wanted.name.lower()},
                 )
             return model, wanted
@@ -79,6 +80,11 @@ class Catalogue:
         ordered = [model for each in Tier for model in self._tiers[each]]
         distinct = dict.fromkeys([*(model.name for model in ordered), *self._models])
         return [(self._models[name], self.tier_of(self._models[name])) for name in distinct]
+
+    def _why(self, tier: Tier) -> str:
+        """Why no model of the tier can be called."""
+        reasons = [f"{model.name}: {model.description}" for model in self._tiers[tier]]
+        return " ".join(reasons) or "The settings name none."
 
     def _callable(self) -> str:
         return ", ".join(

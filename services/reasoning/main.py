@@ -5,7 +5,7 @@ import random
 import zoneinfo
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceStub
 from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc as pb_grpc
@@ -36,7 +36,7 @@ from services.reasoning.provider_stub import STUB, StubProvider
 from services.reasoning.reasoner import Reasoner
 from services.reasoning.resilience_parts import EndpointLimitSettings, Resilience
 from services.reasoning.service import ReasoningService
-from services.reasoning.settings import ReasoningSettings, Settings
+from services.reasoning.settings import ReasoningSettings, Settings, TierName
 from services.reasoning.settlement_file import SettlementFile
 from services.reasoning.settlement_queue import SettlementQueue
 from services.reasoning.structured import structured_providers
@@ -252,10 +252,18 @@ def _minilm(provider: str) -> ModelSpec:
 def _tiers(
     section: ReasoningSettings, found: Mapping[str, ModelSettings]
 ) -> Mapping[str, Sequence[str]]:
-    """The models of each tier. What the environment gives comes first, unless settings decide."""
+    """The models of each tier. What the environment gives comes first, unless settings decide.
+
+    A tier that the settings leave out has the models of the next cheaper one.
+    """
     decided = section.models or "tiers" in section.model_fields_set
     first = () if decided else tuple(found)
-    return {tier: (*first, *names) for tier, names in section.tiers.items()}
+    tiers: dict[str, Sequence[str]] = {}
+    names: Sequence[str] = [OFFLINE.name]
+    for tier in get_args(TierName):
+        names = section.tiers.get(tier, names)
+        tiers[tier] = (*first, *names)
+    return tiers
 
 
 def _check(

@@ -17,15 +17,16 @@ from meshkit.bus import Bus
 from meshkit.client import Channels
 from meshkit.clock import SystemClock
 from meshkit.config import ConfigError
-from meshkit.errors import BreakerOpen
+from meshkit.errors import BreakerOpen, ModelNotFound
 from meshkit.ids import RandomIds
 from meshkit.service import Resources
 from meshtest.nats_server import NatsServer
 from meshtest.serving import serving
 from services.reasoning.budgeted_model import UNGOVERNED
 from services.reasoning.main import build
+from services.reasoning.model_settings import ModelSettings
 from services.reasoning.provider_failures import Failure
-from services.reasoning.settings import ReasoningSettings, Settings
+from services.reasoning.settings import ReasoningSettings, Settings, TierName
 from services.reasoning.upstream import Script
 from services.reasoning.upstream_openai import OpenAIFormat, openai_server
 
@@ -130,6 +131,52 @@ async def test_the_stub_model_is_there_where_a_setting_asks_for_it(
     assert answer.model == "stub"
     assert [call.tool for call in answer.message.tool_calls] == ["stub"]
     assert answer.usage.cost_micros > 0
+
+
+@pytest.mark.parametrize(
+    ("tiers", "wanted", "model"),
+    [
+        ({"fast": ["stub"]}, tier_pb2.MODEL_TIER_UNSPECIFIED, "stub"),
+        ({"fast": ["stub"]}, tier_pb2.MODEL_TIER_POWERFUL, "stub"),
+        ({"powerful": ["stub"]}, tier_pb2.MODEL_TIER_UNSPECIFIED, "offline"),
+        ({"fast": ["stub"], "powerful": ["offline"]}, tier_pb2.MODEL_TIER_BALANCED, "stub"),
+    ],
+)
+async def test_a_tier_that_is_left_out_has_the_models_of_the_next_cheaper_one(
+    tmp_path: Path,
+    nats_url: str,
+    tiers: dict[TierName, list[str]],
+    wanted: tier_pb2.ModelTier,
+    model: str,
+) -> None:
+    """Below the first one stands the offline model; no tier goes without by accident."""
+    section = ReasoningSettings(stub_latency_ms=0, tiers=tiers)
+    async with _reasoning(tmp_path, nats_url, section, {}) as reasoning:
+        answer = await reasoning.Generate(
+            pb.GenerateRequest(
+                messages=[Message(role=ROLE_USER, parts=[Part(text="Hello")])], tier=wanted
+            ),
+            timeout=5.0,
+        )
+    assert answer.model == model
+
+
+async def test_a_tier_whose_keys_are_missing_says_which(tmp_path: Path, nats_url: str) -> None:
+    """Who set the tiers reads what is left to do."""
+    section = ReasoningSettings(
+        models={"claude-sonnet-4-5": ModelSettings(provider="anthropic")},
+        tiers={"balanced": ["claude-sonnet-4-5"]},
+    )
+    async with _reasoning(tmp_path, nats_url, section, {}) as reasoning:
+        with pytest.raises(ModelNotFound) as caught:
+            await reasoning.Generate(
+                pb.GenerateRequest(messages=[Message(role=ROLE_USER, parts=[Part(text="Hello")])]),
+                timeout=5.0,
+            )
+    assert caught.value.message == (
+        "No model of the tier balanced can be called."
+        " claude-sonnet-4-5: Needs the environment variable ANTHROPIC_API_KEY."
+    )
 
 
 async def test_a_tier_with_an_unknown_model_is_refused(tmp_path: Path, nats_url: str) -> None:

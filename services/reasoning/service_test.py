@@ -95,7 +95,9 @@ async def test_a_tier_without_a_model_is_not_found(bench: Bench) -> None:
             pb.GenerateRequest(messages=[_said("Hi")], tier=tier_pb2.MODEL_TIER_POWERFUL),
             timeout=_TIMEOUT,
         )
-    assert caught.value.message == "No model of the tier powerful can be called."
+    assert caught.value.message == (
+        "No model of the tier powerful can be called. The settings name none."
+    )
 
 
 def _struct(**values: Any) -> Struct:

@@ -16,7 +16,8 @@ class ReasoningSettings(Section):
     """The reasoning service's section of the settings."""
 
     # The models of each tier by name, the preferred one first. Unless it is set, the models of
-    # the environment come before `offline`.
+    # the environment come before `offline`. A tier that is left out has the models of the next
+    # cheaper one, or else `offline`; an empty one has none.
     tiers: dict[TierName, list[str]] = Field(
         default_factory=lambda: {
             "fast": ["offline"],
