@@ -161,6 +161,28 @@ async def test_a_probe_that_failed_opens_it_again_for_twice_as_long(make: Make) 
         await breaker.enter()
 
 
+async def test_probes_that_are_still_out_keep_their_places(make: Make) -> None:
+    """However often it opens: at an endpoint that hangs, no more wait than are permitted."""
+    first, second = make(), make()
+    await _opened(first)
+    await eventually(lambda: first.state == "half-open")
+    hanging = [await first.enter() for _ in range(3)]
+    first.failed(hanging[0])
+    await eventually(lambda: "is left alone" in str(first.refusal()))
+
+    async def lent() -> bool:
+        try:
+            return bool((await second.enter()).probe)
+        except BreakerOpen:
+            return False
+
+    assert await eventually(lent)
+    entered = await asyncio.gather(*(second.enter() for _ in range(10)), return_exceptions=True)
+    assert {str(each) for each in entered} == {
+        "The model acme-large failed, and is being tried again."
+    }
+
+
 async def test_a_probe_whose_process_died_is_lent_again(make: Make) -> None:
     """Once its time is over, and not before."""
     rules = replace(_RULES, probes=1, probe_seconds=0.3)

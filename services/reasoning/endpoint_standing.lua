@@ -35,7 +35,8 @@ local function open()
   local pause = math.min(longest_pause, first_pause * 2 ^ math.min(openings - 1, 30))
   probing_at = now + math.ceil(pause * tonumber(ARGV[9]))
   redis.call('HSET', KEYS[1], 'probing_at', probing_at, 'openings', openings)
-  redis.call('DEL', KEYS[2], KEYS[3])
+  -- Probes that are still out keep their places.
+  redis.call('DEL', KEYS[2])
   keep(KEYS[1])
 end
 
@@ -72,12 +73,13 @@ elseif said == 'probe' then
 elseif said == 'probed' then
   local lost_at = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[10]) or 0)
   redis.call('ZREM', KEYS[3], ARGV[10])
-  if lost_at > now and ARGV[11] == 'worked' then
+  -- One that was lent before it last opened, or closed, says nothing.
+  local speaks = lost_at > now and probing_at and lost_at - lent_for >= probing_at
+  if speaks and ARGV[11] == 'worked' then
     redis.call('HDEL', KEYS[1], 'probing_at')
     redis.call('HSET', KEYS[1], 'closed_at', now)
-    redis.call('DEL', KEYS[3])
     probing_at = nil
-  elseif lost_at > now and ARGV[11] == 'failed' then
+  elseif speaks and ARGV[11] == 'failed' then
     open()
   end
 elseif said == 'slow' then
