@@ -145,7 +145,8 @@ class HedgedModel:
                         first = await anext(updates)
                 except Exception:
                     race.end()
-                    if second is None or not await second.begun:
+                    # Whoever leaves meanwhile does not decide what became of it.
+                    if second is None or not await asyncio.shield(second.begun):
                         raise
                 else:
                     race.end()

@@ -237,6 +237,34 @@ async def test_a_caller_that_leaves_breaks_both_off() -> None:
     await hedged.close()
 
 
+async def test_a_caller_may_leave_when_the_first_stream_has_failed() -> None:
+    """The second, for which it waited, is broken off; nothing else fails by that."""
+    inner, asked_again = ScriptedGenerator(), asyncio.Event()
+    hedged = _hedged(inner)
+    await _warmed(hedged)
+    inner.calls.clear()
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    failed = asyncio.Event()
+
+    async def script(call: ModelCall) -> None:
+        if call.spare:
+            asked_again.set()
+            await asyncio.Event().wait()
+        await asked_again.wait()
+        failed.set()
+        raise failing(Failure.OVERLOADED)
+
+    inner.script = script
+    streaming = asyncio.ensure_future(until_broken(hedged.stream(_CALL)))
+    await failed.wait()
+    await asyncio.sleep(0)
+    streaming.cancel()
+    await eventually(lambda: len(inner.left) == 1)
+    await hedged.close()
+    assert faults == []
+
+
 async def test_pieces_wait_for_a_slow_reader() -> None:
     """A stream is not read further than a little ahead."""
     inner = ScriptedGenerator()
