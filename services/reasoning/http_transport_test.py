@@ -1,6 +1,7 @@
 """Requests over connections that stay open, against servers that do what servers do."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import h11
 import httpx2
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -281,6 +283,42 @@ async def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
             await eventually(lambda number=number: server.connections == number + 1)
             # Its end is on the way: the loop takes it in before anything is sent.
             await asyncio.sleep(0.01)
+
+
+async def test_only_a_server_with_a_certificate_of_its_own_is_sent_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From an authority that is trusted, and for the name that was asked for."""
+    authority = trustme.CA()
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+    strangers = httpx2.create_ssl_context(trust_env=False)
+    for known, name, answers in [
+        (trusted, _HOST, True),
+        (trusted, "other.example", False),
+        (strangers, _HOST, False),
+    ]:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert(name).configure_cert(context)
+        server = _Server(_OK)
+        listening = await asyncio.start_server(server.serve, _HOST, 0, ssl=context)
+        url = f"https://{_HOST}:{listening.sockets[0].getsockname()[1]}"
+        made: list[bool] = []
+
+        def create(*, trust_env: bool, known: ssl.SSLContext = known) -> ssl.SSLContext:
+            made.append(trust_env)  # noqa: B023 - called in this round
+            return known
+
+        monkeypatch.setattr(httpx2, "create_ssl_context", create)
+        async with listening, _client() as client:
+            if answers:
+                assert [(await client.get(url)).text for _ in range(2)] == ["ok", "ok"]
+                assert server.connections == 1
+            else:
+                with pytest.raises(httpx2.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+                    await client.get(url)
+                assert server.requests == []
+        assert made == [False]
 
 
 async def test_a_header_cannot_begin_another_one() -> None:
