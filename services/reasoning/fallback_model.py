@@ -1,16 +1,19 @@
 """When a model fails: the next of its tier, then a cheaper tier, then an emergency answer."""
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
+from meshkit import deadline
 from meshkit.errors import BreakerOpen, MeshError
 from services.reasoning.generation import Generation, Generator, ModelCall
 from services.reasoning.model import ModelSpec, Tier
-from services.reasoning.provider_failures import Failure, failure_of
+from services.reasoning.provider_failures import Failure, failure_of, provider_failure
 from services.reasoning.spend_keys import key_of_another
 
+_T = TypeVar("_T")
 _WHICH: Final = {
     Failure.UNREACHABLE: "could not be reached",
     Failure.OVERLOADED: "has too much to do",
@@ -24,6 +27,9 @@ _WHICH: Final = {
 }
 _BREAKER_OPEN: Final = "failed before and is left alone"
 _RULES: Final = "It goes by rules and is no language model."
+# What is kept of the caller's time for those who come next, and the most of it, in seconds.
+_KEPT_SHARE: Final = 0.1
+_KEPT_MOST_SECONDS: Final = 5.0
 
 
 class EmergencyAnswers(Protocol):
@@ -54,7 +60,8 @@ class FallbackModel:
     """A Generator that says in each answer what was done instead of what was asked.
 
     A request that no model would take is not tried elsewhere, and a call of a model by
-    its name goes to no other one.
+    its name goes to no other one. A model that says nothing does not use up the time that
+    the next one needs.
     """
 
     def __init__(
@@ -83,15 +90,20 @@ class FallbackModel:
         reason = self._refusal(call.model.name)
         if reason is None:
             try:
-                return self._kept(call, await self._inner.generate(call))
+                patience = _patience_with_the_first(has_others=self._has_others(call))
+                answering = self._inner.generate(call)
+                return self._kept(call, await _in_time(call, answering, patience))
             except MeshError as error:
                 if not _helps_elsewhere(error):
                     raise
                 reason = error
-        for instead in self._instead(call):
+        others = list(self._instead(call))
+        for number, instead in enumerate(others, 1):
             if self._refusal(instead.model.name) is None:
                 try:
-                    generation = await self._inner.generate(instead)
+                    patience = _patience_with_another(len(others) - number)
+                    answering = self._inner.generate(instead)
+                    generation = await _in_time(instead, answering, patience)
                 except MeshError:
                     continue
                 return _said(call, generation, reason)
@@ -106,7 +118,8 @@ class FallbackModel:
         if reason is None:
             begun = False
             try:
-                async with aclosing(self._inner.stream(call)) as updates:
+                patience = _patience_with_the_first(has_others=self._has_others(call))
+                async with aclosing(self._begun_in_time(call, patience)) as updates:
                     async for update in updates:
                         begun = True
                         yield self._kept(call, update) if isinstance(update, Generation) else update
@@ -115,11 +128,13 @@ class FallbackModel:
                 if begun or not _helps_elsewhere(error):
                     raise
                 reason = error
-        for instead in self._instead(call):
+        others = list(self._instead(call))
+        for number, instead in enumerate(others, 1):
             if self._refusal(instead.model.name) is None:
                 begun = False
                 try:
-                    async with aclosing(self._inner.stream(instead)) as updates:
+                    patience = _patience_with_another(len(others) - number)
+                    async with aclosing(self._begun_in_time(instead, patience)) as updates:
                         async for update in updates:
                             begun = True
                             if isinstance(update, Generation):
@@ -137,6 +152,20 @@ class FallbackModel:
             if part.text:
                 yield part.text
         yield emergency
+
+    async def _begun_in_time(
+        self, call: ModelCall, patience: float | None
+    ) -> AsyncGenerator[str | Generation]:
+        """One stream; a timeout where nothing comes for so many seconds."""
+        async with aclosing(self._inner.stream(call)) as updates:
+            first = await _in_time(call, anext(updates, None), patience)
+            if first is not None:
+                yield first
+            async for update in updates:
+                yield update
+
+    def _has_others(self, call: ModelCall) -> bool:
+        return next(self._instead(call), None) is not None
 
     def _instead(self, call: ModelCall) -> Iterator[ModelCall]:
         """The calls to make instead, in order."""
@@ -162,6 +191,37 @@ class FallbackModel:
         if answers is not None:
             answers.keep(call, generation)
         return generation
+
+
+def _patience_with_the_first(*, has_others: bool) -> float | None:
+    """How long it may say nothing, in seconds; None where that is the caller's affair."""
+    left = deadline.remaining_seconds()
+    if left is None or not has_others:
+        return None
+    return left - min(left * _KEPT_SHARE, _KEPT_MOST_SECONDS)
+
+
+def _patience_with_another(others: int) -> float | None:
+    """Its share of what is left, where `others` follow it."""
+    left = deadline.remaining_seconds()
+    return None if left is None or not others else left / (others + 1)
+
+
+async def _in_time(call: ModelCall, answering: Awaitable[_T], seconds: float | None) -> _T:
+    if seconds is None:
+        return await answering
+    try:
+        # The endpoint is judged as where its caller had no more time.
+        with deadline.limit(seconds):
+            async with asyncio.timeout(seconds):
+                return await answering
+    except TimeoutError as error:
+        raise provider_failure(
+            Failure.TIMEOUT,
+            provider=call.model.provider,
+            model=call.model.name,
+            why=f"did not answer within {seconds:.3g} s",
+        ) from error
 
 
 def _helps_elsewhere(error: MeshError) -> bool:

@@ -1,10 +1,14 @@
 """Where a model fails another answers, and the answer says so."""
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import pytest
 
+from meshkit import deadline
 from meshkit.errors import BreakerOpen, BudgetExhausted, InvalidField, MeshError, ProviderFailed
 from services.reasoning.fallback_model import Degrading, FallbackModel
 from services.reasoning.generation import Generation, ModelCall
@@ -93,6 +97,65 @@ async def test_the_next_model_of_the_tier_answers_and_says_why(
     assert generation.model is _OTHER
     assert generation.degradations == (f"Answered by other instead of large, which {which}.",)
     assert [call.spending.key for call in bench.inner.calls] == ["t/1/1", "t/1/1#other"]
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_model_that_says_nothing_leaves_the_next_ones_time(streams: bool) -> None:
+    """A tenth of what its caller has, which they share; whoever was too slow is broken off."""
+    bench = _Bench(Degrading(to_offline=_OFFLINE))
+
+    async def hang(call: ModelCall) -> None:
+        if call.model is not _OFFLINE:
+            await asyncio.Event().wait()
+
+    bench.inner.script = hang
+    begun = time.monotonic()
+    with deadline.limit(1.0):
+        if streams:
+            seen, error = await until_broken(bench.model.stream(_CALL))
+            assert error is None
+            generation = seen[-1]
+        else:
+            generation = await bench.model.generate(_CALL)
+    assert isinstance(generation, Generation)
+    assert generation.degradations == (
+        "Answered by offline instead of large, which did not answer in time."
+        " It goes by rules and is no language model.",
+    )
+    assert [call.model.name for call in bench.inner.left] == ["large", "other", "small"]
+    assert 0.95 <= time.monotonic() - begun < 1.0
+
+
+async def test_a_stream_that_has_begun_has_all_of_its_callers_time() -> None:
+    """What it says slowly is not broken off for somebody else."""
+    bench = _Bench()
+
+    async def past_its_patience(call: ModelCall) -> None:
+        left = deadline.remaining_seconds()
+        assert left is not None
+        await asyncio.sleep(left - 0.01)
+
+    bench.inner.then = past_its_patience
+    with deadline.limit(0.2):
+        seen, error = await until_broken(bench.model.stream(_CALL))
+    assert error is None
+    assert seen[-1] == answer(_CALL)
+    assert bench.inner.left == []
+
+
+async def test_a_model_without_another_has_all_of_its_callers_time() -> None:
+    """So has one that was named."""
+    bench = _Bench()
+
+    async def slow(call: ModelCall) -> None:
+        left = deadline.remaining_seconds()
+        assert left is not None
+        await asyncio.sleep(left - 0.01)
+
+    bench.inner.script = slow
+    with deadline.limit(0.2):
+        generation = await bench.model.generate(replace(_CALL, named=True))
+    assert generation.degradations == ()
 
 
 async def test_a_model_whose_breaker_is_open_is_not_asked() -> None:
