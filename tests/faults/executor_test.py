@@ -17,7 +17,7 @@ from tests.faults.recovery import recoveries
 from tests.faults.trap import Trap, laid
 from tests.faults.verdict import after_the_fault
 
-_TIMES = int(os.environ.get("FAULTS_ROUNDS", "2"))
+_TIMES = int(os.environ.get("FAULTS_ROUNDS", "1"))
 _SEED = int(os.environ.get("FAULTS_SEED", "1"))
 # A claim ends after three seconds without a sign of life.
 _LONGER_THAN_A_CLAIM = 5.0
