@@ -11,7 +11,12 @@ from agentmesh.coordinator.v1.agent_service_pb2 import (
     ListAgentsRequest,
     UpdateAgentRequest,
 )
-from agentmesh.coordinator.v1.task_event_pb2 import AgentLimits, AgentPattern, ContextWindow
+from agentmesh.coordinator.v1.task_event_pb2 import (
+    AgentLimits,
+    AgentPattern,
+    AgentSpec,
+    ContextWindow,
+)
 from cli.agent_document import from_text, to_yaml
 from cli.agent_example import EXAMPLE
 from cli.event_line import lane_name, tier_name
@@ -103,7 +108,7 @@ def _show(invocation: Invocation, agent: Agent) -> None:
             ("Version", f"{agent.version}{', built in' if agent.built_in else ''}"),
             ("About", spec.description),
             ("Pattern", _pattern(spec.pattern)),
-            ("Tools", ", ".join(spec.tools) or "all of the tenant"),
+            ("Tools", _tools(spec, "all of the tenant")),
             ("Tier", tier_name(spec.tier) or "classified for each call"),
             ("Lane", lane_name(spec.lane) if spec.lane else "standard"),
             ("Steps", f"{spec.max_steps or 16} at most"),
@@ -112,7 +117,7 @@ def _show(invocation: Invocation, agent: Agent) -> None:
             ("Context", ", ".join(_context(spec.context))),
             ("Answers", spec.output_schema),
             ("Memory", "of its session" if spec.use_session_memory else "none"),
-            ("Told", spec.instructions),
+            ("Told", spec.instructions.rstrip()),
             ("Etag", agent.etag),
         ]
     )
@@ -146,12 +151,18 @@ def _rows(agents: Sequence[Agent]) -> list[tuple[str, str, str, str, str]]:
         (
             f"{agent.name.rsplit('/', 1)[-1]}@{agent.version}",
             _pattern(agent.spec.pattern),
-            ", ".join(agent.spec.tools) or "all",
+            _tools(agent.spec, "all"),
             lane_name(agent.spec.lane) if agent.spec.lane else "standard",
             agent.spec.description,
         )
         for agent in agents
     ]
+
+
+def _tools(spec: AgentSpec, every: str) -> str:
+    if spec.pattern == AgentPattern.AGENT_PATTERN_SINGLE_SHOT:
+        return "none"
+    return ", ".join(spec.tools) or every
 
 
 def _pattern(pattern: int) -> str:

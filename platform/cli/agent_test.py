@@ -103,6 +103,17 @@ async def test_an_agent_is_created_from_a_document(
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert "Pattern reflection" in lines
     assert "Limits 3 revisions" in lines
+    assert lines[lines.index("Told Be brief.") :] == ["Told Be brief.", "Be kind.", "Etag e1"]
+
+
+async def test_an_agent_of_the_single_shot_pattern_is_shown_without_tools(
+    commands: Commands,
+) -> None:
+    """It is offered none, whatever the tenant has."""
+    result = await commands.run(
+        "agent", "create", "clerk", "--instructions", "x", "--pattern", "single-shot"
+    )
+    assert "Tools    none" in result.stdout.splitlines()
 
 
 async def test_what_is_shown_as_a_document_updates_the_agent(
