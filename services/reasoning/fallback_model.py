@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
 from meshkit import deadline
-from meshkit.errors import BreakerOpen, MeshError
+from meshkit.errors import BreakerOpen, DeadlineExceeded, MeshError
 from services.reasoning.generation import Generation, Generator, ModelCall
 from services.reasoning.model import ModelSpec, Tier
 from services.reasoning.provider_failures import Failure, failure_of, provider_failure
@@ -215,7 +215,8 @@ async def _in_time(call: ModelCall, answering: Awaitable[_T], seconds: float | N
         with deadline.limit(seconds):
             async with asyncio.timeout(seconds):
                 return await answering
-    except TimeoutError as error:
+    except (TimeoutError, DeadlineExceeded) as error:
+        # Calls over gRPC give up by themselves, a moment before. The caller has time left.
         raise provider_failure(
             Failure.TIMEOUT,
             provider=call.model.provider,

@@ -9,7 +9,14 @@ from typing import Final
 import pytest
 
 from meshkit import deadline
-from meshkit.errors import BreakerOpen, BudgetExhausted, InvalidField, MeshError, ProviderFailed
+from meshkit.errors import (
+    BreakerOpen,
+    BudgetExhausted,
+    DeadlineExceeded,
+    InvalidField,
+    MeshError,
+    ProviderFailed,
+)
 from services.reasoning.fallback_model import Degrading, FallbackModel
 from services.reasoning.generation import Generation, ModelCall
 from services.reasoning.model import ModelSpec, Tier
@@ -124,6 +131,32 @@ async def test_a_model_that_says_nothing_leaves_the_next_ones_time(streams: bool
     )
     assert [call.model.name for call in bench.inner.left] == ["large", "other", "small"]
     assert 0.95 <= time.monotonic() - begun < 1.0
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_call_that_ends_itself_in_time_leaves_the_next_ones_time_too(
+    streams: bool,
+) -> None:
+    """Calls over gRPC give up a moment before the time that they were given."""
+    bench = _Bench()
+
+    async def give_up(call: ModelCall) -> None:
+        if call.model is _LARGE:
+            await asyncio.sleep(deadline.timeout_for(60.0))
+            raise DeadlineExceeded("It did not answer in the time that was left.")
+
+    bench.inner.script = give_up
+    with deadline.limit(0.5):
+        if streams:
+            seen, error = await until_broken(bench.model.stream(_CALL))
+            assert error is None
+            generation = seen[-1]
+        else:
+            generation = await bench.model.generate(_CALL)
+    assert isinstance(generation, Generation)
+    assert generation.degradations == (
+        "Answered by other instead of large, which did not answer in time.",
+    )
 
 
 async def test_a_stream_that_has_begun_has_all_of_its_callers_time() -> None:
