@@ -7,11 +7,14 @@ from typing import Final
 
 from meshkit import deadline
 from meshkit.clock import Clock
+from meshkit.errors import DeadlineExceeded
 from services.reasoning.breaker import Pass
 from services.reasoning.endpoints import Endpoint, Endpoints
 from services.reasoning.generation import Generation, Generator, ModelCall
 from services.reasoning.provider_failures import OF_THE_ENDPOINT, Failure, failure_of
 
+# How a call ends whose caller has no more time: from outside, or by itself.
+_OUT_OF_TIME: Final = (asyncio.CancelledError, DeadlineExceeded)
 # A caller with no more than this left ran out of its own time.
 _NO_TIME_SECONDS: Final = 0.1
 # How long an endpoint is left alone that asks for it and does not say how long.
@@ -101,7 +104,7 @@ class GuardedModel:
             seconds = asked or _LEFT_ALONE_SECONDS * (0.5 + self._random())
             endpoint.breaker.slow_down(min(seconds, _MOST_LEFT_ALONE_SECONDS))
             endpoint.breaker.worked(entered)
-        elif failure is Failure.TIMEOUT or isinstance(error, asyncio.CancelledError):
+        elif failure is Failure.TIMEOUT or isinstance(error, _OUT_OF_TIME):
             left = deadline.remaining_seconds()
             out_of_time = left is not None and left <= _NO_TIME_SECONDS
             slow = self._clock.monotonic_seconds() - begun >= self._slow_seconds

@@ -9,7 +9,13 @@ import pytest
 
 from meshkit import deadline, log, redis_store
 from meshkit.clock import Clock, SystemClock
-from meshkit.errors import BreakerOpen, MeshError, ProviderFailed, RateLimited
+from meshkit.errors import (
+    BreakerOpen,
+    DeadlineExceeded,
+    MeshError,
+    ProviderFailed,
+    RateLimited,
+)
 from meshkit.ids import RandomIds
 from meshkit.redis_line import RedisLine
 from meshtest.eventually import eventually
@@ -187,6 +193,33 @@ async def test_a_callers_short_time_limit_tells_nothing_about_the_endpoint(make:
                 async with asyncio.timeout(0.11):
                     await process.guarded.generate(_CALL)
             except (TimeoutError, BreakerOpen):
+                return
+
+    patient, impatient = make(inner, 10.0), make(inner, 0.1)
+    await asyncio.gather(*(cut_short(patient) for _ in range(10)))
+    await patient.endpoints.close()
+    assert patient.breaker.state == "closed"
+    await asyncio.gather(*(cut_short(impatient) for _ in range(10)))
+    await eventually(lambda: impatient.breaker.state == "open")
+
+
+async def test_a_call_that_ends_itself_in_its_callers_time_is_judged_as_one_that_is_cut_short(
+    make: Make,
+) -> None:
+    """Calls over gRPC give up a moment before the time that they were given."""
+    inner = ScriptedGenerator()
+
+    async def gives_up(call: ModelCall) -> None:
+        await asyncio.sleep(deadline.timeout_for(60.0))
+        raise DeadlineExceeded("It did not answer in the time that was left.")
+
+    inner.script = gives_up
+
+    async def cut_short(process: _Process) -> None:
+        with deadline.limit(0.2):
+            try:
+                await process.guarded.generate(_CALL)
+            except (DeadlineExceeded, BreakerOpen):
                 return
 
     patient, impatient = make(inner, 10.0), make(inner, 0.1)
