@@ -37,7 +37,7 @@ def _object(**properties: Any) -> str:
 
 async def _complete(schema: str, *messages: Message) -> Completion:
     provider = OfflineProvider(Planner(TimeQuestions(lambda: ["UTC"])))
-    tools = [pb.ToolSpec(name="search_memory")]
+    tools = [pb.ToolSpec(name="search_memory"), pb.ToolSpec(name="calculator")]
     return await provider.complete(Prompt(messages, tools, output_schema=schema))
 
 
@@ -126,6 +126,28 @@ async def test_the_answer_in_words_and_its_sources_have_their_fields() -> None:
         "sources": ["lanes.md"],
     }
     assert [each.uri for each in completion.citations] == ["lanes.md"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "result", "value"),
+    [
+        ("What is the sum of 3 and 4?", "sum", "7", 7),
+        ("What is the product of 2.5 and 4?", "product", "10", 10),
+        ("What is the sum of 1000 and 2000?", "sum", "3,000", 3000),
+    ],
+)
+async def test_a_field_takes_what_was_calculated_for_it(
+    text: str, name: str, result: str, value: float
+) -> None:
+    """And none of the numbers that it was calculated from."""
+    schema, question = _object(**{name: {"type": "number"}}), _user(text)
+    called = await _complete(schema, question)
+    assert [call.tool for call in called.message.tool_calls] == ["calculator"]
+    said = ToolResult(call_id=called.message.tool_calls[0].call_id, tool="calculator", text=result)
+    completion = await _complete(
+        schema, question, called.message, Message(role=ROLE_TOOL, tool_result=said)
+    )
+    assert json.loads(completion.message.parts[0].text) == {name: value}
 
 
 async def test_an_answer_that_did_not_fit_is_not_given_twice() -> None:

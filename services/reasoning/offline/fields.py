@@ -236,6 +236,8 @@ class Texts:
         pattern = _NUMBER if field.kind in ("number", "integer") else _FORMATS.get(field.format)
         if pattern is None:
             return self._said_to_be(field)
+        if pattern is _NUMBER and (result := self._worked_out(field)) is not None:
+            return result
         for label in field.labels[:1]:
             mention = re.compile(
                 r"\b" + r"[\W_]{1,3}".join(re.escape(each) + r"\w{0,4}" for each in label)
@@ -250,6 +252,21 @@ class Texts:
         if field.format in _TELLING:
             values = list(dict.fromkeys(match[0] for match in pattern.finditer(self._whole)))
             return _read(field, values[0]) if len(values) == 1 else None
+        return None
+
+    def _worked_out(self, field: Field) -> _Json:
+        """The number that the answer ends with: "The sum of 3 and 4 is 7" says neither 3 nor 4."""
+        for label in field.labels[:1]:
+            mention = re.compile(
+                r"\b" + r"[\W_]{1,3}".join(re.escape(each) + r"\w{0,4}" for each in label)
+                + r"\b(?:[^.\n?!;]|\.\d){0,80}?\sis\s(?:about\s)?(?=[-\d$])",
+                re.IGNORECASE,
+            )  # fmt: skip
+            for match in mention.finditer(self._answered.text[:_MOST_CHARACTERS]):
+                value = _NUMBER.match(self._answered.text, match.end())
+                read = _read(field, value[0]) if value is not None else None
+                if read is not None:
+                    return read
         return None
 
     def _said_to_be(self, field: Field) -> _Json:
