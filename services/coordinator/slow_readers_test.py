@@ -20,8 +20,9 @@ pytest_plugins = ["meshtest.fixtures", "services.coordinator.coordinator_mesh"]
 
 _EVENTS = 2_000
 _EVENT_BYTES = 24 * 1024
-# The flow is 48 MiB; what is held of it, gRPC on both sides included, must not grow with it.
-_BOUND_BYTES = 12 * 1024 * 1024
+# The flow is 47 MiB; what is held of it must not grow with it. gRPC alone holds 8 to 13 on both
+# sides, by how wide it finds its windows.
+_BOUND_BYTES = 15 * 1024 * 1024
 
 
 class _Mallinfo2(ctypes.Structure):

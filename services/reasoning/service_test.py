@@ -314,7 +314,7 @@ async def test_a_cancelled_call_is_charged_for_its_input(bench: Bench) -> None:
         await bench.reasoning.Generate(_request(model="paid", spend_key="k"), timeout=_TIMEOUT)
 
     call = asyncio.create_task(ask())
-    await eventually(lambda: bench.governor.admitted)
+    await eventually(lambda: bench.provider.waiting)
     call.cancel()
     await eventually(lambda: bench.clock.sleeping == 1)
     await bench.clock.advance(0.1)
