@@ -65,16 +65,26 @@ def place_servers(environment: MutableMapping[str, str]) -> None:
             del environment[variable]
 
 
-def be_patient(files: list[str]) -> None:
-    """Have hypothesis judge what code does, not how busy the machine is."""
-    if any("import hypothesis" in text or "from hypothesis" in text for text in _texts(files)):
-        # Half a second that tests without properties need not pay.
-        from hypothesis import HealthCheck, settings
+def choose_plugins(environment: MutableMapping[str, str], files: list[str]) -> list[str]:
+    """Have pytest load what the files use, and no more: it would take a second for each test.
 
-        settings.register_profile(
-            "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-        )
-        settings.load_profile("patient")
+    Left to itself it also reads all of each plugin's package anew, to rewrite its assertions.
+    """
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    if not any("import hypothesis" in text or "from hypothesis" in text for text in _texts(files)):
+        return ["-ppytest_asyncio.plugin"]
+    be_patient()
+    return ["-ppytest_asyncio.plugin", "-p_hypothesis_pytestplugin"]
+
+
+def be_patient() -> None:
+    """Have hypothesis judge what code does, not how busy the machine is."""
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile(
+        "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("patient")
 
 
 def keep_platform() -> None:
@@ -93,9 +103,9 @@ def main(files: list[str]) -> int:
     """Run the files and return the exit status."""
     keep_platform()
     place_servers(os.environ)
-    be_patient(files)
+    chosen = choose_plugins(os.environ, files)
     environment = dict(os.environ)
-    status = pytest.main([*options(environment), *files], plugins=plugins(environment))
+    status = pytest.main([*options(environment), *chosen, *files], plugins=plugins(environment))
 
     # A filter or a shard may leave nothing to do; a whole test must not.
     partial = "TESTBRIDGE_TEST_ONLY" in environment or "TEST_TOTAL_SHARDS" in environment
