@@ -53,6 +53,8 @@ async def test_expired_reservations_are_given_back_without_a_call(
             assert isinstance(verdict, Allowed)
             await clock.advance(290)
         assert await _reserved(store) == [900, 900]
+        # The sweep that the clock has begun so far is over.
+        await eventually(lambda: clock.sleeping == 1)
         await clock.advance(30)
 
         async def swept() -> bool:
