@@ -58,12 +58,10 @@ def read_object(text: str) -> dict[str, Any]:
         value: Any = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         return _found_in(text)
-    if isinstance(value, str):
-        # In quotes, it is within a text like any other.
-        return _found_in(value)
-    if not isinstance(value, dict):
-        raise NotJson("is no JSON object")
-    return cast(dict[str, Any], value)
+    if isinstance(value, dict):
+        return cast(dict[str, Any], value)
+    # In quotes or in brackets it is within a text like any other.
+    return _found_in(value if isinstance(value, str) else text)
 
 
 def _no_constant(name: str) -> None:

@@ -53,8 +53,8 @@ def test_arguments_that_are_almost_json_are_repaired(text: str, arguments: dict[
     [
         ('{"a": 1', "ends before its JSON object does"),
         ("a=1", "holds no JSON object"),
-        ("[1]", "is no JSON object"),
-        ('"1"', "is no JSON object"),
+        ("[1]", "holds no JSON object"),
+        ('"1"', "holds no JSON object"),
         ('"{"', "ends before its JSON object does"),
         ('{"a": "\\ud800"}', "holds half of a surrogate pair, which is no text"),
         ('{"a": 1e999}', "holds no JSON object"),
