@@ -235,7 +235,7 @@ async def test_a_caller_that_leaves_closes_the_connection_at_once() -> None:
             left = time.monotonic()
             call.cancel()
             await eventually(lambda server=server: server.gone == 1)
-            assert time.monotonic() - left < 0.2
+            assert time.monotonic() - left < 1.0
 
 
 async def test_a_stream_that_is_left_early_closes_its_connection() -> None:
