@@ -25,7 +25,7 @@ async def test_a_rolling_restart_is_not_noticed(tmp_path: Path) -> None:
 
 async def test_one_coordinator_ends_as_soon_as_the_other_is_back(tmp_path: Path) -> None:
     """The gateway knows by then who is there."""
-    rounds = 4 * _ROUNDS
+    rounds = 2 * _ROUNDS
     async with running(tmp_path) as mesh:
         async with users(mesh.address, seed=_SEED, per_second=30.0) as load:
             for fault in in_turn(
