@@ -53,11 +53,11 @@ async def test_expired_reservations_are_given_back_without_a_call(
             assert isinstance(verdict, Allowed)
             await clock.advance(290)
         assert await _reserved(store) == [900, 900]
-        # The sweep that the clock has begun so far is over.
-        await eventually(lambda: clock.sleeping == 1)
         await clock.advance(30)
 
         async def swept() -> bool:
+            # A sweep that was on until now has just begun to wait for the next one.
+            await clock.advance(5)
             assert await _reserved(store) == [200, 200]
             return True
 
