@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 # Top-level packages that are ours, or are made from our contracts.
-_OURS: Final = frozenset(("agentmesh", "models", "services"))
+_OURS: Final = frozenset(("agentmesh", "meshkit", "models", "services"))
 
 
 def imported_code(program: Path) -> Mapping[Path, Path]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-from services.reasoning.json_struct import MOST_DEEP
+from meshkit.json_struct import MOST_DEEP
 
 _MOST_CHARACTERS: Final = 1024 * 1024
 _BLANK: Final = re.compile(r"[ \t\r\n]*")

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from agentmesh.common.v1 import conversation_pb2
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
+from meshkit.json_struct import to_mapping
 from services.reasoning.generation import Prompt
-from services.reasoning.json_struct import to_mapping
 from services.reasoning.token_estimate import prompt_tokens
 from services.reasoning.tool_names import ToolNames
 

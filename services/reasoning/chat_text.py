@@ -37,7 +37,7 @@ from google.protobuf import json_format
 
 from agentmesh.common.v1 import conversation_pb2
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
-from services.reasoning.json_struct import to_mapping, to_struct
+from meshkit.json_struct import to_mapping, to_struct
 
 CALL_BEGIN: Final = "<tool_call>"
 CALL_END: Final = "</tool_call>"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from agentmesh.common.v1 import conversation_pb2 as conversation
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
+from meshkit.json_struct import to_struct
 from services.reasoning.chat_text import (
     BadChat,
     Chat,
@@ -16,7 +17,6 @@ from services.reasoning.chat_text import (
     read_chat,
     write_chat,
 )
-from services.reasoning.json_struct import to_struct
 
 _MARKS = (
     "<|im_start|>", "<|im_end|>\n", "<|im_start|>system\n", "<tool_call>", "</tool_call>",

@@ -23,9 +23,9 @@ from agentmesh.common.v1.conversation_pb2 import (
 )
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from meshkit.errors import MeshError
+from meshkit.json_struct import to_mapping
 from meshtest.eventually import eventually
 from services.reasoning.generation import Completion, Prompt, Provider, StopReason
-from services.reasoning.json_struct import to_mapping
 from services.reasoning.provider_failures import Failure, failure_of, used_by
 from services.reasoning.upstream import (
     USUAL_LIMITS,

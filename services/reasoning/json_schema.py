@@ -20,7 +20,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from meshkit.errors import InvalidField
-from services.reasoning.json_struct import MOST_DEEP, to_mapping
+from meshkit.json_struct import MOST_DEEP, to_mapping
 from services.reasoning.linear_pattern import LinearPattern, PatternError
 from services.reasoning.meta_schema import within, wrong_with
 

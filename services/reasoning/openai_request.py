@@ -11,8 +11,8 @@ from google.protobuf import struct_pb2
 
 from agentmesh.common.v1 import conversation_pb2
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
+from meshkit.json_struct import to_mapping
 from services.reasoning.generation import Prompt
-from services.reasoning.json_struct import to_mapping
 from services.reasoning.model import ModelSpec
 from services.reasoning.openai_dialect import Dialect, SchemaForm
 from services.reasoning.output_limit import most_output_tokens

@@ -21,8 +21,8 @@ from agentmesh.common.v1.conversation_pb2 import (
 )
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from meshkit.errors import InvalidField, MeshError
+from meshkit.json_struct import to_struct
 from services.reasoning.generation import Completion, Prompt, StopReason
-from services.reasoning.json_struct import to_struct
 from services.reasoning.provider_failures import Failure, TokensUsed, failure_of, used_by
 from services.reasoning.upstream import Reply, SaidCall, Script
 from services.reasoning.upstream_anthropic import (

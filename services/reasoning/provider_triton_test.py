@@ -16,12 +16,12 @@ from tritonclient.grpc.aio import InferenceServerClient
 from agentmesh.common.v1 import conversation_pb2 as conversation
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from meshkit.errors import DependencyUnavailable, MeshError
+from meshkit.json_struct import to_mapping
 from meshtest.child_server import binary, free_port
 from meshtest.eventually import eventually
 from models.minilm.reference import require_model
 from models.triton_server import RunningTriton, TritonOptions, running_triton
 from services.reasoning.generation import Completion, Prompt, StopReason
-from services.reasoning.json_struct import to_mapping
 from services.reasoning.model import Kind, ModelSpec
 from services.reasoning.provider_failures import Failure, failure_of
 from services.reasoning.provider_timeouts import ProviderTimeouts

@@ -8,9 +8,9 @@ from typing import Any, Final, cast
 from google.protobuf import struct_pb2
 
 from agentmesh.common.v1 import conversation_pb2
+from meshkit.json_struct import to_struct
 from services.reasoning.almost_json import NotJson, read_object
 from services.reasoning.generation import Prompt
-from services.reasoning.json_struct import to_struct
 
 # No model is asked to plan so many at once.
 _MOST_CALLS: Final = 128

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from agentmesh.common.v1.conversation_pb2 import ROLE_ASSISTANT, Message, ToolCall
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
+from meshkit.json_struct import to_mapping
 from services.reasoning.generation import Prompt
-from services.reasoning.json_struct import to_mapping
 from services.reasoning.tool_call_arguments import SaidCall, UnfitCalls, tool_calls
 
 _PROMPT = Prompt((), [pb.ToolSpec(name="add"), pb.ToolSpec(name="time")])

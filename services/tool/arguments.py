@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from meshkit.errors import InvalidToolArguments, Violation
-from services.tool.json_struct import to_mapping
+from meshkit.json_struct import to_mapping
 from services.tool.tool import Json, ToolSpec
 
 _ROOT: Final = "call.arguments"

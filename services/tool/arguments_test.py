@@ -4,6 +4,7 @@
 # ruff: noqa: E501
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meshkit.errors import InvalidToolArguments
+from meshkit.json_struct import to_mapping
 from services.tool.arguments import ArgumentSchema
-from services.tool.json_struct import to_mapping, to_struct
 from services.tool.tool import Effect, Json, ToolSpec
 
 # Busy machines are slow, and that is no fault of what is tested.
@@ -47,8 +48,15 @@ _SPEC = ToolSpec(
 _SCHEMA = ArgumentSchema(_SPEC)
 
 
+def _as_struct(mapping: Mapping[str, Any]) -> Struct:
+    """Also where it is deeper than any message."""
+    struct = Struct()
+    struct.update(mapping)
+    return struct
+
+
 def _struct(**values: Any) -> Struct:
-    return to_struct(values)
+    return _as_struct(values)
 
 
 def test_whole_doubles_are_read_as_integers() -> None:
@@ -112,7 +120,7 @@ _json = st.recursive(
 def test_any_arguments_fit_or_are_refused_by_type(arguments: dict[str, Any]) -> None:
     """Whatever a model sends, it is read or refused with paths, never another error."""
     try:
-        struct = to_struct(arguments)
+        struct = _as_struct(arguments)
     except UnicodeEncodeError:
         return
     violations = 1
@@ -132,6 +140,6 @@ def test_any_arguments_fit_or_are_refused_by_type(arguments: dict[str, Any]) -> 
 )
 def test_struct_gives_back_what_it_was_given(mapping: dict[str, Json]) -> None:
     """Values survive the way into a Struct and back, integers as integers."""
-    back = to_mapping(to_struct(mapping))
+    back = to_mapping(_as_struct(mapping))
     assert back == mapping
     assert [type(each) for each in back.values()] == [type(mapping[key]) for key in back]

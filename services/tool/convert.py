@@ -8,8 +8,8 @@ from agentmesh.common.v1.conversation_pb2 import ToolResult
 from agentmesh.tool.v1 import tool_pb2
 from agentmesh.tool.v1 import tool_service_pb2 as pb
 from meshkit import errors, identity, names
+from meshkit.json_struct import to_mapping, to_struct
 from services.tool.executor import Execution, ToolRequest
-from services.tool.json_struct import to_mapping, to_struct
 from services.tool.tool import Answer, Effect, ToolSpec
 
 _MAX_KEY_CHARACTERS: Final = 200

@@ -17,6 +17,7 @@ from meshkit.errors import (
     OutcomeUnknown,
     ToolNotFound,
 )
+from meshkit.json_struct import to_struct
 from meshkit.unbroken import Unbroken
 from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
@@ -25,7 +26,6 @@ from meshtest.redis_server import RedisServer
 from services.tool.call_record import CallKey
 from services.tool.call_record_redis import RedisCallRecords
 from services.tool.executor import Execution, ToolExecutor, ToolRequest
-from services.tool.json_struct import to_struct
 from services.tool.tool import Answer, Effect, Invocation, Json, ToolFault, ToolSpec
 
 pytest_plugins = ["meshtest.fixtures"]

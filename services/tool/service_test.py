@@ -18,12 +18,12 @@ from agentmesh.tool.v1 import tool_service_pb2_grpc as pb_grpc
 from meshkit import errors, identity, log, redis_store
 from meshkit.client import Channels
 from meshkit.constants import BATCH_TENANT
+from meshkit.json_struct import to_struct
 from meshkit.server import Registration
 from meshkit.service import Resources
 from meshtest.clock import FakeClock
 from meshtest.ids import FakeIds
 from meshtest.serving import serving
-from services.tool.json_struct import to_struct
 from services.tool.main import build
 from services.tool.settings import ToolSettings
 

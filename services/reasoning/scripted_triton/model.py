@@ -75,6 +75,7 @@ def _tensors(piece: Mapping[str, Any]) -> list[Any]:
 
 
 def _wait(sender: Any, seconds: float) -> None:
+    """A pause that the script asks for, in a thread of the model's own."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         _look(sender)
