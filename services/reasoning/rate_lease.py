@@ -12,6 +12,8 @@ _SECONDS_PER_MINUTE: Final = 60.0
 _COVER_SECONDS: Final = 0.5
 # and the next when less than this part is left.
 _LOW: Final = 0.3
+# What is fetched at a time grows this much at most, so that a rush is not taken for the rule.
+_GROWTH: Final = 2.0
 # The most that one process fetches at a time, of what may come at once.
 _MOST_OF_BURST: Final = 0.25
 _ANSWER_SECONDS: Final = 0.25
@@ -124,7 +126,7 @@ class RateLease:
         if passed > BURST_SECONDS:
             # It was set aside long ago: others had it meanwhile.
             self._requests, self._tokens = min(self._requests, 0), min(self._tokens, 0)
-        share = min(1.0, _COVER_SECONDS / passed)
+        share = min(_GROWTH, _COVER_SECONDS / passed)
         requests = self._wanted_requests + round(self._used_requests * share)
         more = self._wanted_tokens + round(self._used_tokens * share)
         given = await self._ask(
