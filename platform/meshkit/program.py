@@ -66,6 +66,7 @@ def run(main: Callable[[Program], Awaitable[None]]) -> NoReturn:
     # What is imported stays: a collection need not look at it each time. And an
     # event loop makes much that is gone again before it is worth a look.
     gc.freeze()
+    gc.enable()
     gc.set_threshold(_GARBAGE_OBJECTS, 20, 50)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_live(main))

@@ -36,7 +36,7 @@ def service_child(
         data_dir: Where its configuration and its log are written.
         name: Of the process, such as `executor-2`.
         port: Where it is to serve.
-        program: The Python module to run, and what it is told before `--config`.
+        program: The Python module whose `main` is run, and what it is told before `--config`.
         values: Its settings beside those of a process on this machine.
         environment: Added to the environment of this process.
         secrets: Variables of this process that it is given though they are secret.
@@ -55,7 +55,10 @@ def service_child(
     return ChildSpec(
         name=name,
         title=f"the {name} service",
-        command=(sys.executable, "-P", "-m", *program, "--config", configuration),
+        command=(
+            *(sys.executable, "-P", "-m", "tier.service_program"),
+            *(*program, "--config", configuration),
+        ),
         working_dir=Path.cwd(),
         log=data_dir.rotate(name),
         ports=(port,),

@@ -172,7 +172,7 @@ async def test_a_reader_that_leaves_costs_nothing_more(mesh: Mesh) -> None:
         assert _subscriptions() > before
         await _flow(mesh, task, 200, completed=False)
         call.cancel()
-        await eventually(lambda: _subscriptions() == before)
+        await eventually(lambda: _subscriptions() <= before)
 
 
 def _subscriptions() -> int:

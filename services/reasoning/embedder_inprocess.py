@@ -54,7 +54,7 @@ class InProcessEmbedder:
         self._working: asyncio.Task[None] | None = None
 
     async def embed(
-        self, texts: Sequence[str], *, timeout_seconds: float = 30.0
+        self, texts: Sequence[str], *, timeout_seconds: float = 120.0
     ) -> NDArray[np.float32]:
         """Unit vectors `[len(texts), 384]`, in the order of `texts`.
 

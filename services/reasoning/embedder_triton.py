@@ -39,7 +39,7 @@ class TritonEmbedder:
         return "triton"
 
     async def embed(
-        self, texts: Sequence[str], *, timeout_seconds: float = 30.0
+        self, texts: Sequence[str], *, timeout_seconds: float = 120.0
     ) -> NDArray[np.float32]:
         """Unit vectors `[len(texts), 384]`, in the order of `texts`.
 

@@ -3,6 +3,7 @@
 runner.py TEST-FILE...
 """
 
+import gc
 import importlib
 import os
 import sys
@@ -24,13 +25,29 @@ class Shard:
         items[:] = items[self.index :: self.count]
 
 
+class LateCollection:
+    """Has garbage collected once all is imported, of which nothing is garbage.
+
+    It takes a sixth of the time that importing takes.
+    """
+
+    def __init__(self) -> None:
+        gc.disable()
+
+    def pytest_collection_finish(self) -> None:
+        """Begin, and never look at what was imported."""
+        gc.freeze()
+        gc.enable()
+
+
 def plugins(environment: dict[str, str]) -> list[object]:
     """Return what this run adds to pytest, and tell Bazel that shards work."""
     status_file = environment.get("TEST_SHARD_STATUS_FILE")
     if not status_file:
-        return []
+        return [LateCollection()]
     Path(status_file).touch()
-    return [Shard(int(environment["TEST_SHARD_INDEX"]), int(environment["TEST_TOTAL_SHARDS"]))]
+    shard = Shard(int(environment["TEST_SHARD_INDEX"]), int(environment["TEST_TOTAL_SHARDS"]))
+    return [LateCollection(), shard]
 
 
 def options(environment: dict[str, str]) -> list[str]:
