@@ -19,11 +19,12 @@ from tier.failures import (
     StartFailed,
 )
 from tier.mesh import RunningMesh, start
-from tier.options import MeshOptions, Tier, default_data_dir
+from tier.options import LOOPBACK, MeshOptions, Tier, default_data_dir
 from tier.reports import Check, ProcessStatus
 from tier.state import MeshState, ProcessRecord, read_state
 
 __all__ = [
+    "LOOPBACK",
     "AlreadyRunning",
     "BadConfig",
     "BadOptions",

@@ -1,6 +1,7 @@
 """A mesh that runs: its servers as children, its services, and the gateway in front."""
 
 import asyncio
+import ipaddress
 import os
 import threading
 from collections.abc import Coroutine, Mapping
@@ -307,8 +308,31 @@ def _check(options: MeshOptions) -> None:
             "The prototype runs each service once, in its one process: "
             "choose --tier staging for more, or 1 replica."
         )
+    _check_listen(options)
     if threading.current_thread() is not threading.main_thread():
         raise BadOptions("A mesh is started from the main thread, with which its children end.")
+
+
+def _check_listen(options: MeshOptions) -> None:
+    try:
+        address = ipaddress.ip_address(options.listen)
+    except ValueError:
+        raise BadOptions(
+            f"{options.listen} is no address to listen on: "
+            "choose one of this machine's, such as 192.0.2.7, or 0.0.0.0 for all."
+        ) from None
+    if address.is_loopback:
+        return
+    if options.tier is Tier.PROTOTYPE:
+        raise BadOptions(
+            f"The prototype has neither TLS nor credentials and does not listen on {address}: "
+            "choose --tier staging, which has both, or leave --listen out."
+        )
+    if options.no_auth:
+        raise BadOptions(
+            f"Without credentials nothing listens on {address}, beyond this machine: "
+            "leave --no-auth out, or --listen."
+        )
 
 
 def _gateway_ports(options: MeshOptions) -> tuple[int, int]:

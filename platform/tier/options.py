@@ -9,7 +9,10 @@ from typing import Any, Final
 DEFAULT_PORT: Final = 8080
 # Envoy's admin lies this far above the gateway: 9901 beside 8080.
 ADMIN_OFFSET: Final = 1821
+# And staging's port for TLS so far: 8443 beside 8080.
+TLS_OFFSET: Final = 363
 MAX_PORT: Final = 65535 - ADMIN_OFFSET
+LOOPBACK: Final = "127.0.0.1"
 
 
 class Tier(StrEnum):
@@ -39,8 +42,14 @@ class MeshOptions:
     config: Path | None = None
     # Executor processes; the prototype has one, in its own process.
     executors: int = 1
-    # Processes of each service that keeps no files: governor, reasoning and tool.
+    # Processes of each service that keeps no files: governor, reasoning and tool; and of the
+    # coordinator, where its read model is shared.
     replicas: int = 1
+    # The address at which the gateway takes TLS.
+    listen: str = LOOPBACK
+    # Staging without credentials of callers, or without TLS between its processes.
+    no_auth: bool = False
+    no_mtls: bool = False
     # Whether NATS flushes each write to disk before it acknowledges; None for what the tier does.
     sync_always: bool | None = None
     # Of a task log that is yet to be made; None for what the configuration says, or 1.
@@ -52,9 +61,24 @@ class MeshOptions:
         return self.tier is Tier.STAGING if self.sync_always is None else self.sync_always
 
     @property
+    def auth(self) -> bool:
+        """Whether callers have to show who they are."""
+        return self.tier is Tier.STAGING and not self.no_auth
+
+    @property
+    def mtls(self) -> bool:
+        """Whether processes of the mesh show each other who they are."""
+        return self.tier is Tier.STAGING and not self.no_mtls
+
+    @property
     def admin_port(self) -> int:
         """The port of Envoy's admin; 0 for a free one."""
         return self.port + ADMIN_OFFSET if self.port else 0
+
+    @property
+    def tls_port(self) -> int:
+        """The port at which staging's gateway takes TLS; 0 for a free one."""
+        return self.port + TLS_OFFSET if self.port else 0
 
     def to_json(self) -> dict[str, object]:
         """The options as plain values, with paths that hold in any folder."""
@@ -65,6 +89,9 @@ class MeshOptions:
             "config": str(self.config.absolute()) if self.config else None,
             "executors": self.executors,
             "replicas": self.replicas,
+            "listen": self.listen,
+            "no_auth": self.no_auth,
+            "no_mtls": self.no_mtls,
             "sync_always": self.sync_always,
             "task_partitions": self.task_partitions,
         }
@@ -79,6 +106,9 @@ class MeshOptions:
             config=Path(values["config"]) if values["config"] else None,
             executors=values["executors"],
             replicas=values["replicas"],
+            listen=values["listen"],
+            no_auth=values["no_auth"],
+            no_mtls=values["no_mtls"],
             sync_always=values["sync_always"],
             task_partitions=values["task_partitions"],
         )

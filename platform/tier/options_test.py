@@ -32,7 +32,34 @@ def test_options_survive_being_handed_to_another_process(tmp_path: Path) -> None
         config=tmp_path / "mesh.yaml",
         executors=3,
         replicas=2,
+        listen="192.0.2.7",
+        no_auth=True,
+        no_mtls=True,
         sync_always=False,
         task_partitions=4,
     )
     assert MeshOptions.from_json(options.to_json()) == options
+
+
+@pytest.mark.parametrize(
+    ("options", "auth", "mtls"),
+    [
+        (MeshOptions(), False, False),
+        (MeshOptions(tier=Tier.STAGING), True, True),
+        (MeshOptions(tier=Tier.STAGING, no_auth=True), False, True),
+        (MeshOptions(tier=Tier.STAGING, no_mtls=True), True, False),
+    ],
+)
+def test_staging_is_protected_unless_told_otherwise(
+    options: MeshOptions, auth: bool, mtls: bool
+) -> None:
+    """The prototype never is."""
+    assert (options.auth, options.mtls) == (auth, mtls)
+
+
+def test_ports_lie_beside_the_gateways() -> None:
+    """One number moves them all."""
+    options = MeshOptions()
+    assert (options.port, options.tls_port, options.admin_port) == (8080, 8443, 9901)
+    anywhere = MeshOptions(port=0)
+    assert (anywhere.tls_port, anywhere.admin_port) == (0, 0)

@@ -363,6 +363,35 @@ async def test_senseless_options_are_told(
     assert str(error) == text
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            MeshOptions(listen="0.0.0.0"),
+            "The prototype has neither TLS nor credentials and does not listen on 0.0.0.0: "
+            "choose --tier staging, which has both, or leave --listen out.",
+        ),
+        (
+            MeshOptions(tier=Tier.STAGING, no_auth=True, listen="::"),
+            "Without credentials nothing listens on ::, beyond this machine: "
+            "leave --no-auth out, or --listen.",
+        ),
+        (
+            MeshOptions(tier=Tier.STAGING, listen="example.org"),
+            "example.org is no address to listen on: "
+            "choose one of this machine's, such as 192.0.2.7, or 0.0.0.0 for all.",
+        ),
+    ],
+)
+async def test_nothing_unprotected_listens_beyond_this_machine(
+    tmp_path: Path, options: MeshOptions, text: str
+) -> None:
+    """It takes TLS and credentials to do so; the refusal says what to do."""
+    error = await _refused(replace(options, data_dir=tmp_path, port=0))
+    assert isinstance(error, BadOptions)
+    assert str(error) == text
+
+
 async def test_a_named_port_is_used(tmp_path: Path) -> None:
     """The gateway listens where it is told to, and its administration beside it."""
     (port,) = free_ports(1)

@@ -44,6 +44,32 @@ from tier import api as tiers
     help="Into how many streams a new task log is cut, by tenant; one that is there stays as it is."
     "  [default: 1]",
 )
+@click.option(
+    "--executors",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Executor processes of staging.",
+)
+@click.option(
+    "--replicas",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes of staging for governor, reasoning and tool each; for the coordinator, too,"
+    " where its read model is in PostgreSQL.",
+)
+@click.option(
+    "--listen",
+    default=tiers.LOOPBACK,
+    show_default=True,
+    metavar="ADDRESS",
+    help="Where staging's gateway takes TLS; beyond this machine with credentials only.",
+)
+@click.option("--no-auth", is_flag=True, help="Staging without credentials: anybody may call.")
+@click.option("--no-mtls", is_flag=True, help="Staging without TLS between its processes.")
 @pass_invocation
 def up(
     invocation: Invocation,
@@ -51,6 +77,11 @@ def up(
     detach: bool,
     config: Path | None,
     task_partitions: int | None,
+    executors: int,
+    replicas: int,
+    listen: str,
+    no_auth: bool,
+    no_mtls: bool,
 ) -> None:
     """Start a mesh on this machine.
 
@@ -69,6 +100,11 @@ def up(
         port=tiers.MeshOptions().port if invocation.port is None else invocation.port,
         config=config.absolute() if config else None,
         task_partitions=task_partitions,
+        executors=executors,
+        replicas=replicas,
+        listen=listen,
+        no_auth=no_auth,
+        no_mtls=no_mtls,
     )
     if detach:
         state = tiers.start_detached(options, lambda event: show_start(invocation, event))
