@@ -136,7 +136,7 @@ def item_identity(context: batch_pb2.ItemContext, envelope: identity.Identity) -
     if context.timeout.seconds <= 0 and context.timeout.nanos <= 0:
         raise InvalidField("context.timeout", "must be over zero")
     caller = context.caller if is_service and context.caller else envelope.caller
-    return identity.make(context.tenant, caller)
+    return identity.make(context.tenant, caller, envelope.role)
 
 
 async def serve_items(

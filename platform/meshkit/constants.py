@@ -10,6 +10,8 @@ STATUS_DETAILS_KEY: Final = "grpc-status-details-bin"
 # Who calls, in gRPC metadata and in NATS headers alike.
 TENANT_KEY: Final = "x-agentmesh-tenant"
 CALLER_KEY: Final = "x-agentmesh-caller"
+# What the caller may do beyond its tenant's own work. The gateway alone says so.
+ROLE_KEY: Final = "x-agentmesh-role"
 # How the callers that are services begin; the gateway lets nobody else say so.
 SERVICE_CALLER: Final = "service:"
 # The tenant of a call whose items each have a tenant of their own.

@@ -5,14 +5,39 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-from meshkit.constants import BATCH_TENANT, CALLER_KEY, TENANT_KEY
+from meshkit.constants import (
+    BATCH_TENANT,
+    CALLER_KEY,
+    ROLE_KEY,
+    SERVICE_CALLER,
+    TENANT_KEY,
+)
 from meshkit.error_reasons import Forbidden, InvalidField, Unauthenticated
 
 TENANT_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _CALLER_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,127}")
+
+
+class Role(StrEnum):
+    """What a caller may do, as mesh/policy.yaml spells it out."""
+
+    # Who was given nothing more: services among themselves, and whoever came past the gateway.
+    SERVICE = "service"
+    # The work of one tenant.
+    USER = "user"
+    # Also what concerns all tenants: budgets, queues, the read model, the tenant's keys.
+    OPERATOR = "operator"
+    # Everything.
+    ADMIN = "admin"
+
+    @property
+    def operates(self) -> bool:
+        """Whether it reaches to what concerns all tenants."""
+        return self in (Role.OPERATOR, Role.ADMIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +47,11 @@ class Identity:
     tenant: str
     # `service:<name>` for services; the mesh sets it for everybody else.
     caller: str
+    # Holds for the one call. It goes to no other service and into no queue.
+    role: Role = Role.SERVICE
 
+
+_ROLES: Final = tuple(each.value for each in Role)
 
 # Who makes a batch call: each of its items has an identity of its own. Nothing
 # belongs to this tenant.
@@ -60,19 +89,26 @@ def use(identity: Identity) -> Generator[Identity]:
 
 
 @lru_cache(maxsize=4096)
-def make(tenant: str, caller: str) -> Identity:
-    """A checked identity; InvalidField where an identifier is malformed."""
+def make(tenant: str, caller: str, role: str = Role.SERVICE) -> Identity:
+    """A checked identity; InvalidField where an identifier is malformed or a role unknown.
+
+    A service has no other role, whatever is said of it.
+    """
     if not TENANT_PATTERN.fullmatch(tenant):
         raise InvalidField(
             TENANT_KEY, "must be 1 to 63 lower-case letters, digits or hyphens, no hyphen first"
         )
     if not _CALLER_PATTERN.fullmatch(caller):
         raise InvalidField(CALLER_KEY, "must be 1 to 128 letters, digits or any of . _ : @ / + -")
-    return Identity(tenant, caller)
+    if role not in _ROLES:
+        raise InvalidField(ROLE_KEY, f"must be one of {', '.join(_ROLES)}")
+    return Identity(
+        tenant, caller, Role.SERVICE if caller.startswith(SERVICE_CALLER) else Role(role)
+    )
 
 
 def to_metadata(identity: Identity) -> tuple[tuple[str, str], tuple[str, str]]:
-    """The identity as gRPC metadata."""
+    """The identity as gRPC metadata, without its role: that is the gateway's to say."""
     return ((TENANT_KEY, identity.tenant), (CALLER_KEY, identity.caller))
 
 
@@ -83,13 +119,15 @@ def from_metadata(
 
     Without a tenant: `default_tenant`, or Unauthenticated where that is None.
     """
-    tenant = caller = ""
+    tenant = caller = role = ""
     for key, value in metadata:
         if key == TENANT_KEY:
             tenant = _text(value)
         elif key == CALLER_KEY:
             caller = _text(value)
-    return _completed(tenant, caller, default_tenant)
+        elif key == ROLE_KEY:
+            role = _text(value)
+    return _completed(tenant, caller, default_tenant, role)
 
 
 def to_headers(identity: Identity) -> dict[str, str]:
@@ -111,12 +149,12 @@ def require_tenant(name: str) -> None:
         )
 
 
-def _completed(tenant: str, caller: str, default_tenant: str | None) -> Identity:
+def _completed(tenant: str, caller: str, default_tenant: str | None, role: str = "") -> Identity:
     if not tenant:
         if default_tenant is None:
             raise Unauthenticated(f"The call names no tenant in {TENANT_KEY}.")
         tenant = default_tenant
-    return make(tenant, caller or "anonymous")
+    return make(tenant, caller or "anonymous", role or Role.SERVICE)
 
 
 def _text(value: str | bytes) -> str:

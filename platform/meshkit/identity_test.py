@@ -6,7 +6,7 @@ import pytest
 
 from meshkit import identity
 from meshkit.errors import Forbidden, InvalidField, Unauthenticated
-from meshkit.identity import Identity
+from meshkit.identity import Identity, Role
 
 _ADA = Identity("ada", "service:executor")
 
@@ -68,3 +68,28 @@ def test_a_resource_of_another_tenant_is_forbidden() -> None:
         identity.require_tenant("tenants/ada")
         with pytest.raises(Forbidden, match="does not own 'tenants/adam/tasks/1'"):
             identity.require_tenant("tenants/adam/tasks/1")
+
+
+def test_the_gateway_says_the_role() -> None:
+    """A role stands in the metadata of the gateway's calls, and reaches no further."""
+    ada = identity.from_metadata(
+        [
+            ("x-agentmesh-tenant", "ada"),
+            ("x-agentmesh-caller", "user:ada"),
+            ("x-agentmesh-role", "operator"),
+        ]
+    )
+    assert ada == Identity("ada", "user:ada", Role.OPERATOR)
+    assert identity.from_metadata(identity.to_metadata(ada)).role is Role.SERVICE
+    assert identity.from_headers(identity.to_headers(ada)).role is Role.SERVICE
+
+
+def test_a_service_has_no_other_role() -> None:
+    """Whatever is said of it, a service has the role of services."""
+    assert identity.make("ada", "service:executor", "admin").role is Role.SERVICE
+
+
+def test_an_unknown_role_is_refused() -> None:
+    """A role that nobody knows is an error, not no role."""
+    with pytest.raises(InvalidField, match="must be one of service, user, operator, admin"):
+        identity.make("ada", "user:ada", "root")

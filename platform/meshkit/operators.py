@@ -10,15 +10,16 @@ _EVERYBODY: Final = "*"
 
 
 class Operators:
-    """Callers by name, as the mesh knows them."""
+    """Callers with the role of an operator or more, and others by name."""
 
     def __init__(self, callers: Sequence[str]) -> None:
-        """`callers`: such as `user:anonymous`; `*` for every caller."""
+        """`callers`: who counts as one whatever its role, such as `user:anonymous`; `*` for all."""
         self._callers = frozenset(callers)
 
     def include_caller(self) -> bool:
         """Whether the call that is being served is an operator's."""
-        return bool({identity.current().caller, _EVERYBODY} & self._callers)
+        who = identity.current()
+        return who.role.operates or bool({who.caller, _EVERYBODY} & self._callers)
 
     def require_caller(self, to_do: str) -> None:
         """Forbidden unless the call that is being served is an operator's."""

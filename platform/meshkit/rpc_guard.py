@@ -17,7 +17,8 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from meshkit import deadline, errors, identity, trace
-from meshkit.constants import CALLER_KEY, TENANT_KEY, TRACEPARENT_KEY
+from meshkit.constants import CALLER_KEY, ROLE_KEY, TENANT_KEY, TRACEPARENT_KEY
+from meshkit.identity import Role
 from meshkit.log import Log
 
 # grpc-status has no types.
@@ -178,12 +179,14 @@ class _Rpc:
 
     def enter(self, default_tenant: str | None) -> None:
         """Sets trace, identity and deadline for the task that serves the call."""
-        tenant = caller = traceparent = ""
+        tenant = caller = role = traceparent = ""
         for key, value in cast(Any, self._context.invocation_metadata()) or ():
             if key == TENANT_KEY:
                 tenant = value
             elif key == CALLER_KEY:
                 caller = value
+            elif key == ROLE_KEY:
+                role = value
             elif key == TRACEPARENT_KEY:
                 traceparent = value
         trace.adopt(trace.child(trace.parse(traceparent) if traceparent else None))
@@ -191,7 +194,7 @@ class _Rpc:
             if default_tenant is None:
                 raise errors.Unauthenticated(f"The call names no tenant in {TENANT_KEY}.")
             tenant = default_tenant
-        identity.adopt(identity.make(tenant, caller or "anonymous"))
+        identity.adopt(identity.make(tenant, caller or "anonymous", role or Role.SERVICE))
         self._tenant = tenant
         deadline.adopt(cast(float | None, self._context.time_remaining()))
 

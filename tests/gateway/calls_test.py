@@ -84,14 +84,19 @@ async def test_nobody_can_claim_to_be_a_service(stub: Any) -> None:
     task = await _get(
         stub,
         ("x-agentmesh-caller", "service:executor"),
+        ("x-agentmesh-role", "root"),
         ("x-agentmesh-internal", "yes"),
         ("x-envoy-retry-on", "5xx"),
         ("agentmesh-kept-tenant", "smuggled"),
     )
     assert task.labels["caller"] == "user:anonymous"
+    assert task.labels["role"] == "admin"
     assert task.tenant == "default"
     headers = task.labels["headers"].split()
-    assert [each for each in headers if "agentmesh" in each] == ["x-agentmesh-caller"]
+    assert [each for each in headers if "agentmesh" in each] == [
+        "x-agentmesh-caller",
+        "x-agentmesh-role",
+    ]
     assert "x-envoy-retry-on" not in headers
 
 

@@ -74,6 +74,7 @@ class StandInCoordinator(_Servicer):
             labels={
                 "instance": self._instance,
                 "caller": identity.current().caller,
+                "role": identity.current().role.value,
                 "trace_id": span.trace_id if span else "",
                 "remaining_seconds": f"{deadline.remaining_seconds() or 0:.3f}",
                 "headers": " ".join(sorted(headers)),
