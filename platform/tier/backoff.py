@@ -1,6 +1,9 @@
 """When to start again what died."""
 
 from dataclasses import dataclass
+from typing import Final
+
+_MOST_GROWTH: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,8 +13,8 @@ class RestartPolicy:
     first_delay_seconds: float = 0.1
     factor: float = 3.0
     longest_delay_seconds: float = 10.0
-    # Deaths in a row after which it is left dead.
-    limit: int = 8
+    # Deaths in a row after which it is left dead; None for never.
+    limit: int | None = 8
     # Who lived this long is well again: the next death is a first one.
     well_after_seconds: float = 60.0
 
@@ -29,7 +32,9 @@ class Backoff:
         if lived_seconds >= policy.well_after_seconds:
             self._deaths = 0
         self._deaths += 1
-        if self._deaths > policy.limit:
+        if policy.limit is not None and self._deaths > policy.limit:
             return None
-        delay = policy.first_delay_seconds * policy.factor ** (self._deaths - 1)
+        # A power of a thousand deaths is no number.
+        deaths = min(self._deaths, _MOST_GROWTH)
+        delay = policy.first_delay_seconds * policy.factor ** (deaths - 1)
         return min(delay, policy.longest_delay_seconds)

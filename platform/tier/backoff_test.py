@@ -1,5 +1,7 @@
 """When a dead child is started again."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,3 +34,10 @@ def test_short_lives_always_come_to_an_end(lives: list[float]) -> None:
     waits = [backoff.after(each) for each in lives]
     assert all(wait is None for wait in waits[5:])
     assert all(wait is not None and 0 < wait <= 2 for wait in waits[:5])
+
+
+def test_without_a_limit_no_death_is_the_last() -> None:
+    """However often it dies, it is tried again after the longest pause."""
+    backoff = Backoff(replace(_POLICY, limit=None))
+    waits = [backoff.after(lived_seconds=1) for _ in range(5_000)]
+    assert set(waits[5:]) == {2}

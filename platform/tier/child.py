@@ -1,6 +1,7 @@
 """A child process: started, watched, started again when it dies, and ended."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -21,6 +23,7 @@ from tier.state import ProcessRecord
 _PROBE_FIRST_SECONDS: Final = 0.01
 _PROBE_LONGEST_SECONDS: Final = 0.1
 _TOLD_BYTES: Final = 4096
+_SENTENCE_CHARACTERS: Final = 160
 # How often somebody who waits is told that this goes on.
 _TELL_SECONDS: Final = 10.0
 # Who says so many times in a row that it is sick does not get well by itself.
@@ -53,6 +56,8 @@ class ChildSpec:
     # What takes longer is started again.
     ready_within_seconds: float = 20.0
     stop_within_seconds: float = 10.0
+    # At which it ends in order.
+    stop_signal: signal.Signals = signal.SIGTERM
 
 
 class Child:
@@ -67,6 +72,8 @@ class Child:
         # Where the log of the present life begins.
         self._log_start = 0
         self._version = ""
+        self._restarts = 0
+        self._last_death = ""
 
     @property
     def name(self) -> str:
@@ -77,7 +84,15 @@ class Child:
     def record(self) -> ProcessRecord:
         """The child as it is now."""
         pid = self._process.pid if self._process else 0
-        return ProcessRecord(self._spec.name, pid, self._version, self._spec.ports, self._spec.log)
+        return ProcessRecord(
+            self._spec.name,
+            pid,
+            self._version,
+            self._spec.ports,
+            self._spec.log,
+            self._restarts,
+            self._last_death,
+        )
 
     def spawn(self) -> None:
         """Starts the process and does not wait. Only the main thread may: the kernel ends
@@ -139,33 +154,38 @@ class Child:
         await _ended(self._require())
         raise self._dead()
 
-    async def watch(self, on_restart: Callable[[], None]) -> None:
+    async def watch(self, on_change: Callable[[], None]) -> None:
         """Starts the process again when it dies, StartFailed where that does not help; when it
         is sick, as often as need be.
+
+        `on_change` is called at each death, and when it is there again.
         """
         spec = self._spec
         while True:
             sick, why = await self._end_of_life()
             self._report(spec.name, Phase.DIED, f"{spec.title} died ({why})")
+            self._last_death = self._obituary(why)
+            on_change()
             delay = 0.0 if sick else self._backoff.after(time.monotonic() - self._spawned)
             if delay is None:
                 self._report(spec.name, Phase.FAILED, f"{spec.title} died too often and stays down")
                 raise StartFailed(spec.title, f"it died too often, last {why}", spec.log)
             await asyncio.sleep(delay)
             self._report(spec.name, Phase.RESTARTING, f"Starting {spec.title} again")
+            self._restarts += 1
             self.spawn()
             try:
                 await self.ready()
             except StartFailed:
                 await self._end(signal.SIGKILL)
-            on_restart()
+            on_change()
 
     async def stop(self) -> None:
         """Ends the process, by force where it takes too long."""
         if self._process is None:
             return
         running = self._process.poll() is None
-        await self._end(signal.SIGTERM)
+        await self._end(self._spec.stop_signal)
         if running:
             self._report(self.name, Phase.STOPPED, f"{self._spec.title} has ended")
         self._process = None
@@ -181,7 +201,7 @@ class Child:
                 why = "" if ended.done() else await self._sickness()
                 looks = looks + 1 if why else 0
                 if looks == _LOOKS:
-                    await self._end(signal.SIGTERM)
+                    await self._end(self._spec.stop_signal)
                     return True, why
             return False, _told(ended.result())
         finally:
@@ -221,17 +241,24 @@ class Child:
     def _dead(self) -> StartFailed:
         return StartFailed(self._spec.title, self._last_words(), self._spec.log)
 
+    def _obituary(self, why: str) -> str:
+        """Why and when it died; who ended by itself may have said why."""
+        line = "" if (self._require().returncode or 0) < 0 else _sentence(self._last_line())
+        when = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return f"{why} at {when}" + (f": {line}" if line else "")
+
     def _last_words(self) -> str:
         """What the process said last in this life, in a line."""
-        code = self._require().returncode
+        line = self._last_line()
+        return f"it ended ({_told(self._require().returncode)})" + (
+            f" after saying: {line}" if line else " and said nothing"
+        )
+
+    def _last_line(self) -> str:
         with self._spec.log.open("rb") as log:
             log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _TOLD_BYTES))
-            lines = [
-                line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()
-            ]
-        return f"it ended ({_told(code)})" + (
-            f" after saying: {lines[-1].strip()}" if lines else " and said nothing"
-        )
+            lines = log.read().decode("utf-8", "replace").splitlines()
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 async def _ended(process: subprocess.Popen[bytes]) -> int:
@@ -253,3 +280,13 @@ async def _ended(process: subprocess.Popen[bytes]) -> int:
 
 def _told(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _sentence(line: str) -> str:
+    """What a line of a log says, short enough for a table."""
+    try:
+        values = json.loads(line)
+        line = str(values.get("error") or values.get("event") or line)
+    except (ValueError, AttributeError):
+        pass
+    return line[:_SENTENCE_CHARACTERS]

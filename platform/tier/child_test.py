@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ echo run >> runs
 touch ready
 exec sleep 600
 """
+_POLITE = "trap 'echo interrupted; exit 0' INT; touch ready; while :; do sleep 0.1; done"
 
 
 def _child(folder: Path, report: Callable[[Event], None], script: str = _SCRIPT) -> Child:
@@ -69,6 +71,9 @@ async def test_it_is_tried_again_until_it_comes_up(tmp_path: Path) -> None:
     await eventually(lambda: told[-1].phase is Phase.READY)
     assert child.record.pid != first
     assert told[2].text == "the part died (killed by SIGKILL)"
+    record = child.record
+    assert record.restarts == _runs(tmp_path) - 1 == len(set(restarted)) - 1
+    assert re.fullmatch(r"exit code 3 at 20\d\d-\S+Z: no luck", record.last_death)
     watching.cancel()
     await child.stop()
 
@@ -86,12 +91,13 @@ async def test_one_that_is_sick_is_started_again(
     first = child.record.pid
     (tmp_path / "silent").touch()
     (tmp_path / "sick").touch()
-    watching = asyncio.create_task(child.watch((tmp_path / "sick").unlink))
+    watching = asyncio.create_task(child.watch(lambda: None))
     with pytest.raises(AssertionError):
         await eventually(lambda: child.record.pid != first, timeout_seconds=0.3)
     (tmp_path / "silent").unlink()
-    await eventually(lambda: not (tmp_path / "sick").exists())
-    assert child.record.pid != first
+    await eventually(lambda: child.record.pid != first)
+    (tmp_path / "sick").unlink()
+    assert child.record.last_death.startswith("a full disk at 20")
     assert "the part died (a full disk)" in [event.text for event in told]
     watching.cancel()
     await child.stop()
@@ -110,6 +116,29 @@ async def test_it_is_given_no_secret_but_its_own(
     seen = {line.partition("=")[0] for line in (tmp_path / "seen").read_text().splitlines()}
     assert {"HOUSE_KEY", "HOUSE_NAME", "PATH"} <= seen
     assert not seen & {"OPENAI_API_KEY", "OPENAI_BASE_URL", "A_TOKEN"}
+
+
+async def test_it_ends_at_the_signal_that_it_wants(tmp_path: Path) -> None:
+    """Some servers end in order, and at once, at another signal than others."""
+
+    async def ready() -> str | None:
+        return "1.0" if (tmp_path / "ready").exists() else None
+
+    spec = ChildSpec(
+        name="part",
+        title="the part",
+        command=("/bin/sh", "-c", _POLITE),
+        working_dir=tmp_path,
+        log=tmp_path / "part.log",
+        ports=(),
+        probe=ready,
+        stop_signal=signal.SIGINT,
+    )
+    child = Child(spec, Reporter(lambda _: None), _QUICK)
+    child.spawn()
+    await child.ready()
+    await child.stop()
+    assert spec.log.read_text() == "interrupted\n"
 
 
 async def test_it_stays_down_when_nothing_helps(tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ class ProcessRecord:
     version: str
     ports: tuple[int, ...]
     log: Path | None
+    # How often it was started again, and why and when it ended last; empty where it never did.
+    restarts: int = 0
+    last_death: str = ""
 
     def to_json(self) -> dict[str, object]:
         """The record as plain values."""
@@ -29,6 +32,8 @@ class ProcessRecord:
             "version": self.version,
             "ports": list(self.ports),
             "log": str(self.log) if self.log else None,
+            "restarts": self.restarts,
+            "last_death": self.last_death,
         }
 
 
@@ -90,6 +95,8 @@ class MeshState:
                     each["version"],
                     tuple(each["ports"]),
                     Path(each["log"]) if each["log"] else None,
+                    int(each["restarts"]),
+                    each["last_death"],
                 )
                 for each in values["processes"]
             ),

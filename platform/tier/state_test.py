@@ -25,7 +25,12 @@ def _state(folder: Path, pid: int, ticks: int) -> MeshState:
         address="127.0.0.1:8080",
         admin_address="127.0.0.1:9901",
         config=None,
-        processes=(ProcessRecord("nats", 7, "2.15.1", (1, 2), folder / "logs/nats.log"),),
+        processes=(
+            ProcessRecord(
+                *("nats", 7, "2.15.1", (1, 2), folder / "logs/nats.log"),
+                *(3, "killed by SIGKILL at 2026-01-02T03:04:05Z"),
+            ),
+        ),
         notes=("It is a test.",),
         services=("agentmesh.tool.v1.ToolService",),
     )
