@@ -154,6 +154,13 @@ class ScheduleNotFound(MeshError):
     reason = "SCHEDULE_NOT_FOUND"
 
 
+class ApiKeyNotFound(MeshError):
+    """No API key of this name."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "API_KEY_NOT_FOUND"
+
+
 class AlreadyExists(MeshError):
     """The name is taken."""
 

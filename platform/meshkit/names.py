@@ -25,6 +25,7 @@ _SHAPES: Final[Mapping[str, tuple[str, str]]] = {
     "agent": _SHORT,
     "version": (r"[1-9][0-9]{0,8}", "a number from 1"),
     "schedule": _SHORT,
+    "api_key": (r"[a-z0-9]{8,40}", "8 to 40 lower-case letters or digits"),
     "tool": (r"[a-z0-9][a-z0-9_-]{0,62}", "1 to 63 lower-case letters, digits, _ or -"),
 }
 
@@ -84,6 +85,7 @@ TENANT: Final = Pattern("tenants/{tenant}")
 TASK: Final = Pattern("tenants/{tenant}/tasks/{task}")
 AGENT: Final = Pattern("tenants/{tenant}/agents/{agent}")
 AGENT_VERSION: Final = Pattern("tenants/{tenant}/agents/{agent}@{version}")
+API_KEY: Final = Pattern("tenants/{tenant}/apiKeys/{api_key}")
 DOCUMENT: Final = Pattern("tenants/{tenant}/documents/{document}")
 FACT: Final = Pattern("tenants/{tenant}/facts/{fact}")
 SCHEDULE: Final = Pattern("tenants/{tenant}/schedules/{schedule}")
