@@ -1,0 +1,30 @@
+"""What the mesh offers to be called, read from the contracts themselves."""
+
+from typing import Final
+
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from grpc_channelz.v1 import channelz_pb2
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from tier.descriptors import descriptor_set
+from tier.parts import PARTS
+from tier.policy import Contracts
+
+# What every server answers besides, and the gateway for all of them.
+_BUILT_IN: Final = (health_pb2, reflection_pb2, channelz_pb2)
+
+
+def offered() -> Contracts:
+    """Every RPC that the gateway offers, and which part serves which service."""
+    files = FileDescriptorSet.FromString(descriptor_set()).file
+    services = {
+        f"{file.package}.{service.name}": tuple(method.name for method in service.method)
+        for file in files
+        for service in file.service
+    }
+    for module in _BUILT_IN:
+        for name, service in module.DESCRIPTOR.services_by_name.items():
+            full_name = f"{module.DESCRIPTOR.package}.{name}"
+            services[full_name] = tuple(method.name for method in service.methods)
+    return Contracts(services, {part.name: part.services for part in PARTS})
