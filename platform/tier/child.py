@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import IO, Final, NoReturn
 
 from tier import child_exec
 from tier.backoff import Backoff, RestartPolicy
 from tier.events import Phase, Reporter
 from tier.failures import StartFailed
+from tier.nursery import Born, Nursery
 from tier.secret_variables import secrets
 from tier.state import ProcessRecord
 
@@ -45,6 +46,8 @@ class ChildSpec:
     ports: tuple[int, ...]
     # Its version once it is ready, or None while it is not. May raise OSError.
     probe: Callable[[], Awaitable[str | None]]
+    # The same as the command, for a nursery: a Python module, and what it is told.
+    program: Sequence[str] = ()
     # Added to this process's environment, and left out of it. Secrets are left out always,
     # but for those that are given.
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -63,11 +66,19 @@ class ChildSpec:
 class Child:
     """One child process over its lives. It dies with this process, however that ends."""
 
-    def __init__(self, spec: ChildSpec, report: Reporter, policy: RestartPolicy) -> None:
+    def __init__(
+        self,
+        spec: ChildSpec,
+        report: Reporter,
+        policy: RestartPolicy,
+        nursery: Nursery | None = None,
+    ) -> None:
+        """`nursery`: starts what it can; everything else is started anew."""
         self._spec: Final = spec
+        self._nursery: Final = nursery
         self._report: Final = report
         self._backoff: Final = Backoff(policy)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Born | None = None
         self._spawned = 0.0
         # Where the log of the present life begins.
         self._log_start = 0
@@ -100,24 +111,13 @@ class Child:
         """
         spec = self._spec
         without = spec.without | (secrets(os.environ) - spec.given)
+        environment = {
+            **{k: v for k, v in os.environ.items() if k not in without},
+            **spec.environment,
+        }
         with spec.log.open("ab") as log:
             self._log_start = log.tell()
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-I", "-S", child_exec.__file__, str(os.getpid())),
-                    *(str(each) for each in spec.command),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=spec.working_dir,
-                env={
-                    **{k: v for k, v in os.environ.items() if k not in without},
-                    **spec.environment,
-                },
-                # A Ctrl-C in the terminal is for this process, which then ends the child in order.
-                start_new_session=True,
-            )
+            self._process = self._born(environment, log) or _executed(spec, environment, log)
         self._spawned = time.monotonic()
         self._report(spec.name, Phase.STARTING, f"Starting {spec.title}")
 
@@ -227,7 +227,15 @@ class Child:
                 process.kill()
                 await _ended(process)
 
-    def _require(self) -> subprocess.Popen[bytes]:
+    def _born(self, environment: Mapping[str, str], log: IO[bytes]) -> Born | None:
+        spec = self._spec
+        if self._nursery is None or not spec.program:
+            return None
+        return self._nursery.bear(
+            spec.program, working_dir=spec.working_dir, environment=environment, log=log
+        )
+
+    def _require(self) -> subprocess.Popen[bytes] | Born:
         if self._process is None:
             raise RuntimeError(f"{self.name} was not started")
         return self._process
@@ -250,7 +258,7 @@ class Child:
     def _last_words(self) -> str:
         """What the process said last in this life, in a line."""
         line = self._last_line()
-        return f"it ended ({_told(self._require().returncode)})" + (
+        return f"it ended ({_told(self._require().wait())})" + (
             f" after saying: {line}" if line else " and said nothing"
         )
 
@@ -261,7 +269,25 @@ class Child:
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-async def _ended(process: subprocess.Popen[bytes]) -> int:
+def _executed(
+    spec: ChildSpec, environment: Mapping[str, str], log: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-I", "-S", child_exec.__file__, str(os.getpid())),
+            *(str(each) for each in spec.command),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        cwd=spec.working_dir,
+        env=environment,
+        # A Ctrl-C in the terminal is for this process, which then ends the child in order.
+        start_new_session=True,
+    )
+
+
+async def _ended(process: subprocess.Popen[bytes] | Born) -> int:
     """The exit code, once there is one; no thread and no polling."""
     if (code := process.poll()) is not None:
         # It is reaped, and its pid may be another process's by now.

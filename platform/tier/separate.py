@@ -13,6 +13,7 @@ from tier.data_dir import DataDir
 from tier.directory import Directory
 from tier.events import Reporter
 from tier.gateway_config import DIRECTORY
+from tier.nursery import NURSERY, Nursery
 from tier.ports import HOST
 from tier.secret_variables import secrets_of
 from tier.service_child import service_child
@@ -79,6 +80,9 @@ class SeparateServices:
             },
         )
         self._directory_port: Final = directory_port
+        self._nursery: Final = Nursery(
+            [f"services.{part.name}.main" for part in parts.PARTS], data_dir.rotate(NURSERY)
+        )
         self._triton: Final = find_triton(environ)
         self._tritons: TritonServers | None = None
         self._sections: dict[str, Any] = {}
@@ -108,10 +112,13 @@ class SeparateServices:
         supervisor = ProcessRecord(
             "mesh", os.getpid(), VERSION, (self._directory_port,), self._data_dir.log_file("mesh")
         )
-        return (supervisor, *(each.record for each in self._children))
+        children = [each.record for each in self._children]
+        return (supervisor, *self._nursery.records, *children)
 
     def configure(self) -> None:
         """Reads the settings of all services. Raises BadConfig."""
+        # Imports while the servers start.
+        self._nursery.start()
         from tier.settings import load_settings
 
         settings = load_settings(self._config, self._environ)
@@ -132,6 +139,7 @@ class SeparateServices:
     async def start(self, nats_url: str, redis_url: str) -> None:
         """Starts every service, the executors last. Raises StartFailed."""
         await self._directory.start()
+        await self._nursery.ready()
         specs = [self._spec(name, nats_url, redis_url) for name in self._ports]
         if self._tritons:
             specs += self._tritons.specs()
@@ -155,10 +163,11 @@ class SeparateServices:
         others = [each for each in self._children if each not in (*executors, *governors)]
         for group in (executors, others, governors):
             await asyncio.gather(*(each.stop() for each in group))
+        self._nursery.stop()
         await self._directory.stop()
 
     def _spawn(self, spec: ChildSpec) -> Child:
-        child = Child(spec, self._report, RestartPolicy())
+        child = Child(spec, self._report, RestartPolicy(), self._nursery)
         child.spawn()
         self._children.append(child)
         return child

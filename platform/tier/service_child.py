@@ -48,6 +48,7 @@ def service_child(
         "log_format": "json",
     }
     configuration.write_text(yaml.safe_dump({**common, **values}), "utf-8")
+    program = (*program, "--config", str(configuration))
 
     async def probe() -> str | None:
         return VERSION if not await who_serves_not(f"{HOST}:{port}", [""]) else None
@@ -55,10 +56,8 @@ def service_child(
     return ChildSpec(
         name=name,
         title=f"the {name} service",
-        command=(
-            *(sys.executable, "-P", "-m", "tier.service_program"),
-            *(*program, "--config", configuration),
-        ),
+        command=(sys.executable, "-P", "-m", "tier.service_program", *program),
+        program=program,
         working_dir=Path.cwd(),
         log=data_dir.rotate(name),
         ports=(port,),

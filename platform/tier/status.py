@@ -6,7 +6,15 @@ from typing import Final
 
 import psutil
 
-from tier import embedded, gateway_child, nats_child, redis_child, triton_child, triton_servers
+from tier import (
+    embedded,
+    gateway_child,
+    nats_child,
+    nursery,
+    redis_child,
+    triton_child,
+    triton_servers,
+)
 from tier.http_get import get
 from tier.reports import ProcessStatus
 from tier.serving import who_serves_not
@@ -118,6 +126,10 @@ async def _ask_triton(record: ProcessRecord, _state: MeshState) -> tuple[str, st
     return ("", "models loaded") if version else ("does not answer", "")
 
 
+async def _ask_nursery(_record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
+    return "", "has imported what services need, and forks them"
+
+
 async def _ask_supervisor(_record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
     return "", "starts, watches and starts again"
 
@@ -136,5 +148,6 @@ _ASK: Final[Mapping[str, _Ask]] = {
     triton_servers.GATEWAY: _ask_models_gateway,
     triton_servers.REPORTER: _ask_reporter,
     embedded.NAME: _ask_all_services,
+    nursery.NURSERY: _ask_nursery,
     "mesh": _ask_supervisor,
 }

@@ -26,6 +26,7 @@ from tier.events import Event, Phase, Reporter
 from tier.gateway_child import gateway_child
 from tier.gateway_config import DIRECTORY
 from tier.nats_child import nats_child
+from tier.nursery import Nursery
 from tier.ports import HOST
 from tier.redis_child import redis_child
 from tier.service_child import service_child
@@ -40,6 +41,12 @@ _SINGLE: Final = ("governor", "reasoning", "memory", "tool")
 SERVICES: Final = (*_SINGLE, *COORDINATORS, *EXECUTORS)
 EVERYTHING: Final = (NATS, REDIS, GATEWAY, *SERVICES)
 
+_PROGRAM: Final = "tests.faults.service_process"
+_PRELOADED: Final = (
+    _PROGRAM,
+    "tests.faults.told_calculator",
+    *(f"services.{part.name}.main" for part in parts.PARTS),
+)
 _PRICES: Final = Path("services/governor/prices.yaml")
 _REPOSITORY: Final = binaries.repository_root()
 # What dies by itself is started again, but not for ever.
@@ -78,6 +85,7 @@ class FaultMesh:
         self._report: Final = Reporter(self._hear)
         self._data_dir: Final = data_dir
         self._arrangement: Final = arrangement
+        self._nursery: Final = Nursery(_PRELOADED, data_dir.log_file("nursery"))
         self._children: Final[dict[str, Child]] = {}
         self._watchers: Final[dict[str, asyncio.Future[None]]] = {}
         # Between a service and NATS, and between a service and its callers.
@@ -189,9 +197,12 @@ class FaultMesh:
             self._proxies[name] = await stack.enter_async_context(FaultProxy(self._ports[NATS]))
         for name in self._arrangement.called_through_proxy:
             self._fronts[name] = await stack.enter_async_context(FaultProxy(self._ports[name]))
+        self._nursery.start()
+        stack.callback(self._nursery.stop)
         stack.push_async_callback(self._stop)
         servers = self._servers()
         await self._bring_up([servers[NATS], servers[REDIS], servers[GATEWAY]])
+        await self._nursery.ready()
         specs = [self._service(name) for name in self.services]
         # An executor reads streams that the coordinator makes.
         await self._bring_up([each for each in specs if each.name not in EXECUTORS])
@@ -201,7 +212,7 @@ class FaultMesh:
 
     async def _bring_up(self, specs: Sequence[ChildSpec]) -> None:
         for spec in specs:
-            child = self._children[spec.name] = Child(spec, self._report, _POLICY)
+            child = self._children[spec.name] = Child(spec, self._report, _POLICY, self._nursery)
             child.spawn()
         await asyncio.gather(*(self._children[spec.name].ready() for spec in specs))
 
@@ -263,13 +274,11 @@ class FaultMesh:
             self._data_dir,
             name,
             self._ports[name],
-            program=("tests.faults.service_process", part_name),
+            program=(_PROGRAM, part_name),
             values=values,
             environment={
                 told_calculator.OUTSIDE: self.outside.address,
                 told_calculator.EFFECT: self._arrangement.effect,
-                # Who crashes says where.
-                "PYTHONFAULTHANDLER": "1",
             },
         )
 
