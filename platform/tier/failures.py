@@ -57,6 +57,16 @@ class BadOptions(MeshStartError):
     """The options make no sense; the text says which."""
 
 
+class AuthorityUnreadable(MeshStartError):
+    """The mesh's own authority is there in part only."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"The certificate authority in {folder} is not whole: restore it from a backup, or"
+            " remove the folder, and all who trusted it have to trust the new one."
+        )
+
+
 class StartFailed(MeshStartError):
     """A part did not come up, or could not be kept up."""
 

@@ -1,0 +1,159 @@
+"""Mutual TLS from files that are renewed while the process runs, and who may call."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+import grpc
+from pydantic import BaseModel, ConfigDict
+
+from meshkit.config import ConfigError
+from meshkit.errors import Unauthenticated
+
+# A renewed certificate is used half of its life before the one before it ends.
+_LOOK_EVERY_SECONDS: Final = 10.0
+
+_Pem = tuple[bytes, bytes, bytes]
+_Signature = tuple[tuple[int, int, int], ...]
+# grpc's types name what these take less widely than it is.
+_grpc: Final = cast(Any, grpc)
+
+
+class TlsSettings(BaseModel):
+    """The certificate of a process, and whose calls it takes. All files are PEM."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    # The process's certificate, by which it serves and calls.
+    certificate: Path
+    # Its private key.
+    key: Path
+    # The authority that has issued the certificates of all whom it talks to.
+    authority: Path
+    # Who may call: SPIFFE ids as in their certificates. Everybody else is refused.
+    peers: tuple[str, ...] = ()
+
+
+class Peers:
+    """Tells callers that may call from those that may not, by their certificates."""
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        """`allowed`: SPIFFE ids."""
+        self._allowed: Final = frozenset(each.encode() for each in allowed)
+
+    def check(self, context: Any) -> None:
+        """Raises Unauthenticated unless the caller at the other end is one that may call.
+
+        gRPC has verified the certificate, so this asks only whose it is.
+        """
+        names: Sequence[bytes] = context.peer_identities() or ()
+        for name in names:
+            if name in self._allowed:
+                return
+        theirs = b", ".join(each for each in names if each.startswith(b"spiffe:")).decode()
+        raise Unauthenticated(
+            f"The caller's certificate is of {theirs or 'nobody known'},"
+            " which may not call this service directly."
+        )
+
+
+class TlsFiles:
+    """The files of a TlsSettings, read again when they were replaced."""
+
+    def __init__(self, settings: TlsSettings) -> None:
+        """Reads them. Raises ConfigError where that cannot be done."""
+        self._paths: Final = (settings.certificate, settings.key, settings.authority)
+        try:
+            self._signature: _Signature = self._sign()
+            self._pem: _Pem = self._read()
+        except OSError as error:
+            raise ConfigError(f"{error.filename}: cannot be read: {error.strerror}") from None
+
+    @property
+    def pem(self) -> _Pem:
+        """Certificate, key and authority, as read last."""
+        return self._pem
+
+    def look(self) -> bool:
+        """Whether they were replaced since the last look; they have been read again then."""
+        try:
+            signature = self._sign()
+            if signature == self._signature:
+                return False
+            pem = self._read()
+            # Replaced again meanwhile, they might not belong together.
+            if self._sign() != signature:
+                return False
+        except OSError:
+            return False  # in the middle of being replaced: the next look finds them
+        self._signature, self._pem = signature, pem
+        return True
+
+    def _sign(self) -> _Signature:
+        found = (os.stat(each) for each in self._paths)
+        return tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in found)
+
+    def _read(self) -> _Pem:
+        certificate, key, authority = (each.read_bytes() for each in self._paths)
+        return certificate, key, authority
+
+
+def server_credentials(settings: TlsSettings) -> grpc.ServerCredentials:
+    """For a server whose clients need certificates; each connection gets the newest.
+
+    Raises ConfigError where the files cannot be read.
+    """
+    files = TlsFiles(settings)
+
+    def newer() -> Any:
+        # gRPC asks at each new connection, from a thread of its own.
+        return _configuration(files.pem) if files.look() else None
+
+    return _grpc.dynamic_ssl_server_credentials(
+        _configuration(files.pem), newer, require_client_authentication=True
+    )
+
+
+def client_credentials(settings: TlsSettings) -> grpc.ChannelCredentials:
+    """For a channel; those of the files as they are now. Raises ConfigError."""
+    return _credentials(TlsFiles(settings).pem)
+
+
+class ClientTls:
+    """The credentials of a process's channels: others when its files were replaced."""
+
+    def __init__(
+        self,
+        settings: TlsSettings,
+        *,
+        look_every_seconds: float = _LOOK_EVERY_SECONDS,
+        monotonic_seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raises ConfigError where the files cannot be read."""
+        self._files: Final = TlsFiles(settings)
+        self._look_every_seconds: Final = look_every_seconds
+        self._monotonic_seconds: Final = monotonic_seconds
+        self._credentials = _credentials(self._files.pem)
+        self._look_at = monotonic_seconds() + look_every_seconds
+
+    @property
+    def credentials(self) -> grpc.ChannelCredentials:
+        """The same object until the files are replaced. Cheap: looks at them now and then."""
+        now = self._monotonic_seconds()
+        if now >= self._look_at:
+            self._look_at = now + self._look_every_seconds
+            if self._files.look():
+                self._credentials = _credentials(self._files.pem)
+        return self._credentials
+
+
+def _configuration(pem: _Pem) -> Any:
+    certificate, key, authority = pem
+    return _grpc.ssl_server_certificate_configuration([(key, certificate)], authority)
+
+
+def _credentials(pem: _Pem) -> grpc.ChannelCredentials:
+    certificate, key, authority = pem
+    return grpc.ssl_channel_credentials(authority, key, certificate)
