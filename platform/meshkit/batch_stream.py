@@ -18,6 +18,7 @@ from meshkit.errors import (
     NotImplementedYet,
     from_status,
 )
+from meshkit.rpc_channel import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Unreached
 
 ItemType = TypeVar("ItemType", bound=Item)
 
@@ -65,17 +66,26 @@ class BatchStream(Generic[ItemType]):
 
         Raises DeadlineExceeded.
         """
+        loop = asyncio.get_running_loop()
+        begun, pause = loop.time(), FIRST_PAUSE_SECONDS
         batch = _Batch()
         self._batches.update((number, batch) for number, _ in items)
         self._post(batch, items)
-        timer = asyncio.get_running_loop().call_later(
-            self._timeout_seconds, batch.fail, self._too_late()
-        )
+        timer = loop.call_later(self._timeout_seconds, batch.fail, self._too_late())
         try:
-            while batch.unanswered:
+            while batch.unanswered or batch.postponed:
                 await batch.arrived.wait()
-                for each in batch.take():
-                    yield each
+                again: list[int] = []
+                for number, outcome in batch.take():
+                    if self._may_wait(outcome, loop.time() + pause - begun):
+                        again.append(number)
+                    else:
+                        yield number, outcome
+                if again:
+                    wanted = set(again)
+                    batch.postponed.update(each for each in items if each[0] in wanted)
+                    loop.call_later(pause, self._post_postponed, batch)
+                    pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         finally:
             timer.cancel()
             for number, _ in items:
@@ -87,6 +97,17 @@ class BatchStream(Generic[ItemType]):
         batch = self._batches.get(number)
         if batch is not None:
             batch.withdraw(number)
+
+    def _may_wait(self, outcome: Any, seconds: float) -> bool:
+        """Whether an item is sent again that has been on its way for that long."""
+        return isinstance(outcome, Unreached) and seconds < min(
+            outcome.patience_seconds, self._timeout_seconds / 2
+        )
+
+    def _post_postponed(self, batch: "_Batch") -> None:
+        items = tuple(batch.postponed.items())
+        batch.postponed.clear()
+        self._post(batch, items)
 
     def _post(self, batch: "_Batch", items: Sequence[tuple[int, ItemType]]) -> None:
         message: list[tuple[int, ItemType]] = []
@@ -130,12 +151,14 @@ class BatchStream(Generic[ItemType]):
 class _Batch:
     """What came of the items of one batch."""
 
-    __slots__ = ("_failure", "_ready", "arrived", "unanswered")
+    __slots__ = ("_failure", "_ready", "arrived", "postponed", "unanswered")
 
     def __init__(self) -> None:
         self.arrived: Final = asyncio.Event()
         # Where each of them is on its way, by its number.
         self.unanswered: Final[dict[int, _Stream]] = {}
+        # What reached nobody and is sent again in a moment.
+        self.postponed: Final[dict[int, Any]] = {}
         self._ready: list[tuple[int, Any]] = []
         self._failure: BaseException | None = None
 
@@ -148,6 +171,7 @@ class _Batch:
         stream = self.unanswered.pop(number, None)
         if stream is not None:
             stream.withdraw(number)
+        if self.postponed.pop(number, None) is not None or stream is not None:
             self.arrived.set()
 
     def fail(self, failure: BaseException) -> None:

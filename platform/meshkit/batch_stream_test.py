@@ -19,6 +19,7 @@ from meshkit.batch import serve_stream
 from meshkit.batch_stream import BatchStream
 from meshkit.client import Channels
 from meshkit.coalesce import Coalescer
+from meshkit.constants import UNREACHED_KEY
 from meshkit.errors import (
     Conflict,
     DeadlineExceeded,
@@ -452,3 +453,67 @@ async def test_a_connection_that_breaks_fails_what_is_on_its_way_and_asks_nothin
     assert {type(each) for each in outcomes} == {DependencyUnavailable}
     assert all(isinstance(each, Exception) and is_retryable(each) for each in outcomes)
     assert set(asked.values()) == {1}
+
+
+async def _echo(tool: str) -> str:
+    return tool
+
+
+class _TurnsAway(_Tools):
+    """Behind a proxy that says of the first streams that nobody was there."""
+
+    def __init__(self, unreached: int) -> None:
+        super().__init__(_echo)
+        self._left = unreached
+
+    async def BatchExecuteToolsStream(self, request_iterator: Any, context: Any) -> Any:
+        self._left -= 1
+        if self._left >= 0:
+            unreached = ((UNREACHED_KEY, "1"),)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "no healthy upstream", unreached)
+        identity.adopt(identity.BATCH)
+        async for each in super().BatchExecuteToolsStream(request_iterator, context):
+            yield each
+
+
+@asynccontextmanager
+async def _behind_a_proxy(unreached: int, *, patience_seconds: float) -> AsyncGenerator[_Calls]:
+    server = grpc.aio.server()
+    pb_grpc.add_ToolServiceServicer_to_server(_TurnsAway(unreached), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with Channels(
+            {"tool": f"127.0.0.1:{port}"},
+            caller="service:test",
+            patience_seconds=patience_seconds,
+            proxied=True,
+        ) as channels:
+            yield _calls(channels)
+    finally:
+        await server.stop(None)
+
+
+async def test_items_that_reached_nobody_are_sent_again_when_somebody_is_there() -> None:
+    """All of them, and each is answered once."""
+    async with _behind_a_proxy(3, patience_seconds=5.0) as calls:
+        answers = await asyncio.gather(*(calls.call(_item(str(n))) for n in range(5)))
+        assert [each.result.text for each in answers] == [str(n) for n in range(5)]
+
+
+async def test_items_that_reach_nobody_for_too_long_fail() -> None:
+    """With what the proxy said."""
+    async with _behind_a_proxy(1000, patience_seconds=0.3) as calls:
+        with pytest.raises(DependencyUnavailable) as caught:
+            await calls.call(_item("a"))
+        assert caught.value.message == "Failed to reach tool: no healthy upstream"
+
+
+async def test_an_item_that_waits_for_somebody_may_be_given_up() -> None:
+    """Its caller need not wait, and nobody else is disturbed."""
+    async with _behind_a_proxy(2, patience_seconds=5.0) as calls:
+        given_up = asyncio.create_task(calls.call(_item("a")))
+        kept = asyncio.create_task(calls.call(_item("b")))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(given_up, 0.03)
+        assert (await kept).result.text == "b"

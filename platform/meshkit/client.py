@@ -19,23 +19,31 @@ class Channels:
     """
 
     def __init__(
-        self, targets: Mapping[str, str], *, caller: str, patience_seconds: float = 0.0
+        self,
+        targets: Mapping[str, str],
+        *,
+        caller: str,
+        patience_seconds: float = 0.0,
+        proxied: bool = False,
     ) -> None:
         """`targets`: address by service name. `caller`: such as `service:executor`.
 
         `patience_seconds`: how long a call waits, within its own time, for a
         peer that cannot be reached, such as one that is being restarted.
+
+        `proxied`: at the targets is a proxy, which repeats what reached no handler.
         """
         self._targets: Final = targets
         self._caller: Final = caller
         self._patience_seconds: Final = patience_seconds
+        self._options: Final = _options(_PROXIED if proxied else _DIRECT)
         self._open: dict[str, RpcChannel] = {}
 
     def get(self, name: str) -> grpc.aio.Channel:
         """The channel to the service `name`; KeyError where it has no target."""
         channel = self._open.get(name)
         if channel is None:
-            raw = grpc.aio.insecure_channel(self._targets[name], options=_OPTIONS)
+            raw = grpc.aio.insecure_channel(self._targets[name], options=self._options)
             channel = self._open[name] = RpcChannel(
                 raw, target=name, caller=self._caller, patience_seconds=self._patience_seconds
             )
@@ -60,7 +68,9 @@ class Channels:
 
 
 _MILLISECONDS: Final = 1000
-_SERVICE_CONFIG: Final[dict[str, Any]] = {
+# The proxy chooses among instances, and makes again what reached none of them.
+_PROXIED: Final[dict[str, Any]] = {"loadBalancingConfig": [{"pick_first": {}}]}
+_DIRECT: Final[dict[str, Any]] = {
     # Where a name has several addresses, all of them get calls.
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
@@ -92,5 +102,8 @@ _OPTIONS: Final = [
     ("grpc.max_reconnect_backoff_ms", 2000),
     # Two services of one process must not share a connection, and with it its fate.
     ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
 ]
+
+
+def _options(service_config: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [*_OPTIONS, ("grpc.service_config", json.dumps(service_config))]

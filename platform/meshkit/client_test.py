@@ -13,6 +13,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 from meshkit import log
 from meshkit.client import Channels
+from meshkit.constants import UNREACHED_KEY
 from meshkit.errors import DependencyUnavailable
 from meshkit.server import MeshServer
 from meshtest.child_server import free_port
@@ -151,3 +152,81 @@ async def test_a_peer_that_breaks_off_again_and_again_is_told_as_unavailable() -
         with pytest.raises(DependencyUnavailable, match=r"^memory broke off .*/Talk\.$"):
             async for _ in stub.Talk(_letters(), timeout=5):
                 pass
+
+
+class _Proxy(EchoServicer):
+    """Says, as a proxy does, of as many calls that nobody was there."""
+
+    def __init__(self, unreached: int) -> None:
+        self.calls = 0
+        self._left = unreached
+
+    async def Say(self, request: StringValue, context: Any) -> StringValue:
+        await self._turn_away(context)
+        return request
+
+    async def Repeat(self, request: StringValue, context: Any) -> AsyncIterator[StringValue]:
+        await self._turn_away(context)
+        async for each in super().Repeat(request, context):
+            yield each
+
+    async def _turn_away(self, context: Any) -> None:
+        self.calls += 1
+        self._left -= 1
+        if self._left >= 0:
+            unreached = ((UNREACHED_KEY, "1"),)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "no healthy upstream", unreached)
+
+
+@asynccontextmanager
+async def _proxied(proxy: EchoServicer, patience_seconds: float) -> AsyncGenerator[EchoStub]:
+    server = grpc.aio.server()
+    add_echo(proxy, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with Channels(
+            {"memory": f"127.0.0.1:{port}"},
+            caller="service:x",
+            patience_seconds=patience_seconds,
+            proxied=True,
+        ) as channels:
+            yield EchoStub(channels.get("memory"))
+    finally:
+        await server.stop(None)
+
+
+async def test_a_call_of_which_a_proxy_says_that_nobody_was_there_waits_for_somebody() -> None:
+    """Whether it has one answer or many."""
+    async with _proxied(_Proxy(unreached=2), patience_seconds=5.0) as stub:
+        assert (await stub.Say(StringValue(value="a"), timeout=10)).value == "a"
+    async with _proxied(_Proxy(unreached=2), patience_seconds=5.0) as stub:
+        answers = [each.value async for each in stub.Repeat(StringValue(value="bc"), timeout=10)]
+        assert answers == ["b", "c"]
+
+
+async def test_patience_with_a_proxy_ends() -> None:
+    """And who has none does not wait at all."""
+    proxy = _Proxy(unreached=1000)
+    async with _proxied(proxy, patience_seconds=0.4) as stub:
+        begun = time.monotonic()
+        with pytest.raises(DependencyUnavailable) as caught:
+            await stub.Say(StringValue(value="a"), timeout=10)
+        assert time.monotonic() - begun < 0.8
+        assert caught.value.message == "Failed to reach memory: no healthy upstream"
+        assert caught.value.metadata == {"dependency": "memory"}
+        # After 0.05, 0.15 and 0.35 seconds.
+        assert proxy.calls == 4
+    proxy = _Proxy(unreached=1000)
+    async with _proxied(proxy, patience_seconds=0.0) as stub:
+        with pytest.raises(DependencyUnavailable):
+            await stub.Say(StringValue(value="a"), timeout=10)
+        assert proxy.calls == 1
+
+
+async def test_what_a_service_behind_a_proxy_answered_is_not_asked_again() -> None:
+    """That is for the proxy, or for the caller, to repeat."""
+    stopping = _Stopping(breaks_off=1)
+    async with _proxied(stopping, patience_seconds=5.0) as stub:
+        with pytest.raises(DependencyUnavailable, match=r"^memory broke off "):
+            await stub.Say(StringValue(value="a"), timeout=5)

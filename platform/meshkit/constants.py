@@ -16,6 +16,8 @@ ROLE_KEY: Final = "x-agentmesh-role"
 SERVICE_CALLER: Final = "service:"
 # The tenant of a call whose items each have a tenant of their own.
 BATCH_TENANT: Final = "agentmesh-batch"
+# A proxy answers with it where no instance could be reached: nobody has seen the call.
+UNREACHED_KEY: Final = "x-agentmesh-unreached"
 # W3C trace context, in gRPC metadata and in NATS headers alike.
 TRACEPARENT_KEY: Final = "traceparent"
 

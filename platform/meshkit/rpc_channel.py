@@ -5,17 +5,31 @@ for each call, which costs more than the call's own Python part.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar, cast
 
 import grpc
 
 from meshkit import deadline, errors, identity, trace
-from meshkit.constants import CALLER_KEY, TENANT_KEY, TRACEPARENT_KEY
+from meshkit.constants import CALLER_KEY, TENANT_KEY, TRACEPARENT_KEY, UNREACHED_KEY
 
 A = TypeVar("A")
 _Metadata = list[tuple[str, str]]
+# A proxy says at once that a peer is away: so often is it asked again.
+FIRST_PAUSE_SECONDS: Final = 0.05
+LONGEST_PAUSE_SECONDS: Final = 0.5
+# A call and its first answer, in place of one that failed.
+_Again = Callable[[grpc.aio.AioRpcError], Awaitable[tuple[Any, Any]]]
+
+
+class Unreached(errors.DependencyUnavailable):
+    """No instance of the peer was there, and nobody has seen the call."""
+
+    def __init__(self, target: str, details: str, patience_seconds: float) -> None:
+        """`patience_seconds`: how long the caller waits for one, within its own time."""
+        super().__init__(f"Failed to reach {target}: {details}", metadata={"dependency": target})
+        self.patience_seconds: Final = patience_seconds
 
 
 class RpcChannel(grpc.aio.Channel):
@@ -40,7 +54,13 @@ class RpcChannel(grpc.aio.Channel):
             try:
                 return await call(request, timeout=seconds, metadata=self._metadata())
             except grpc.aio.AioRpcError as error:
-                raise self._explain(error, method, seconds) from error
+                metadata = self._metadata()
+                return await self._again(
+                    lambda left: call(request, timeout=left, metadata=metadata),
+                    error,
+                    method,
+                    seconds,
+                )
 
         return ask
 
@@ -51,8 +71,16 @@ class RpcChannel(grpc.aio.Channel):
         def ask(request: Any, *, timeout: float | None = None) -> "Answers[Any]":
             seconds = self._timeout(method, timeout)
             metadata = self._metadata()
+
+            async def first(left: float) -> Any:
+                begun = call(request, timeout=left, metadata=metadata)
+                return begun, await begun.read()
+
             return self._answers(
-                lambda left: call(request, timeout=left, metadata=metadata), method, seconds
+                lambda left: call(request, timeout=left, metadata=metadata),
+                method,
+                seconds,
+                lambda error: self._again(first, error, method, seconds),
             )
 
         return ask
@@ -108,7 +136,11 @@ class RpcChannel(grpc.aio.Channel):
         await self.close()
 
     def _answers(
-        self, begin: Callable[[float], Any], method: str, seconds: float
+        self,
+        begin: Callable[[float], Any],
+        method: str,
+        seconds: float,
+        again: "_Again | None" = None,
     ) -> "Answers[Any]":
         """The answers of a streaming call, which begins at once or when its peer is back."""
 
@@ -118,7 +150,32 @@ class RpcChannel(grpc.aio.Channel):
         return Answers(
             asyncio.ensure_future(later()) if self._is_away() else begin(seconds),
             lambda error: self._explain(error, method, seconds),
+            again,
         )
+
+    async def _again(
+        self,
+        begin: Callable[[float], Awaitable[A]],
+        error: grpc.aio.AioRpcError,
+        method: str,
+        seconds: float,
+    ) -> A:
+        """Makes a call that reached nobody again, until it does or patience is over.
+
+        Raises what the call failed with in the end, as a MeshError.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        give_up = loop.time() + min(self._patience_seconds, seconds / 2)
+        pause = FIRST_PAUSE_SECONDS
+        while _is_unreached(error) and loop.time() + pause < give_up:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            try:
+                return await begin(end - loop.time())
+            except grpc.aio.AioRpcError as another:
+                error = another
+        raise self._explain(error, method, seconds) from error
 
     def _is_away(self) -> bool:
         ready = grpc.ChannelConnectivity.READY
@@ -164,6 +221,8 @@ class RpcChannel(grpc.aio.Channel):
                     f"{self._target} did not answer {method} within {seconds:.3g} seconds.",
                     metadata={"limit": "call", "dependency": self._target, "method": method},
                 )
+            case grpc.StatusCode.UNAVAILABLE if _is_unreached(error):
+                return Unreached(self._target, error.details() or "", self._patience_seconds)
             case grpc.StatusCode.UNAVAILABLE:
                 return errors.DependencyUnavailable(
                     f"Failed to reach {self._target}: {error.details()}",
@@ -183,6 +242,10 @@ class RpcChannel(grpc.aio.Channel):
                 return errors.from_rpc_error(error)
 
 
+def _is_unreached(error: grpc.aio.AioRpcError) -> bool:
+    return any(key == UNREACHED_KEY for key, _ in error.trailing_metadata() or ())
+
+
 def _is_reset(error: grpc.aio.AioRpcError) -> bool:
     return "RST_STREAM" in (error.details() or "")
 
@@ -191,11 +254,19 @@ class Answers(Generic[A]):
     """The answers of a streaming call. Dropping it cancels the call."""
 
     def __init__(
-        self, call: Any, explain: Callable[[grpc.aio.AioRpcError], errors.MeshError]
+        self,
+        call: Any,
+        explain: Callable[[grpc.aio.AioRpcError], errors.MeshError],
+        again: _Again | None = None,
     ) -> None:
-        """`call` is under way, or a future of one that begins later."""
+        """`call` is under way, or a future of one that begins later.
+
+        `again` takes its place where it failed before its first answer: another
+        call, and the first answer of that. It raises a MeshError where there is none.
+        """
         self._call: Any = call
         self._explain = explain
+        self._again = again
 
     def __aiter__(self) -> "Answers[A]":
         return self
@@ -206,7 +277,10 @@ class Answers(Generic[A]):
         try:
             answer = await self._call.read()
         except grpc.aio.AioRpcError as error:
-            raise self._explain(error) from error
+            if self._again is None:
+                raise self._explain(error) from error
+            self._call, answer = await self._again(error)
+        self._again = None
         if answer is grpc.aio.EOF:
             raise StopAsyncIteration
         return cast(A, answer)

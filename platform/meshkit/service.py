@@ -82,6 +82,8 @@ class ProcessSettings(config.MeshSettings):
     redis_url: str = "redis://127.0.0.1:6379"
     # The services that this process calls: name and host:port.
     targets: dict[str, str] = Field(default_factory=dict[str, str])
+    # Whether a proxy is at those addresses, which repeats what reached no handler.
+    proxied: bool = False
     # Where the process may keep files.
     data_dir: Path
     # Stands in for a missing tenant; None refuses calls without one.
@@ -116,7 +118,10 @@ async def resources(settings: ProcessSettings, program: Program, *, name: str) -
     program.stack.push_async_callback(redis.aclose)
     channels = await program.stack.enter_async_context(
         Channels(
-            settings.targets, caller=f"service:{name}", patience_seconds=_PEERS_RESTART_SECONDS
+            settings.targets,
+            caller=f"service:{name}",
+            patience_seconds=_PEERS_RESTART_SECONDS,
+            proxied=settings.proxied,
         )
     )
     return Resources(
