@@ -1,6 +1,7 @@
 """`@postgres//:postgres-server`: PostgreSQL from Debian bookworm, or AGENTMESH_POSTGRES_SERVER.
 
-Only tests and benchmarks use it: a mesh reaches PostgreSQL by address.
+Only tests and benchmarks use it: staging starts the one that is installed on its machine, by the
+same launcher.
 """
 
 load("//third_party:server_binary.bzl", "export_server", "overridden")
@@ -32,7 +33,8 @@ def _postgres_impl(rctx):
             fail("No PostgreSQL: %s. Set %s to a launcher like third_party/postgres/launcher.sh.in." %
                  (fetched.error, _OVERRIDE))
         rctx.template("postgres-server", rctx.attr._launcher, {
-            "@ROOT@": str(rctx.path("root")),
+            "@LIBRARIES@": "%s/usr/lib/*-linux-gnu" % rctx.path("root"),
+            "@PROGRAMS@": "%s/usr/lib/postgresql/15/bin" % rctx.path("root"),
             # Written down so that a change of them reruns the tests.
             "@VERSIONS@": " ".join(fetched.versions),
         })
