@@ -16,8 +16,8 @@ TYPE: Final = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"
 # The gateway writes an API key's scopes here, with a space between any two, and nothing where
 # the caller is limited by its role alone. It ends at the gateway.
 SCOPES_KEY: Final = "x-agentmesh-scopes"
-# What the filter writes among the dynamic metadata of `envoy.filters.http.rbac` about a call that
-# it refuses: what that takes, such as `role operator` or `scope tasks:read`.
+# What `gateway_needs` writes among the dynamic metadata of `envoy.filters.http.rbac`: what a call
+# takes that its caller does not have, such as `role operator` or `scope tasks:read`.
 TAKES_KEY: Final = "shadow_effective_policy_id"
 # The gateway answers what is no RPC by itself.
 _NO_RPCS: Final = "no rpc"
@@ -25,10 +25,7 @@ _RPC_PREFIXES: Final = ("/agentmesh.", "/grpc.", "/envoy")
 
 
 def gateway_rbac(policy: Policy) -> dict[str, Any]:
-    """Lets through whom role and scopes allow the call.
-
-    Of one that is refused, TAKES_KEY says what it takes.
-    """
+    """Lets through whom role and scopes allow the call."""
     rules: dict[str, Any] = {
         _NO_RPCS: {
             "permissions": [
@@ -37,13 +34,7 @@ def gateway_rbac(policy: Policy) -> dict[str, Any]:
             "principals": [{"any": True}],
         }
     }
-    missing: dict[str, Any] = {}
     for role, of_role in policy.roles.items():
-        if of_role:
-            missing[f"role {role.value}"] = {
-                "permissions": _paths(of_role),
-                "principals": [{"not_id": _has_role(role)}],
-            }
         for scope, of_scope in policy.scopes.items():
             both = [path for path in of_role if path in of_scope]
             if both:
@@ -51,17 +42,30 @@ def gateway_rbac(policy: Policy) -> dict[str, Any]:
                     "permissions": _paths(both),
                     "principals": [{"and_ids": {"ids": [_has_role(role), _has_scope(scope)]}}],
                 }
+    return {"@type": TYPE, "rules": {"action": "ALLOW", "policies": rules}}
+
+
+def gateway_needs(policy: Policy) -> dict[str, Any]:
+    """Refuses nothing, and notes as TAKES_KEY what a call takes that its caller does not have.
+
+    It stands before `gateway_rbac`, whose refusal can then say so: a filter's own notes come
+    too late for its own answer. Where both role and scope are missing, it is the role.
+    """
+    needs: dict[str, Any] = {
+        f"role {role.value}": {
+            "permissions": _paths(paths),
+            "principals": [{"not_id": _has_role(role)}],
+        }
+        for role, paths in policy.roles.items()
+        if paths
+    }
     for scope, paths in policy.scopes.items():
-        missing[f"scope {scope}"] = {
+        needs[f"scope {scope}"] = {
             "permissions": _paths(paths),
             "principals": [{"not_id": _has_scope(scope)}],
         }
-    return {
-        "@type": TYPE,
-        "rules": {"action": "ALLOW", "policies": rules},
-        # Refuses nothing: a call's first match in the order of names is noted.
-        "shadow_rules": {"action": "DENY", "policies": missing},
-    }
+    # Envoy looks through them in the order of their names.
+    return {"@type": TYPE, "shadow_rules": {"action": "DENY", "policies": needs}}
 
 
 def proxy_rbac(policy: Policy, callee: str, *, spiffe: str | None) -> dict[str, Any]:
