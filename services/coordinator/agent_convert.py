@@ -1,14 +1,14 @@
 """Agents as callers write them, checked: every field that is wrong is named."""
 
-import json
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import task_event_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import AgentLimits, AgentSpec
 from meshkit import names
 from meshkit.errors import InvalidField, TooLarge, Violation
+from schemas.json_schema import answer_schema
 
 _MAX_STEPS: Final = 1000
 _MAX_INSTRUCTIONS_BYTES: Final = 64 * 1024
@@ -111,31 +111,9 @@ def _output_schema(spec: AgentSpec) -> Iterator[Violation]:
         )
         return
     try:
-        schema: Any = json.loads(spec.output_schema)
-    except (ValueError, RecursionError) as error:
-        yield Violation("output_schema", f"must be a JSON Schema, and is no JSON: {error}")
-        return
-    if not isinstance(schema, dict) or schema.get("type") != "object":  # pyright: ignore[reportUnknownMemberType]
-        yield Violation(
-            "output_schema", 'must be a JSON Schema of an object: {"type": "object", ...}'
-        )
-        return
-    wrong = _wrong_schema(schema)
-    if wrong:
-        yield Violation("output_schema", f"must be a JSON Schema: {wrong}")
-
-
-def _wrong_schema(schema: Any) -> str:
-    """What is wrong with a schema; empty where nothing is."""
-    # Few agents have one, and the package costs every start what it costs here.
-    import jsonschema
-
-    try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        path = "".join(f"[{each!r}]" for each in error.absolute_path)
-        return f"{path} {error.message}".strip()[:500]
-    return ""
+        answer_schema(spec.output_schema)
+    except InvalidField as error:
+        yield from error.violations
 
 
 def _limits(spec: AgentSpec) -> Iterator[Violation]:

@@ -98,22 +98,29 @@ async def _submitted(mesh: Mesh, **task: object) -> TaskSubmitted:
         (
             AgentSpec(instructions="x", output_schema="{"),
             "output_schema",
-            "must be a JSON Schema, and is no JSON: Expecting property name enclosed in double"
-            " quotes: line 1 column 2 (char 1)",
+            "must be JSON: Expecting property name enclosed in double quotes: line 1 column 2"
+            " (char 1)",
         ),
         (
             AgentSpec(instructions="x", output_schema='{"type": "array"}'),
-            "output_schema",
-            'must be a JSON Schema of an object: {"type": "object", ...}',
+            "output_schema.type",
+            "must be 'object' at the root",
         ),
         (
             AgentSpec(
                 instructions="x",
                 output_schema='{"type": "object", "properties": {"a": {"type": "text"}}}',
             ),
-            "output_schema",
-            "must be a JSON Schema: ['properties']['a']['type'] 'text' is not valid under any of"
-            " the given schemas",
+            "output_schema.properties.a.type",
+            "is no JSON Schema: 'text' is not valid under any of the given schemas",
+        ),
+        (
+            AgentSpec(
+                instructions="x",
+                output_schema='{"properties": {"a": {"$ref": "https://example.com/a"}}}',
+            ),
+            "output_schema.properties.a.$ref",
+            "must begin with #: no other document is fetched",
         ),
         (
             AgentSpec(instructions="x", limits=AgentLimits(max_tokens=-1)),

@@ -11,11 +11,11 @@ from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from meshkit import identity, names
 from meshkit.constants import SERVICE_CALLER
 from meshkit.errors import InvalidField, MeshError, TooLarge, to_status
+from schemas.json_schema import answer_schema, check_arguments
 from services.reasoning import model_check
 from services.reasoning.embedding import Embeddings
 from services.reasoning.endpoint_state import Breaker, EndpointState
 from services.reasoning.generation import Generation, GenerationRequest, Prompt, Spending
-from services.reasoning.json_schema import answer_schema, check_arguments
 from services.reasoning.model import Kind, ModelSpec, State, Tier
 from services.reasoning.model_check import Checked
 from services.reasoning.price_list import Price

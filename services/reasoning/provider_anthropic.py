@@ -15,6 +15,7 @@ import httpx2
 
 from meshkit.clock import Clock
 from meshkit.errors import MeshError
+from schemas.json_schema import answer_schema
 from services.reasoning.anthropic_answer import AnthropicAnswer, BrokenAnswer
 from services.reasoning.anthropic_request import (
     AnswerForm,
@@ -27,7 +28,6 @@ from services.reasoning.anthropic_schema import native_schema
 from services.reasoning.generation import Completion, Prompt, StopReason
 from services.reasoning.http_client import UnreadableAnswer
 from services.reasoning.http_failures import retry_after_seconds, status_failure
-from services.reasoning.json_schema import answer_schema
 from services.reasoning.model import ModelSpec
 from services.reasoning.output_limit import most_output_tokens
 from services.reasoning.provider_failures import Failure, TokensUsed, provider_failure

@@ -12,9 +12,9 @@ from google.protobuf import struct_pb2
 from agentmesh.common.v1 import conversation_pb2
 from meshkit.errors import MeshError
 from meshkit.json_struct import to_mapping, to_struct
+from schemas.json_schema import Schema, answer_schema
 from services.reasoning.almost_json import NotJson, read_object
 from services.reasoning.generation import Completion, Prompt, Provider, StopReason
-from services.reasoning.json_schema import Schema, answer_schema
 from services.reasoning.model import ModelSpec
 from services.reasoning.provider_failures import (
     Failure,

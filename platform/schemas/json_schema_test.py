@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshkit.errors import InvalidField, Violation
-from services.reasoning.json_schema import Wrong, answer_schema, check_arguments
+from schemas.json_schema import Wrong, answer_schema, check_arguments
 
 
 def _struct(values: dict[str, Any]) -> Struct:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.reasoning.linear_pattern import LinearPattern, PatternError
+from schemas.linear_pattern import LinearPattern, PatternError
 
 _ATOMS = st.sampled_from(["a", "b", ".", "[ab]", "[^a]", r"\d", r"\.", "^", "", "(?:a|b)"])
 _PATTERNS = st.recursive(

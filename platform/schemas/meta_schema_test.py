@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from services.reasoning.meta_schema import within, wrong_with
+from schemas.meta_schema import within, wrong_with
 
 _PUBLISHED: Any = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 _KEYWORDS = st.sampled_from(

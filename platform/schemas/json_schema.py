@@ -21,8 +21,8 @@ from referencing.jsonschema import DRAFT202012
 
 from meshkit.errors import InvalidField
 from meshkit.json_struct import MOST_DEEP, to_mapping
-from services.reasoning.linear_pattern import LinearPattern, PatternError
-from services.reasoning.meta_schema import within, wrong_with
+from schemas.linear_pattern import LinearPattern, PatternError
+from schemas.meta_schema import within, wrong_with
 
 _MOST_BYTES: Final = 64 * 1024
 # As many keywords and steps of patterns in one check: about a third of a second.

@@ -1,0 +1,1 @@
+"""JSON Schemas that callers write: which are taken, and whether a value satisfies one."""
