@@ -20,6 +20,7 @@ _COMMANDS = {
         "cli.commands.read_model:read_model",
         "See the copy that lists come from, and build it again.",
     ),
+    "policy": ("cli.commands.policy:policy", "See who may call what, and check a change to it."),
     "agent": ("cli.commands.agent:agent", "List, show, create and update agents."),
     "docs": ("cli.commands.docs:docs", "Add, search and remove documents."),
     "tool": ("cli.commands.tool:tool", "List and call tools."),

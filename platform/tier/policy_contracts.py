@@ -1,4 +1,4 @@
-"""What the mesh offers to be called, read from the contracts themselves."""
+"""What the mesh offers to be called, read from the contracts themselves, and the policy for it."""
 
 from typing import Final
 
@@ -7,9 +7,10 @@ from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from tier.binaries import repository_root
 from tier.descriptors import descriptor_set
 from tier.parts import PARTS
-from tier.policy import Contracts
+from tier.policy import SHIPPED, Contracts, Policy, read
 
 # What every server answers besides, and the gateway for all of them.
 _BUILT_IN: Final = (health_pb2, reflection_pb2, channelz_pb2)
@@ -28,3 +29,8 @@ def offered() -> Contracts:
             full_name = f"{module.DESCRIPTOR.package}.{name}"
             services[full_name] = tuple(method.name for method in service.methods)
     return Contracts(services, {part.name: part.services for part in PARTS})
+
+
+def shipped() -> Policy:
+    """The policy of this repository. Raises BadPolicy where it does not fit the contracts."""
+    return read(repository_root() / SHIPPED, offered())

@@ -7,10 +7,9 @@ import pytest
 
 from meshkit.identity import Role
 from tier.parts import PARTS
-from tier.policy import SHIPPED, BadPolicy, Contracts, Edge, Policy, load, read, roles_from
-from tier.policy_contracts import offered
+from tier.policy import BadPolicy, Contracts, Edge, Policy, load, read, roles_from
+from tier.policy_contracts import offered, shipped
 
-_SHIPPED = Path(__file__).parents[2] / SHIPPED
 _CONTRACTS = Contracts(
     services={"a.Letters": ("Read", "Write"), "a.Stamps": ("Print",)},
     parts={"desk": ("a.Letters",), "press": ("a.Stamps",), "clerk": ()},
@@ -172,14 +171,14 @@ def test_the_shipped_policy_places_every_rpc() -> None:
     """Whoever adds an RPC says in mesh/policy.yaml who may call it; this fails until then."""
     contracts = offered()
     every = {f"/{service}/{each}" for service, all_ in contracts.services.items() for each in all_}
-    policy = read(_SHIPPED, contracts)
+    policy = shipped()
     assert set(policy.paths()) == every
     assert {path for paths in policy.scopes.values() for path in paths} == every
 
 
 def test_the_shipped_policy_has_the_edges_of_the_parts() -> None:
     """The tiers start with the same edges that the policy allows."""
-    edges = {(each.caller, each.callee) for each in read(_SHIPPED, offered()).edges}
+    edges = {(each.caller, each.callee) for each in shipped().edges}
     assert edges == {(part.name, callee) for part in PARTS for callee in part.calls}
 
 

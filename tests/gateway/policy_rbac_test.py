@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from meshkit.identity import Role
-from tier import binaries, policy, policy_contracts, policy_rbac, ports
+from tier import binaries, policy_contracts, policy_rbac, ports
 from tier.backoff import RestartPolicy
 from tier.child import Child, ChildSpec
 from tier.events import Reporter
@@ -31,7 +31,7 @@ _TAKES = f"%DYNAMIC_METADATA(envoy.filters.http.rbac:{policy_rbac.TAKES_KEY})%"
 @pytest.fixture(scope="module")
 def shipped() -> Policy:
     """The policy that is shipped."""
-    return policy.read(binaries.repository_root() / policy.SHIPPED, policy_contracts.offered())
+    return policy_contracts.shipped()
 
 
 async def test_every_rpc_takes_its_role(shipped: Policy, tmp_path: Path) -> None:
