@@ -8,7 +8,9 @@ from typing import Any, Final, Self
 import grpc
 
 from meshkit import constants
+from meshkit.renewed_channel import RenewedChannel
 from meshkit.rpc_channel import RpcChannel
+from meshkit.tls import ClientTls
 
 
 class Channels:
@@ -25,6 +27,7 @@ class Channels:
         caller: str,
         patience_seconds: float = 0.0,
         proxied: bool = False,
+        tls: ClientTls | None = None,
     ) -> None:
         """`targets`: address by service name. `caller`: such as `service:executor`.
 
@@ -32,10 +35,13 @@ class Channels:
         peer that cannot be reached, such as one that is being restarted.
 
         `proxied`: at the targets is a proxy, which repeats what reached no handler.
+
+        `tls`: whom calls are made as, to targets whose certificates are for their address.
         """
         self._targets: Final = targets
         self._caller: Final = caller
         self._patience_seconds: Final = patience_seconds
+        self._tls: Final = tls
         self._options: Final = _options(_PROXIED if proxied else _DIRECT)
         self._open: dict[str, RpcChannel] = {}
 
@@ -43,15 +49,26 @@ class Channels:
         """The channel to the service `name`; KeyError where it has no target."""
         channel = self._open.get(name)
         if channel is None:
-            raw = grpc.aio.insecure_channel(self._targets[name], options=self._options)
             channel = self._open[name] = RpcChannel(
-                raw, target=name, caller=self._caller, patience_seconds=self._patience_seconds
+                self._raw(name),
+                target=name,
+                caller=self._caller,
+                patience_seconds=self._patience_seconds,
             )
         return channel
 
     def address(self, name: str) -> str:
         """Where the service `name` is; KeyError where it has no target."""
         return self._targets[name]
+
+    def _raw(self, name: str) -> grpc.aio.Channel:
+        target = self._targets[name]
+        if self._tls is None:
+            return grpc.aio.insecure_channel(target, options=self._options)
+        return RenewedChannel(
+            lambda credentials: grpc.aio.secure_channel(target, credentials, options=self._options),
+            self._tls,
+        )
 
     async def __aenter__(self) -> Self:
         return self

@@ -6,7 +6,6 @@ do the same for about three times the price, and this runs once per call.
 
 import asyncio
 import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from inspect import isasyncgenfunction, iscoroutinefunction
@@ -20,6 +19,8 @@ from meshkit import deadline, errors, identity, trace
 from meshkit.constants import CALLER_KEY, ROLE_KEY, TENANT_KEY, TRACEPARENT_KEY
 from meshkit.identity import Role
 from meshkit.log import Log
+from meshkit.orca import CallStatistics
+from meshkit.peers import Peers
 
 # grpc-status has no types.
 _to_grpc: Final = cast(Callable[[status_pb2.Status], grpc.Status], cast(Any, rpc_status).to_status)
@@ -27,6 +28,8 @@ _to_grpc: Final = cast(Callable[[status_pb2.Status], grpc.Status], cast(Any, rpc
 Context = grpc.aio.ServicerContext[Any, Any]
 _Answer = Callable[[Any, Context], Awaitable[Any]]
 _Answers = Callable[[Any, Context], AsyncIterator[Any]]
+# Another instance might have answered.
+_OWN_FAULTS: Final = frozenset(("DATA_LOSS", "INTERNAL", "UNAVAILABLE", "UNKNOWN"))
 # A request, or the requests, to be read by the handler. Raises TooLarge.
 _Check = Callable[[Any], Any]
 
@@ -34,13 +37,24 @@ _Check = Callable[[Any], Any]
 class RpcGuard:
     """Wraps the handlers of one server."""
 
-    def __init__(self, *, log: Log, default_tenant: str | None, max_message_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        log: Log,
+        default_tenant: str | None,
+        max_message_bytes: int,
+        statistics: CallStatistics,
+        peers: Peers | None = None,
+    ) -> None:
         """`default_tenant` stands in for a missing tenant; None refuses such calls.
 
         A request over `max_message_bytes` is refused in words, where gRPC lets it
-        through so far.
+        through so far. `statistics` counts the calls. `peers` alone may call; without
+        certificates, None, everybody may.
         """
         self._log: Final = log
+        self._statistics: Final = statistics
+        self._peers: Final = peers
         self._max_message_bytes: Final = max_message_bytes
         self._default_tenant: Final = default_tenant
 
@@ -107,9 +121,9 @@ class RpcGuard:
 
     def _answer(self, method: str, behaviour: _Answer, check: _Check) -> _Answer:
         async def serve(request: Any, context: Context) -> Any:
-            rpc = _Rpc(method, context, self._log)
+            rpc = _Rpc(method, context, self._log, self._statistics)
             try:
-                rpc.enter(self._default_tenant)
+                rpc.enter(self._default_tenant, self._peers)
                 return await behaviour(check(request), context)
             except BaseException as error:
                 await rpc.fail(error)
@@ -120,9 +134,9 @@ class RpcGuard:
 
     def _answers(self, method: str, behaviour: _Answers, check: _Check) -> _Answers:
         async def serve(request: Any, context: Context) -> AsyncIterator[Any]:
-            rpc = _Rpc(method, context, self._log)
+            rpc = _Rpc(method, context, self._log, self._statistics)
             try:
-                rpc.enter(self._default_tenant)
+                rpc.enter(self._default_tenant, self._peers)
                 async with aclosing(cast(Any, behaviour(check(request), context))) as answers:
                     async for answer in answers:
                         yield answer
@@ -163,13 +177,24 @@ class _Oversized:
 class _Rpc:
     """One call, from its first to its last moment."""
 
-    __slots__ = ("_code", "_context", "_log", "_method", "_peer", "_reason", "_started", "_tenant")
+    __slots__ = (
+        "_code",
+        "_context",
+        "_log",
+        "_method",
+        "_peer",
+        "_reason",
+        "_started",
+        "_statistics",
+        "_tenant",
+    )
 
-    def __init__(self, method: str, context: Context, log: Log) -> None:
+    def __init__(self, method: str, context: Context, log: Log, statistics: CallStatistics) -> None:
         self._method = method
         self._context = context
         self._log = log
-        self._started = time.perf_counter()
+        self._statistics = statistics
+        self._started = statistics.begin()
         # Asked for now: when a connection breaks, gRPC frees the call before its handler has
         # ended, and to ask a call that is freed ends the process.
         self._peer = context.peer()
@@ -177,8 +202,13 @@ class _Rpc:
         self._code = "OK"
         self._reason = ""
 
-    def enter(self, default_tenant: str | None) -> None:
-        """Sets trace, identity and deadline for the task that serves the call."""
+    def enter(self, default_tenant: str | None, peers: Peers | None) -> None:
+        """Sets trace, identity and deadline for the task that serves the call.
+
+        Raises Unauthenticated for a caller that is none of the peers.
+        """
+        if peers is not None:
+            peers.check(self._context)
         tenant = caller = role = traceparent = ""
         for key, value in cast(Any, self._context.invocation_metadata()) or ():
             if key == TENANT_KEY:
@@ -213,14 +243,15 @@ class _Rpc:
         await self._context.abort_with_status(_to_grpc(errors.to_status(shown)))
 
     def write_line(self) -> None:
-        """The one line that the log has about this call."""
+        """The one line that the log has about this call, which ends here."""
+        ended = self._statistics.end(failed=self._code in _OWN_FAULTS)
         self._log.info(
             "rpc",
             method=self._method,
             code=self._code,
             reason=self._reason,
             tenant=self._tenant,
-            duration_ms=round((time.perf_counter() - self._started) * 1000, 3),
+            duration_ms=round((ended - self._started) * 1000, 3),
             peer=self._peer,
         )
 

@@ -13,12 +13,17 @@ from meshkit import constants
 from meshkit.errors import DependencyUnavailable
 from meshkit.health import Dependency, Health
 from meshkit.log import Log
+from meshkit.orca import CallStatistics, OrcaReporter
+from meshkit.peers import Peers
 from meshkit.rpc_guard import RpcGuard
+from meshkit.tls import TlsSettings, server_credentials
 
 __all__ = ["Dependency", "MeshServer", "Registration"]
 
 # gRPC cuts off what is this many times over the limit; up to it, the caller is told why.
 _REFUSED_IN_WORDS: Final = 4
+# Makes the handlers of a service, by method, into those that are served.
+_Wrap = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -51,14 +56,25 @@ class MeshServer:
         default_tenant: str | None,
         drain_seconds: float = 10.0,
         max_message_bytes: int = constants.MAX_MESSAGE_BYTES,
+        tls: TlsSettings | None = None,
     ) -> None:
-        """`address` may end in `:0` for a free port; at the end calls get `drain_seconds`."""
+        """`address` may end in `:0` for a free port; at the end calls get `drain_seconds`.
+
+        With `tls` its peers alone may call, by their certificates; without, everybody may.
+        """
         self._name: Final = name
         self._address: Final = address
         self._registrations: Final = registrations
         self._log: Final = log
+        self._tls: Final = tls
+        self._peers: Final = Peers(tls.peers) if tls else None
+        self._statistics: Final = CallStatistics()
         self._guard: Final = RpcGuard(
-            log=log, default_tenant=default_tenant, max_message_bytes=max_message_bytes
+            log=log,
+            default_tenant=default_tenant,
+            max_message_bytes=max_message_bytes,
+            statistics=self._statistics,
+            peers=self._peers,
         )
         self._drain_seconds: Final = drain_seconds
         self._options: Final = _options(max_message_bytes * _REFUSED_IN_WORDS)
@@ -80,12 +96,14 @@ class MeshServer:
     async def serve(self) -> None:
         """Serves until cancelled; then shows NOT_SERVING, lets calls finish, and stops."""
         server = grpc.aio.server(options=self._options)
-        guarded: Any = _Guarded(server, self._guard)
-        plain: Any = _Plain(server)
+        guarded: Any = _Registrar(server, self._guard.wrap)
+        plain: Any = _Registrar(server, self._peers.wrap if self._peers else _as_they_are)
         for each in self._registrations:
             if each.add is not None:
                 each.add(each.servicer, guarded if each.guarded else plain)
         await self._health.register(plain)
+        load = OrcaReporter(self._statistics)
+        load.add_to(plain)
         names = [each.service_name for each in self._registrations]
         called = [each.service_name for each in self._registrations if each.add is not None]
         reflection.enable_server_reflection(
@@ -94,7 +112,7 @@ class MeshServer:
         )
         cast(Any, channelz).add_channelz_servicer(plain)
         try:
-            self._port = server.add_insecure_port(self._address)
+            self._port = self._listen(server)
         except RuntimeError as error:
             raise DependencyUnavailable(
                 f"Failed to listen on {self._address}: it is in use or not ours.",
@@ -108,45 +126,43 @@ class MeshServer:
             await self._health.follow()
         finally:
             await self._health.leave()
+            load.end()
             await server.stop(self._drain_seconds)
             self._log.info("server.stopped", server=self._name, port=self._port)
 
+    def _listen(self, server: grpc.aio.Server) -> int:
+        """The port. RuntimeError where it cannot be had; ConfigError without its certificate."""
+        if self._tls is None:
+            return server.add_insecure_port(self._address)
+        return server.add_secure_port(self._address, server_credentials(self._tls))
 
-class _Plain:
+
+class _Registrar:
     """Stands in for the server while services register.
 
     Generated code adds every method twice. Of the registered form, gRPC waits for a call of
     each method by itself, and begins to wait for all of them anew with every call: that is a
-    fifth of what both ends of a call cost, where there are 40. So the generic form alone is used.
+    fifth of what both ends of a call cost, where there are 40. So handlers are taken from the
+    registered form, in which they can be wrapped, and added in the generic one.
     """
 
-    def __init__(self, server: grpc.aio.Server) -> None:
+    def __init__(self, server: grpc.aio.Server, wrap: _Wrap) -> None:
         self._server = server
-
-    def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
-        """Adds the handlers."""
-        self._server.add_generic_rpc_handlers(handlers)
-
-    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """Adds nothing."""
-
-
-class _Guarded:
-    """The same, and guards what they add."""
-
-    def __init__(self, server: grpc.aio.Server, guard: RpcGuard) -> None:
-        self._server = server
-        self._guard = guard
+        self._wrap = wrap
 
     def add_generic_rpc_handlers(self, handlers: Sequence[object]) -> None:
-        """Adds nothing: in this form handlers cannot be wrapped."""
+        """Adds nothing."""
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """Adds the handlers, guarded."""
-        guarded = self._guard.wrap(service, handlers)
+        """Adds the handlers, wrapped."""
+        wrapped = cast(Any, self._wrap(service, handlers))
         self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service, guarded),)
+            (grpc.method_handlers_generic_handler(service, wrapped),)
         )
+
+
+def _as_they_are(service: str, handlers: Mapping[str, Any]) -> Mapping[str, Any]:
+    return handlers
 
 
 def _options(max_message_bytes: int) -> list[tuple[str, int]]:

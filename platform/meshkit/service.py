@@ -19,6 +19,7 @@ from meshkit.ids import Ids, RandomIds
 from meshkit.log import Log
 from meshkit.program import Program, run
 from meshkit.server import MeshServer, Registration
+from meshkit.tls import ClientTls, TlsSettings
 
 # A service that is started again serves after this, even on a busy machine.
 _PEERS_RESTART_SECONDS: Final = 5.0
@@ -84,6 +85,9 @@ class ProcessSettings(config.MeshSettings):
     targets: dict[str, str] = Field(default_factory=dict[str, str])
     # Whether a proxy is at those addresses, which repeats what reached no handler.
     proxied: bool = False
+    # By which the process serves and calls with mutual TLS; None serves and calls in plain
+    # text. Targets are one address each then, as a proxy's is.
+    tls: TlsSettings | None = None
     # Where the process may keep files.
     data_dir: Path
     # Stands in for a missing tenant; None refuses calls without one.
@@ -122,6 +126,7 @@ async def resources(settings: ProcessSettings, program: Program, *, name: str) -
             caller=f"service:{name}",
             patience_seconds=_PEERS_RESTART_SECONDS,
             proxied=settings.proxied,
+            tls=ClientTls(settings.tls) if settings.tls else None,
         )
     )
     return Resources(
@@ -156,6 +161,7 @@ def serve_program(
             log=offered.log,
             default_tenant=settings.default_tenant,
             drain_seconds=settings.drain_seconds,
+            tls=settings.tls,
         )
         program.serve(server.serve(), "server")
         for number, job in enumerate(service.callers):

@@ -1,8 +1,8 @@
-"""Mutual TLS from files that are renewed while the process runs, and who may call."""
+"""Mutual TLS from files that are renewed while the process runs."""
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -10,7 +10,6 @@ import grpc
 from pydantic import BaseModel, ConfigDict
 
 from meshkit.config import ConfigError
-from meshkit.errors import Unauthenticated
 
 # A renewed certificate is used half of its life before the one before it ends.
 _LOOK_EVERY_SECONDS: Final = 10.0
@@ -34,29 +33,6 @@ class TlsSettings(BaseModel):
     authority: Path
     # Who may call: SPIFFE ids as in their certificates. Everybody else is refused.
     peers: tuple[str, ...] = ()
-
-
-class Peers:
-    """Tells callers that may call from those that may not, by their certificates."""
-
-    def __init__(self, allowed: Sequence[str]) -> None:
-        """`allowed`: SPIFFE ids."""
-        self._allowed: Final = frozenset(each.encode() for each in allowed)
-
-    def check(self, context: Any) -> None:
-        """Raises Unauthenticated unless the caller at the other end is one that may call.
-
-        gRPC has verified the certificate, so this asks only whose it is.
-        """
-        names: Sequence[bytes] = context.peer_identities() or ()
-        for name in names:
-            if name in self._allowed:
-                return
-        theirs = b", ".join(each for each in names if each.startswith(b"spiffe:")).decode()
-        raise Unauthenticated(
-            f"The caller's certificate is of {theirs or 'nobody known'},"
-            " which may not call this service directly."
-        )
 
 
 class TlsFiles:
