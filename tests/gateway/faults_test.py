@@ -102,13 +102,13 @@ async def test_an_effect_that_was_refused_is_not_repeated(pair: Pair) -> None:
     assert statistics["upstream_rq_retry"] == 0
 
 
-async def test_a_read_that_was_refused_is_repeated(pair: Pair) -> None:
-    """A read that a service answered with UNAVAILABLE is tried twice more, then told."""
+async def test_a_read_that_was_refused_is_not_repeated_either(pair: Pair) -> None:
+    """What a service has answered is told at once, though the call could be repeated."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await pair.get("unavailable")
     assert caught.value.details() == "Not today."
     statistics = await pair.gateway.statistics("cluster.coordinator.")
-    assert statistics["upstream_rq_retry"] == 2
+    assert statistics["upstream_rq_retry"] == 0
 
 
 async def test_submissions_find_the_living_after_a_death(pair: Pair) -> None:

@@ -47,6 +47,7 @@ class Gateway:
     access_log: Path
     # Where the files lie that its limits follow.
     limits: Path
+    pid: int
 
     @property
     def address(self) -> str:
@@ -114,7 +115,13 @@ async def gateway(folder: Path, upstream: Sequence[int]) -> AsyncGenerator[Gatew
     child.spawn()
     try:
         await child.ready()
-        yield Gateway(port, admin_port, data_dir.log_file("access"), data_dir.folder(LIMITS))
+        yield Gateway(
+            port,
+            admin_port,
+            data_dir.log_file("access"),
+            data_dir.folder(LIMITS),
+            child.record.pid,
+        )
     finally:
         await child.stop()
 
