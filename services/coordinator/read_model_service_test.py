@@ -28,7 +28,7 @@ async def mesh(
     address = ""
     if request.param == "postgresql":
         address = request.getfixturevalue("postgres_url")
-    settings = CoordinatorSettings(read_model=address)
+    settings = CoordinatorSettings(read_model=address, operators=["*"])
     async with coordinator(nats_server.url, tmp_path / "c", settings=settings) as mesh:
         yield mesh
 
@@ -79,7 +79,7 @@ async def test_the_file_of_earlier_versions_is_removed(
     folder.mkdir()
     for name in ("tasks.sqlite", "tasks.sqlite-wal", "tasks.sqlite-shm", "other"):
         (folder / name).write_text("of an earlier version")
-    settings = CoordinatorSettings(read_model=address)
+    settings = CoordinatorSettings(read_model=address, operators=["*"])
     async with coordinator(nats_server.url, tmp_path, settings=settings) as mesh:
         await _submitted(mesh, 1)
     left = {path.name for path in folder.iterdir()}
@@ -158,7 +158,7 @@ async def test_two_coordinators_share_one_copy(
     nats_server: NatsServer, tmp_path: Path, postgres_url: str
 ) -> None:
     """One carries; when it is gone the other does. Either lists what both accepted."""
-    settings = CoordinatorSettings(read_model=postgres_url)
+    settings = CoordinatorSettings(read_model=postgres_url, operators=["*"])
     async with coordinator(nats_server.url, tmp_path / "b", settings=settings) as other:
         async with coordinator(nats_server.url, tmp_path / "a", settings=settings) as one:
             names = await _submitted(one, 2)
@@ -182,7 +182,7 @@ async def test_tasks_run_while_the_database_is_away(
     nats_server: NatsServer, tmp_path: Path, postgres_server: PostgresServer
 ) -> None:
     """Lists say when to come back, and have everything once it is there again."""
-    settings = CoordinatorSettings(read_model=postgres_server.url)
+    settings = CoordinatorSettings(read_model=postgres_server.url, operators=["*"])
     async with coordinator(nats_server.url, tmp_path / "c", settings=settings) as mesh:
         names = await _submitted(mesh, 1)
         postgres_server.kill()

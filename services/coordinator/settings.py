@@ -18,9 +18,10 @@ class CoordinatorSettings(Section):
         " The password may stand in PGPASSWORD.",
     )
     operators: list[str] = Field(
-        default=["*"],
+        default_factory=list[str],
         description="Callers that may set the queue policy, see the lanes of all tenants and"
-        " rebuild the read model, such as `user:anonymous`; `*` is everybody.",
+        " rebuild the read model, beside those with the role of an operator or admin, such as"
+        " `user:anonymous`; `*` is everybody.",
     )
 
 

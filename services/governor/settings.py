@@ -39,9 +39,9 @@ class GovernorSettings(Section):
     degrade_percent: int = Field(default=90, ge=0, le=100)
     # How many budgets may be set for a tenant; as many over all tenants together.
     budgets_per_tenant: int = Field(default=1_000, ge=1, le=100_000)
-    # Callers that may set and see what concerns all tenants, such as `user:anonymous`; `*` is
-    # everybody.
-    operators: list[str] = Field(default=["*"])
+    # Callers that may set and see what concerns all tenants, beside those with the role of an
+    # operator or admin, such as `user:anonymous`; `*` is everybody.
+    operators: list[str] = Field(default_factory=list[str])
     # Callers besides services that may admit and settle calls, such as `user:anonymous`: for
     # benchmarks, which come through the gateway.
     spenders: list[str] = Field(default_factory=list[str])
