@@ -1,6 +1,6 @@
 """Who may call a server, by the certificates of its callers."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, Final, cast
@@ -47,8 +47,10 @@ class Peers:
             wrapped: Any = self._answers(behaviour)
         elif iscoroutinefunction(behaviour):
             wrapped = self._answer(behaviour)
+        elif handler.response_streaming:
+            wrapped = self._answers_in_a_thread(behaviour)
         else:
-            wrapped = self._in_a_thread(behaviour)
+            wrapped = self._answer_in_a_thread(behaviour)
         make: Any = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,
@@ -81,12 +83,21 @@ class Peers:
 
         return serve
 
-    def _in_a_thread(self, behaviour: Any) -> Any:
+    def _answer_in_a_thread(self, behaviour: Any) -> Any:
         def serve(request: Any, context: Any) -> Any:
             refused = self._refused(context)
             if refused:
                 context.abort(grpc.StatusCode.UNAUTHENTICATED, refused)
             return behaviour(request, context)
+
+        return serve
+
+    def _answers_in_a_thread(self, behaviour: Any) -> Any:
+        def serve(request: Any, context: Any) -> Iterator[Any]:
+            refused = self._refused(context)
+            if refused:
+                context.abort(grpc.StatusCode.UNAUTHENTICATED, refused)
+            yield from behaviour(request, context)
 
         return serve
 
