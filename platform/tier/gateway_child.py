@@ -8,7 +8,10 @@ from typing import Final
 from tier.child import ChildSpec
 from tier.data_dir import DataDir
 from tier.descriptors import descriptor_set
-from tier.gateway_config import GatewayPlaces, followed, read_shipped, relocate
+from tier.gateway_access import Guard, write
+from tier.gateway_access import followed as followed_by_guards
+from tier.gateway_config import GatewayPlaces, GuardPlaces, followed, read_shipped, relocate
+from tier.gateway_refusals import mappers
 from tier.http_get import get
 
 NAME: Final = "gateway"
@@ -24,8 +27,13 @@ def gateway_child(
     port: int,
     admin_port: int,
     endpoints: Mapping[str, Sequence[int]],
+    *,
+    guard: Guard | None = None,
 ) -> ChildSpec:
-    """Writes its configuration and the contracts, and says how to run it."""
+    """Writes its configuration and the contracts, and says how to run it.
+
+    Without a `guard` it lets in whoever reaches the loopback interface, as an admin.
+    """
     contracts = data_dir.run / "agentmesh.binpb"
     contracts.write_bytes(descriptor_set())
     shipped = read_shipped(repository)
@@ -34,7 +42,15 @@ def gateway_child(
         # Those of the last time hold until the governor serves.
         if not (limits / name).exists():
             (limits / name).write_text(content, "utf-8")
-    places = GatewayPlaces(port, admin_port, endpoints, contracts, data_dir.rotate(ACCESS), limits)
+    places = GatewayPlaces(
+        port,
+        admin_port,
+        endpoints,
+        contracts,
+        data_dir.rotate(ACCESS),
+        limits,
+        guard=_guarded(guard, limits) if guard else None,
+    )
     # JSON is YAML that is quicker to write.
     configuration = data_dir.run / "gateway.json"
     configuration.write_text(json.dumps(relocate(shipped, places), indent=1), "utf-8")
@@ -53,8 +69,16 @@ def gateway_child(
         ),
         working_dir=data_dir.run,
         log=data_dir.rotate(NAME),
-        ports=(port, admin_port),
+        # The administration's last.
+        ports=(port, *([guard.tls_port] if guard else []), admin_port),
         probe=probe,
+    )
+
+
+def _guarded(guard: Guard, folder: Path) -> GuardPlaces:
+    write(folder, followed_by_guards(guard))
+    return GuardPlaces(
+        guard.listen, guard.tls_port, guard.certificate, mappers(guard.policy), guard.origins
     )
 
 

@@ -5,6 +5,7 @@ import base64
 import copy
 import os
 import re
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
@@ -16,8 +17,9 @@ from google.protobuf.json_format import MessageToDict
 from google.rpc import status_pb2
 
 from meshkit.errors import RateLimited, to_status
-from tier import binaries, descriptors, gateway_config, parts
-from tier.gateway_config import GatewayPlaces
+from tests.gateway.credentials import TokenIssuer, guard
+from tier import binaries, descriptors, gateway_access, gateway_config, parts
+from tier.gateway_config import GatewayPlaces, GuardPlaces
 
 _SHIPPED = binaries.repository_root() / gateway_config.SHIPPED
 _PLACES = GatewayPlaces(
@@ -35,6 +37,16 @@ _PLACES = GatewayPlaces(
     access_log=Path("/elsewhere/log"),
     limits=Path("/elsewhere/limits"),
 )
+_GUARDED = replace(
+    _PLACES,
+    guard=GuardPlaces(
+        listen="127.0.0.2",
+        port=1003,
+        certificate=Path("/elsewhere/certificate"),
+        refusals=(),
+        origins=(),
+    ),
+)
 
 
 async def _validate(configuration: Path, folder: Path) -> tuple[int, str]:
@@ -42,6 +54,9 @@ async def _validate(configuration: Path, folder: Path) -> tuple[int, str]:
     shipped = gateway_config.read_shipped(binaries.repository_root())
     for name, content in gateway_config.followed(shipped).items():
         (folder / name).write_text(content)
+    asked = guard(folder, 8443, (TokenIssuer(folder / "jwks.json").issuer,))
+    gateway_access.write(folder, gateway_access.followed(asked))
+    (folder / "certificate.yaml").write_bytes(asked.certificate.read_bytes())
     process = await asyncio.create_subprocess_exec(
         binaries.find(binaries.ENVOY, os.environ),
         *("--mode", "validate", "--disable-hot-restart", "-c", configuration),
@@ -54,7 +69,7 @@ async def _validate(configuration: Path, folder: Path) -> tuple[int, str]:
 
 
 async def test_envoy_accepts_the_file_as_shipped(tmp_path: Path) -> None:
-    """The shipped file is complete where the contracts lie beside it."""
+    """The shipped file is complete where the contracts lie beside it, and what it follows."""
     code, said = await _validate(_SHIPPED, tmp_path)
     assert f"configuration '{_SHIPPED}' OK" in said
     assert code == 0
@@ -70,21 +85,35 @@ async def test_envoy_refuses_a_file_with_a_mistake(tmp_path: Path) -> None:
 
 
 def test_relocation_changes_places_and_nothing_else() -> None:
-    """What a mesh runs differs from the shipped file in addresses and files only."""
+    """What a mesh with credentials runs differs from the shipped file in addresses and files."""
     shipped = gateway_config.read_shipped(binaries.repository_root())
     before = copy.deepcopy(shipped)
-    relocated = gateway_config.relocate(shipped, _PLACES)
+    relocated = gateway_config.relocate(shipped, _GUARDED)
     assert shipped == before
-    assert _differences(shipped, relocated) == {
+    in_managers = {
+        f"{manager}.{change}"
+        for manager in (_MANAGER, _MANAGER.replace("listeners.0", "listeners.1"))
+        for change in (
+            "access_log.0.typed_config.path: access.log -> /elsewhere/log",
+            *(
+                f"http_filters.{_position(name)}.{_FILE}: ./{name}.json -> "
+                f"/elsewhere/limits/{name}.json"
+                for name in ("tokens", "tenant-limits", "shared-tenant-limits", "takes", "roles")
+            ),
+            f"http_filters.{_position(_TRANSCODER)}.typed_config.{_CONTRACTS}",
+            "route_config.virtual_hosts.0.routes.1.typed_per_filter_config."
+            f"{_TRANSCODER}.{_CONTRACTS}",
+        )
+    }
+    tls = "static_resources.listeners.1"
+    assert _differences(shipped, relocated) == in_managers | {
         "admin.address.socket_address.port_value: 9901 -> 1002",
         "static_resources.listeners.0.address.socket_address.port_value: 8080 -> 1001",
-        f"{_MANAGER}.access_log.0.typed_config.path: access.log -> /elsewhere/log",
-        f"{_MANAGER}.http_filters.1.{_FILE}: ./tenant-limits.json -> "
-        "/elsewhere/limits/tenant-limits.json",
-        f"{_MANAGER}.http_filters.2.{_FILE}: ./shared-tenant-limits.json -> "
-        "/elsewhere/limits/shared-tenant-limits.json",
-        f"{_MANAGER}.http_filters.4.typed_config.proto_descriptor: "
-        "agentmesh.binpb -> /elsewhere/contracts",
+        f"{tls}.address.socket_address.address: 127.0.0.1 -> 127.0.0.2",
+        f"{tls}.address.socket_address.port_value: 8443 -> 1003",
+        f"{tls}.filter_chains.0.transport_socket.typed_config.common_tls_context."
+        "tls_certificate_sds_secret_configs.0.sds_config.path_config_source.path: "
+        "./certificate.yaml -> /elsewhere/certificate",
         f"{_cluster(0)}.0{_PORT}: 19101 -> 2001",
         f"{_cluster(0)}.1: None -> {_endpoint(2002)}",
         f"{_cluster(1)}.0{_PORT}: 19103 -> 2003",
@@ -93,6 +122,40 @@ def test_relocation_changes_places_and_nothing_else() -> None:
         f"{_cluster(4)}.0{_PORT}: 19106 -> 2006",
         f"{_cluster(5)}.0{_PORT}: 19100 -> 2007",
     }
+
+
+def test_without_credentials_nothing_asks_for_them() -> None:
+    """A mesh without credentials has neither the TLS port nor the filters that ask; all else is
+    as it is with them.
+    """
+    shipped = gateway_config.read_shipped(binaries.repository_root())
+    opened = gateway_config.relocate(shipped, _PLACES)
+    guarded = gateway_config.relocate(shipped, _GUARDED)
+    for config in (opened, guarded):
+        manager = _manager_of(config)
+        manager["http_filters"] = {each["name"]: each for each in manager["http_filters"]}
+    guarded["static_resources"]["listeners"].pop()
+    filters = _manager_of(guarded)["http_filters"]
+    asks = ("tokens", "token-caller", "keys", "callers", "takes", "roles")
+    assert _differences(opened, guarded) == {
+        *(f"{_MANAGER}.http_filters.{name}: None -> {filters[name]}" for name in asks),
+        f"{_MANAGER}.http_filters.anybody.disabled: None -> True",
+    }
+
+
+def test_beyond_this_machine_any_name_will_do() -> None:
+    """Who listens on another address is found by names that the file cannot know; who does not
+    answers to local names alone.
+    """
+    shipped = gateway_config.read_shipped(binaries.repository_root())
+    assert _GUARDED.guard
+    outside = replace(_GUARDED, guard=replace(_GUARDED.guard, listen="0.0.0.0"))
+    found = [
+        _host_of(gateway_config.relocate(shipped, places))["domains"]
+        for places in (_PLACES, _GUARDED, outside)
+    ]
+    local = ["127.0.0.1", "localhost", "[::1]"]
+    assert found == [local, local, ["*"]]
 
 
 def test_relocation_wants_endpoints_for_every_cluster() -> None:
@@ -125,7 +188,7 @@ def test_a_refused_tenant_is_told_the_same_in_every_shape() -> None:
 
 def test_every_service_has_a_route_and_its_json() -> None:
     """A service of the contracts is reached by gRPC and by JSON."""
-    assert {route.partition("/")[0] for route in _prefixes()} == {*parts.SERVICES, "grpc."}
+    assert {route.partition("/")[0] for route in _prefixes()} == {*parts.SERVICES, "grpc.", "v1"}
     (transcoder,) = (
         each["typed_config"]
         for each in _manager()["http_filters"]
@@ -186,6 +249,8 @@ def test_only_calls_that_are_safe_to_repeat_are_sent_twice() -> None:
 
 _MANAGER = "static_resources.listeners.0.filter_chains.0.filters.0.typed_config"
 _FILE = "config_discovery.config_source.path_config_source.path"
+_TRANSCODER = "envoy.filters.http.grpc_json_transcoder"
+_CONTRACTS = "proto_descriptor: agentmesh.binpb -> /elsewhere/contracts"
 _PORT = ".endpoint.address.socket_address.port_value"
 
 
@@ -217,10 +282,22 @@ def _differences(old: Any, new: Any, at: str = "") -> set[str]:
 
 
 def _manager() -> Any:
-    config = gateway_config.read_shipped(binaries.repository_root())
+    return _manager_of(gateway_config.read_shipped(binaries.repository_root()))
+
+
+def _manager_of(config: Any) -> Any:
     return config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0][
         "typed_config"
     ]
+
+
+def _host_of(config: Any) -> Any:
+    return _manager_of(config)["route_config"]["virtual_hosts"][0]
+
+
+def _position(name: str) -> int:
+    """Of a filter, among all."""
+    return [each["name"] for each in _manager()["http_filters"]].index(name)
 
 
 def _routes() -> list[Any]:

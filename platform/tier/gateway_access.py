@@ -1,0 +1,120 @@
+"""What a gateway goes by that asks callers who they are: the files that its filters follow."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tier.gateway_refusals import FAILED_KEY
+from tier.policy import Policy
+from tier.policy_rbac import gateway_needs, gateway_rbac
+from tier.ports import HOST
+
+_RESOURCE: Final = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
+_TOKENS: Final = "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
+# As in the shipped file, which asks the coordinator about what looks so.
+_KEY: Final = "amk_[a-z0-9]{8,40}_[A-Za-z0-9_-]{43}"
+# Clocks differ.
+_SKEW_SECONDS: Final = 10
+_CACHED_TOKENS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Somebody whose tokens are good."""
+
+    # As the tokens' `iss` says.
+    name: str
+    # One of them is in the tokens' `aud`.
+    audiences: tuple[str, ...]
+    # The public keys, as a JSON Web Key Set.
+    jwks: Path
+    # The claims that say who calls; `.` goes into nested ones.
+    subject_claim: str = "sub"
+    tenant_claim: str = "tenant"
+    role_claim: str = "role"
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """How callers show who they are, and where they are listened to beside the plain port."""
+
+    tls_port: int
+    # For Envoy's SDS, with a secret named `certificate`.
+    certificate: Path
+    policy: Policy
+    issuers: tuple[Issuer, ...]
+    # The address at which TLS is taken.
+    listen: str = HOST
+    # Web sites whose pages may call, such as `https://console.example.com`, beside those of
+    # this machine.
+    origins: tuple[str, ...] = ()
+
+
+def followed(guard: Guard) -> Mapping[str, str]:
+    """What the files hold that the gateway's filters follow, by name.
+
+    Raises OSError for keys that cannot be read, and ValueError for those that are no JSON.
+    """
+    return {
+        "tokens.json": resource("tokens", _tokens(guard.issuers)),
+        "takes.json": resource("takes", gateway_needs(guard.policy)),
+        "roles.json": resource("roles", gateway_rbac(guard.policy)),
+    }
+
+
+def resource(name: str, typed_config: Any) -> str:
+    """A file that a filter of that name follows."""
+    one = {"@type": _RESOURCE, "name": name, "typed_config": typed_config}
+    return json.dumps({"resources": [one]})
+
+
+def write(folder: Path, files: Mapping[str, str]) -> None:
+    """Writes what has changed. Envoy follows moves alone, so it never reads half of a file."""
+    for name, content in files.items():
+        file = folder / name
+        if not file.exists() or file.read_text("utf-8") != content:
+            draft = file.with_suffix(".new")
+            draft.write_text(content, "utf-8")
+            draft.replace(file)
+
+
+def _tokens(issuers: Sequence[Issuer]) -> Any:
+    names = [{"provider_name": each.name} for each in issuers]
+    needed = names[0] if len(names) == 1 else {"requires_any": {"requirements": names}}
+    key = {"name": "x-api-key", "string_match": {"safe_regex": {"regex": _KEY}}}
+    bearer = {"name": "authorization", "string_match": {"safe_regex": {"regex": f"Bearer {_KEY}"}}}
+    no_key = {"name": "x-api-key", "present_match": False}
+    return {
+        "@type": _TOKENS,
+        "providers": {each.name: _provider(each) for each in issuers},
+        "rules": [
+            # Keys are somebody else's to check.
+            {"match": {"prefix": "/", "headers": [key]}},
+            {"match": {"prefix": "/", "headers": [bearer, no_key]}},
+            {"match": {"prefix": "/"}, "requires": needed},
+        ],
+    }
+
+
+def _provider(issuer: Issuer) -> Any:
+    keys = json.loads(issuer.jwks.read_text("utf-8"))
+    return {
+        "issuer": issuer.name,
+        "audiences": list(issuer.audiences),
+        "local_jwks": {"inline_string": json.dumps(keys)},
+        # Nowhere else: addresses end up in logs.
+        "from_headers": [{"name": "authorization", "value_prefix": "Bearer "}],
+        "require_expiration": True,
+        "clock_skew_seconds": _SKEW_SECONDS,
+        "claim_to_headers": [
+            {"header_name": "agentmesh-subject", "claim_name": issuer.subject_claim},
+            {"header_name": "x-agentmesh-tenant", "claim_name": issuer.tenant_claim},
+            {"header_name": "x-agentmesh-role", "claim_name": issuer.role_claim},
+        ],
+        "failed_status_in_metadata": FAILED_KEY,
+        # To check a signature takes longer than the rest of a call. A key that is taken out makes
+        # another filter, with nothing kept.
+        "jwt_cache_config": {"jwt_cache_size": _CACHED_TOKENS},
+    }
