@@ -30,6 +30,8 @@ _COMMANDS = {
     "alerts": ("cli.commands.alerts:alerts", "Show alerts about spending."),
     "bench": ("cli.commands.bench:bench", "Measure what a mesh does on this machine."),
     "audit": ("cli.commands.audit:audit", "Prove that nothing was lost, and nothing done twice."),
+    "backup": ("cli.commands.backup:backup", "Save all that the mesh keeps in one file."),
+    "restore": ("cli.commands.restore:restore", "Restore a backup into an empty data directory."),
 }
 
 

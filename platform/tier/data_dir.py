@@ -5,10 +5,12 @@ import os
 from pathlib import Path
 from typing import Final
 
-from tier.failures import AlreadyRunning, DataDirNotWritable
+from tier.failures import AlreadyRunning, DataDirNotWritable, RestoreUnfinished
 
 # Logs are begun anew, and the old ones kept once, when they are larger than this at a start.
 _ROTATE_BYTES: Final = 16 * 1024 * 1024
+# A file that is there for as long as what is restored from a backup is not whole.
+RESTORING: Final = "restoring"
 
 
 class DataDir:
@@ -33,10 +35,11 @@ class DataDir:
         except OSError as error:
             raise DataDirNotWritable(self.path, error.strerror or str(error)) from None
 
-    def lock(self) -> None:
+    def lock(self, *, restoring: bool = False) -> None:
         """Takes the folder for this process until `unlock`, or until it ends however it ends.
 
-        AlreadyRunning where another process has it.
+        AlreadyRunning where another process has it; RestoreUnfinished where half of a backup
+        lies in it, unless this is for `restoring`.
         """
         descriptor = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -45,6 +48,9 @@ class DataDir:
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
             os.close(descriptor)
             raise AlreadyRunning(self.path, int(holder) if holder.isdigit() else None) from None
+        if not restoring and (self.path / RESTORING).exists():
+            os.close(descriptor)
+            raise RestoreUnfinished(self.path)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         self._lock = descriptor

@@ -49,6 +49,16 @@ class AlreadyRunning(MeshStartError):
         )
 
 
+class RestoreUnfinished(MeshStartError):
+    """What is there is half of a backup."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__(
+            f"A restore of {data_dir} is not finished: wait for it, or where it broke off run "
+            "`agentmesh restore` again."
+        )
+
+
 class BadConfig(MeshStartError):
     """The configuration is wrong; the text says where."""
 
@@ -82,6 +92,7 @@ _KINDS: Final[dict[str, type[MeshStartError]]] = {
         DataDirNotWritable,
         BinaryMissing,
         AlreadyRunning,
+        RestoreUnfinished,
         BadConfig,
         BadOptions,
         StartFailed,

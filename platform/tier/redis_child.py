@@ -43,6 +43,8 @@ appendfsync everysec
 save ""
 # Counters and reservations must never be dropped to make room.
 maxmemory-policy noeviction
+# A backup takes what a replica would: nobody else comes for it.
+repl-diskless-sync-delay 0
 # Housekeeping wakes the processor; a mesh that rests needs little of it.
 hz 5
 dynamic-hz yes
