@@ -20,6 +20,7 @@ from tier.failures import (
 )
 from tier.mesh import RunningMesh, start
 from tier.options import LOOPBACK, MeshOptions, Tier, default_data_dir
+from tier.postgres_binary import find_postgres
 from tier.reports import Check, ProcessStatus
 from tier.state import MeshState, ProcessRecord, read_state
 
@@ -45,6 +46,7 @@ __all__ = [
     "Tier",
     "default_data_dir",
     "doctor",
+    "find_postgres",
     "log_files",
     "read_state",
     "start",

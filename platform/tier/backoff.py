@@ -19,6 +19,10 @@ class RestartPolicy:
     well_after_seconds: float = 60.0
 
 
+# A mesh with a part missing is better than none: nothing is given up.
+PATIENT: Final = RestartPolicy(longest_delay_seconds=30.0, limit=None)
+
+
 class Backoff:
     """Counts deaths in a row."""
 

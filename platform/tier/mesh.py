@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TextIO
 
 from tier import binaries, parts, ports
-from tier.backoff import RestartPolicy
+from tier.backoff import PATIENT, RestartPolicy
 from tier.child import Child, ChildSpec
 from tier.data_dir import DataDir
 from tier.embedded import Build, EmbeddedServices, Load
@@ -28,6 +28,7 @@ from tier.version import VERSION
 
 if TYPE_CHECKING:  # at run time these wait until the servers have been started
     from meshkit.log import Log
+    from tier.postgres_child import PostgresAccess
 
 # How long the services may take until they serve through the gateway, and how often
 # somebody who waits is told that this goes on.
@@ -113,18 +114,27 @@ class RunningMesh:
             ),
             self._spawn(redis_child(redis, data_dir, redis_port)),
         ]
+        postgres = self._postgres()
+        if postgres:
+            stored.append(self._spawn(postgres[0]))
         # Imports cost a second of the processor's time: the servers use it to start.
         from tier.gateway_child import gateway_child
 
-        topology = self._topology = self._services(load, environ)
+        topology = self._topology = self._services(load, environ, postgres[1] if postgres else None)
+        is_staging = options.tier is Tier.STAGING
+        if is_staging:
+            # Ends after the gateway: nothing enters any more then.
+            self._stack.push_async_callback(topology.stop)
+            topology.configure()
         gateway = self._spawn(
             gateway_child(
                 envoy, data_dir, binaries.repository_root(), port, admin_port, topology.endpoints
             )
         )
-        self._stack.push_async_callback(topology.stop)
         self._report("services", Phase.STARTING, "Starting the services")
-        topology.configure()
+        if not is_staging:
+            self._stack.push_async_callback(topology.stop)
+            topology.configure()
         await asyncio.gather(*(each.ready() for each in stored))
         starting = topology.start(f"nats://{HOST}:{nats_port}", f"redis://{HOST}:{redis_port}")
         await self._unless_a_child_dies(starting)
@@ -169,7 +179,19 @@ class RunningMesh:
     ) -> None:
         await self.stop()
 
-    def _services(self, load: Load, environ: Mapping[str, str]) -> Topology:
+    def _postgres(self) -> "tuple[ChildSpec, PostgresAccess] | None":
+        if self._options.postgres is None or self._options.tier is not Tier.STAGING:
+            return None
+        from tier.postgres_child import postgres_child
+
+        (port,) = ports.free_ports(1)
+        return postgres_child(
+            self._options.postgres, self._data_dir, binaries.repository_root(), port
+        )
+
+    def _services(
+        self, load: Load, environ: Mapping[str, str], postgres: "PostgresAccess | None"
+    ) -> Topology:
         from meshkit import log
 
         stream = self._log_file
@@ -183,6 +205,7 @@ class RunningMesh:
                 environ=environ,
                 executors=self._options.executors,
                 replicas=self._options.replicas,
+                postgres=postgres,
                 report=self._report,
             )
         port, last_port = ports.free_ports(2)
@@ -197,7 +220,8 @@ class RunningMesh:
         )
 
     def _spawn(self, spec: ChildSpec) -> Child:
-        child = Child(spec, self._report, RestartPolicy())
+        policy = PATIENT if self._options.tier is Tier.STAGING else RestartPolicy()
+        child = Child(spec, self._report, policy)
         self._stack.push_async_callback(child.stop)
         child.spawn()
         self._children.append(child)

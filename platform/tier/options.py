@@ -45,6 +45,8 @@ class MeshOptions:
     # Processes of each service that keeps no files: governor, reasoning and tool; and of the
     # coordinator, where its read model is shared.
     replicas: int = 1
+    # Staging's PostgreSQL: a launcher, or the folder of its programs; None for none.
+    postgres: Path | None = None
     # The address at which the gateway takes TLS.
     listen: str = LOOPBACK
     # Staging without credentials of callers, or without TLS between its processes.
@@ -89,6 +91,7 @@ class MeshOptions:
             "config": str(self.config.absolute()) if self.config else None,
             "executors": self.executors,
             "replicas": self.replicas,
+            "postgres": str(self.postgres.absolute()) if self.postgres else None,
             "listen": self.listen,
             "no_auth": self.no_auth,
             "no_mtls": self.no_mtls,
@@ -106,6 +109,7 @@ class MeshOptions:
             config=Path(values["config"]) if values["config"] else None,
             executors=values["executors"],
             replicas=values["replicas"],
+            postgres=Path(values["postgres"]) if values["postgres"] else None,
             listen=values["listen"],
             no_auth=values["no_auth"],
             no_mtls=values["no_mtls"],

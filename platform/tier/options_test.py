@@ -32,6 +32,7 @@ def test_options_survive_being_handed_to_another_process(tmp_path: Path) -> None
         config=tmp_path / "mesh.yaml",
         executors=3,
         replicas=2,
+        postgres=tmp_path / "postgres-server",
         listen="192.0.2.7",
         no_auth=True,
         no_mtls=True,

@@ -5,10 +5,14 @@ import secrets
 import shlex
 import signal
 import struct
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 from tier.certificate_files import write_private
 from tier.child import ChildSpec
@@ -22,6 +26,9 @@ _DATABASE: Final = "postgres"
 _TIMEOUT_SECONDS: Final = 1.0
 # The first start makes the data; another one may have a crash to recover from.
 _READY_SECONDS: Final = 90.0
+# What was killed is gone at once, unless the disk keeps it.
+_CLEAR_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = 0.02
 # Version 3.0 of its protocol.
 _PROTOCOL: Final = 196_608
 # Each coordinator and each governor has up to seven.
@@ -57,7 +64,7 @@ def postgres_child(
     access = PostgresAccess(f"postgresql://{_USER}@{HOST}:{port}/{_DATABASE}", folder / "pgpass")
     write_private(access.password_file, f"{HOST}:*:*:{_USER}:{password.read_text()}\n".encode())
     launcher = binary if binary.is_file() else _launcher(binary, data_dir, repository)
-    _forget_the_dead(data)
+    _clear(data)
 
     async def probe() -> str | None:
         return await ready_version(port, data)
@@ -97,19 +104,34 @@ def _launcher(programs: Path, data_dir: DataDir, repository: Path) -> Path:
     return launcher
 
 
-def _forget_the_dead(data: Path) -> None:
-    """Removes the pid that a killed server left behind where another program has it by now.
+def _clear(data: Path) -> None:
+    """Ends and forgets what is left of a server that was killed; nobody else has the folder.
 
-    The server would take that one for itself, and refuse to start.
+    Its pid may be another program's by now, and its helpers may still write.
     """
     left = data / "postmaster.pid"
-    try:
-        pid = int(left.read_text("ascii").partition("\n")[0])
-        program = Path(f"/proc/{pid}/comm").read_text("utf-8").strip()
-    except (OSError, ValueError):
+    if not left.exists():
         return
-    if program != "postgres":
-        left.unlink()
+    give_up = time.monotonic() + _CLEAR_SECONDS
+    while orphans := _working_in(data):
+        if time.monotonic() > give_up:
+            # The next server says who is in its way.
+            return
+        for each in orphans:
+            with suppress(psutil.Error):
+                each.kill()
+        time.sleep(_PAUSE_SECONDS)
+    left.unlink(missing_ok=True)
+
+
+def _working_in(folder: Path) -> list[psutil.Process]:
+    """The servers' processes whose working directory this is."""
+    found: list[psutil.Process] = []
+    for each in psutil.process_iter():
+        with suppress(psutil.Error):
+            if each.name() == "postgres" and each.cwd() == str(folder):
+                found.append(each)
+    return found
 
 
 async def ready_version(port: int, data: Path) -> str | None:

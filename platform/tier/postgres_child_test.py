@@ -18,6 +18,7 @@ from tier.binaries import repository_root
 from tier.child import Child
 from tier.data_dir import DataDir
 from tier.events import Event, Phase, Reporter
+from tier.failures import StartFailed
 from tier.ports import free_ports
 from tier.postgres_binary import find_postgres
 from tier.postgres_child import PostgresAccess, postgres_child
@@ -127,6 +128,29 @@ async def test_it_ends_at_once_and_the_next_one_has_its_data(
         assert after.ask("SELECT value FROM kept") == 7
     finally:
         await after.child.stop()
+
+
+async def test_what_a_killed_one_left_behind_does_not_write_on(
+    server: _Server, tmp_path: Path, binary: Path
+) -> None:
+    """A helper that is still busy when the next server starts is ended first."""
+    connection = server.come_in()
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    assert row
+    busy = psutil.Process(row[0])
+    # It does not see that its server dies.
+    busy.suspend()
+    os.kill(server.child.record.pid, signal.SIGKILL)
+    with pytest.raises(StartFailed):
+        await server.child.must_live()
+    after = _Server(tmp_path, binary)
+    try:
+        await after.child.ready()
+        assert after.ask("SELECT 1") == 1
+    finally:
+        await after.child.stop()
+        connection.close()
+    assert not busy.is_running() or busy.status() == psutil.STATUS_ZOMBIE
 
 
 async def test_the_pid_of_a_dead_one_is_not_mistaken(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tier import parts, ports
-from tier.backoff import RestartPolicy
+from tier.backoff import PATIENT
 from tier.child import Child, ChildSpec
 from tier.data_dir import DataDir
 from tier.directory import Directory
@@ -15,6 +15,7 @@ from tier.events import Reporter
 from tier.gateway_config import DIRECTORY
 from tier.nursery import NURSERY, Nursery
 from tier.ports import HOST
+from tier.postgres_child import PostgresAccess
 from tier.secret_variables import secrets_of
 from tier.service_child import service_child
 from tier.state import ProcessRecord
@@ -24,8 +25,11 @@ from tier.version import VERSION
 
 _EXECUTOR: Final = "executor"
 _GOVERNOR: Final = "governor"
-# What keeps no files, of which there may be several.
+_COORDINATOR: Final = "coordinator"
+# What keeps no files, of which there may be several; coordinators share a database or are alone.
 _REPLICATED: Final = ("governor", "reasoning", "tool")
+# Where PostgreSQL is named that these keep what they copy in.
+_DATABASES: Final = ((_COORDINATOR, "read_model"), (_GOVERNOR, "ledger_database"))
 # In requests a second. Each request of such a tier asks a governor.
 _SHARED_LIMITS_UP_TO: Final = 100
 _NOTES: Final = (
@@ -34,8 +38,8 @@ _NOTES: Final = (
     "There is no authentication: whoever reaches the loopback interface may name any tenant.",
 )
 _NO_POSTGRES: Final = (
-    "The read model is kept in SQLite, for one coordinator alone: the setting "
-    "coordinator.read_model may name a PostgreSQL."
+    "There is no PostgreSQL: read model and ledger are kept in SQLite, for one coordinator alone. "
+    "`agentmesh doctor` says how to get one."
 )
 _NO_TRITON: Final = (
     "The reasoning process computes embeddings itself: TRITON_SERVER names no Triton to do it."
@@ -53,33 +57,33 @@ class SeparateServices:
         environ: Mapping[str, str],
         executors: int,
         replicas: int,
+        postgres: PostgresAccess | None,
         report: Reporter,
     ) -> None:
         """Triton is one of the processes where the environment names it.
 
-        `replicas`: of governor, reasoning and tool.
+        Args:
+            data_dir: Of the mesh.
+            config: The file with the settings of all services.
+            environ: Where they may be, too.
+            executors: How many there are.
+            replicas: Of governor, reasoning and tool; and of the coordinator, where it has
+                a PostgreSQL.
+            postgres: What is used where the settings name none.
+            report: Is told what becomes of each process.
         """
         self._data_dir: Final = data_dir
         self._config: Final = config
         self._environ: Final = environ
         self._report: Final = report
-        # The processes of each part.
-        self._names: Final = {
-            part.name: _names(part.name, executors=executors, replicas=replicas)
-            for part in parts.PARTS
-        }
-        names = [name for names in self._names.values() for name in names]
-        directory_port, *own = ports.free_ports(len(names) + 1)
-        self._ports: Final = dict(zip(names, own, strict=True))
-        self._directory: Final = Directory(
-            directory_port,
-            {
-                service: f"{HOST}:{self._ports[self._names[part.name][0]]}"
-                for part in parts.PARTS
-                for service in part.services
-            },
-        )
-        self._directory_port: Final = directory_port
+        self._executors: Final = executors
+        self._replicas: Final = replicas
+        self._postgres: Final = postgres
+        # The processes of each part, and the ports of all.
+        self._names: dict[str, tuple[str, ...]] = {}
+        self._ports: dict[str, int] = {}
+        (self._directory_port,) = ports.free_ports(1)
+        self._directory: Directory | None = None
         self._nursery: Final = Nursery(
             [f"services.{part.name}.main" for part in parts.PARTS], data_dir.rotate(NURSERY)
         )
@@ -90,7 +94,7 @@ class SeparateServices:
 
     @property
     def endpoints(self) -> Mapping[str, Sequence[int]]:
-        """A port for each cluster."""
+        """The ports of each cluster, once it is configured."""
         own = {
             part: tuple(self._ports[name] for name in names) for part, names in self._names.items()
         }
@@ -99,10 +103,9 @@ class SeparateServices:
     @property
     def notes(self) -> tuple[str, ...]:
         """What this tier plainly does not do yet."""
-        has_postgres = bool(self._sections.get("coordinator", {}).get("read_model"))
         return (
             *_NOTES,
-            *(() if has_postgres else (_NO_POSTGRES,)),
+            *(() if self._sections.get(_COORDINATOR, {}).get("read_model") else (_NO_POSTGRES,)),
             *(() if self._triton else (_NO_TRITON,)),
         )
 
@@ -126,6 +129,11 @@ class SeparateServices:
         # So that the limits of small tiers hold for any number of gateways.
         shared = {"shared_limits_up_to": _SHARED_LIMITS_UP_TO}
         self._sections["governor"] = {**shared, **self._sections.get("governor", {})}
+        if self._postgres:
+            for part, key in _DATABASES:
+                own = {key: self._postgres.address}
+                self._sections[part] = {**own, **self._sections.get(part, {})}
+        self._assign()
         if self._triton:
             self._tritons = TritonServers(
                 self._triton, settings.triton, self._data_dir, self._environ
@@ -136,8 +144,28 @@ class SeparateServices:
                 **self._sections.get("reasoning", {}),
             }
 
+    def _assign(self) -> None:
+        """Says which processes there are, and gives each its port."""
+        several = set(_REPLICATED)
+        if self._sections.get(_COORDINATOR, {}).get("read_model"):
+            several.add(_COORDINATOR)
+        counts = {**dict.fromkeys(several, self._replicas), _EXECUTOR: self._executors}
+        self._names = {part.name: _names(part.name, counts) for part in parts.PARTS}
+        names = [name for names in self._names.values() for name in names]
+        self._ports = dict(zip(names, ports.free_ports(len(names)), strict=True))
+        self._directory = Directory(
+            self._directory_port,
+            {
+                service: f"{HOST}:{self._ports[self._names[part.name][0]]}"
+                for part in parts.PARTS
+                for service in part.services
+            },
+        )
+
     async def start(self, nats_url: str, redis_url: str) -> None:
         """Starts every service, the executors last. Raises StartFailed."""
+        if self._directory is None:
+            raise RuntimeError("configure comes before start")
         await self._directory.start()
         await self._nursery.ready()
         specs = [self._spec(name, nats_url, redis_url) for name in self._ports]
@@ -164,10 +192,11 @@ class SeparateServices:
         for group in (executors, others, governors):
             await asyncio.gather(*(each.stop() for each in group))
         self._nursery.stop()
-        await self._directory.stop()
+        if self._directory:
+            await self._directory.stop()
 
     def _spawn(self, spec: ChildSpec) -> Child:
-        child = Child(spec, self._report, RestartPolicy(), self._nursery)
+        child = Child(spec, self._report, PATIENT, self._nursery)
         child.spawn()
         self._children.append(child)
         return child
@@ -186,14 +215,27 @@ class SeparateServices:
                 if key in self._sections
             },
         }
+        secrets = secrets_of(part_name, self._sections.get(part_name), os.environ)
+        environment: Mapping[str, str] = {}
+        if self._postgres and self._is_in_postgres(part_name):
+            environment = self._postgres.environment
+            # That of another server would come before it.
+            secrets -= {"PGPASSWORD"}
         return service_child(
             self._data_dir,
             name,
             self._ports[name],
             program=(f"services.{part_name}.main",),
             values=values,
-            secrets=secrets_of(part_name, self._sections.get(part_name), os.environ),
+            environment=environment,
+            secrets=secrets,
         )
+
+    def _is_in_postgres(self, part: str) -> bool:
+        """Whether it keeps something in the mesh's own PostgreSQL."""
+        section = self._sections.get(part, {})
+        own = self._postgres.address if self._postgres else None
+        return any(section.get(key) == own for each, key in _DATABASES if own and each == part)
 
     def _target(self, part: str) -> str:
         """Where all processes of a part are."""
@@ -201,9 +243,9 @@ class SeparateServices:
         return addresses[0] if len(addresses) == 1 else f"ipv4:{','.join(addresses)}"
 
 
-def _names(part: str, *, executors: int, replicas: int) -> tuple[str, ...]:
-    if part == _EXECUTOR:
-        return tuple(f"{part}-{number}" for number in range(1, executors + 1))
-    if part in _REPLICATED and replicas > 1:
-        return tuple(f"{part}-{number}" for number in range(1, replicas + 1))
-    return (part,)
+def _names(part: str, counts: Mapping[str, int]) -> tuple[str, ...]:
+    count = counts.get(part, 1)
+    # Executors have numbers also where there is one alone.
+    if count == 1 and part != _EXECUTOR:
+        return (part,)
+    return tuple(f"{part}-{number}" for number in range(1, count + 1))

@@ -154,8 +154,8 @@ async def test_staging_runs_a_process_for_each_service(options: MeshOptions) -> 
     """Each service is its own process; one that is killed comes back, and tasks are done."""
     state = api.start_detached(replace(options, tier=Tier.STAGING, executors=2), _ignore)
     names = [each.name for each in state.processes]
-    assert names[:6] == ["mesh", "governor", "reasoning", "memory", "tool", "coordinator"]
-    assert names[6:] == ["executor-1", "executor-2", "nats", "redis", "gateway"]
+    assert {"mesh", "governor", "reasoning", "memory", "tool", "coordinator"} < set(names)
+    assert {"executor-1", "executor-2", "nats", "redis", "gateway"} < set(names)
     assert len({each.pid for each in state.processes}) == len(names)
     assert await _serves(state)
     before = pid_of(state, "tool")
