@@ -1,7 +1,7 @@
 """A gRPC server with everything around it: health, reflection, channelz, drain."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -15,6 +15,7 @@ from meshkit.health import Dependency, Health
 from meshkit.log import Log
 from meshkit.orca import CallStatistics, OrcaReporter
 from meshkit.peers import Peers
+from meshkit.registrar import Registrar
 from meshkit.rpc_guard import RpcGuard
 from meshkit.tls import TlsSettings, server_credentials
 
@@ -22,8 +23,6 @@ __all__ = ["Dependency", "MeshServer", "Registration"]
 
 # gRPC cuts off what is this many times over the limit; up to it, the caller is told why.
 _REFUSED_IN_WORDS: Final = 4
-# Makes the handlers of a service, by method, into those that are served.
-_Wrap = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,8 @@ class MeshServer:
     async def serve(self) -> None:
         """Serves until cancelled; then shows NOT_SERVING, lets calls finish, and stops."""
         server = grpc.aio.server(options=self._options)
-        guarded: Any = _Registrar(server, self._guard.wrap)
-        plain: Any = _Registrar(server, self._peers.wrap if self._peers else _as_they_are)
+        guarded: Any = Registrar(server, self._guard.wrap)
+        plain: Any = Registrar(server, self._peers.wrap if self._peers else None)
         for each in self._registrations:
             if each.add is not None:
                 each.add(each.servicer, guarded if each.guarded else plain)
@@ -135,34 +134,6 @@ class MeshServer:
         if self._tls is None:
             return server.add_insecure_port(self._address)
         return server.add_secure_port(self._address, server_credentials(self._tls))
-
-
-class _Registrar:
-    """Stands in for the server while services register.
-
-    Generated code adds every method twice. Of the registered form, gRPC waits for a call of
-    each method by itself, and begins to wait for all of them anew with every call: that is a
-    fifth of what both ends of a call cost, where there are 40. So handlers are taken from the
-    registered form, in which they can be wrapped, and added in the generic one.
-    """
-
-    def __init__(self, server: grpc.aio.Server, wrap: _Wrap) -> None:
-        self._server = server
-        self._wrap = wrap
-
-    def add_generic_rpc_handlers(self, handlers: Sequence[object]) -> None:
-        """Adds nothing."""
-
-    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """Adds the handlers, wrapped."""
-        wrapped = cast(Any, self._wrap(service, handlers))
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service, wrapped),)
-        )
-
-
-def _as_they_are(service: str, handlers: Mapping[str, Any]) -> Mapping[str, Any]:
-    return handlers
 
 
 def _options(max_message_bytes: int) -> list[tuple[str, int]]:

@@ -15,8 +15,13 @@ from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from meshkit.peers import Peers
+from meshkit.registrar import Registrar
+from meshkit.tls import server_credentials
 from tier.descriptors import descriptor_set
 from tier.ports import HOST
+from tier.service_tls import DirectoryTls
+from tier.serving import open_channel
 
 _CHECK_SECONDS: Final = 2.0
 _STOP_SECONDS: Final = 1.0
@@ -27,30 +32,36 @@ _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 class Directory:
     """A small server that passes each health check on to the service that it names."""
 
-    def __init__(self, port: int, targets: Mapping[str, str]) -> None:
-        """`targets`: address by full service name."""
+    def __init__(
+        self, port: int, targets: Mapping[str, str], tls: DirectoryTls | None = None
+    ) -> None:
+        """`targets`: address by full service name. Without `tls` all is in plain text."""
         self._port: Final = port
+        self._tls: Final = tls
         self._targets: Final = targets
         self._stack: Final = AsyncExitStack()
 
     async def start(self) -> None:
         """Returns when it takes calls."""
-        channels = {
-            address: await self._stack.enter_async_context(grpc.aio.insecure_channel(address))
-            for address in set(self._targets.values())
-        }
+        stubs: dict[str, Any] = {}
+        for service, address in self._targets.items():
+            callee = self._tls.callee(service) if self._tls else None
+            channel = await self._stack.enter_async_context(open_channel(address, callee))
+            stubs[service] = health_pb2_grpc.HealthStub(channel)
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        stubs = {
-            service: health_pb2_grpc.HealthStub(channels[address])
-            for service, address in self._targets.items()
-        }
-        health_pb2_grpc.add_HealthServicer_to_server(_Health(stubs), server)
+        settings = self._tls.settings if self._tls else None
+        registrar: Any = Registrar(server, Peers(settings.peers).wrap if settings else None)
+        health_pb2_grpc.add_HealthServicer_to_server(_Health(stubs), registrar)
         # Reflection finds what the generated modules put into the common pool.
         descriptor_set()
         names = [*described(self._targets), "grpc.health.v1.Health", reflection.SERVICE_NAME]
-        reflection.enable_server_reflection(names, cast(Any, server))
-        cast(Any, channelz).add_channelz_servicer(server)
-        server.add_insecure_port(f"{HOST}:{self._port}")
+        reflection.enable_server_reflection(names, registrar)
+        cast(Any, channelz).add_channelz_servicer(registrar)
+        address = f"{HOST}:{self._port}"
+        if settings:
+            server.add_secure_port(address, server_credentials(settings))
+        else:
+            server.add_insecure_port(address)
         await server.start()
         self._stack.push_async_callback(server.stop, _STOP_SECONDS)
 

@@ -104,10 +104,10 @@ async def test_who_is_no_peer_is_refused_by_every_service_of_a_server(
         _directly(port, client_credentials(tls_settings(tmp_path, "executor")), "tool") as channel,
     ):
         health: Any = health_pb2_grpc.HealthStub(channel)
-        describe: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        describe: Any = reflection_pb2_grpc.ServerReflectionStub(cast(Any, channel))
         raw = cast(Any, channel)
         load = raw.unary_stream("/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics")
-        channelz: Any = channelz_pb2_grpc.ChannelzStub(channel)
+        channelz: Any = channelz_pb2_grpc.ChannelzStub(cast(Any, channel))
         calls: list[Any] = [
             channelz.GetServers(channelz_pb2.GetServersRequest(), timeout=5),
             health.Check(health_pb2.HealthCheckRequest(), timeout=5),
@@ -138,10 +138,10 @@ async def test_a_peer_is_served_by_every_service_of_a_server(
         watch = health.Watch(question, timeout=5)
         assert await watch.read() == serving
         watch.cancel()
-        describe: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        describe: Any = reflection_pb2_grpc.ServerReflectionStub(cast(Any, channel))
         (answer,) = [each async for each in describe.ServerReflectionInfo(_questions(), timeout=5)]
         assert echo.SERVICE in [each.name for each in answer.list_services_response.service]
-        channelz: Any = channelz_pb2_grpc.ChannelzStub(channel)
+        channelz: Any = channelz_pb2_grpc.ChannelzStub(cast(Any, channel))
         servers = await channelz.GetServers(channelz_pb2.GetServersRequest(), timeout=5)
         assert servers.server
         method = "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics"

@@ -12,6 +12,7 @@ from tier.child import ChildSpec
 from tier.data_dir import DataDir
 from tier.ports import HOST
 from tier.python_child import python_environment
+from tier.service_tls import ServiceTls
 from tier.serving import who_serves_not
 from tier.version import VERSION
 
@@ -29,6 +30,7 @@ def service_child(
     values: Mapping[str, object],
     environment: Mapping[str, str] = {},
     secrets: frozenset[str] = frozenset(),
+    tls: ServiceTls | None = None,
 ) -> ChildSpec:
     """Writes its configuration and says how to run it.
 
@@ -40,18 +42,22 @@ def service_child(
         values: Its settings beside those of a process on this machine.
         environment: Added to the environment of this process.
         secrets: Variables of this process that it is given though they are secret.
+        tls: By which it serves and calls, and is asked whether it serves; None for plain text.
     """
     configuration = data_dir.run / f"{name}.yaml"
-    common = {
+    common: dict[str, object] = {
         "address": f"{HOST}:{port}",
         "default_tenant": _DEFAULT_TENANT,
         "log_format": "json",
     }
+    if tls:
+        common["tls"] = tls.settings.model_dump(mode="json")
     configuration.write_text(yaml.safe_dump({**common, **values}), "utf-8")
     program = (*program, "--config", str(configuration))
 
     async def probe() -> str | None:
-        return VERSION if not await who_serves_not(f"{HOST}:{port}", [""]) else None
+        callee = tls.callee if tls else None
+        return VERSION if not await who_serves_not(f"{HOST}:{port}", [""], callee) else None
 
     return ChildSpec(
         name=name,

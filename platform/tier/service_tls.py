@@ -1,5 +1,6 @@
 """Which certificates the services use, and their supervisor towards them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,25 @@ class ServiceTls:
     def callee(self) -> Callee:
         """How the supervisor calls it."""
         return Callee(tls_settings(self.folder, SUPERVISOR), host_name(self.name))
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryTls:
+    """The mutual TLS of who answers for all services, towards the gateway and towards them."""
+
+    # Of all certificates of the mesh.
+    folder: Path
+    # The services, by the names of their certificates, by their full names in the contracts.
+    names: Mapping[str, str]
+
+    @property
+    def settings(self) -> TlsSettings:
+        """By which it serves the gateway, and calls."""
+        return tls_settings(self.folder, SUPERVISOR, (GATEWAY,))
+
+    def callee(self, service: str) -> Callee:
+        """How it calls a service, by its full name."""
+        return ServiceTls(self.folder, self.names[service]).callee
 
 
 def tls_settings(folder: Path, name: str, peers: tuple[str, ...] = ()) -> TlsSettings:

@@ -7,14 +7,34 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from meshkit.renewed_channel import RenewedChannel
+from meshkit.tls import ClientTls
+from tier.service_tls import Callee
+
 _CALL_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.02
 
 
-async def who_serves_not(address: str, services: Sequence[str]) -> dict[str, str]:
-    """Why not, by service that does not serve; empty where all do."""
-    async with grpc.aio.insecure_channel(address) as channel:
+async def who_serves_not(
+    address: str, services: Sequence[str], callee: Callee | None = None
+) -> dict[str, str]:
+    """Why not, by service that does not serve; empty where all do.
+
+    With `callee` it is asked with mutual TLS; ConfigError where there are no certificates.
+    """
+    async with open_channel(address, callee) as channel:
         return await _ask_all(channel, services)
+
+
+def open_channel(address: str, callee: Callee | None) -> grpc.aio.Channel:
+    """A channel to a service itself, with mutual TLS or, None, in plain text."""
+    if callee is None:
+        return grpc.aio.insecure_channel(address)
+    options = [("grpc.ssl_target_name_override", callee.host)]
+    return RenewedChannel(
+        lambda credentials: grpc.aio.secure_channel(address, credentials, options=options),
+        ClientTls(callee.settings),
+    )
 
 
 async def until_serving(
