@@ -45,7 +45,9 @@ class Agentmesh:
         """Starts a mesh whose only paid model is the upstream."""
         config = folder / "bench.yaml"
         config.write_text(yaml.safe_dump(_settings(upstream_port)), "utf-8")
-        options = MeshOptions(tier=Tier.STAGING, data_dir=folder / "data", port=0, config=config)
+        options = MeshOptions(
+            tier=Tier.STAGING, data_dir=folder / "data", port=0, config=config, no_auth=True
+        )
         try:
             mesh = await start(options, _ignore)
         except MeshStartError as error:

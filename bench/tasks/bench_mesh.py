@@ -46,6 +46,8 @@ class MeshPlan:
     replicas: int = 1
     # Into how many streams the task log is cut.
     task_partitions: int = 1
+    # Without TLS between the processes.
+    no_mtls: bool = False
 
     @property
     def flushes(self) -> bool:
@@ -73,6 +75,9 @@ async def bench_mesh(
             replicas=plan.replicas,
             task_partitions=plan.task_partitions,
             sync_always=plan.sync_always,
+            # Its callers are no subject of it.
+            no_auth=True,
+            no_mtls=plan.no_mtls,
         )
         async with await start(options, progress) as mesh:
             await _create_agents(mesh.address, tenants)

@@ -84,6 +84,8 @@ async def running(
         config=config,
         executors=executors,
         task_partitions=task_partitions,
+        # What is tested with it is not who may call.
+        no_auth=True,
     )
     async with (
         await start(options, _tell) as mesh,

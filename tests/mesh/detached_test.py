@@ -152,7 +152,8 @@ async def test_a_second_one_is_refused(options: MeshOptions) -> None:
 
 async def test_staging_runs_a_process_for_each_service(options: MeshOptions) -> None:
     """Each service is its own process; one that is killed comes back, and tasks are done."""
-    state = api.start_detached(replace(options, tier=Tier.STAGING, executors=2), _ignore)
+    staging = replace(options, tier=Tier.STAGING, executors=2, no_auth=True)
+    state = api.start_detached(staging, _ignore)
     names = [each.name for each in state.processes]
     assert {"mesh", "governor", "reasoning", "memory", "tool", "coordinator"} < set(names)
     assert {"executor-1", "executor-2", "nats", "redis", "gateway"} < set(names)

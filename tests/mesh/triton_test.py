@@ -25,7 +25,7 @@ def mesh(tmp_path: Path) -> Iterator[MeshState]:
     """A staging mesh on a machine that has Triton."""
     if not os.environ.get("TRITON_SERVER"):
         pytest.skip("TRITON_SERVER names no Triton")
-    options = MeshOptions(tier=Tier.STAGING, data_dir=tmp_path, port=0)
+    options = MeshOptions(tier=Tier.STAGING, data_dir=tmp_path, port=0, no_auth=True)
     yield api.start_detached(options, lambda _: None)
     api.stop_detached(tmp_path, lambda _: None)
 
@@ -38,7 +38,7 @@ def mesh_of_two(tmp_path: Path) -> Iterator[MeshState]:
     config = tmp_path / "mesh.yaml"
     config.write_text("triton: {servers: 2, device: cpu}\n", "utf-8")
     data_dir = tmp_path / "data"
-    options = MeshOptions(tier=Tier.STAGING, data_dir=data_dir, port=0, config=config)
+    options = MeshOptions(tier=Tier.STAGING, data_dir=data_dir, port=0, config=config, no_auth=True)
     yield api.start_detached(options, lambda _: None)
     api.stop_detached(data_dir, lambda _: None)
 

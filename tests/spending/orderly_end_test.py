@@ -29,7 +29,7 @@ def _ignore(event: Event) -> None:
 @pytest.mark.parametrize("tier", [Tier.PROTOTYPE, Tier.STAGING])
 async def test_nothing_is_left_to_settle_when_a_mesh_ends(tmp_path: Path, tier: Tier) -> None:
     """However soon after the last call: the governor is there until the others have ended."""
-    options = MeshOptions(tier=tier, data_dir=tmp_path, port=0)
+    options = MeshOptions(tier=tier, data_dir=tmp_path, port=0, no_auth=True)
     async with (
         await start(options, _ignore) as mesh,
         Channels(Everywhere(mesh.address), caller="user:ada") as channels,
