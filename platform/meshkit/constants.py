@@ -26,10 +26,10 @@ MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 # What is larger than this travels as a reference to the object store.
 CLAIM_CHECK_BYTES: Final = 64 * 1024
 
-# Clients ping an idle-looking connection this often. A server cuts off who
-# pings more often than its minimum, so the one must stay above the other.
+# Clients ping an idle-looking connection this often, and proxies every ten seconds. A server
+# cuts off who pings more often than its minimum, so these must stay above it.
 CLIENT_KEEPALIVE_SECONDS: Final = 60
-SERVER_MINIMUM_PING_SECONDS: Final = 30
+SERVER_MINIMUM_PING_SECONDS: Final = 8
 # How long a ping may stay unanswered before the connection counts as dead.
 KEEPALIVE_TIMEOUT_SECONDS: Final = 10
 # HTTP/2 connections live long and pin their load to one replica. Servers end
