@@ -18,6 +18,7 @@ from tier.backoff import Backoff, RestartPolicy
 from tier.events import Phase, Reporter
 from tier.failures import StartFailed
 from tier.nursery import Born, Nursery
+from tier.process_end import ended
 from tier.secret_variables import secrets
 from tier.state import ProcessRecord
 
@@ -151,7 +152,7 @@ class Child:
 
     async def must_live(self) -> NoReturn:
         """Raises StartFailed when the process ends; nothing is started again."""
-        await _ended(self._require())
+        await ended(self._require())
         raise self._dead()
 
     async def watch(self, on_change: Callable[[], None]) -> None:
@@ -193,19 +194,19 @@ class Child:
     async def _end_of_life(self) -> tuple[bool, str]:
         """Returns when the process has ended: whether it was ended for being sick, and why."""
         process = self._require()
-        ended = asyncio.ensure_future(_ended(process))
+        end = asyncio.ensure_future(ended(process))
         looks = 0
         try:
-            while not ended.done():
-                await asyncio.wait([ended], timeout=_LOOK_SECONDS if self._spec.sick else None)
-                why = "" if ended.done() else await self._sickness()
+            while not end.done():
+                await asyncio.wait([end], timeout=_LOOK_SECONDS if self._spec.sick else None)
+                why = "" if end.done() else await self._sickness()
                 looks = looks + 1 if why else 0
                 if looks == _LOOKS:
                     await self._end(self._spec.stop_signal)
                     return True, why
-            return False, _told(ended.result())
+            return False, _told(end.result())
         finally:
-            ended.cancel()
+            end.cancel()
 
     async def _sickness(self) -> str:
         if self._spec.sick is None:
@@ -222,10 +223,10 @@ class Child:
             process.send_signal(how)
             try:
                 async with asyncio.timeout(self._spec.stop_within_seconds):
-                    await _ended(process)
+                    await ended(process)
             except TimeoutError:
                 process.kill()
-                await _ended(process)
+                await ended(process)
 
     def _born(self, environment: Mapping[str, str], log: IO[bytes]) -> Born | None:
         spec = self._spec
@@ -285,23 +286,6 @@ def _executed(
         # A Ctrl-C in the terminal is for this process, which then ends the child in order.
         start_new_session=True,
     )
-
-
-async def _ended(process: subprocess.Popen[bytes] | Born) -> int:
-    """The exit code, once there is one; no thread and no polling."""
-    if (code := process.poll()) is not None:
-        # It is reaped, and its pid may be another process's by now.
-        return code
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-    descriptor = os.pidfd_open(process.pid)
-    loop.add_reader(descriptor, lambda: ended.done() or ended.set_result(None))
-    try:
-        await ended
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-    return process.wait()
 
 
 def _told(code: int) -> str:

@@ -13,12 +13,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
 from tier import child_exec, nursery_program
+from tier.events import Phase, Reporter
 from tier.failures import StartFailed
+from tier.process_end import ended
 from tier.secret_variables import secrets
 from tier.state import ProcessRecord
 from tier.version import VERSION
@@ -28,6 +30,8 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _READY_SECONDS: Final = 60.0
 # A process of some 100 MB is forked in milliseconds.
 _FORK_SECONDS: Final = 10.0
+# Before it is started again.
+_PAUSE_SECONDS: Final = 0.5
 
 
 class Born:
@@ -120,6 +124,23 @@ class Nursery:
             raise StartFailed("the nursery of services", "it does not begin", self._log)
         self._is_ready = True
 
+    async def watch(self, report: Reporter, on_change: Callable[[], None]) -> None:
+        """Starts it again when it dies; meanwhile programs are started as others are."""
+        while True:
+            await ended(self._process_started())
+            self._is_ready = False
+            report(NURSERY, Phase.DIED, "The nursery of services died")
+            on_change()
+            await asyncio.sleep(_PAUSE_SECONDS)
+            self.stop()
+            self.start()
+            try:
+                await self.ready()
+            except StartFailed:
+                continue
+            report(NURSERY, Phase.READY, "The nursery of services is ready again")
+            on_change()
+
     def bear(
         self,
         program: Sequence[str],
@@ -163,8 +184,15 @@ class Nursery:
             self._socket.close()
             self._socket = None
         if self._process is not None:
+            # It has nothing to finish, and may still import.
+            self._process.kill()
             self._process.wait()
             self._process = None
+
+    def _process_started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("the nursery was not started")
+        return self._process
 
     def _require(self) -> socket.socket:
         if self._socket is None:

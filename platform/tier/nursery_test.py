@@ -121,6 +121,28 @@ async def test_without_a_nursery_a_child_is_started_as_others_are(
     await child.stop()
 
 
+async def test_one_that_dies_is_replaced(
+    nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next programs are forked again."""
+    monkeypatch.setattr("tier.nursery._PAUSE_SECONDS", 0.01)
+    told: list[Event] = []
+    changes: list[int] = []
+    watching = asyncio.create_task(
+        nursery.watch(Reporter(told.append), lambda: changes.append(nursery.records[0].pid))
+    )
+    first = nursery.records[0].pid
+    os.kill(first, signal.SIGKILL)
+    await eventually(lambda: len(changes) == 2)
+    assert changes[0] == first != changes[1]
+    assert [each.text for each in told] == [
+        "The nursery of services died",
+        "The nursery of services is ready again",
+    ]
+    assert _bear(nursery, tmp_path).wait() == 7
+    watching.cancel()
+
+
 async def test_nobody_outlives_who_asked(tmp_path: Path) -> None:
     """Who is killed takes its nursery and all that was born along."""
     (tmp_path / "house.py").write_text(_MODULE)

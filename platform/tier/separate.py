@@ -179,7 +179,10 @@ class SeparateServices:
 
     def watches(self, on_restart: Callable[[], None]) -> Sequence[Awaitable[None]]:
         """Each process, started again when it dies."""
-        return [each.watch(on_restart) for each in self._children]
+        return [
+            self._nursery.watch(self._report, on_restart),
+            *(each.watch(on_restart) for each in self._children),
+        ]
 
     async def stop(self) -> None:
         """Ends the executors, then the others, the governor last, then the directory.
