@@ -1,0 +1,90 @@
+"""Who gets through the proxy by which certificate."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from meshkit.clock import SystemClock
+from meshkit.errors import DependencyUnavailable, Forbidden, Unauthenticated
+from meshkit.tls import ClientTls
+from tests.proxy.instance import CALLEE
+from tests.proxy.running_proxy import Proxy, caller, proxy
+from tier.authority import Authority
+from tier.ports import HOST
+from tier.service_tls import tls_settings
+
+
+@pytest_asyncio.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Proxy]:
+    """A proxy before one instance, all with certificates."""
+    async with proxy(tmp_path, "a", mtls=True) as made:
+        yield made
+
+
+def _tls(folder: Path | None, name: str) -> ClientTls:
+    assert folder is not None
+    return ClientTls(tls_settings(folder, name))
+
+
+async def test_a_service_is_let_through_by_its_certificate(running: Proxy) -> None:
+    """To an instance that has shown its own; the log says by which."""
+    async with caller(running.target, tls=_tls(running.certificates, "memory")) as reasoning:
+        assert await reasoning.embed() == "a"
+
+
+async def test_who_shows_no_certificate_is_not_let_in(running: Proxy) -> None:
+    """In plain text, and with one of somebody else's authority."""
+    async with caller(running.target, patience_seconds=0.0) as reasoning:
+        with pytest.raises(DependencyUnavailable):
+            await reasoning.embed(timeout=2)
+
+
+async def test_a_certificate_of_another_authority_is_worth_nothing(
+    running: Proxy, tmp_path: Path
+) -> None:
+    """Though it says the right name."""
+    foreign = Authority.open(tmp_path / "foreign", clock=SystemClock())
+    foreign.issue("memory")
+    tls = _tls(tmp_path / "foreign", "memory")
+    async with caller(running.target, patience_seconds=0.0, tls=tls) as reasoning:
+        with pytest.raises(DependencyUnavailable):
+            await reasoning.embed(timeout=2)
+
+
+async def test_nobody_calls_in_the_name_of_another_service(running: Proxy) -> None:
+    """The caller must be whom its certificate names, and one with an edge to the service."""
+    for certificate, said in (("tool", "memory"), ("memory", "executor"), ("tool", "tool")):
+        tls = _tls(running.certificates, certificate)
+        async with caller(running.target, said, tls=tls) as reasoning:
+            with pytest.raises(Forbidden):
+                await reasoning.embed()
+
+
+async def test_no_service_takes_calls_that_did_not_cross_a_proxy(running: Proxy) -> None:
+    """A service that calls another one directly is refused there."""
+    direct = f"{HOST}:{running.instances['a'].port}"
+    tls = _tls(running.certificates, "memory")
+    async with caller(direct, patience_seconds=0.0, tls=tls) as reasoning:
+        # The certificate there is for no address: only who looks for the service takes it.
+        with pytest.raises((DependencyUnavailable, Unauthenticated)):
+            await reasoning.embed(timeout=2)
+
+
+async def test_an_instance_with_the_certificate_of_another_service_gets_no_call(
+    running: Proxy, tmp_path: Path
+) -> None:
+    """Nor does one whose authority is another one: the proxy takes it for unhealthy."""
+    assert running.certificates is not None
+    impostor = tmp_path / "impostor"
+    impostor.mkdir()
+    for name in ("supervisor", "authority"):
+        (impostor / name).symlink_to(running.certificates / name)
+    (impostor / CALLEE).symlink_to(running.certificates / "tool")
+    async with (
+        caller(running.target, tls=_tls(running.certificates, "memory")) as reasoning,
+    ):
+        await running.start_impostor("b", impostor)
+        assert {await reasoning.embed() for _ in range(20)} == {"a"}
+        assert await running.has_healthy(1)
