@@ -1,4 +1,4 @@
-"""The keys that a mesh is started with: a file of their hashes, which coordinators read at start."""
+"""The keys that a mesh is started with: a file of their hashes, which coordinators read."""
 
 from datetime import datetime
 from pathlib import Path

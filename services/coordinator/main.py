@@ -1,5 +1,6 @@
 """The coordinator's composition root."""
 
+from agentmesh.access.v1 import access_service_pb2_grpc
 from agentmesh.coordinator.v1 import (
     agent_service_pb2_grpc,
     coordinator_service_pb2_grpc,
@@ -8,10 +9,12 @@ from agentmesh.coordinator.v1 import (
     schedule_service_pb2_grpc,
 )
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc
+from envoyproxy.auth.v3 import external_auth_pb2_grpc
 from meshkit.operators import Operators
 from meshkit.server import Registration
 from meshkit.service import Resources, Service, serve_program
 from services.coordinator.acceptance import Acceptance
+from services.coordinator.access import Access
 from services.coordinator.admission_governor import GovernorAdmission
 from services.coordinator.agent_service import AgentServicer
 from services.coordinator.agent_store_jetstream import JetStreamAgentStore
@@ -137,6 +140,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
     )
     schedules = JetStreamScheduleStore(bus)
     await schedules.prepare()
+    access = await Access.build(resources, settings)
     ticks = Ticks(
         store=schedules,
         log=log,
@@ -193,6 +197,19 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
                 ),
                 dependencies=(bus,),
             ),
+            Registration(
+                service_name="agentmesh.access.v1.AccessService",
+                add=access_service_pb2_grpc.add_AccessServiceServicer_to_server,
+                servicer=access.keys,
+                dependencies=(bus,),
+            ),
+            Registration(
+                service_name="envoy.service.auth.v3.Authorization",
+                add=external_auth_pb2_grpc.add_AuthorizationServicer_to_server,
+                servicer=access.authorization,
+                dependencies=(bus,),
+                guarded=False,
+            ),
         ),
         background=(
             projector.run,
@@ -208,6 +225,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
             policies.follow,
             queues.follow_policy,
             depths.keep,
+            *access.background,
         ),
     )
 

@@ -1,5 +1,7 @@
 """Settings of the coordinator."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from meshkit.service import ProcessSettings, Section
@@ -16,6 +18,11 @@ class CoordinatorSettings(Section):
         description="Where the tasks that are listed are kept: a file of SQLite in the data"
         " directory, or `postgresql://USER@HOST:PORT/DATABASE`, which coordinators share."
         " The password may stand in PGPASSWORD.",
+    )
+    bootstrap_keys: Path | None = Field(
+        default=None,
+        description="A JSON file with hashes of the API keys that the mesh is started with: the"
+        " first key of its owner. Read at start. A key that is not in it any more is refused.",
     )
     operators: list[str] = Field(
         default_factory=list[str],

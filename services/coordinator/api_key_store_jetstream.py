@@ -1,0 +1,116 @@
+"""API keys on a JetStream stream: a subject each, whose last message counts, and one for its use.
+
+Coordinators follow all of the stream, so that each knows every key.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from agentmesh.access.v1.stored_api_key_pb2 import StoredApiKey
+from meshkit.bus import Bus, Followed, StreamSpec
+from services.coordinator.api_keys import Stored
+from services.coordinator.key_ring import Change
+
+_STREAM: Final = "API_KEYS"
+_KEY: Final = "key"
+_USE: Final = "use"
+_ALL: Final = "apikey.>"
+_READ_AHEAD: Final = 1024
+# Beyond the longest time between the first and the last coordinator's word of the same use.
+_DUPLICATE_WINDOW_SECONDS: Final = 10.0
+
+
+class JetStreamApiKeyStore:
+    """A Store of keys and their uses, and the Feed of key rings. Each write of a key is a
+    compare-and-set."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def prepare(self) -> None:
+        """Creates the stream, or brings it up to date."""
+        await self._bus.ensure_stream(
+            StreamSpec(
+                name=_STREAM,
+                subjects=(_ALL,),
+                max_messages_per_subject=1,
+                duplicate_window_seconds=_DUPLICATE_WINDOW_SECONDS,
+                description="API keys by hash, as they stand, and when each was last used.",
+            )
+        )
+
+    async def read(self, tenant: str, key_id: str) -> Stored | None:
+        """The key, if it is there."""
+        message = await self._bus.last(_STREAM, _subject(_KEY, tenant, key_id))
+        if message is None:
+            return None
+        return Stored(StoredApiKey.FromString(message.payload), message.sequence)
+
+    async def write(self, tenant: str, key_id: str, record: StoredApiKey, *, after: int) -> None:
+        """Replaces what stands at `after`; Conflict if that is not there any more."""
+        await self._bus.append(
+            _subject(_KEY, tenant, key_id), record.SerializeToString(), expected_last=after
+        )
+
+    async def list(self, tenant: str) -> AsyncIterator[StoredApiKey]:
+        """All of a tenant's, in no order."""
+        async for message in self._bus.read(_STREAM, _subject(_KEY, tenant, "*")):
+            yield StoredApiKey.FromString(message.payload)
+
+    async def uses(self, tenant: str) -> Mapping[str, datetime]:
+        """When each key of the tenant was last used, by id."""
+        return {
+            message.subject.rpartition(".")[2]: _time(message.payload)
+            async for message in self._bus.read(_STREAM, _subject(_USE, tenant, "*"))
+        }
+
+    async def note_use(self, tenant: str, key_id: str, time: datetime, *, once_per: str) -> None:
+        """Keeps when a key was used, once among those who say so at the time `once_per`."""
+        stamp = Timestamp()
+        stamp.FromDatetime(time)
+        await self._bus.publish(
+            _subject(_USE, tenant, key_id),
+            stamp.SerializeToString(),
+            message_id=f"{key_id}.{once_per}",
+        )
+
+    async def remove(self, tenant: str, key_id: str) -> None:
+        """Removes all there is about a key."""
+        for kind in (_USE, _KEY):
+            await self._bus.purge(_STREAM, _subject(kind, tenant, key_id))
+
+    async def changes(self) -> AsyncGenerator[Sequence[Change]]:
+        """All that is stored, oldest first, and then what comes, until something goes wrong.
+
+        Raises:
+            DependencyUnavailable: Something did.
+        """
+        async with self._bus.follow(
+            _STREAM, _ALL, start_sequence=1, window=_READ_AHEAD
+        ) as follower:
+            while True:
+                await follower.wait()
+                yield [_change(each) for each in await follower.take()]
+
+    async def newest(self) -> int:
+        """The sequence of the newest change that is stored; 0 where there is none."""
+        message = await self._bus.last(_STREAM, _ALL)
+        return message.sequence if message is not None else 0
+
+
+def _subject(kind: str, tenant: str, key_id: str) -> str:
+    return f"apikey.{kind}.{tenant}.{key_id}"
+
+
+def _change(message: Followed) -> Change:
+    _, kind, _, key_id = message.subject.split(".")
+    if kind == _USE:
+        return Change(message.sequence, key_id, None, _time(message.payload))
+    return Change(message.sequence, key_id, StoredApiKey.FromString(message.payload), None)
+
+
+def _time(payload: bytes) -> datetime:
+    return Timestamp.FromString(payload).ToDatetime(tzinfo=UTC)
