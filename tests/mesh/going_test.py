@@ -1,0 +1,90 @@
+"""Instances go, by death or in order, while callers go on."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
+from cli import follow
+from cli.gateway import connect
+from meshtest.eventually import eventually
+from tests.mesh.behaviour import Behaviour
+from tests.mesh.instances import Mesh, running
+from tests.mesh.scripted_instance import LAST_SEQUENCE
+from tests.mesh.steady_load import steady, submit
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+_PATIENCE_SECONDS = 60.0
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def started(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+    """Three instances, started once for all tests here."""
+    async with running(tmp_path_factory.mktemp("mesh"), 3) as each:
+        yield each
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def mesh(started: Mesh) -> Mesh:
+    """The instances, all of them well."""
+    await started.calm()
+    return started
+
+
+async def test_one_that_is_killed_costs_no_call(mesh: Mesh) -> None:
+    """Reads that it was at are answered by others, and so are those that come after."""
+    for each in mesh.instances:
+        # So that it is at some of them.
+        await each.behave(Behaviour(delay_seconds=0.1))
+    async with steady(mesh.coordinator, per_second=120) as load:
+        await eventually(lambda: len(load.outcomes) > 60, _PATIENCE_SECONDS)
+        await mesh.instances[0].end(signal.SIGKILL)
+        known = len(load.outcomes)
+        await eventually(lambda: len(load.outcomes) > known + 120, _PATIENCE_SECONDS)
+    assert load.failures == []
+    assert await mesh.statistics("upstream_rq_retry") > 0
+    await mesh.instances[0].start()
+
+
+async def test_a_rolling_restart_costs_no_call(mesh: Mesh) -> None:
+    """Each in turn is told to end, and started again; reads and effects are all answered."""
+    for each in mesh.instances:
+        await each.behave(Behaviour(delay_seconds=0.02))
+    async with (
+        steady(mesh.coordinator, per_second=30) as reads,
+        steady(mesh.coordinator, per_second=30, call=submit) as effects,
+    ):
+        for each in mesh.instances:
+            await each.end(signal.SIGTERM)
+            known = len(effects.outcomes)
+            await eventually(lambda known=known: len(effects.outcomes) > known + 10, 30)
+            await each.start()
+            await eventually(lambda: mesh.healthy(3), _PATIENCE_SECONDS)
+    assert reads.failures == []
+    assert effects.failures == []
+
+
+async def test_a_stream_goes_on_elsewhere_when_its_instance_drains(mesh: Mesh) -> None:
+    """Followers of a task read each event once and in order, though their instance ends."""
+
+    async def sequences() -> list[int]:
+        async with connect(mesh.gateway.address, tenant="default") as gateway:
+            events = follow.watch(gateway, "tenants/default/tasks/t1", patient=True)
+            return [each.sequence async for each in events if isinstance(each, TaskEvent)]
+
+    before = await mesh.calls("WatchTask")
+    followers = [asyncio.create_task(sequences()) for _ in range(6)]
+
+    async def each_has_some() -> bool:
+        now = await mesh.calls("WatchTask")
+        return all(new > old for new, old in zip(now, before, strict=True))
+
+    await eventually(each_has_some)
+    await mesh.instances[0].end(signal.SIGTERM)
+    assert not any(each.done() for each in followers)
+    assert await asyncio.gather(*followers) == [list(range(1, LAST_SEQUENCE + 1))] * 6
+    await mesh.instances[0].start()
