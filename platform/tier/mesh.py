@@ -1,9 +1,7 @@
 """A mesh that runs: its servers as children, its services, and the gateway in front."""
 
 import asyncio
-import ipaddress
 import os
-import threading
 from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -17,9 +15,10 @@ from tier.child import Child, ChildSpec
 from tier.data_dir import DataDir
 from tier.embedded import Build, EmbeddedServices, Load
 from tier.events import Event, Phase, Progress, Reporter
-from tier.failures import BadOptions, StartFailed
+from tier.failures import StartFailed
 from tier.nats_child import nats_child
-from tier.options import MAX_PORT, MeshOptions, Tier
+from tier.option_checks import check
+from tier.options import MeshOptions, Tier
 from tier.ports import HOST
 from tier.redis_child import redis_child
 from tier.state import MeshState, start_ticks, write_state
@@ -28,12 +27,18 @@ from tier.version import VERSION
 
 if TYPE_CHECKING:  # at run time these wait until the servers have been started
     from meshkit.log import Log
+    from tier.authority import Authority
+    from tier.entrance import Entrance
     from tier.postgres_child import PostgresAccess
 
 # How long the services may take until they serve through the gateway, and how often
 # somebody who waits is told that this goes on.
 _SERVING_WITHIN_SECONDS: Final = 60.0
 _TELL_SECONDS: Final = 10.0
+_NO_AUTH: Final = (
+    "There is no authentication: whoever reaches the loopback interface may name any tenant, and "
+    "may do everything."
+)
 _NOT_FLUSHED: Final = (
     "NATS hands every write to the system but flushes it to disk only now and then: a power cut "
     "may take what was accepted last; the death of a process does not."
@@ -52,7 +57,7 @@ async def start(options: MeshOptions, progress: Progress) -> "RunningMesh":
 
 async def start_composed(options: MeshOptions, progress: Progress, *, load: Load) -> "RunningMesh":
     """`start`, with what builds the services of the prototype."""
-    _check(options)
+    check(options)
     data_dir = DataDir(options.data_dir)
     data_dir.prepare()
     data_dir.lock()
@@ -80,6 +85,8 @@ class RunningMesh:
         self._log: Log | None = None
         self._log_file: TextIO | None = None
         self._topology: Topology | None = None
+        self._authority: Authority | None = None
+        self._entrance: Entrance | None = None
         self._state: MeshState | None = None
 
     @property
@@ -118,23 +125,11 @@ class RunningMesh:
         if postgres:
             stored.append(self._spawn(postgres[0]))
         # Imports cost a second of the processor's time: the servers use it to start.
-        from tier.gateway_child import gateway_child
-
-        topology = self._topology = self._services(load, environ, postgres[1] if postgres else None)
-        is_staging = options.tier is Tier.STAGING
-        if is_staging:
-            # Ends after the gateway: nothing enters any more then.
-            self._stack.push_async_callback(topology.stop)
-            topology.configure()
-        gateway = self._spawn(
-            gateway_child(
-                envoy, data_dir, binaries.repository_root(), port, admin_port, topology.endpoints
-            )
+        topology, gateway = (
+            self._staging(environ, envoy, port, admin_port, postgres[1] if postgres else None)
+            if options.tier is Tier.STAGING
+            else self._prototype(load, environ, envoy, port, admin_port)
         )
-        self._report("services", Phase.STARTING, "Starting the services")
-        if not is_staging:
-            self._stack.push_async_callback(topology.stop)
-            topology.configure()
         await asyncio.gather(*(each.ready() for each in stored))
         starting = topology.start(f"nats://{HOST}:{nats_port}", f"redis://{HOST}:{redis_port}")
         await self._unless_a_child_dies(starting)
@@ -189,35 +184,76 @@ class RunningMesh:
             self._options.postgres, self._data_dir, binaries.repository_root(), port
         )
 
-    def _services(
-        self, load: Load, environ: Mapping[str, str], postgres: "PostgresAccess | None"
-    ) -> Topology:
+    def _prototype(
+        self, load: Load, environ: Mapping[str, str], envoy: Path, port: int, admin_port: int
+    ) -> tuple[Topology, Child]:
         from meshkit import log
+        from tier.gateway_child import gateway_child
 
         stream = self._log_file
         self._log = log.get("mesh", stream=stream, pretty=False)
-        if self._options.tier is Tier.STAGING:
-            from tier.separate import SeparateServices
-
-            return SeparateServices(
-                data_dir=self._data_dir,
-                config=self._options.config,
-                environ=environ,
-                executors=self._options.executors,
-                replicas=self._options.replicas,
-                postgres=postgres,
-                report=self._report,
-            )
-        port, last_port = ports.free_ports(2)
-        return EmbeddedServices(
+        own_port, last_port = ports.free_ports(2)
+        topology = self._topology = EmbeddedServices(
             data_dir=self._data_dir,
-            port=port,
+            port=own_port,
             last_port=last_port,
             config=self._options.config,
             environ=environ,
             load=load,
             log=lambda name: log.get(name, stream=stream, pretty=False),
         )
+        repository = binaries.repository_root()
+        gateway = self._spawn(
+            gateway_child(envoy, self._data_dir, repository, port, admin_port, topology.endpoints)
+        )
+        self._stack.push_async_callback(topology.stop)
+        self._report("services", Phase.STARTING, "Starting the services")
+        topology.configure()
+        return topology, gateway
+
+    def _staging(
+        self,
+        environ: Mapping[str, str],
+        envoy: Path,
+        port: int,
+        admin_port: int,
+        postgres: "PostgresAccess | None",
+    ) -> tuple[Topology, Child]:
+        from meshkit import log
+        from tier.entrance import make_entrance, open_authority
+        from tier.gateway_child import gateway_child
+        from tier.separate import SeparateServices
+
+        options = self._options
+        self._log = log.get("mesh", stream=self._log_file, pretty=False)
+        topology = self._topology = SeparateServices(
+            data_dir=self._data_dir,
+            config=options.config,
+            environ=environ,
+            executors=options.executors,
+            replicas=options.replicas,
+            postgres=postgres,
+            report=self._report,
+        )
+        # Ends after the gateway: nothing enters any more then.
+        self._stack.push_async_callback(topology.stop)
+        self._report("services", Phase.STARTING, "Starting the services")
+        topology.configure()
+        if options.auth or options.mtls:
+            self._authority = open_authority(options.data_dir)
+        if self._authority and options.auth:
+            tls_port = _tls_port(options)
+            settings = topology.settings.gateway
+            self._entrance = make_entrance(options, tls_port, settings, self._authority)
+            topology.let_in(self._entrance.access.bootstrap_keys)
+        gateway = self._spawn(
+            gateway_child(
+                *(envoy, self._data_dir, binaries.repository_root(), port, admin_port),
+                topology.endpoints,
+                guard=self._entrance.guard if self._entrance else None,
+            )
+        )
+        return topology, gateway
 
     def _spawn(self, spec: ChildSpec) -> Child:
         policy = PATIENT if self._options.tier is Tier.STAGING else RestartPolicy()
@@ -245,7 +281,8 @@ class RunningMesh:
 
         left = dict.fromkeys(parts.SERVICES, "")
         waited_seconds = 0.0
-        while left := await until_serving(address, tuple(left), _TELL_SECONDS):
+        metadata = self._entrance.own_metadata if self._entrance else ()
+        while left := await until_serving(address, tuple(left), _TELL_SECONDS, metadata):
             waited_seconds += _TELL_SECONDS
             service, why = next(iter(left.items()))
             if waited_seconds >= _SERVING_WITHIN_SECONDS:
@@ -259,6 +296,7 @@ class RunningMesh:
         watches = [
             *(each.watch(self._refresh) for each in self._children),
             *self._topology.watches(self._refresh),
+            *([self._authority.keep(self._report)] if self._authority else []),
         ]
         self._watchers = [asyncio.ensure_future(each) for each in watches]
 
@@ -283,12 +321,25 @@ class RunningMesh:
             started=started or datetime.now(UTC),
             data_dir=self._data_dir.path,
             address=f"{HOST}:{port}",
+            tls_address=self._tls_address,
             admin_address=f"{HOST}:{admin_port}",
             config=self._options.config,
             processes=(*self._topology.records, *(each.record for each in self._children)),
-            notes=self._topology.notes + (() if self._options.flushes else (_NOT_FLUSHED,)),
+            notes=(
+                *(() if self._options.auth else (_NO_AUTH,)),
+                *self._topology.notes,
+                *(() if self._options.flushes else (_NOT_FLUSHED,)),
+            ),
             services=parts.SERVICES,
         )
+
+    @property
+    def _tls_address(self) -> str | None:
+        if self._entrance is None:
+            return None
+        guard = self._entrance.guard
+        host = f"[{guard.listen}]" if ":" in guard.listen else guard.listen
+        return f"{host}:{guard.tls_port}"
 
     def _tell(self, event: Event) -> None:
         self._progress(event)
@@ -313,52 +364,6 @@ def _check_settings(path: Path | None, environ: Mapping[str, str]) -> None:
         load_settings(path, environ)
 
 
-def _check(options: MeshOptions) -> None:
-    if not 0 <= options.port <= MAX_PORT:
-        raise BadOptions(
-            f"The port {options.port} is none: choose 1 to {MAX_PORT}, or 0 for a free one."
-        )
-    if options.executors < 1:
-        raise BadOptions(f"{options.executors} executors run nothing: choose 1 or more.")
-    if options.replicas < 1:
-        raise BadOptions(f"{options.replicas} replicas serve nobody: choose 1 or more.")
-    if options.executors > 1 and options.tier is Tier.PROTOTYPE:
-        raise BadOptions(
-            "The prototype runs one executor in its one process: "
-            "choose --tier staging for more, or 1 executor."
-        )
-    if options.replicas > 1 and options.tier is Tier.PROTOTYPE:
-        raise BadOptions(
-            "The prototype runs each service once, in its one process: "
-            "choose --tier staging for more, or 1 replica."
-        )
-    _check_listen(options)
-    if threading.current_thread() is not threading.main_thread():
-        raise BadOptions("A mesh is started from the main thread, with which its children end.")
-
-
-def _check_listen(options: MeshOptions) -> None:
-    try:
-        address = ipaddress.ip_address(options.listen)
-    except ValueError:
-        raise BadOptions(
-            f"{options.listen} is no address to listen on: "
-            "choose one of this machine's, such as 192.0.2.7, or 0.0.0.0 for all."
-        ) from None
-    if address.is_loopback:
-        return
-    if options.tier is Tier.PROTOTYPE:
-        raise BadOptions(
-            f"The prototype has neither TLS nor credentials and does not listen on {address}: "
-            "choose --tier staging, which has both, or leave --listen out."
-        )
-    if options.no_auth:
-        raise BadOptions(
-            f"Without credentials nothing listens on {address}, beyond this machine: "
-            "leave --no-auth out, or --listen."
-        )
-
-
 def _gateway_ports(options: MeshOptions) -> tuple[int, int]:
     if not options.port:
         port, admin_port = ports.free_ports(2)
@@ -366,3 +371,11 @@ def _gateway_ports(options: MeshOptions) -> tuple[int, int]:
     ports.require_free(options.port, "gateway")
     ports.require_free(options.admin_port, "the gateway's administration")
     return options.port, options.admin_port
+
+
+def _tls_port(options: MeshOptions) -> int:
+    if not options.port:
+        (port,) = ports.free_ports(1)
+        return port
+    ports.require_free(options.tls_port, "the gateway's TLS", options.listen)
+    return options.tls_port

@@ -1,6 +1,7 @@
 """Ports of the loopback interface."""
 
 import contextlib
+import ipaddress
 import random
 import socket
 from typing import Final
@@ -26,22 +27,23 @@ def free_ports(count: int) -> list[int]:
     return chosen
 
 
-def is_free(port: int) -> bool:
-    """Whether a server could listen on `port`."""
-    with socket.socket() as probe:
+def is_free(port: int, address: str = HOST) -> bool:
+    """Whether a server could listen on `port`; only on an address of this machine it could."""
+    is_new = ipaddress.ip_address(address).version == 6
+    with socket.socket(socket.AF_INET6 if is_new else socket.AF_INET) as probe:
         # As servers do: what only waits for late packets is no obstacle.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((address, port))
             probe.listen(1)
         except OSError:
             return False
     return True
 
 
-def require_free(port: int, purpose: str) -> None:
+def require_free(port: int, purpose: str, address: str = HOST) -> None:
     """PortTaken, with who has it where that can be told, unless `port` is free."""
-    if not is_free(port):
+    if not is_free(port, address):
         raise PortTaken(port, holder(port), purpose)
 
 

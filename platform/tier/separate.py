@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tier import parts, ports
 from tier.backoff import PATIENT
@@ -23,6 +23,9 @@ from tier.triton_child import find_triton
 from tier.triton_servers import TritonServers
 from tier.version import VERSION
 
+if TYPE_CHECKING:  # takes its time to import
+    from tier.settings import Settings
+
 _EXECUTOR: Final = "executor"
 _GOVERNOR: Final = "governor"
 _COORDINATOR: Final = "coordinator"
@@ -35,7 +38,6 @@ _SHARED_LIMITS_UP_TO: Final = 100
 _NOTES: Final = (
     "Calls between services go directly over the loopback interface: no proxy between them, "
     "no mutual TLS yet.",
-    "There is no authentication: whoever reaches the loopback interface may name any tenant.",
 )
 _NO_POSTGRES: Final = (
     "There is no PostgreSQL: read model and ledger are kept in SQLite, for one coordinator alone. "
@@ -89,6 +91,7 @@ class SeparateServices:
         )
         self._triton: Final = find_triton(environ)
         self._tritons: TritonServers | None = None
+        self._settings: Settings | None = None
         self._sections: dict[str, Any] = {}
         self._children: list[Child] = []
 
@@ -118,13 +121,25 @@ class SeparateServices:
         children = [each.record for each in self._children]
         return (supervisor, *self._nursery.records, *children)
 
+    @property
+    def settings(self) -> "Settings":
+        """Of all services, once it is configured."""
+        if self._settings is None:
+            raise RuntimeError("configure comes before the settings")
+        return self._settings
+
+    def let_in(self, keys: Path) -> None:
+        """Names the coordinators the keys that they are to know from the first moment."""
+        own = {"bootstrap_keys": str(keys)}
+        self._sections[_COORDINATOR] = {**own, **self._sections.get(_COORDINATOR, {})}
+
     def configure(self) -> None:
         """Reads the settings of all services. Raises BadConfig."""
         # Imports while the servers start.
         self._nursery.start()
         from tier.settings import load_settings
 
-        settings = load_settings(self._config, self._environ)
+        settings = self._settings = load_settings(self._config, self._environ)
         self._sections = settings.model_dump(mode="json", exclude_unset=True)
         # So that the limits of small tiers hold for any number of gateways.
         shared = {"shared_limits_up_to": _SHARED_LIMITS_UP_TO}

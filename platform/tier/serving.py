@@ -14,6 +14,8 @@ from tier.service_tls import Callee
 _CALL_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.02
 
+Metadata = Sequence[tuple[str, str]]
+
 
 async def who_serves_not(
     address: str, services: Sequence[str], callee: Callee | None = None
@@ -38,31 +40,38 @@ def open_channel(address: str, callee: Callee | None) -> grpc.aio.Channel:
 
 
 async def until_serving(
-    address: str, services: Sequence[str], within_seconds: float
+    address: str, services: Sequence[str], within_seconds: float, metadata: Metadata = ()
 ) -> dict[str, str]:
-    """Returns when all serve, or with who does not when the time is over."""
+    """Returns when all serve, or with who does not when the time is over.
+
+    `metadata`: sent with each question, such as credentials.
+    """
     # A channel that found nobody waits a second before it looks again: too long for a start.
     options = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.min_reconnect_backoff_ms", 20)]
     async with grpc.aio.insecure_channel(address, options=options) as channel:
         give_up = asyncio.get_running_loop().time() + within_seconds
-        left = await _ask_all(channel, services)
+        left = await _ask_all(channel, services, metadata)
         while left and asyncio.get_running_loop().time() < give_up:
             await asyncio.sleep(_PAUSE_SECONDS)
-            left = await _ask_all(channel, tuple(left))
+            left = await _ask_all(channel, tuple(left), metadata)
         return left
 
 
-async def _ask_all(channel: grpc.aio.Channel, services: Sequence[str]) -> dict[str, str]:
+async def _ask_all(
+    channel: grpc.aio.Channel, services: Sequence[str], metadata: Metadata = ()
+) -> dict[str, str]:
     stub: Any = health_pb2_grpc.HealthStub(channel)
-    answers = await asyncio.gather(*(_ask(stub, each) for each in services))
+    answers = await asyncio.gather(*(_ask(stub, each, metadata) for each in services))
     return {service: why for service, why in zip(services, answers, strict=True) if why}
 
 
-async def _ask(stub: Any, service: str) -> str:
+async def _ask(stub: Any, service: str, metadata: Metadata) -> str:
     """Why it does not serve; empty if it does."""
     try:
         answer = await stub.Check(
-            health_pb2.HealthCheckRequest(service=service), timeout=_CALL_SECONDS
+            health_pb2.HealthCheckRequest(service=service),
+            timeout=_CALL_SECONDS,
+            metadata=metadata,
         )
     except grpc.aio.AioRpcError as error:
         return error.details() or error.code().name

@@ -15,6 +15,7 @@ from services.memory.settings import MemorySettings
 from services.reasoning.settings import ReasoningSettings
 from services.tool.settings import ToolSettings
 from tier.failures import BadConfig
+from tier.gateway_settings import GatewaySettings
 from tier.triton_settings import TritonSettings
 
 # What the command and the build read, and no service.
@@ -44,6 +45,7 @@ class Settings(MeshSettings):
     coordinator: CoordinatorSettings = Field(default_factory=CoordinatorSettings)
     executor: ExecutorSettings = Field(default_factory=ExecutorSettings)
     triton: TritonSettings = Field(default_factory=TritonSettings)
+    gateway: GatewaySettings = Field(default_factory=GatewaySettings)
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:

@@ -57,6 +57,8 @@ class MeshState:
     notes: tuple[str, ...]
     # Full names of the services that the mesh offers.
     services: tuple[str, ...]
+    # Where the gateway takes TLS, `address:port`; None where it does not.
+    tls_address: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """The state as plain values."""
@@ -68,6 +70,7 @@ class MeshState:
             "started": self.started.isoformat(),
             "data_dir": str(self.data_dir),
             "address": self.address,
+            "tls_address": self.tls_address,
             "admin_address": self.admin_address,
             "config": str(self.config) if self.config else None,
             "processes": [each.to_json() for each in self.processes],
@@ -102,6 +105,7 @@ class MeshState:
             ),
             notes=tuple(values["notes"]),
             services=tuple(values["services"]),
+            tls_address=values["tls_address"],
         )
 
 

@@ -1,0 +1,95 @@
+"""How callers come into a mesh that is guarded: with which credentials, by which certificate."""
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from meshkit.clock import SystemClock
+from meshkit.ids import RandomIds
+from tier import access_bootstrap, access_tokens, policy_contracts
+from tier.access_bootstrap import AccessFiles
+from tier.authority import Authority
+from tier.failures import BadConfig
+from tier.gateway_access import Guard, Issuer
+from tier.gateway_settings import GatewaySettings, IssuerSettings
+from tier.identities import GATEWAY
+from tier.options import MeshOptions
+
+_KEY_HEADER: Final = "x-api-key"
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """What the gateway goes by, and the credentials that the mesh made itself."""
+
+    guard: Guard
+    access: AccessFiles
+
+    @property
+    def own_metadata(self) -> tuple[tuple[str, str], ...]:
+        """By which the mesh itself comes in, as the owner of the machine does."""
+        return ((_KEY_HEADER, self.access.local_key.read_text("ascii").strip()),)
+
+
+def make_entrance(
+    options: MeshOptions, tls_port: int, settings: GatewaySettings, authority: Authority
+) -> Entrance:
+    """Makes credentials where there are none, and says how the gateway asks for them.
+
+    Raises BadConfig for an issuer's keys that cannot be read, and for a file of the mesh's own
+    that holds something else than it should.
+    """
+    access = access_bootstrap.prepare(options.data_dir, clock=SystemClock(), ids=RandomIds())
+    own = Issuer(access_tokens.ISSUER, (access_tokens.AUDIENCE,), access.jwks)
+    hosts = (*_hosts(options.listen), *settings.hosts)
+    guard = Guard(
+        tls_port=tls_port,
+        certificate=authority.issue(GATEWAY, hosts=hosts).certificate_secret,
+        policy=policy_contracts.shipped(),
+        issuers=(own, *(_issuer(each) for each in settings.issuers)),
+        listen=options.listen,
+        origins=tuple(settings.origins),
+    )
+    return Entrance(guard, access)
+
+
+def open_authority(data_dir: Path) -> Authority:
+    """The mesh's own authority, made where there is none. Raises AuthorityUnreadable."""
+    return Authority.open(data_dir / "certificates", clock=SystemClock())
+
+
+def _issuer(settings: IssuerSettings) -> Issuer:
+    if not settings.jwks.is_file():
+        raise BadConfig(
+            f"gateway.issuers: {settings.jwks} is no file: give the keys of {settings.name} as a"
+            " JSON Web Key Set."
+        )
+    return Issuer(
+        settings.name,
+        tuple(settings.audiences),
+        settings.jwks,
+        settings.subject_claim,
+        settings.tenant_claim,
+        settings.role_claim,
+    )
+
+
+def _hosts(listen: str) -> Iterator[str]:
+    """By what a gateway that listens there is reached from other machines."""
+    address = ipaddress.ip_address(listen)
+    if address.is_loopback:
+        return
+    yield socket.gethostname()
+    if not address.is_unspecified:
+        yield listen
+        return
+    for addresses in psutil.net_if_addrs().values():
+        for each in addresses:
+            if each.family in (socket.AF_INET, socket.AF_INET6):
+                # Of an IPv6 address the part that names an interface is nobody else's.
+                yield each.address.partition("%")[0]
