@@ -25,15 +25,22 @@ class EndpointFiles:
         """Where the files lie."""
         return self._folder
 
-    def write(self, cluster: str, ports: Sequence[int]) -> None:
-        """From now on the instances of `cluster` are at these ports of this machine."""
+    def write(self, cluster: str, ports: Sequence[int], *, draining: Sequence[int] = ()) -> None:
+        """From now on the instances of `cluster` are at these ports of this machine.
+
+        Those that are `draining` finish the calls that they have, and get no others.
+        """
+        endpoints = [
+            *(_endpoint(port) for port in ports),
+            *({**_endpoint(port), "health_status": "DRAINING"} for port in draining),
+        ]
         content = {
             "version_info": str(next(self._versions)),
             "resources": [
                 {
                     "@type": _ASSIGNMENT,
                     "cluster_name": cluster,
-                    "endpoints": [{"lb_endpoints": [endpoint(port) for port in ports]}],
+                    "endpoints": [{"lb_endpoints": endpoints}],
                 }
             ],
         }
@@ -49,6 +56,5 @@ def endpoint_file(folder: Path, cluster: str) -> Path:
     return folder / f"{cluster}.json"
 
 
-def endpoint(port: int) -> dict[str, Any]:
-    """An endpoint on this machine, as Envoy reads it."""
+def _endpoint(port: int) -> dict[str, Any]:
     return {"endpoint": {"address": {"socket_address": {"address": HOST, "port_value": port}}}}

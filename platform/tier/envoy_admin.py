@@ -1,8 +1,21 @@
 """What an Envoy tells in its administration."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from tier.http_get import get
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceInUse:
+    """An instance as an Envoy sees it."""
+
+    # Whether it gets no more calls because a file says so.
+    draining: bool
+    # Calls that it has from this Envoy.
+    calls: int
 
 
 async def ready_version(admin_port: int) -> str | None:
@@ -15,13 +28,17 @@ async def ready_version(admin_port: int) -> str | None:
     return str(json.loads(body)["version"]).split("/")[1]
 
 
-async def instances(admin_port: int, cluster: str) -> frozenset[int]:
-    """The ports of the instances that a cluster has now. Raises OSError."""
+async def instances(admin_port: int, cluster: str) -> Mapping[int, InstanceInUse]:
+    """The instances that a cluster has now, by their ports. Raises OSError."""
     _, body = await get(admin_port, "/clusters?format=json")
-    statuses = json.loads(body).get("cluster_statuses", [])
-    return frozenset(
-        host["address"]["socket_address"]["port_value"]
-        for status in statuses
+    return {
+        host["address"]["socket_address"]["port_value"]: _in_use(host)
+        for status in json.loads(body).get("cluster_statuses", [])
         if status["name"] == cluster
         for host in status.get("host_statuses", [])
-    )
+    }
+
+
+def _in_use(host: Any) -> InstanceInUse:
+    (calls,) = (int(each.get("value", 0)) for each in host["stats"] if each["name"] == "rq_active")
+    return InstanceInUse(host["health_status"].get("eds_health_status") == "DRAINING", calls)

@@ -13,6 +13,7 @@ from tier.gateway_access import followed as followed_by_guards
 from tier.gateway_config import GatewayPlaces, GuardPlaces, followed, read_shipped, relocate
 from tier.gateway_refusals import mappers
 from tier.http_get import get
+from tier.upstreams import Upstreams
 
 NAME: Final = "gateway"
 ACCESS: Final = "access"
@@ -29,10 +30,12 @@ def gateway_child(
     endpoints: Mapping[str, Sequence[int]],
     *,
     guard: Guard | None = None,
+    upstreams: Upstreams | None = None,
 ) -> ChildSpec:
     """Writes its configuration and the contracts, and says how to run it.
 
-    Without a `guard` it lets in whoever reaches the loopback interface, as an admin.
+    Without a `guard` it lets in whoever reaches the loopback interface, as an admin. With
+    `upstreams` it takes the instances from files, and not from `endpoints`.
     """
     contracts = data_dir.run / "agentmesh.binpb"
     contracts.write_bytes(descriptor_set())
@@ -50,6 +53,7 @@ def gateway_child(
         data_dir.rotate(ACCESS),
         limits,
         guard=_guarded(guard, limits) if guard else None,
+        upstreams=upstreams,
     )
     # JSON is YAML that is quicker to write.
     configuration = data_dir.run / "gateway.json"

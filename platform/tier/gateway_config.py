@@ -10,6 +10,9 @@ from typing import Any, Final
 
 import yaml
 
+from tier.identities import SUPERVISOR
+from tier.upstreams import Upstreams
+
 SHIPPED: Final = Path("mesh/envoy/gateway.yaml")
 # The cluster that knows of all services.
 DIRECTORY: Final = "directory"
@@ -51,6 +54,8 @@ class GatewayPlaces:
     limits: Path
     # None for a gateway that lets in whoever reaches the loopback interface.
     guard: GuardPlaces | None = None
+    # Where instances come and go; None where all stay at `endpoints`.
+    upstreams: Upstreams | None = None
 
 
 def read_shipped(repository: Path) -> Any:
@@ -84,6 +89,11 @@ def relocate(shipped: Any, places: GatewayPlaces) -> Any:
     for transcoder in _transcoders(manager):
         transcoder["proto_descriptor"] = str(places.descriptor_set)
     for cluster in resources["clusters"]:
+        if places.upstreams:
+            # The supervisor answers for the mesh as a whole.
+            holder = SUPERVISOR if cluster["name"] == DIRECTORY else cluster["name"]
+            places.upstreams.follow(cluster, holder)
+            continue
         (locality,) = cluster["load_assignment"]["endpoints"]
         locality["lb_endpoints"] = [_endpoint(port) for port in places.endpoints[cluster["name"]]]
     return config

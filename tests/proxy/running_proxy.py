@@ -83,7 +83,7 @@ class Proxy:
 
     async def known(self) -> frozenset[int]:
         """The ports of the instances that it knows of."""
-        return await envoy_admin.instances(self.admin_port, CALLEE)
+        return frozenset(await envoy_admin.instances(self.admin_port, CALLEE))
 
     async def statistics(self, prefix: str) -> dict[str, int]:
         """Envoy's own counters below a prefix."""
