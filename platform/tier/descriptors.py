@@ -14,6 +14,7 @@ _MODULES: Final = (
     "agentmesh.coordinator.v1.queue_service_pb2",
     "agentmesh.coordinator.v1.read_model_service_pb2",
     "agentmesh.coordinator.v1.schedule_service_pb2",
+    "agentmesh.access.v1.access_service_pb2",
     "agentmesh.reasoning.v1.reasoning_service_pb2",
     "agentmesh.memory.v1.memory_service_pb2",
     "agentmesh.tool.v1.tool_service_pb2",

@@ -29,6 +29,7 @@ PARTS: Final = (
             "agentmesh.coordinator.v1.QueueService",
             "agentmesh.coordinator.v1.ReadModelService",
             "agentmesh.coordinator.v1.ScheduleService",
+            "agentmesh.access.v1.AccessService",
         ),
         ("governor",),
     ),

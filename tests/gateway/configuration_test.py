@@ -230,6 +230,7 @@ def test_only_calls_that_are_safe_to_repeat_are_sent_twice() -> None:
         *("ListDeadLetters", "GetQueueStats"),
         *("GetAgent", "ListAgents", "GetRollout"),
         *("GetQueuePolicy", "GetReadModel", "GetSchedule", "ListSchedules"),
+        *("ListApiKeys", "RevokeApiKey"),
         *("Embed", "Classify", "ListModels"),
         *("GetContext", "UpsertDocuments", "DeleteDocuments", "Search", "Recall", "Forget"),
         *("GetRecord", "QueryRecords"),

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from agentmesh.access.v1 import access_service_pb2_grpc
 from agentmesh.coordinator.v1 import (
     agent_service_pb2_grpc,
     coordinator_service_pb2,
@@ -104,6 +105,7 @@ def registrations(coordinator: StandInCoordinator) -> Sequence[Registration]:
     queues: Any = queue_service_pb2_grpc
     read_models: Any = read_model_service_pb2_grpc
     schedules: Any = schedule_service_pb2_grpc
+    access: Any = access_service_pb2_grpc
     reasoning: Any = reasoning_service_pb2_grpc
     memory: Any = memory_service_pb2_grpc
     tool: Any = tool_service_pb2_grpc
@@ -133,6 +135,11 @@ def registrations(coordinator: StandInCoordinator) -> Sequence[Registration]:
             "agentmesh.coordinator.v1.ScheduleService",
             schedules.add_ScheduleServiceServicer_to_server,
             schedules.ScheduleServiceServicer(),
+        ),
+        Registration(
+            "agentmesh.access.v1.AccessService",
+            access.add_AccessServiceServicer_to_server,
+            access.AccessServiceServicer(),
         ),
         Registration(
             "agentmesh.reasoning.v1.ReasoningService",
