@@ -12,6 +12,7 @@ from tier.binaries import Binary
 from tier.data_dir import DataDir
 from tier.failures import MeshStartError
 from tier.options import MeshOptions
+from tier.postgres_binary import find_postgres
 from tier.reports import Check
 from tier.state import read_state
 from tier.status import status
@@ -24,6 +25,7 @@ _MEGABYTE: Final = 1024 * 1024
 async def doctor(options: MeshOptions) -> list[Check]:
     """Looks at all that a start needs, and at the mesh where one runs."""
     checks = [_binary(each) for each in binaries.ALL]
+    checks.append(_postgres())
     checks.append(_tried("data directory", f"{options.data_dir} is writable", _writable(options)))
     checks.append(_tried("configuration", _configured(options), _configuration(options)))
     checks.append(_memory())
@@ -31,6 +33,7 @@ async def doctor(options: MeshOptions) -> list[Check]:
     if state is None:
         for port, purpose in (
             (options.port, "gateway"),
+            (options.tls_port, "the gateway's TLS, of staging"),
             (options.admin_port, "the gateway's administration"),
         ):
             free = f"{port} ({purpose}) is free"
@@ -76,6 +79,20 @@ def _binary(binary: Binary) -> Check:
     except (OSError, subprocess.SubprocessError) as error:
         return Check(name, False, f"{error}", f"set {binary.variable} to one that runs here")
     return Check(name, True, next((line.strip() for line in told if line.strip()), str(path)))
+
+
+def _postgres() -> Check:
+    """None is no failure: staging does without."""
+    found = find_postgres(os.environ)
+    if found:
+        return Check("PostgreSQL", True, f"{found}: staging keeps its read model and ledger there")
+    return Check(
+        "PostgreSQL",
+        True,
+        "none: staging uses SQLite, and has one coordinator",
+        "for several, install it (on Debian and Ubuntu: apt-get install postgresql), or set "
+        "POSTGRES_SERVER to a launcher of one",
+    )
 
 
 def _writable(options: MeshOptions) -> Callable[[], object]:

@@ -17,6 +17,7 @@ from tier.embedded import Build, EmbeddedServices, Load
 from tier.events import Event, Phase, Progress, Reporter
 from tier.failures import StartFailed
 from tier.nats_child import nats_child
+from tier.nursery import NURSERY, Nursery
 from tier.option_checks import check
 from tier.options import MeshOptions, Tier
 from tier.ports import HOST
@@ -115,6 +116,7 @@ class RunningMesh:
         # Never closed: loggers gather lines, and write the last ones when the process ends.
         self._log_file = data_dir.rotate("mesh").open("a", encoding="utf-8", buffering=1)
         self._report("mesh", Phase.STARTING, f"Starting the {options.tier} mesh on {data_dir.path}")
+        nursery = self._nursery() if options.tier is Tier.STAGING else None
         stored = [
             self._spawn(
                 nats_child(nats, data_dir, nats_port, monitor_port, flushes=options.flushes)
@@ -126,8 +128,10 @@ class RunningMesh:
             stored.append(self._spawn(postgres[0]))
         # Imports cost a second of the processor's time: the servers use it to start.
         topology, gateway = (
-            self._staging(environ, envoy, port, admin_port, postgres[1] if postgres else None)
-            if options.tier is Tier.STAGING
+            self._staging(
+                environ, envoy, port, admin_port, nursery, postgres[1] if postgres else None
+            )
+            if nursery
             else self._prototype(load, environ, envoy, port, admin_port)
         )
         await asyncio.gather(*(each.ready() for each in stored))
@@ -174,6 +178,14 @@ class RunningMesh:
     ) -> None:
         await self.stop()
 
+    def _nursery(self) -> Nursery:
+        """Imports what services need from the first moment on: nothing else takes as long."""
+        modules = [f"services.{part.name}.main" for part in parts.PARTS]
+        nursery = Nursery(modules, self._data_dir.rotate(NURSERY))
+        self._stack.callback(nursery.stop)
+        nursery.start()
+        return nursery
+
     def _postgres(self) -> "tuple[ChildSpec, PostgresAccess] | None":
         if self._options.postgres is None or self._options.tier is not Tier.STAGING:
             return None
@@ -217,6 +229,7 @@ class RunningMesh:
         envoy: Path,
         port: int,
         admin_port: int,
+        nursery: Nursery,
         postgres: "PostgresAccess | None",
     ) -> tuple[Topology, Child]:
         from meshkit import log
@@ -233,6 +246,7 @@ class RunningMesh:
             executors=options.executors,
             replicas=options.replicas,
             postgres=postgres,
+            nursery=nursery,
             report=self._report,
         )
         # Ends after the gateway: nothing enters any more then.

@@ -13,7 +13,7 @@ from tier.data_dir import DataDir
 from tier.directory import Directory
 from tier.events import Reporter
 from tier.gateway_config import DIRECTORY
-from tier.nursery import NURSERY, Nursery
+from tier.nursery import Nursery
 from tier.ports import HOST
 from tier.postgres_child import PostgresAccess
 from tier.secret_variables import secrets_of
@@ -60,6 +60,7 @@ class SeparateServices:
         executors: int,
         replicas: int,
         postgres: PostgresAccess | None,
+        nursery: Nursery,
         report: Reporter,
     ) -> None:
         """Triton is one of the processes where the environment names it.
@@ -72,6 +73,7 @@ class SeparateServices:
             replicas: Of governor, reasoning and tool; and of the coordinator, where it has
                 a PostgreSQL.
             postgres: What is used where the settings name none.
+            nursery: Imports the modules of all services; ended by who started it.
             report: Is told what becomes of each process.
         """
         self._data_dir: Final = data_dir
@@ -86,9 +88,7 @@ class SeparateServices:
         self._ports: dict[str, int] = {}
         (self._directory_port,) = ports.free_ports(1)
         self._directory: Directory | None = None
-        self._nursery: Final = Nursery(
-            [f"services.{part.name}.main" for part in parts.PARTS], data_dir.rotate(NURSERY)
-        )
+        self._nursery: Final = nursery
         self._triton: Final = find_triton(environ)
         self._tritons: TritonServers | None = None
         self._settings: Settings | None = None
@@ -135,8 +135,6 @@ class SeparateServices:
 
     def configure(self) -> None:
         """Reads the settings of all services. Raises BadConfig."""
-        # Imports while the servers start.
-        self._nursery.start()
         from tier.settings import load_settings
 
         settings = self._settings = load_settings(self._config, self._environ)
@@ -209,7 +207,6 @@ class SeparateServices:
         others = [each for each in self._children if each not in (*executors, *governors)]
         for group in (executors, others, governors):
             await asyncio.gather(*(each.stop() for each in group))
-        self._nursery.stop()
         if self._directory:
             await self._directory.stop()
 

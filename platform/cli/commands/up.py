@@ -18,6 +18,7 @@ from tier import api as tiers
     examples=[
         Example("agentmesh up", "run a mesh until Ctrl-C"),
         Example("agentmesh up --detach", "run it in the background; `agentmesh down` stops it"),
+        Example("agentmesh up --tier staging --executors 2", "a process for each service"),
         Example(
             "agentmesh up --data-dir /tmp/try --port 9080 --detach", "run a second one beside it"
         ),
@@ -68,6 +69,9 @@ from tier import api as tiers
     metavar="ADDRESS",
     help="Where staging's gateway takes TLS; beyond this machine with credentials only.",
 )
+@click.option(
+    "--no-postgres", is_flag=True, help="Staging without the PostgreSQL that this machine has."
+)
 @click.option("--no-auth", is_flag=True, help="Staging without credentials: anybody may call.")
 @click.option("--no-mtls", is_flag=True, help="Staging without TLS between its processes.")
 @pass_invocation
@@ -80,6 +84,7 @@ def up(
     executors: int,
     replicas: int,
     listen: str,
+    no_postgres: bool,
     no_auth: bool,
     no_mtls: bool,
 ) -> None:
@@ -87,7 +92,9 @@ def up(
 
     It keeps its state in the data directory: `down` and `up` again loses
     nothing. The gateway takes gRPC, gRPC-web and JSON on port 8080; --port
-    moves it, and Envoy's admin port with it.
+    moves it, and Envoy's admin port with it. Staging takes TLS, too, on 8443,
+    and asks for an API key or a token on both; the command sends the key that
+    its data directory holds.
     """
     if invocation.gateway:
         raise Problem("--gateway names a mesh that runs already; `up` takes --port.", exit_code=2)
@@ -102,6 +109,7 @@ def up(
         task_partitions=task_partitions,
         executors=executors,
         replicas=replicas,
+        postgres=None if no_postgres else tiers.find_postgres(os.environ),
         listen=listen,
         no_auth=no_auth,
         no_mtls=no_mtls,
