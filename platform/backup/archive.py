@@ -8,6 +8,7 @@ later has none.
 import hashlib
 import json
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -24,6 +25,11 @@ PART: Final = ".part"
 _CHUNK_BYTES: Final = 1 << 20
 # The fastest; what is large and compresses well is rare, and time counts while a mesh works.
 _LEVEL: Final = 1
+# What the library says of an archive that is none, or that was changed.
+_UNREADABLE: Final = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, ValueError),
+    *(NotImplementedError, RuntimeError, OverflowError, OSError),
+)
 
 
 class MemberWriter:
@@ -74,7 +80,7 @@ class ArchiveWriter:
     @property
     def members(self) -> Sequence[Member]:
         """What is in it so far."""
-        return tuple(self._members)
+        return list(self._members)
 
     @contextmanager
     def member(self, name: str, *, compress: bool = True) -> Generator[MemberWriter]:
@@ -118,6 +124,8 @@ class ArchiveWriter:
     def abandon(self) -> None:
         """Leaves nothing behind."""
         self._part.unlink(missing_ok=True)
+        # It would end the archive in order.
+        self._zip.fp = None
         self._file.close()
 
 
@@ -134,14 +142,12 @@ class Archive:
             OSError: It is not there.
         """
         self.path: Final = path
+        self._file: Final = path.open("rb")
         try:
-            self._zip: Final = zipfile.ZipFile(path)
-        except zipfile.BadZipFile:
-            raise NotABackup(path) from None
-        try:
+            self._zip: Final = self._open()
             self.manifest: Final = self._read_manifest()
         except BaseException:
-            self._zip.close()
+            self._file.close()
             raise
 
     def __enter__(self) -> "Archive":
@@ -149,6 +155,7 @@ class Archive:
 
     def __exit__(self, *_: object) -> None:
         self._zip.close()
+        self._file.close()
 
     @property
     def names(self) -> Sequence[str]:
@@ -179,7 +186,7 @@ class Archive:
             with self._zip.open(name) as source:
                 while chunk := source.read(_CHUNK_BYTES):
                     yield chunk
-        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
+        except _UNREADABLE as error:
             raise Damaged(self.path, f"{name}: {error}") from None
 
     def extract(self, name: str, to: Path) -> None:
@@ -188,6 +195,12 @@ class Archive:
         with os.fdopen(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as into:
             for chunk in self.read(name):
                 into.write(chunk)
+
+    def _open(self) -> zipfile.ZipFile:
+        try:
+            return zipfile.ZipFile(self._file)
+        except _UNREADABLE:
+            raise NotABackup(self.path) from None
 
     def _read_manifest(self) -> Manifest:
         if MANIFEST not in self._zip.namelist():
