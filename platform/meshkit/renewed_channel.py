@@ -2,15 +2,23 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import grpc
 
 from meshkit.constants import MAX_CONNECTION_AGE_GRACE_SECONDS
-from meshkit.tls import ClientTls
 
 # By then servers themselves have ended what began on a channel's connections.
 _RETIRED_SECONDS: Final = float(MAX_CONNECTION_AGE_GRACE_SECONDS)
+
+
+class Credentials(Protocol):
+    """Where the newest credentials come from."""
+
+    @property
+    def credentials(self) -> grpc.ChannelCredentials:
+        """The same object until there are others."""
+        ...
 
 
 class RenewedChannel(grpc.aio.Channel):
@@ -21,9 +29,18 @@ class RenewedChannel(grpc.aio.Channel):
     """
 
     def __init__(
-        self, make: Callable[[grpc.ChannelCredentials], grpc.aio.Channel], tls: ClientTls
+        self,
+        make: Callable[[grpc.ChannelCredentials], grpc.aio.Channel],
+        tls: Credentials,
+        *,
+        retired_seconds: float = _RETIRED_SECONDS,
     ) -> None:
-        """Made within the event loop. `make`: a channel with these credentials."""
+        """Made within the event loop.
+
+        `make`: a channel with these credentials. `retired_seconds`: for calls that are under
+        way on the channel before, until it is closed.
+        """
+        self._retired_seconds: Final = retired_seconds
         self._make: Final = make
         self._tls: Final = tls
         self._credentials = tls.credentials
@@ -97,7 +114,7 @@ class RenewedChannel(grpc.aio.Channel):
 
     def _retire(self, raw: grpc.aio.Channel) -> None:
         loop = asyncio.get_running_loop()
-        self._retired[raw] = loop.call_later(_RETIRED_SECONDS, self._close_retired, raw)
+        self._retired[raw] = loop.call_later(self._retired_seconds, self._close_retired, raw)
 
     def _close_retired(self, raw: grpc.aio.Channel) -> None:
         del self._retired[raw]
