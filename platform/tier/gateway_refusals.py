@@ -7,7 +7,6 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from google.protobuf.json_format import MessageToDict
-from google.rpc import status_pb2
 
 from meshkit.constants import CALLER_KEY, ROLE_KEY, STATUS_DETAILS_KEY, TENANT_KEY
 from meshkit.errors import (
@@ -22,22 +21,21 @@ from tier.policy_rbac import TAKES_KEY
 
 # Under which the filter of tokens notes why it refuses one.
 FAILED_KEY: Final = "failed"
-# Under which the coordinator says what is wrong with an API key.
-PROBLEM_KEY: Final = "problem"
 # A header of the gateway's own: the content type that the client sent.
 SHAPE_KEY: Final = "agentmesh-shape"
 
 _TOKENS: Final = "envoy.filters.http.jwt_authn"
-_KEYS: Final = "envoy.filters.http.ext_authz"
 _RBAC: Final = "envoy.filters.http.rbac"
 _CEL: Final = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
 _WEB: Final = "application/grpc-web"
 _GRPC: Final = "application/grpc"
+# What a message in a header need not encode.
+_PLAIN: Final = " `'(),:;=.?/_-"
 
 # What is wrong with a token, by Envoy's word for it: in a word, and for people.
 _TOKEN_PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
     "Jwt is missing": (
-        "missing",
+        "none",
         "The call brings no credentials: send an API key as `x-api-key: KEY`, or a token as"
         " `authorization: Bearer TOKEN`.",
     ),
@@ -53,19 +51,14 @@ _TOKEN_PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "Jwt verification fails": (
         "signature",
-        "The token's signature is wrong: get another from an issuer that this mesh knows.",
+        "The token's signature is wrong, or it has no claim `exp`: get another from an issuer"
+        " that this mesh knows.",
     ),
     "Jwks doesn't have key to match kid or alg from Jwt": (
         "signature",
         "The token is signed with a key that this mesh does not know: get another from an"
         " issuer that it knows.",
     ),
-}
-# What is wrong with a key, by the coordinator's word for it.
-_KEY_PROBLEMS: Final[Mapping[str, str]] = {
-    "unknown": "The API key is unknown: was all of it copied, and was it made in this mesh?",
-    "expired": "The API key has expired: make another with `agentmesh key create`.",
-    "revoked": "The API key was revoked: make another with `agentmesh key create`.",
 }
 
 
@@ -95,17 +88,14 @@ def _unauthenticated() -> Iterator[_Refusal]:
             "malformed",
             "The API key is malformed: it is amk_, an id, _ and 43 more characters.",
         )
-    for said, (problem, message) in _TOKEN_PROBLEMS.items():
+    for said, (credential, message) in _TOKEN_PROBLEMS.items():
         noted = _noted(_TOKENS, FAILED_KEY, "message", exact=said)
-        yield _unknown_caller((refused, noted), problem, message)
+        yield _unknown_caller((refused, noted), credential, message)
     yield _unknown_caller(
         (refused,),
         "malformed",
         "The token cannot be read: it must be a JWT, in three parts, with a claim `exp`.",
     )
-    for problem, message in _KEY_PROBLEMS.items():
-        noted = _noted(_KEYS, PROBLEM_KEY, exact=problem)
-        yield _unknown_caller((_details("ext_authz_denied"), noted), problem, message)
     yield _unknown_caller(
         (_details("rbac_access_denied"), {"or_filter": {"filters": list(_not_whole())}}),
         "claims",
@@ -121,7 +111,12 @@ def _not_whole() -> Iterator[Any]:
         (CALLER_KEY, "(user|key):[A-Za-z0-9._:@/+-]{1,120}"),
         (ROLE_KEY, "user|operator|admin"),
     ):
-        yield _header(name, string_match={"safe_regex": {"regex": regex}}, invert_match=True)
+        yield _header(
+            name,
+            string_match={"safe_regex": {"regex": regex}},
+            invert_match=True,
+            treat_missing_header_as_empty=True,
+        )
 
 
 def _unavailable() -> Iterator[_Refusal]:
@@ -161,8 +156,8 @@ def _forbidden(policy: Policy) -> Iterator[_Refusal]:
     yield _Refusal((refused,), 403, Forbidden("Nobody may make this call from outside."))
 
 
-def _unknown_caller(when: tuple[Any, ...], problem: str, message: str) -> _Refusal:
-    return _Refusal(when, 401, Unauthenticated(message, metadata={"problem": problem}))
+def _unknown_caller(when: tuple[Any, ...], credential: str, message: str) -> _Refusal:
+    return _Refusal(when, 401, Unauthenticated(message, metadata={"credential": credential}))
 
 
 def _in_every_shape(refusal: _Refusal) -> Iterator[Any]:
@@ -172,11 +167,14 @@ def _in_every_shape(refusal: _Refusal) -> Iterator[Any]:
     yield {
         "filter": _all(*refusal.when, _begins(SHAPE_KEY, _WEB)),
         "status_code": 200,
-        "body": {"inline_bytes": base64.b64encode(_trailers(status, details)).decode()},
-        "body_format_override": {
-            "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
-            "content_type": f"{_WEB}+proto",
-        },
+        # An answer without messages has in its headers what would be trailers.
+        "headers_to_add": [
+            _set("grpc-status", str(status.code)),
+            # Envoy takes what stands between two % for a command.
+            _set("grpc-message", quote(status.message, safe=_PLAIN).replace("%", "%%")),
+            _set(STATUS_DETAILS_KEY, details),
+        ],
+        "body": {"inline_string": ""},
     }
     yield {
         "filter": _all(*refusal.when, _begins(SHAPE_KEY, _GRPC)),
@@ -188,19 +186,12 @@ def _in_every_shape(refusal: _Refusal) -> Iterator[Any]:
     yield {
         "filter": _all(*refusal.when),
         "status_code": refusal.status,
+        "headers_to_add": [_set("www-authenticate", "Bearer")] if refusal.status == 401 else [],
         "body_format_override": {
             "json_format": MessageToDict(status),
             "content_type": "application/json",
         },
     }
-
-
-def _trailers(status: status_pb2.Status, details: str) -> bytes:
-    """A frame of trailers, by which an answer of gRPC-web ends."""
-    message = quote(status.message, safe=" `'\"()[]{}=,;:.?!/_-")
-    lines = (f"grpc-status:{status.code}", f"grpc-message:{message}")
-    text = "".join(f"{line}\r\n" for line in (*lines, f"{STATUS_DETAILS_KEY}:{details}"))
-    return b"\x80" + len(text).to_bytes(4, "big") + text.encode("ascii")
 
 
 def _set(key: str, value: str) -> Any:

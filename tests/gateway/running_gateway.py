@@ -19,6 +19,7 @@ from tier.backoff import RestartPolicy
 from tier.child import Child
 from tier.data_dir import DataDir
 from tier.events import Reporter
+from tier.gateway_access import Guard
 from tier.gateway_child import LIMITS, gateway_child
 from tier.gateway_config import DIRECTORY
 from tier.http_get import get
@@ -48,6 +49,8 @@ class Gateway:
     # Where the files lie that its limits follow.
     limits: Path
     pid: int
+    # Where it takes TLS; None where it asks nobody for credentials.
+    tls_port: int | None = None
 
     @property
     def address(self) -> str:
@@ -55,14 +58,24 @@ class Gateway:
         return f"{ports.HOST}:{self.port}"
 
     async def http(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
     ) -> Answer:
-        """One request over HTTP/1.1."""
+        """One request over HTTP/1.1; `headers` may hold one more than once."""
+        pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
 
         def exchange() -> Answer:
             connection = http.client.HTTPConnection(ports.HOST, self.port, timeout=20)
             try:
-                connection.request(method, path, body or None, dict(headers or {}))
+                connection.putrequest(method, path, skip_host="host" in dict(pairs))
+                for key, value in pairs:
+                    connection.putheader(key, value)
+                if body:
+                    connection.putheader("content-length", str(len(body)))
+                connection.endheaders(body or None)
                 answer = connection.getresponse()
                 found = {key.lower(): value for key, value in answer.getheaders()}
                 return Answer(answer.status, found, answer.read())
@@ -94,8 +107,13 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(folder: Path, upstream: Sequence[int]) -> AsyncGenerator[Gateway, None]:
-    """A gateway that finds every service at each of these ports."""
+async def gateway(
+    folder: Path, upstream: Sequence[int], *, guard: Guard | None = None
+) -> AsyncGenerator[Gateway, None]:
+    """A gateway that finds every service at each of these ports.
+
+    With a `guard` it asks callers for credentials, and takes TLS, too.
+    """
     data_dir = DataDir(folder / "mesh")
     data_dir.prepare()
     port, admin_port = ports.free_ports(2)
@@ -108,6 +126,7 @@ async def gateway(folder: Path, upstream: Sequence[int]) -> AsyncGenerator[Gatew
             port,
             admin_port,
             endpoints,
+            guard=guard,
         ),
         Reporter(lambda _: None),
         RestartPolicy(),
@@ -121,6 +140,7 @@ async def gateway(folder: Path, upstream: Sequence[int]) -> AsyncGenerator[Gatew
             data_dir.log_file("access"),
             data_dir.folder(LIMITS),
             child.record.pid,
+            guard.tls_port if guard else None,
         )
     finally:
         await child.stop()
@@ -139,7 +159,9 @@ class Front:
 
 
 @asynccontextmanager
-async def front(folder: Path, *others: Registration) -> AsyncGenerator[Front, None]:
+async def front(
+    folder: Path, *others: Registration, guard: Guard | None = None
+) -> AsyncGenerator[Front, None]:
     """A gateway in front of one instance in this process, which serves `others` as well."""
     lines = io.StringIO()
     coordinator = StandInCoordinator("only")
@@ -154,7 +176,7 @@ async def front(folder: Path, *others: Registration) -> AsyncGenerator[Front, No
     task = asyncio.create_task(server.serve())
     await server.started()
     try:
-        async with gateway(folder, [server.port]) as running:
+        async with gateway(folder, [server.port], guard=guard) as running:
             yield Front(running, coordinator, server.port, lines)
     finally:
         task.cancel()
