@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import yaml
 
+# The folder of a mesh in which all lie.
+CERTIFICATES: Final = "certificates"
 _CURRENT: Final = "current"
 _CERTIFICATE: Final = "certificate.pem"
 _KEY: Final = "key.pem"

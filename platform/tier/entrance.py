@@ -14,6 +14,7 @@ from meshkit.ids import RandomIds
 from tier import access_bootstrap, access_tokens, policy_contracts
 from tier.access_bootstrap import AccessFiles
 from tier.authority import Authority
+from tier.certificate_files import CERTIFICATES
 from tier.failures import BadConfig
 from tier.gateway_access import Guard, Issuer
 from tier.gateway_settings import GatewaySettings, IssuerSettings
@@ -60,7 +61,7 @@ def make_entrance(
 
 def open_authority(data_dir: Path) -> Authority:
     """The mesh's own authority, made where there is none. Raises AuthorityUnreadable."""
-    return Authority.open(data_dir / "certificates", clock=SystemClock())
+    return Authority.open(data_dir / CERTIFICATES, clock=SystemClock())
 
 
 def _issuer(settings: IssuerSettings) -> Issuer:

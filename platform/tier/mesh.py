@@ -16,6 +16,7 @@ from tier.data_dir import DataDir
 from tier.embedded import Build, EmbeddedServices, Load
 from tier.events import Event, Phase, Progress, Reporter
 from tier.failures import StartFailed
+from tier.identities import GATEWAY
 from tier.nats_child import nats_child
 from tier.nursery import NURSERY, Nursery
 from tier.option_checks import check
@@ -235,10 +236,16 @@ class RunningMesh:
         from meshkit import log
         from tier.entrance import make_entrance, open_authority
         from tier.gateway_child import gateway_child
+        from tier.mesh_certificates import MeshCertificates
         from tier.separate import SeparateServices
 
         options = self._options
         self._log = log.get("mesh", stream=self._log_file, pretty=False)
+        certificates = None
+        if options.auth or options.mtls:
+            self._authority = open_authority(options.data_dir)
+        if self._authority and options.mtls:
+            certificates = MeshCertificates(self._authority, [each.name for each in parts.PARTS])
         topology = self._topology = SeparateServices(
             data_dir=self._data_dir,
             config=options.config,
@@ -247,24 +254,28 @@ class RunningMesh:
             replicas=options.replicas,
             postgres=postgres,
             nursery=nursery,
+            envoy=envoy,
+            gateway_admin_port=admin_port,
+            certificates=certificates,
             report=self._report,
         )
         # Ends after the gateway: nothing enters any more then.
         self._stack.push_async_callback(topology.stop)
         self._report("services", Phase.STARTING, "Starting the services")
         topology.configure()
-        if options.auth or options.mtls:
-            self._authority = open_authority(options.data_dir)
         if self._authority and options.auth:
             tls_port = _tls_port(options)
             settings = topology.settings.gateway
             self._entrance = make_entrance(options, tls_port, settings, self._authority)
             topology.let_in(self._entrance.access.bootstrap_keys)
+        elif self._authority:
+            self._authority.issue(GATEWAY)
         gateway = self._spawn(
             gateway_child(
                 *(envoy, self._data_dir, binaries.repository_root(), port, admin_port),
                 topology.endpoints,
                 guard=self._entrance.guard if self._entrance else None,
+                upstreams=topology.upstreams,
             )
         )
         return topology, gateway
@@ -336,6 +347,7 @@ class RunningMesh:
             data_dir=self._data_dir.path,
             address=f"{HOST}:{port}",
             tls_address=self._tls_address,
+            mtls=self._options.mtls,
             admin_address=f"{HOST}:{admin_port}",
             config=self._options.config,
             processes=(*self._topology.records, *(each.record for each in self._children)),

@@ -6,13 +6,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tier import parts, ports
+from tier import binaries, control, parts, ports, scaling
 from tier.backoff import PATIENT
 from tier.child import Child, ChildSpec
+from tier.control import Scaled
+from tier.crossing import Crossing
 from tier.data_dir import DataDir
 from tier.directory import Directory
 from tier.events import Reporter
 from tier.gateway_config import DIRECTORY
+from tier.mesh_certificates import MeshCertificates
 from tier.nursery import Nursery
 from tier.ports import HOST
 from tier.postgres_child import PostgresAccess
@@ -21,7 +24,9 @@ from tier.service_child import service_child
 from tier.state import ProcessRecord
 from tier.triton_child import find_triton
 from tier.triton_servers import TritonServers
+from tier.upstreams import Upstreams
 from tier.version import VERSION
+from tier.watchers import Watchers
 
 if TYPE_CHECKING:  # takes its time to import
     from tier.settings import Settings
@@ -35,10 +40,13 @@ _REPLICATED: Final = ("governor", "reasoning", "tool")
 _DATABASES: Final = ((_COORDINATOR, "read_model"), (_GOVERNOR, "ledger_database"))
 # In requests a second. Each request of such a tier asks a governor.
 _SHARED_LIMITS_UP_TO: Final = 100
-_NOTES: Final = (
-    "Calls between services go directly over the loopback interface: no proxy between them, "
-    "no mutual TLS yet.",
+# Those that others call.
+_CALLED: Final = tuple(
+    each.name for each in parts.PARTS if any(each.name in other.calls for other in parts.PARTS)
 )
+# How long calls may go on that an instance has when it is to leave.
+_DRAIN_SECONDS: Final = 30.0
+_PLAIN: Final = "Processes of the mesh talk in plain text, and believe each other who they are."
 _NO_POSTGRES: Final = (
     "There is no PostgreSQL: read model and ledger are kept in SQLite, for one coordinator alone. "
     "`agentmesh doctor` says how to get one."
@@ -61,6 +69,9 @@ class SeparateServices:
         replicas: int,
         postgres: PostgresAccess | None,
         nursery: Nursery,
+        envoy: Path,
+        gateway_admin_port: int,
+        certificates: MeshCertificates | None,
         report: Reporter,
     ) -> None:
         """Triton is one of the processes where the environment names it.
@@ -74,6 +85,9 @@ class SeparateServices:
                 a PostgreSQL.
             postgres: What is used where the settings name none.
             nursery: Imports the modules of all services; ended by who started it.
+            envoy: The binary of the proxy between the services.
+            gateway_admin_port: Where the gateway tells whom it calls.
+            certificates: By which processes of the mesh know each other; None in plain text.
             report: Is told what becomes of each process.
         """
         self._data_dir: Final = data_dir
@@ -83,8 +97,17 @@ class SeparateServices:
         self._executors: Final = executors
         self._replicas: Final = replicas
         self._postgres: Final = postgres
+        self._certificates: Final = certificates
+        self._crossing: Final = Crossing(
+            envoy,
+            data_dir,
+            binaries.repository_root(),
+            called=_CALLED,
+            gateway_admin_port=gateway_admin_port,
+            certificates=certificates.proxy if certificates else None,
+        )
         # The processes of each part, and the ports of all.
-        self._names: dict[str, tuple[str, ...]] = {}
+        self._names: dict[str, list[str]] = {}
         self._ports: dict[str, int] = {}
         (self._directory_port,) = ports.free_ports(1)
         self._directory: Directory | None = None
@@ -94,20 +117,28 @@ class SeparateServices:
         self._settings: Settings | None = None
         self._sections: dict[str, Any] = {}
         self._children: list[Child] = []
+        self._proxy: Child | None = None
+        self._watchers: Final = Watchers()
+        # Where what is started finds NATS and Redis.
+        self._stores = ("", "")
 
     @property
     def endpoints(self) -> Mapping[str, Sequence[int]]:
         """The ports of each cluster, once it is configured."""
-        own = {
-            part: tuple(self._ports[name] for name in names) for part, names in self._names.items()
-        }
+        own = {part: self._instances(part) for part in self._names}
         return {**own, DIRECTORY: (self._directory_port,)}
+
+    @property
+    def upstreams(self) -> Upstreams:
+        """How the gateway follows the instances."""
+        certificates = self._certificates.gateway if self._certificates else None
+        return Upstreams(self._crossing.folder, certificates)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What this tier plainly does not do yet."""
         return (
-            *_NOTES,
+            *(() if self._certificates else (_PLAIN,)),
             *(() if self._sections.get(_COORDINATOR, {}).get("read_model") else (_NO_POSTGRES,)),
             *(() if self._triton else (_NO_TRITON,)),
         )
@@ -118,7 +149,7 @@ class SeparateServices:
         supervisor = ProcessRecord(
             "mesh", os.getpid(), VERSION, (self._directory_port,), self._data_dir.log_file("mesh")
         )
-        children = [each.record for each in self._children]
+        children = [each.record for each in (self._proxy, *self._children) if each]
         return (supervisor, *self._nursery.records, *children)
 
     @property
@@ -158,47 +189,115 @@ class SeparateServices:
             }
 
     def _assign(self) -> None:
-        """Says which processes there are, and gives each its port."""
+        """Says which processes there are, gives each its port, and tells the Envoys."""
         several = set(_REPLICATED)
         if self._sections.get(_COORDINATOR, {}).get("read_model"):
             several.add(_COORDINATOR)
         counts = {**dict.fromkeys(several, self._replicas), _EXECUTOR: self._executors}
-        self._names = {part.name: _names(part.name, counts) for part in parts.PARTS}
+        self._names = {
+            part.name: [*scaling.names(part.name, counts.get(part.name, 1))] for part in parts.PARTS
+        }
         names = [name for names in self._names.values() for name in names]
         self._ports = dict(zip(names, ports.free_ports(len(names)), strict=True))
+        holders = {service: part.name for part in parts.PARTS for service in part.services}
         self._directory = Directory(
             self._directory_port,
             {
-                service: f"{HOST}:{self._ports[self._names[part.name][0]]}"
-                for part in parts.PARTS
-                for service in part.services
+                service: f"{HOST}:{self._ports[self._names[part][0]]}"
+                for service, part in holders.items()
             },
+            self._certificates.directory(holders) if self._certificates else None,
         )
+        for cluster, instances in self.endpoints.items():
+            self._crossing.set(cluster, instances)
 
     async def start(self, nats_url: str, redis_url: str) -> None:
         """Starts every service, the executors last. Raises StartFailed."""
         if self._directory is None:
             raise RuntimeError("configure comes before start")
+        self._stores = (nats_url, redis_url)
+        self._proxy = Child(self._crossing.spec(), self._report, PATIENT)
+        self._proxy.spawn()
         await self._directory.start()
         await self._nursery.ready()
-        specs = [self._spec(name, nats_url, redis_url) for name in self._ports]
+        specs = [self._spec(name) for name in self._ports]
         if self._tritons:
             specs += self._tritons.specs()
         executors = [each for each in specs if each.name.startswith(_EXECUTOR)]
         # An executor reads streams that the coordinator makes.
         for group in ([each for each in specs if each not in executors], executors):
             started = [self._spawn(spec) for spec in group]
-            await asyncio.gather(*(each.ready() for each in started))
+            await asyncio.gather(*(each.ready() for each in (self._proxy, *started)))
 
     def watches(self, on_restart: Callable[[], None]) -> Sequence[Awaitable[None]]:
-        """Each process, started again when it dies."""
+        """Each process, started again when it dies; and what the mesh is told to change."""
+        if self._proxy is None:
+            raise RuntimeError("the processes come before their watchers")
+
+        async def scale(wanted: Mapping[str, int]) -> Scaled:
+            try:
+                return await self.scale(wanted)
+            finally:
+                on_restart()
+
         return [
             self._nursery.watch(self._report, on_restart),
-            *(each.watch(on_restart) for each in self._children),
+            self._proxy.watch(on_restart),
+            self._watchers.run(self._children, on_restart),
+            control.serve(self._data_dir.run, scale),
         ]
 
+    async def scale(self, wanted: Mapping[str, int]) -> Scaled:
+        """Starts and ends processes until each part has as many; how many it had and has.
+
+        Raises BadOptions for what cannot be, and StartFailed where a process does not come up.
+        """
+        scaling.check(wanted, self._sections)
+        done: dict[str, tuple[int, int]] = {}
+        for part, count in wanted.items():
+            names = self._names[part]
+            done[part] = (len(names), count)
+            if count > len(names):
+                await self._add(part, scaling.more_names(part, names, count))
+            else:
+                await self._take(part, names[count:])
+        return done
+
+    async def _add(self, part: str, names: Sequence[str]) -> None:
+        self._ports.update(zip(names, ports.free_ports(len(names)), strict=True))
+        started = [self._spawn(self._spec(name)) for name in names]
+        try:
+            await asyncio.gather(*(each.ready() for each in started))
+        except BaseException:
+            await asyncio.gather(*(self._end(each) for each in started))
+            raise
+        self._names[part].extend(names)
+        for each in started:
+            self._watchers.add(each)
+        self._crossing.set(part, self._instances(part))
+
+    async def _take(self, part: str, names: Sequence[str]) -> None:
+        """Ends the last ones: the first is whom the directory asks."""
+        leaving = [each for each in self._children if each.name in names]
+        gone = [self._ports[each] for each in names]
+        self._names[part] = [each for each in self._names[part] if each not in names]
+        # Nobody calls an executor.
+        if part != _EXECUTOR and gone:
+            staying = self._instances(part)
+            await self._crossing.take_out(part, staying, gone, within_seconds=_DRAIN_SECONDS)
+        await asyncio.gather(*(self._end(each) for each in leaving))
+
+    async def _end(self, child: Child) -> None:
+        await self._watchers.remove(child)
+        await child.stop()
+        self._children.remove(child)
+        del self._ports[child.name]
+
+    def _instances(self, part: str) -> list[int]:
+        return [self._ports[each] for each in self._names[part]]
+
     async def stop(self) -> None:
-        """Ends the executors, then the others, the governor last, then the directory.
+        """Ends the executors, then the others, the governor, and last what they are called by.
 
         What was spent until then is settled, and what was leased given back.
         """
@@ -207,6 +306,8 @@ class SeparateServices:
         others = [each for each in self._children if each not in (*executors, *governors)]
         for group in (executors, others, governors):
             await asyncio.gather(*(each.stop() for each in group))
+        if self._proxy:
+            await self._proxy.stop()
         if self._directory:
             await self._directory.stop()
 
@@ -216,13 +317,15 @@ class SeparateServices:
         self._children.append(child)
         return child
 
-    def _spec(self, name: str, nats_url: str, redis_url: str) -> ChildSpec:
+    def _spec(self, name: str) -> ChildSpec:
         part_name = name.partition("-")[0]
         (part,) = (each for each in parts.PARTS if each.name == part_name)
+        nats_url, redis_url = self._stores
         values = {
             "nats_url": nats_url,
             "redis_url": redis_url,
-            "targets": {each: self._target(each) for each in part.calls},
+            "targets": {each: self._crossing.target(each) for each in part.calls},
+            "proxied": True,
             "data_dir": str(self._data_dir.path),
             **{
                 key: self._sections[key]
@@ -244,6 +347,7 @@ class SeparateServices:
             values=values,
             environment=environment,
             secrets=secrets,
+            tls=self._certificates.service(part_name) if self._certificates else None,
         )
 
     def _is_in_postgres(self, part: str) -> bool:
@@ -251,16 +355,3 @@ class SeparateServices:
         section = self._sections.get(part, {})
         own = self._postgres.address if self._postgres else None
         return any(section.get(key) == own for each, key in _DATABASES if own and each == part)
-
-    def _target(self, part: str) -> str:
-        """Where all processes of a part are."""
-        addresses = [f"{HOST}:{self._ports[name]}" for name in self._names[part]]
-        return addresses[0] if len(addresses) == 1 else f"ipv4:{','.join(addresses)}"
-
-
-def _names(part: str, counts: Mapping[str, int]) -> tuple[str, ...]:
-    count = counts.get(part, 1)
-    # Executors have numbers also where there is one alone.
-    if count == 1 and part != _EXECUTOR:
-        return (part,)
-    return tuple(f"{part}-{number}" for number in range(1, count + 1))

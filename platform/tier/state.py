@@ -59,6 +59,8 @@ class MeshState:
     services: tuple[str, ...]
     # Where the gateway takes TLS, `address:port`; None where it does not.
     tls_address: str | None = None
+    # Whether its processes know each other by certificates.
+    mtls: bool = False
 
     def to_json(self) -> dict[str, object]:
         """The state as plain values."""
@@ -71,6 +73,7 @@ class MeshState:
             "data_dir": str(self.data_dir),
             "address": self.address,
             "tls_address": self.tls_address,
+            "mtls": self.mtls,
             "admin_address": self.admin_address,
             "config": str(self.config) if self.config else None,
             "processes": [each.to_json() for each in self.processes],
@@ -106,6 +109,7 @@ class MeshState:
             notes=tuple(values["notes"]),
             services=tuple(values["services"]),
             tls_address=values["tls_address"],
+            mtls=values["mtls"],
         )
 
 

@@ -34,6 +34,7 @@ def _state(folder: Path, pid: int, ticks: int) -> MeshState:
         notes=("It is a test.",),
         services=("agentmesh.tool.v1.ToolService",),
         tls_address="127.0.0.1:8443",
+        mtls=True,
     )
 
 

@@ -11,12 +11,15 @@ from tier import (
     gateway_child,
     nats_child,
     nursery,
+    proxy_child,
     redis_child,
     triton_child,
     triton_servers,
 )
+from tier.certificate_files import CERTIFICATES
 from tier.http_get import get
 from tier.reports import ProcessStatus
+from tier.service_tls import ServiceTls
 from tier.serving import who_serves_not
 from tier.state import MeshState, ProcessRecord
 
@@ -96,7 +99,7 @@ async def _ask_redis(record: ProcessRecord, _state: MeshState) -> tuple[str, str
 
 
 async def _ask_gateway(record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
-    code, body = await get(record.ports[1], "/ready")
+    code, body = await get(record.ports[-1], "/ready")
     said = body.decode("utf-8", "replace").strip()
     return ("", "gRPC, gRPC-web and JSON") if code == 200 else (said, "")
 
@@ -105,8 +108,18 @@ async def _ask_all_services(_record: ProcessRecord, state: MeshState) -> tuple[s
     return _faults(await who_serves_not(state.address, state.services), len(state.services))
 
 
-async def _ask_service(record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
-    return _faults(await who_serves_not(f"127.0.0.1:{record.ports[0]}", [""]), 1)
+async def _ask_service(record: ProcessRecord, state: MeshState) -> tuple[str, str]:
+    part = record.name.partition("-")[0]
+    tls = ServiceTls(state.data_dir / CERTIFICATES, part) if state.mtls else None
+    callee = tls.callee if tls else None
+    return _faults(await who_serves_not(f"127.0.0.1:{record.ports[0]}", [""], callee), 1)
+
+
+async def _ask_proxy(record: ProcessRecord, state: MeshState) -> tuple[str, str]:
+    code, body = await get(record.ports[-1], "/ready")
+    said = body.decode("utf-8", "replace").strip()
+    how = "with mutual TLS" if state.mtls else "in plain text"
+    return ("", f"calls between services, {how}") if code == 200 else (said, "")
 
 
 async def _ask_models_gateway(record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
@@ -147,6 +160,7 @@ _ASK: Final[Mapping[str, _Ask]] = {
     triton_child.NAME: _ask_triton,
     triton_servers.GATEWAY: _ask_models_gateway,
     triton_servers.REPORTER: _ask_reporter,
+    proxy_child.NAME: _ask_proxy,
     embedded.NAME: _ask_all_services,
     nursery.NURSERY: _ask_nursery,
     "mesh": _ask_supervisor,
