@@ -2,7 +2,7 @@
 
 import ipaddress
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,12 +11,14 @@ import psutil
 
 from meshkit.clock import SystemClock
 from meshkit.ids import RandomIds
-from tier import access_bootstrap, access_tokens, policy_contracts
+from tier import access_bootstrap, access_tokens, gateway_access, policy_contracts
 from tier.access_bootstrap import AccessFiles
 from tier.authority import Authority
 from tier.certificate_files import CERTIFICATES
+from tier.data_dir import DataDir
+from tier.events import Phase
 from tier.failures import BadConfig
-from tier.gateway_access import Guard, Issuer
+from tier.gateway_access import FOLLOWED, Guard, Issuer
 from tier.gateway_settings import GatewaySettings, IssuerSettings
 from tier.identities import GATEWAY
 from tier.options import MeshOptions
@@ -35,6 +37,11 @@ class Entrance:
     def own_metadata(self) -> tuple[tuple[str, str], ...]:
         """By which the mesh itself comes in, as the owner of the machine does."""
         return ((_KEY_HEADER, self.access.local_key.read_text("ascii").strip()),)
+
+    async def keep(self, data_dir: DataDir, report: Callable[[str, Phase, str], None]) -> None:
+        """Has the gateway go by issuers' keys as they change, for ever."""
+        folder = data_dir.folder(FOLLOWED)
+        await gateway_access.keep(folder, self.guard, clock=SystemClock(), report=report)
 
 
 def make_entrance(

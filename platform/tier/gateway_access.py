@@ -1,16 +1,20 @@
 """What a gateway goes by that asks callers who they are: the files that its filters follow."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from meshkit.clock import Clock
+from tier.events import Phase
 from tier.gateway_refusals import FAILED_KEY
 from tier.policy import Policy
 from tier.policy_rbac import gateway_needs, gateway_rbac
 from tier.ports import HOST
 
+# The folder of a mesh with what its gateway's filters follow: this, and what the governor writes.
+FOLLOWED: Final = "gateway"
 _RESOURCE: Final = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 _TOKENS: Final = "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"
 # As in the shipped file, which asks the coordinator about what looks so.
@@ -18,6 +22,8 @@ _KEY: Final = "amk_[a-z0-9]{8,40}_[A-Za-z0-9_-]{43}"
 # Clocks differ.
 _SKEW_SECONDS: Final = 10
 _CACHED_TOKENS: Final = 1000
+# For changes of issuers' keys.
+_LOOK_EVERY_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,39 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
             draft = file.with_suffix(".new")
             draft.write_text(content, "utf-8")
             draft.replace(file)
+
+
+async def keep(
+    folder: Path, guard: Guard, *, clock: Clock, report: Callable[[str, Phase, str], None]
+) -> None:
+    """Has the gateway go by issuers' keys as their files change, for ever.
+
+    What cannot be read is said once, and the keys of before hold on.
+    """
+    seen = _versions(guard)
+    while True:
+        await clock.sleep(_LOOK_EVERY_SECONDS)
+        found = _versions(guard)
+        if found == seen:
+            continue
+        seen = found
+        try:
+            write(folder, followed(guard))
+        except (OSError, ValueError) as error:
+            report("gateway", Phase.FAILED, f"Failed to read the keys of an issuer: {error}")
+
+
+def _versions(guard: Guard) -> list[object]:
+    """Something that changes with the issuers' files."""
+    return [_version(each.jwks) for each in guard.issuers]
+
+
+def _version(file: Path) -> object:
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def _tokens(issuers: Sequence[Issuer]) -> Any:

@@ -322,6 +322,7 @@ class RunningMesh:
             *(each.watch(self._refresh) for each in self._children),
             *self._topology.watches(self._refresh),
             *([self._authority.keep(self._report)] if self._authority else []),
+            *([self._entrance.keep(self._data_dir, self._report)] if self._entrance else []),
         ]
         self._watchers = [asyncio.ensure_future(each) for each in watches]
 

@@ -1,5 +1,6 @@
 """Who is let in by the gateway, and what the others hear."""
 
+import asyncio
 import base64
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -22,6 +23,7 @@ from meshkit.identity import Role
 from meshtest.eventually import eventually
 from tests.gateway.credentials import TokenIssuer
 from tests.gateway.guarded import KEY, OTHER_KEY, Guarded, guarded
+from tier.events import Phase
 
 _TASK = "tenants/acme/tasks/t1"
 _GET = "/agentmesh.coordinator.v1.CoordinatorService/GetTask"
@@ -295,8 +297,10 @@ async def test_an_issuer_changes_its_key(mesh: Guarded) -> None:
     await _get(mesh, _bearer(old))
     mesh.issuer.change_key()
     new = mesh.issuer.token()
+    keeping = asyncio.create_task(mesh.keep())
+    await eventually(lambda: mesh.clock.sleeping)
     mesh.issuer.publish()
-    mesh.publish()
+    await mesh.clock.advance(2.0)
 
     async def taken() -> bool:
         try:
@@ -309,6 +313,23 @@ async def test_an_issuer_changes_its_key(mesh: Guarded) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await _get(mesh, _bearer(old))
     assert from_rpc_error(caught.value).metadata == {"credential": "signature"}
+    keeping.cancel()
+
+
+async def test_keys_that_cannot_be_read_change_nothing(mesh: Guarded) -> None:
+    """Half a file, or none, is said once, and tokens go on being good by the keys of before."""
+    token = mesh.issuer.token()
+    keeping = asyncio.create_task(mesh.keep())
+    for spoil in (lambda: mesh.issuer.jwks.write_text("{"), mesh.issuer.jwks.unlink):
+        await eventually(lambda: mesh.clock.sleeping)
+        spoil()
+        await mesh.clock.advance(2.0)
+        await eventually(lambda: mesh.clock.sleeping)
+        await mesh.clock.advance(2.0)
+    await eventually(lambda: mesh.clock.sleeping)
+    assert [phase for _, phase, _ in mesh.reports] == [Phase.FAILED] * 2
+    assert (await _get(mesh, _bearer(token))).tenant == "acme"
+    keeping.cancel()
 
 
 async def test_several_issuers_are_trusted(tmp_path: Path) -> None:

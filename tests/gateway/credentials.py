@@ -25,14 +25,14 @@ class TokenIssuer:
     def __init__(self, jwks: Path, name: str = ISSUER) -> None:
         """The file is written anew."""
         self.name: Final = name
-        self._jwks: Final = jwks
+        self.jwks: Final = jwks
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.publish()
 
     @property
     def issuer(self) -> Issuer:
         """As the gateway knows it."""
-        return Issuer(self.name, (AUDIENCE,), self._jwks)
+        return Issuer(self.name, (AUDIENCE,), self.jwks)
 
     def issuer_with(self, **claims: str) -> Issuer:
         """The same, of whose tokens other claims say who calls."""
@@ -40,9 +40,9 @@ class TokenIssuer:
 
     def publish(self) -> None:
         """Writes the public half of the key that signs now."""
-        draft = self._jwks.with_suffix(".new")
+        draft = self.jwks.with_suffix(".new")
         draft.write_text(json.dumps(SigningKey(self._key).jwks))
-        draft.replace(self._jwks)
+        draft.replace(self.jwks)
 
     def change_key(self) -> None:
         """Signs with another key from now on, which nobody knows yet."""

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,9 +11,11 @@ import grpc
 from agentmesh.coordinator.v1 import coordinator_service_pb2_grpc
 from envoyproxy.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
 from meshkit.server import Registration
+from meshtest.clock import FakeClock
 from tests.gateway.credentials import TokenIssuer, guard
 from tests.gateway.running_gateway import Front, front
 from tier import gateway_access, ports
+from tier.events import Phase
 from tier.gateway_access import Guard, Issuer
 
 # Texts of the right form, which mean what the stand-in is told.
@@ -60,6 +62,9 @@ class Guarded:
     guard: Guard
     issuer: TokenIssuer
     keys: StandInAuthorization
+    clock: FakeClock = field(default_factory=FakeClock)
+    # What there was to be said of issuers' keys.
+    reports: list[tuple[str, Phase, str]] = field(default_factory=list[tuple[str, Phase, str]])
 
     @property
     def stub(self) -> Any:
@@ -80,9 +85,15 @@ class Guarded:
             **{f"x-agentmesh-{name}": value for name, value in others.items()},
         }
 
-    def publish(self) -> None:
-        """Has the gateway read the issuers' keys again."""
-        gateway_access.write(self.front.gateway.limits, gateway_access.followed(self.guard))
+    async def keep(self) -> None:
+        """Has the gateway go by the issuers' keys as they change, by this clock."""
+
+        def report(name: str, phase: Phase, text: str) -> None:
+            self.reports.append((name, phase, text))
+
+        await gateway_access.keep(
+            self.front.gateway.limits, self.guard, clock=self.clock, report=report
+        )
 
 
 @asynccontextmanager

@@ -27,6 +27,7 @@ from meshkit.server import Registration
 # Ids of tasks with a behaviour; all others are just answered.
 DIES = "dies"
 HANGS = "hangs"
+WAITS = "waits"
 UNAVAILABLE = "unavailable"
 MISSING = "missing"
 
@@ -41,6 +42,8 @@ class StandInCoordinator(_Servicer):
         self._instance = instance
         # Calls by method, those included that were never answered.
         self.calls: dict[str, int] = {}
+        # For which calls of WAITS wait.
+        self.go_on = asyncio.Event()
 
     async def GetTask(self, request: Any, context: Any) -> Any:
         """Any task, after what its id asks for."""
@@ -90,6 +93,8 @@ class StandInCoordinator(_Servicer):
                 os._exit(1)
             case "hangs":
                 await asyncio.Event().wait()
+            case "waits":
+                await self.go_on.wait()
             case "unavailable":
                 raise DependencyUnavailable("Not today.")
             case "missing":
