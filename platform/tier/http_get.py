@@ -10,11 +10,21 @@ _TIMEOUT_SECONDS: Final = 1.0
 
 async def get(port: int, path: str) -> tuple[int, bytes]:
     """Status and body of a GET on this machine; OSError (TimeoutError) where nobody answers."""
+    return await _exchange("GET", port, path)
+
+
+async def post(port: int, path: str) -> tuple[int, bytes]:
+    """Status and body of a POST of nothing, as `get`."""
+    return await _exchange("POST", port, path)
+
+
+async def _exchange(method: str, port: int, path: str) -> tuple[int, bytes]:
     async with asyncio.timeout(_TIMEOUT_SECONDS):
         reader, writer = await asyncio.open_connection(HOST, port)
         try:
             writer.write(
-                f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode()
+                f"{method} {path} HTTP/1.1\r\nHost: {HOST}\r\n"
+                "Content-Length: 0\r\nConnection: close\r\n\r\n".encode()
             )
             answer = await reader.read()
         finally:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:  # at run time these wait until the servers have been started
 # somebody who waits is told that this goes on.
 _SERVING_WITHIN_SECONDS: Final = 60.0
 _TELL_SECONDS: Final = 10.0
+# How long calls in flight may go on when the mesh ends.
+_DRAIN_SECONDS: Final = 10.0
 _NO_AUTH: Final = (
     "There is no authentication: whoever reaches the loopback interface may name any tenant, and "
     "may do everything."
@@ -165,8 +167,21 @@ class RunningMesh:
             each.cancel()
         if self._watchers:
             await asyncio.wait(self._watchers)
+        if self._state and self._options.tier is Tier.STAGING:
+            await self._drain(self._state)
         await self._stack.aclose()
         self._report("mesh", Phase.STOPPED, "The mesh has stopped")
+
+    async def _drain(self, state: MeshState) -> None:
+        """Calls in flight finish while everything that they need is there."""
+        from tier.gateway_drain import drain
+
+        self._report("gateway", Phase.STOPPING, "The gateway takes no new calls")
+        admin_port = int(state.admin_address.rpartition(":")[2])
+        left = await drain(admin_port, _DRAIN_SECONDS)
+        if left:
+            text = f"{left} calls did not finish within {_DRAIN_SECONDS:g} s and are cut off"
+            self._report("gateway", Phase.STOPPING, text)
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,0 +1,35 @@
+"""A gateway that ends in order: it takes no new calls, and those in flight finish."""
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+from tier.http_get import get, post
+
+# Of callers; the administration's own call is no such.
+_IN_FLIGHT: Final = "http.gateway.downstream_rq_active"
+_PAUSE_SECONDS: Final = 0.05
+
+
+async def drain(admin_port: int, within_seconds: float) -> int:
+    """Returns when no call is in flight, or with how many are when the time is over.
+
+    Health checks fail from now on, nobody new is let in, and callers are told to go with
+    the next answer. A gateway that does not answer has none.
+    """
+    left = 0
+    with suppress(OSError):
+        # In this order: who is sent away finds the door closed.
+        await post(admin_port, "/drain_listeners")
+        await post(admin_port, "/healthcheck/fail")
+        give_up = asyncio.get_running_loop().time() + within_seconds
+        while left := await _in_flight(admin_port):
+            if asyncio.get_running_loop().time() > give_up:
+                return left
+            await asyncio.sleep(_PAUSE_SECONDS)
+    return left
+
+
+async def _in_flight(admin_port: int) -> int:
+    _, body = await get(admin_port, f"/stats?filter=^{_IN_FLIGHT}$")
+    return int(body.decode().rpartition(":")[2].strip() or 0)

@@ -1,0 +1,95 @@
+"""The end of a staging mesh: what is in flight finishes, and nobody new is let in."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import yaml
+
+from agentmesh.common.v1 import tier_pb2
+from agentmesh.common.v1.conversation_pb2 import ROLE_USER, Message, Part
+from agentmesh.reasoning.v1.reasoning_service_pb2 import GenerateRequest
+from agentmesh.reasoning.v1.reasoning_service_pb2_grpc import ReasoningServiceStub
+from meshkit import identity
+from meshkit.client import Channels
+from meshkit.errors import DependencyUnavailable
+from meshkit.identity import Identity
+from meshtest.eventually import eventually
+from meshtest.everywhere import Everywhere
+from tier.api import Event, MeshOptions, Phase, Tier, start
+from tier.http_get import get
+
+# So long that the end of the mesh finds the call in flight.
+_CALL_MS = 4_000
+_REQUEST = GenerateRequest(
+    messages=[Message(role=ROLE_USER, parts=[Part(text="Hello")])],
+    tier=tier_pb2.MODEL_TIER_FAST,
+)
+
+
+def _options(folder: Path) -> MeshOptions:
+    config = folder / "mesh.yaml"
+    slow = {"stub_latency_ms": _CALL_MS, "tiers": {"fast": ["stub"]}}
+    config.write_text(yaml.safe_dump({"reasoning": slow}))
+    return MeshOptions(
+        tier=Tier.STAGING, data_dir=folder / "data", port=0, config=config, no_auth=True
+    )
+
+
+async def _in_flight(admin_port: int) -> bool:
+    _, body = await get(admin_port, "/stats?filter=^cluster.reasoning.upstream_rq_active$")
+    return body.decode().strip().endswith(": 1")
+
+
+async def test_calls_in_flight_finish_and_no_new_ones_begin(tmp_path: Path) -> None:
+    """The gateway closes its door first, and ends before any service."""
+    told: list[Event] = []
+    mesh = await start(_options(tmp_path), told.append)
+    host, _, port = mesh.address.rpartition(":")
+    admin_port = int(mesh.state.admin_address.rpartition(":")[2])
+    async with Channels(Everywhere(mesh.address), caller="user:ada") as channels:
+        with identity.use(Identity("default", "user:ada")):
+            stub = ReasoningServiceStub(channels.get("gateway"))
+            call = asyncio.ensure_future(stub.Generate(_REQUEST, timeout=20))
+            await eventually(lambda: _in_flight(admin_port))
+            stopping = asyncio.create_task(mesh.stop(told.append))
+
+            async def closed() -> bool:
+                try:
+                    _, writer = await asyncio.open_connection(host, int(port))
+                except ConnectionRefusedError:
+                    return True
+                writer.close()
+                return False
+
+            await eventually(closed)
+            assert not call.done()
+            status, _ = await get(admin_port, "/ready")
+            assert status == 503
+            assert (await call).model == "stub"
+            await stopping
+    ends = [each.part for each in told if each.phase is Phase.STOPPED]
+    assert ends[0] == "gateway"
+    assert {"governor", "reasoning", "coordinator", "executor-1"} < set(ends[1:])
+    assert ends[-1] == "mesh"
+    texts = [each.text for each in told if each.phase is Phase.STOPPING]
+    assert texts == ["Stopping the mesh", "The gateway takes no new calls"]
+
+
+async def test_what_does_not_finish_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end waits for nobody for ever, and says who was cut off."""
+    monkeypatch.setattr("tier.mesh._DRAIN_SECONDS", 0.2)
+    told: list[Event] = []
+    mesh = await start(_options(tmp_path), told.append)
+    admin_port = int(mesh.state.admin_address.rpartition(":")[2])
+    async with Channels(Everywhere(mesh.address), caller="user:ada") as channels:
+        with identity.use(Identity("default", "user:ada")):
+            stub = ReasoningServiceStub(channels.get("gateway"))
+            call = asyncio.ensure_future(stub.Generate(_REQUEST, timeout=20))
+            await eventually(lambda: _in_flight(admin_port))
+            await mesh.stop(told.append)
+            with pytest.raises(DependencyUnavailable):
+                await call
+    assert "1 calls did not finish within 0.2 s and are cut off" in [each.text for each in told]
