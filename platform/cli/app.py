@@ -21,6 +21,7 @@ _COMMANDS = {
         "See the copy that lists come from, and build it again.",
     ),
     "policy": ("cli.commands.policy:policy", "See who may call what, and check a change to it."),
+    "key": ("cli.commands.key:key", "Make, list and revoke the keys that callers show."),
     "agent": ("cli.commands.agent:agent", "List, show, create and update agents."),
     "docs": ("cli.commands.docs:docs", "Add, search and remove documents."),
     "tool": ("cli.commands.tool:tool", "List and call tools."),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
+    from agentmesh.access.v1.access_service_pb2 import Role
     from agentmesh.common.v1.tier_pb2 import Lane, ModelTier
     from agentmesh.coordinator.v1.schedule_service_pb2 import MissedRunPolicy, OverlapPolicy
     from agentmesh.coordinator.v1.task_event_pb2 import AgentPattern
@@ -28,6 +29,7 @@ STATES: Final = cast(
         "dead_lettered": 8,
     },
 )
+ROLES: Final = cast("Mapping[str, Role]", {"user": 1, "operator": 2, "admin": 3})
 MISSED_RUNS: Final = cast("Mapping[str, MissedRunPolicy]", {"skip": 1, "run-last": 2, "run-all": 3})
 OVERLAPS: Final = cast("Mapping[str, OverlapPolicy]", {"allow": 1, "skip": 2})
 PATTERNS: Final = cast(

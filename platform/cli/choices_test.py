@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from agentmesh.access.v1.access_service_pb2 import Role
 from agentmesh.common.v1.tier_pb2 import Lane, ModelTier
 from agentmesh.coordinator.v1.schedule_service_pb2 import MissedRunPolicy, OverlapPolicy
 from agentmesh.coordinator.v1.task_event_pb2 import AgentPattern
@@ -17,6 +18,7 @@ from cli.choices import (
     MISSED_RUNS,
     OVERLAPS,
     PATTERNS,
+    ROLES,
     SPEND_DIMENSIONS,
     SPEND_FORMATS,
     STATES,
@@ -30,6 +32,7 @@ from cli.choices import (
         (LANES, Lane.items(), "LANE_"),
         (STATES, TaskState.items(), "TASK_STATE_"),
         (PATTERNS, AgentPattern.items(), "AGENT_PATTERN_"),
+        (ROLES, Role.items(), "ROLE_"),
         (MISSED_RUNS, MissedRunPolicy.items(), "MISSED_RUN_POLICY_"),
         (OVERLAPS, OverlapPolicy.items(), "OVERLAP_POLICY_"),
         (TIERS, ModelTier.items(), "MODEL_TIER_"),

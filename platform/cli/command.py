@@ -50,7 +50,25 @@ def _common_options() -> list[click.Parameter]:
             help="Port of the gateway on this machine (default: that of the running mesh, or 8080; "
             "0 for a free one).",
         ),
-        option("--gateway", metavar="HOST:PORT", help="Address of a gateway that runs elsewhere."),
+        option(
+            "--gateway",
+            metavar="[https://]HOST:PORT",
+            help="Address of a gateway that runs elsewhere; with https:// it is called by TLS.",
+        ),
+        option(
+            "--ca",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="Certificate of the authority that the gateway's is checked by (default: those"
+            " that this machine trusts).",
+        ),
+        option(
+            "--key",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="File with the API key or token to call with (default: AGENTMESH_API_KEY, else"
+            " the owner's key of the mesh that runs here).",
+        ),
         option("--tenant", metavar="TENANT", help="Tenant to act for (default: default)."),
         option(
             "--json",

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from click.testing import CliRunner, Result
 
+from agentmesh.access.v1 import access_service_pb2_grpc
 from agentmesh.coordinator.v1 import (
     agent_service_pb2_grpc,
     coordinator_service_pb2_grpc,
@@ -23,6 +24,10 @@ from meshtest.serving import serving
 
 # The package of each service, and what adds it to a server.
 _SERVICES: Final[Mapping[str, tuple[str, Callable[..., None]]]] = {
+    "AccessService": (
+        "access",
+        access_service_pb2_grpc.add_AccessServiceServicer_to_server,
+    ),
     "AgentService": ("coordinator", agent_service_pb2_grpc.add_AgentServiceServicer_to_server),
     "CoordinatorService": (
         "coordinator",

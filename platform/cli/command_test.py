@@ -70,7 +70,34 @@ _REFUSED = [
     (
         ["spend", "--gateway", "here"],
         2,
-        "error: --gateway must be HOST:PORT, such as 127.0.0.1:8080, not 'here'.",
+        "error: --gateway must be HOST:PORT, such as 127.0.0.1:8080, or https://HOST:PORT for"
+        " TLS, not 'here'.",
+    ),
+    (
+        ["spend", "--gateway", "http://127.0.0.1:8080"],
+        2,
+        "error: --gateway must be HOST:PORT, such as 127.0.0.1:8080, or https://HOST:PORT for"
+        " TLS, not 'http://127.0.0.1:8080'.",
+    ),
+    (
+        ["spend", "--gateway", "127.0.0.1:1", "--ca", "{}/gone"],
+        2,
+        "error: --ca is of use for TLS alone: name the gateway with --gateway https://HOST:PORT.",
+    ),
+    (
+        ["spend", "--gateway", "127.0.0.1:1", "--key", "{}/gone"],
+        1,
+        "error: {}/gone: cannot be read: No such file or directory.",
+    ),
+    (
+        ["spend", "--gateway", "127.0.0.1:1", "--key", "{}/x.docx"],
+        1,
+        "error: {}/x.docx holds no API key and no token. It must be one, alone.",
+    ),
+    (
+        ["spend", "--gateway", "https://127.0.0.1:1", "--ca", "{}/x.docx"],
+        1,
+        "error: {}/x.docx holds no certificate. It must be one in PEM.",
     ),
     (
         ["spend", "--gateway", "a:1", "--port", "1"],

@@ -25,6 +25,8 @@ _REMEDIES: Final = {
     "BUDGET_NOT_FOUND": "See `agentmesh budget list` for the budgets there are.",
     "DEPENDENCY_UNAVAILABLE": "See `agentmesh status` for what is down.",
     "DEADLINE_EXCEEDED": "See `agentmesh status` for what is slow or down.",
+    "API_KEY_NOT_FOUND": "See `agentmesh key list` for the keys there are.",
+    "UNAUTHENTICATED": "Call with --key FILE, or set AGENTMESH_API_KEY.",
     "INTERNAL": "See `agentmesh logs` for the cause.",
 }
 

@@ -5,6 +5,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
+import grpc
+
+from agentmesh.access.v1.access_service_pb2_grpc import AccessServiceStub
 from agentmesh.coordinator.v1.agent_service_pb2_grpc import AgentServiceStub
 from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
 from agentmesh.coordinator.v1.queue_service_pb2_grpc import QueueServiceStub
@@ -14,12 +17,22 @@ from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorSer
 from agentmesh.memory.v1.memory_service_pb2_grpc import MemoryServiceStub
 from agentmesh.reasoning.v1.reasoning_service_pb2_grpc import ReasoningServiceStub
 from agentmesh.tool.v1.tool_service_pb2_grpc import ToolServiceStub
+from cli.gateway_address import GatewayAddress
 from cli.problem import Problem
 from meshkit import identity
 from meshkit.client import Channels
 from meshkit.errors import DeadlineExceeded, DependencyUnavailable
 
 T = TypeVar("T")
+
+
+class GatewayTls:
+    """TLS of a client without a certificate: it says who it is by a key or a token."""
+
+    def __init__(self, authority: bytes | None) -> None:
+        """`authority`: certificates as PEM; those that the machine trusts where None."""
+        self.credentials: Final = grpc.ssl_channel_credentials(authority)
+
 
 # How long a plain call may take before the mesh counts as stuck.
 CALL_SECONDS: Final = 15.0
@@ -35,6 +48,7 @@ class Gateway:
     def __init__(self, channels: Channels, address: str) -> None:
         channel = channels.get(_GATEWAY)
         self.address: Final = address
+        self.access: Final = AccessServiceStub(channel)
         self.coordinator: Final = CoordinatorServiceStub(channel)
         self.agents: Final = AgentServiceStub(channel)
         self.queues: Final = QueueServiceStub(channel)
@@ -47,27 +61,31 @@ class Gateway:
 
 
 @asynccontextmanager
-async def connect(address: str, *, tenant: str) -> AsyncGenerator[Gateway]:
-    """The gateway at `host:port`, acting for `tenant`.
+async def connect(address: GatewayAddress | str, *, tenant: str) -> AsyncGenerator[Gateway]:
+    """The gateway at an address, or at a `host:port` without credentials, acting for `tenant`.
 
     Raises Problem where nobody answers at the address, DeadlineExceeded with the
     name of the service that does not, MeshError for what a service answers,
     InvalidField for a malformed tenant.
     """
     who = identity.make(tenant, CALLER)
-    async with Channels({_GATEWAY: address}, caller=CALLER) as channels:
+    to = GatewayAddress(address) if isinstance(address, str) else address
+    tls = GatewayTls(to.authority) if to.tls else None
+    async with Channels(
+        {_GATEWAY: to.place}, caller=CALLER, tls=tls, bearer=to.credential
+    ) as channels:
         with identity.use(who):
             try:
-                yield Gateway(channels, address)
+                yield Gateway(channels, to.place)
             except DependencyUnavailable as error:
                 if error.metadata.get("dependency") != _GATEWAY:
                     raise
-                raise _unreachable(address, str(error)) from error
+                raise _unreachable(to.place, str(error)) from error
             except DeadlineExceeded as error:
                 raise _late(error) from error
 
 
-def call(address: str, tenant: str, ask: Callable[[Gateway], Awaitable[T]]) -> T:
+def call(address: GatewayAddress | str, tenant: str, ask: Callable[[Gateway], Awaitable[T]]) -> T:
     """Runs `ask` with a connected gateway; for commands that are not asynchronous otherwise."""
 
     async def run() -> T:
@@ -94,6 +112,16 @@ def _unreachable(address: str, cause: str) -> Problem:
         return Problem(
             f"No mesh answers at {address}.",
             "Start one with `agentmesh up`, or check --port and --gateway.",
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in cause or "Peer name" in cause:
+        return Problem(
+            f"The certificate of the gateway at {address} is by nobody who is trusted here, or for"
+            " another name.",
+            "Name its authority with --ca FILE, and the gateway as its certificate does.",
+        )
+    if "WRONG_VERSION_NUMBER" in cause:
+        return Problem(
+            f"What listens at {address} takes no TLS.", "Name another with --gateway."
         )
     if "Failed parsing HTTP/2" in cause:
         return Problem(

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from cli import servers
+from cli.credentials import gateway_at
+from cli.gateway_address import GatewayAddress
 from cli.invocation import Invocation
 from cli.problem import Problem
 from tier import api as tier
@@ -17,22 +19,25 @@ from tier import api as tier
 class Mesh:
     """A mesh that is ready."""
 
-    address: str
+    address: GatewayAddress
     # Whether it was started for this command alone.
     embedded: bool
     # How long it took until it was ready; 0 where it ran already.
     ready_seconds: float = 0.0
 
 
-def address_of(invocation: Invocation) -> str:
-    """The gateway of the mesh that is named or runs; Problem where none does."""
+def address_of(invocation: Invocation) -> GatewayAddress:
+    """The gateway of the mesh that is named or runs, with what it is to be shown.
+
+    Raises Problem where no mesh is, or what was named to be shown is no good.
+    """
     address = invocation.named_gateway or _running(invocation)
     if address is None:
         raise Problem(
             f"No mesh runs with data directory {invocation.data_dir}.",
             "Start one with `agentmesh up`, or name one with --gateway HOST:PORT.",
         )
-    return address
+    return gateway_at(invocation, address)
 
 
 @asynccontextmanager
@@ -43,7 +48,7 @@ async def running_or_embedded(invocation: Invocation) -> AsyncGenerator[Mesh]:
     """
     address = _answering(invocation)
     if address:
-        yield Mesh(address, embedded=False)
+        yield Mesh(gateway_at(invocation, address), embedded=False)
         return
     started = time.monotonic()
     invocation.terminal.progress("No mesh runs, so one is started for this question:")
@@ -51,7 +56,8 @@ async def running_or_embedded(invocation: Invocation) -> AsyncGenerator[Mesh]:
     options = tier.MeshOptions(data_dir=invocation.data_dir, port=invocation.port or 0)
     mesh = await tier.start(options, lambda event: show_start(invocation, event))
     try:
-        yield Mesh(mesh.address, embedded=True, ready_seconds=time.monotonic() - started)
+        ready_seconds = time.monotonic() - started
+        yield Mesh(GatewayAddress(mesh.address), embedded=True, ready_seconds=ready_seconds)
     finally:
         await mesh.stop(lambda event: None)  # the user has the answer and waits for nothing
 

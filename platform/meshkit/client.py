@@ -8,9 +8,8 @@ from typing import Any, Final, Self
 import grpc
 
 from meshkit import constants
-from meshkit.renewed_channel import RenewedChannel
+from meshkit.renewed_channel import Credentials, RenewedChannel
 from meshkit.rpc_channel import RpcChannel
-from meshkit.tls import ClientTls
 
 
 class Channels:
@@ -27,7 +26,8 @@ class Channels:
         caller: str,
         patience_seconds: float = 0.0,
         proxied: bool = False,
-        tls: ClientTls | None = None,
+        tls: Credentials | None = None,
+        bearer: str = "",
     ) -> None:
         """`targets`: address by service name. `caller`: such as `service:executor`.
 
@@ -37,11 +37,14 @@ class Channels:
         `proxied`: at the targets is a proxy, which repeats what reached no handler.
 
         `tls`: whom calls are made as, to targets whose certificates are for their address.
+
+        `bearer`: an API key or a token that every call shows; for callers from outside.
         """
         self._targets: Final = targets
         self._caller: Final = caller
         self._patience_seconds: Final = patience_seconds
         self._tls: Final = tls
+        self._bearer: Final = bearer
         self._options: Final = _options(_PROXIED if proxied else _DIRECT)
         self._open: dict[str, RpcChannel] = {}
 
@@ -54,6 +57,7 @@ class Channels:
                 target=name,
                 caller=self._caller,
                 patience_seconds=self._patience_seconds,
+                bearer=self._bearer,
             )
         return channel
 

@@ -12,6 +12,8 @@ TENANT_KEY: Final = "x-agentmesh-tenant"
 CALLER_KEY: Final = "x-agentmesh-caller"
 # What the caller may do beyond its tenant's own work. The gateway alone says so.
 ROLE_KEY: Final = "x-agentmesh-role"
+# What callers from outside show the gateway: an API key or a token.
+AUTHORIZATION_KEY: Final = "authorization"
 # How the callers that are services begin; the gateway lets nobody else say so.
 SERVICE_CALLER: Final = "service:"
 # The tenant of a call whose items each have a tenant of their own.

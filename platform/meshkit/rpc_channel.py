@@ -12,7 +12,13 @@ from typing import Any, Final, Generic, TypeVar, cast
 import grpc
 
 from meshkit import deadline, errors, identity, trace
-from meshkit.constants import CALLER_KEY, TENANT_KEY, TRACEPARENT_KEY, UNREACHED_KEY
+from meshkit.constants import (
+    AUTHORIZATION_KEY,
+    CALLER_KEY,
+    TENANT_KEY,
+    TRACEPARENT_KEY,
+    UNREACHED_KEY,
+)
 
 A = TypeVar("A")
 _Metadata = list[tuple[str, str]]
@@ -36,12 +42,21 @@ class RpcChannel(grpc.aio.Channel):
     """Makes the calls of one channel safe. Stubs take it like any channel."""
 
     def __init__(
-        self, raw: grpc.aio.Channel, *, target: str, caller: str, patience_seconds: float
+        self,
+        raw: grpc.aio.Channel,
+        *,
+        target: str,
+        caller: str,
+        patience_seconds: float,
+        bearer: str = "",
     ) -> None:
         self._raw: Final = raw
         self._target: Final = target
-        self._caller: Final = caller
+
         self._patience_seconds: Final = patience_seconds
+        self._always: Final[_Metadata] = [(CALLER_KEY, caller)]
+        if bearer:
+            self._always.append((AUTHORIZATION_KEY, f"Bearer {bearer}"))
 
     def unary_unary(self, method: Any, *arguments: Any, **options: Any) -> Any:
         """A function that calls `method` and returns a coroutine with its answer."""
@@ -200,7 +215,7 @@ class RpcChannel(grpc.aio.Channel):
         return deadline.timeout_for(timeout)
 
     def _metadata(self) -> _Metadata:
-        metadata: _Metadata = [(CALLER_KEY, self._caller)]
+        metadata = [*self._always]
         who = identity.current_or_none()
         if who is not None:
             metadata.append((TENANT_KEY, who.tenant))

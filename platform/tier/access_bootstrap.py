@@ -12,7 +12,6 @@ another at the next start; what the old one signed, or the old key, is refused f
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,46 +24,12 @@ from meshkit.config import ConfigError
 from meshkit.identity import Role
 from meshkit.ids import Ids
 from services.coordinator.bootstrap_keys import BootstrapKey, BootstrapKeys
+from tier.access_files import TENANT, AccessFiles
 from tier.access_tokens import SigningKey
 from tier.certificate_files import write_private
 from tier.failures import BadConfig
 
-# Of the local key. As an administrator's it may act on the keys of all tenants.
-TENANT: Final = "default"
-_FOLDER: Final = "access"
 _DISPLAY_NAME: Final = "local administrator"
-
-
-@dataclass(frozen=True, slots=True)
-class AccessFiles:
-    """Where the credentials of a mesh lie; they may not be there yet."""
-
-    folder: Path
-
-    @classmethod
-    def of(cls, data_dir: Path) -> "AccessFiles":
-        """Those of the mesh that keeps its state there."""
-        return cls(data_dir / _FOLDER)
-
-    @property
-    def local_key(self) -> Path:
-        """An admin's API key as text."""
-        return self.folder / "local.key"
-
-    @property
-    def bootstrap_keys(self) -> Path:
-        """Hashes of the keys that coordinators know from their start."""
-        return self.folder / "bootstrap_keys.json"
-
-    @property
-    def signing_key(self) -> Path:
-        """The private key that signs tokens, as PEM."""
-        return self.folder / "signing.pem"
-
-    @property
-    def jwks(self) -> Path:
-        """The public keys that tokens are checked by, as a JSON Web Key Set."""
-        return self.folder / "jwks.json"
 
 
 def prepare(

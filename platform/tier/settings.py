@@ -21,6 +21,7 @@ from tier.triton_settings import TritonSettings
 # What the command and the build read, and no service.
 _NOT_SETTINGS: Final = frozenset(
     (
+        "AGENTMESH_API_KEY",
         "AGENTMESH_DEBUG",
         "AGENTMESH_ENVOY",
         "AGENTMESH_GRPCURL",
