@@ -1,0 +1,313 @@
+"""Every RPC that there is, with every kind of credentials, at a real mesh.
+
+The table is made from the descriptors and the policy: a new RPC is in it by itself.
+"""
+
+import asyncio
+import http.client
+import re
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import pytest
+import pytest_asyncio
+from google.protobuf import json_format
+
+from meshkit.identity import Role
+from meshtest.eventually import eventually
+from tests.gateway.credentials import TokenIssuer
+from tests.mesh.rpc_call import Answer, Metadata, Rpc, every_rpc
+from tests.mesh.tenant_story import END, STORY
+from tier import api, policy_contracts
+from tier.access_bootstrap import AccessFiles
+from tier.access_tokens import SigningKey
+from tier.policy import ROLES
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+_POLICY: Final = policy_contracts.shipped()
+_RPCS: Final = {each.method.name: each for each in every_rpc()}
+# So long a key is good that is made to expire.
+_LIFE: Final = timedelta(seconds=2)
+# What the gateway itself says of those whom it knows and refuses.
+_TAKES: Final = re.compile(r"The call takes |Nobody may make this call")
+_AT_ONCE: Final = 16
+# Names in the story that a mesh would have given.
+_KEPT: Final = {
+    "tenant": "acme",
+    "task": "tenants/acme/tasks/x",
+    "dead": "tenants/acme/tasks/x",
+    "document": "tenants/acme/documents/x",
+    "tool": "tenants/acme/tools/calculator",
+    "key": "tenants/acme/apiKeys/x1234567",
+    "page": "x",
+}
+
+
+class _Mesh:
+    """Staging, at the gateway's port with TLS."""
+
+    def __init__(self, mesh: api.RunningMesh, folder: Path, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+        self._address = str(mesh.state.tls_address)
+        self._trusted = _authority(folder)
+        self._admin = _key(AccessFiles.of(folder).local_key.read_text("ascii").strip())
+        self.signing = SigningKey.read(folder / "access/signing.pem")
+        # By role and scopes; of the tenant acme.
+        self._keys: dict[tuple[Role, tuple[str, ...]], Metadata] = {}
+
+    async def call(self, rpc: Rpc, metadata: Metadata, request: Any = None) -> Answer:
+        """What comes of one call, by default with an empty request."""
+        given = rpc.request() if request is None else rpc.request(request)
+        return await rpc.call(self._channel, given, metadata, most=1)
+
+    async def admin(self, rpc: str, request: Mapping[str, Any]) -> Any:
+        """The answer to the owner's call."""
+        answer = await self.call(_RPCS[rpc], self._admin, request)
+        assert answer.code == "OK", answer
+        return json_format.MessageToDict(answer.answers[0])
+
+    async def key(
+        self, role: Role, *scopes: str, tenant: str = "acme", life: timedelta | None = None
+    ) -> tuple[str, Metadata]:
+        """A new key's name, and what its owner sends."""
+        wanted: dict[str, Any] = {"role": f"ROLE_{role.name}", "scopes": list(scopes)}
+        if life is not None:
+            wanted["expire_time"] = (datetime.now(UTC) + life).isoformat()
+        made = await self.admin("CreateApiKey", {"parent": f"tenants/{tenant}", "api_key": wanted})
+        return made["apiKey"]["name"], _key(made["text"])
+
+    async def usual(self, role: Role, *scopes: str) -> Metadata:
+        """A key of the tenant acme, made once."""
+        if (role, scopes) not in self._keys:
+            _, self._keys[role, scopes] = await self.key(role, *scopes)
+        return self._keys[role, scopes]
+
+    async def http(self, verb: str, path: str, metadata: Metadata) -> int:
+        """The status of a call in JSON."""
+
+        def exchange() -> int:
+            context = ssl.create_default_context(cadata=self._trusted)
+            connection = http.client.HTTPSConnection(self._address, timeout=20, context=context)
+            try:
+                body = None if verb in ("GET", "DELETE") else b"{}"
+                headers = {"content-type": "application/json", **dict(metadata)}
+                connection.request(verb, path, body, headers)
+                return connection.getresponse().status
+            finally:
+                connection.close()
+
+        return await asyncio.to_thread(exchange)
+
+
+def _key(text: str) -> Metadata:
+    return (("x-api-key", text),)
+
+
+def _bearer(token: str) -> Metadata:
+    return (("authorization", f"Bearer {token}"),)
+
+
+def _authority(folder: Path) -> str:
+    return (folder / "certificates/authority/certificate.pem").read_text("ascii")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[_Mesh]:
+    """Staging as it is started without a word."""
+    folder = tmp_path_factory.mktemp("mesh")
+    options = api.MeshOptions(tier=api.Tier.STAGING, data_dir=folder, port=0)
+    async with await api.start(options, lambda _: None) as running:
+        trusted = grpc.ssl_channel_credentials(_authority(folder).encode())
+        assert running.state.tls_address is not None
+        async with grpc.aio.secure_channel(running.state.tls_address, trusted) as channel:
+            yield _Mesh(running, folder, channel)
+
+
+@dataclass(frozen=True, slots=True)
+class _Nobody:
+    """Credentials that are nobody's."""
+
+    metadata: Metadata
+    # How what is said of them begins.
+    message: str
+
+
+async def _nobodies(mesh: _Mesh, folder: Path) -> dict[str, _Nobody]:
+    name, revoked = await mesh.key(Role.ADMIN)
+    await mesh.admin("RevokeApiKey", {"name": name})
+    _, expired = await mesh.key(Role.ADMIN, life=_LIFE)
+    _, good = await mesh.key(Role.ADMIN)
+    (_, text) = good[0]
+    for old in (revoked, expired):
+        await eventually(_refuses(mesh, old), 10)
+    elsewhere = TokenIssuer(folder / "elsewhere.json", "https://elsewhere.example")
+    impostor = TokenIssuer(folder / "impostor.json")
+    now = datetime.now(UTC)
+    old_token = mesh.signing.token(
+        subject="ann",
+        tenant="acme",
+        role=Role.ADMIN,
+        now=now - timedelta(hours=2),
+        life=timedelta(hours=1),
+    )
+    return {
+        "nothing": _Nobody((), "The call brings no credentials:"),
+        "another's headers": _Nobody(
+            (
+                ("x-agentmesh-tenant", "acme"),
+                ("x-agentmesh-caller", "service:executor"),
+                ("x-agentmesh-role", "admin"),
+            ),
+            "The call brings no credentials:",
+        ),
+        "a key of nobody": _Nobody(_key(f"amk_{'0' * 26}_{'b' * 43}"), "The API key is unknown."),
+        "a key with another secret": _Nobody(
+            _key(f"{text[:-43]}{'b' * 43}"), "The API key is unknown."
+        ),
+        "an expired key": _Nobody(expired, "The API key expired at "),
+        "a revoked key": _Nobody(revoked, "The API key was revoked at "),
+        "an expired token": _Nobody(_bearer(old_token), "The token has expired:"),
+        "another issuer's token": _Nobody(
+            _bearer(elsewhere.signed(role="admin")), "The token is of an issuer that this mesh"
+        ),
+        "a token signed by somebody else": _Nobody(
+            _bearer(impostor.token(role=Role.ADMIN)), "The token is signed with a key that this"
+        ),
+    }
+
+
+def _refuses(mesh: _Mesh, metadata: Metadata) -> Callable[[], Awaitable[bool]]:
+    async def refused() -> bool:
+        return (await mesh.call(_RPCS["ListModels"], metadata)).code == "UNAUTHENTICATED"
+
+    return refused
+
+
+async def _wrong(
+    rpcs: Sequence[Rpc], try_: Callable[[Rpc], Awaitable[str | None]]
+) -> dict[str, str]:
+    """What was wrong, by RPC; a few are tried at a time."""
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(rpc: Rpc) -> str | None:
+        async with slots:
+            return await try_(rpc)
+
+    found = await asyncio.gather(*(one(each) for each in rpcs))
+    return {rpc.path: each for rpc, each in zip(rpcs, found, strict=True) if each is not None}
+
+
+async def test_nobody_comes_in_without_good_credentials(mesh: _Mesh, tmp_path: Path) -> None:
+    """Every RPC refuses who shows nothing, or nothing good, and says what is wrong with it."""
+    for name, nobody in (await _nobodies(mesh, tmp_path)).items():
+
+        async def let_in(rpc: Rpc, nobody: _Nobody = nobody) -> str | None:
+            answer = await mesh.call(rpc, nobody.metadata)
+            told = answer.message.startswith(nobody.message) and not answer.answers
+            right = (answer.code, answer.reason) == ("UNAUTHENTICATED", "UNAUTHENTICATED")
+            return None if told and right else str(answer)
+
+        assert await _wrong(every_rpc(), let_in) == {}, name
+
+
+async def test_nobody_comes_in_by_json(mesh: _Mesh) -> None:
+    """The same doors have the same locks when they are knocked at in JSON."""
+
+    async def let_in(rpc: Rpc) -> str | None:
+        if (called := rpc.json_call()) is None:
+            return None
+        status = await mesh.http(*called, ())
+        return None if status == 401 else str(status)
+
+    assert await _wrong(every_rpc(), let_in) == {}
+
+
+async def test_a_role_that_is_too_low_is_refused(mesh: _Mesh) -> None:
+    """Every RPC that takes more than a user's role refuses keys and tokens of lower ones."""
+    rpcs = [each for each in every_rpc() if _POLICY.role_of(each.path) is not Role.USER]
+    assert rpcs
+    for role in ROLES[:-1]:
+        token = mesh.signing.token(
+            subject="ann", tenant="acme", role=role, now=datetime.now(UTC), life=timedelta(hours=1)
+        )
+        for metadata in (await mesh.usual(role), _bearer(token)):
+
+            async def let_in(
+                rpc: Rpc, role: Role = role, metadata: Metadata = metadata
+            ) -> str | None:
+                takes = _POLICY.role_of(rpc.path)
+                if ROLES.index(role) >= ROLES.index(takes):
+                    return None
+                answer = await mesh.call(rpc, metadata)
+                wanted = " or ".join(ROLES[ROLES.index(takes) :])
+                said = f"The call takes the role {wanted}: ask an administrator of the mesh."
+                right = (answer.code, answer.message) == ("PERMISSION_DENIED", said)
+                called = rpc.json_call()
+                status = await mesh.http(*called, metadata) if called else 403
+                return None if right and status == 403 else f"{answer} {status}"
+
+            assert await _wrong(rpcs, let_in) == {}, role
+
+
+async def test_a_key_without_the_scope_is_refused(mesh: _Mesh) -> None:
+    """An admin's key with every other scope does not open an RPC."""
+
+    async def let_in(rpc: Rpc) -> str | None:
+        scope = _POLICY.scope_of(rpc.path)
+        others = [each for each in _POLICY.scopes if each != scope]
+        answer = await mesh.call(rpc, await mesh.usual(Role.ADMIN, *others))
+        said = f"The call takes an API key with the scope {scope}, or one without scopes."
+        right = (answer.code, answer.message) == ("PERMISSION_DENIED", said)
+        return None if right else str(answer)
+
+    assert await _wrong(every_rpc(), let_in) == {}
+
+
+async def test_another_tenants_key_opens_nothing(mesh: _Mesh) -> None:
+    """A request about one tenant is refused to another one's key, whatever it says of itself."""
+    _, key = await mesh.key(Role.OPERATOR, tenant="intruder")
+    claims = (*key, ("x-agentmesh-tenant", "acme"))
+    about = {each.rpc: each.filled(_KEPT) for each in (*STORY, *END)}
+    tried = 0
+
+    async def let_in(rpc: Rpc) -> str | None:
+        nonlocal tried
+        request = about.get(rpc.method.name)
+        if request is None or "tenants/acme" not in str(request):
+            return None
+        tried += 1
+        answer = await mesh.call(rpc, claims, request)
+        # A batch says so of each item.
+        results: list[Any] = [
+            each for answered in answer.answers for each in getattr(answered, "results", ())
+        ]
+        if results:
+            denied = grpc.StatusCode.PERMISSION_DENIED.value[0]
+            right = all(each.error.code == denied for each in results)
+        else:
+            denied = ("PERMISSION_DENIED", "UNIMPLEMENTED")
+            right = answer.code in denied and not answer.answers
+        return None if right else str(answer)
+
+    assert await _wrong(every_rpc(), let_in) == {}
+    assert tried > 60
+
+
+async def test_the_right_key_comes_in(mesh: _Mesh) -> None:
+    """A key with no more than the role and the scope that an RPC takes reaches its service."""
+
+    async def refused(rpc: Rpc) -> str | None:
+        metadata = await mesh.usual(_POLICY.role_of(rpc.path), _POLICY.scope_of(rpc.path))
+        answer = await mesh.call(rpc, metadata)
+        is_refused = answer.code in ("UNAUTHENTICATED", "UNAVAILABLE") or _TAKES.match(
+            answer.message
+        )
+        return str(answer) if is_refused else None
+
+    assert await _wrong(every_rpc(), refused) == {}
