@@ -9,6 +9,7 @@ _COMMANDS = {
     "ask": ("cli.commands.ask:ask", "Ask an agent and print its answer with sources and cost."),
     "up": ("cli.commands.up:up", "Start a mesh on this machine."),
     "down": ("cli.commands.down:down", "Stop the mesh that `up` started."),
+    "scale": ("cli.commands.scale:scale", "Change how many processes a part has."),
     "status": ("cli.commands.status:status", "Show what runs and how it is."),
     "logs": ("cli.commands.logs:logs", "Show what the mesh's processes wrote."),
     "doctor": ("cli.commands.doctor:doctor", "Check this machine for what a mesh needs."),

@@ -3,6 +3,7 @@
 Importing this is cheap; what is heavy is imported by the functions that need it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from tier.data_dir import DataDir
@@ -49,6 +50,7 @@ __all__ = [
     "find_postgres",
     "log_files",
     "read_state",
+    "scale",
     "start",
     "start_detached",
     "status",
@@ -68,6 +70,17 @@ async def doctor(options: MeshOptions) -> list[Check]:
     from tier import doctor as implementation
 
     return await implementation.doctor(options)
+
+
+async def scale(data_dir: Path, wanted: Mapping[str, int]) -> Mapping[str, tuple[int, int]]:
+    """Has the staging mesh on `data_dir` have so many processes of each part.
+
+    How many each had, and has. Raises BadOptions for what cannot be, StartFailed where a
+    process does not come up, ConnectionError and TimeoutError where the mesh does not answer.
+    """
+    from tier import control
+
+    return await control.ask_scale(DataDir(data_dir).run, wanted)
 
 
 def log_files(data_dir: Path) -> dict[str, Path]:

@@ -25,36 +25,46 @@ Scaled = Mapping[str, tuple[int, int]]
 Scale = Callable[[Mapping[str, int]], Awaitable[Scaled]]
 
 
-async def serve(folder: Path, scale: Scale) -> None:
-    """Does what it is told, one thing at a time, until cancelled."""
-    turn = asyncio.Lock()
+class ControlSocket:
+    """Does what it is told, one thing at a time, while it is open."""
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, folder: Path, scale: Scale) -> None:
+        """`folder`: in which the socket lies, that of what only a running mesh needs."""
+        self._folder: Final = folder
+        self._scale: Final = scale
+        self._turn: Final = asyncio.Lock()
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Returns when it can be told."""
+        (self._folder / SOCKET).unlink(missing_ok=True)
+        with _reached(self._folder) as path:
+            # Made for its owner alone, not closed to others afterwards.
+            before = os.umask(0o177)
+            try:
+                server = asyncio.start_unix_server(self._answer, path, limit=_MOST_BYTES)
+                self._server = await server
+            finally:
+                os.umask(before)
+
+    async def close(self) -> None:
+        """Listens no more; who waits for an answer is left to itself."""
+        if self._server is not None:
+            self._server.close()
+            (self._folder / SOCKET).unlink(missing_ok=True)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(_ASK_SECONDS):
                 line = await reader.readline()
-            async with turn:
-                told = await _told(line, scale)
+            async with self._turn:
+                told = await _told(line, self._scale)
             writer.write(json.dumps(told).encode() + b"\n")
             await writer.drain()
         except (OSError, TimeoutError, ValueError):
             pass  # who asked is gone, or speaks another language
         finally:
             writer.close()
-
-    (folder / SOCKET).unlink(missing_ok=True)
-    with _reached(folder) as path:
-        # Made for its owner alone, not closed to others afterwards.
-        before = os.umask(0o177)
-        try:
-            server = await asyncio.start_unix_server(answer, path, limit=_MOST_BYTES)
-        finally:
-            os.umask(before)
-    try:
-        async with server:
-            await server.serve_forever()
-    finally:
-        (folder / SOCKET).unlink(missing_ok=True)
 
 
 async def ask_scale(folder: Path, wanted: Mapping[str, int]) -> Scaled:

@@ -4,14 +4,13 @@ import asyncio
 import json
 import stat
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from meshtest.eventually import eventually
 from tier import control
-from tier.control import SOCKET, Scale, Scaled
+from tier.control import SOCKET, ControlSocket, Scale, Scaled
 from tier.failures import BadOptions, StartFailed
 
 
@@ -21,14 +20,12 @@ async def _scale(wanted: Mapping[str, int]) -> Scaled:
 
 @asynccontextmanager
 async def _serving(folder: Path, scale: Scale = _scale) -> AsyncGenerator[None]:
-    serving = asyncio.create_task(control.serve(folder, scale))
-    await eventually((folder / SOCKET).exists)
+    listening = ControlSocket(folder, scale)
+    await listening.open()
     try:
         yield
     finally:
-        serving.cancel()
-        with suppress(asyncio.CancelledError):
-            await serving
+        await listening.close()
 
 
 async def test_a_mesh_answers_what_it_did(tmp_path: Path) -> None:

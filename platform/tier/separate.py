@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tier import binaries, control, parts, ports, scaling
+from tier import binaries, parts, ports, scaling
 from tier.backoff import PATIENT
 from tier.child import Child, ChildSpec
-from tier.control import Scaled
+from tier.control import ControlSocket, Scaled
 from tier.crossing import Crossing
 from tier.data_dir import DataDir
 from tier.directory import Directory
@@ -119,6 +119,7 @@ class SeparateServices:
         self._children: list[Child] = []
         self._proxy: Child | None = None
         self._watchers: Final = Watchers()
+        self._control: Final = ControlSocket(data_dir.run, self.scale)
         # Where what is started finds NATS and Redis.
         self._stores = ("", "")
 
@@ -228,23 +229,16 @@ class SeparateServices:
         for group in ([each for each in specs if each not in executors], executors):
             started = [self._spawn(spec) for spec in group]
             await asyncio.gather(*(each.ready() for each in (self._proxy, *started)))
+        await self._control.open()
 
     def watches(self, on_restart: Callable[[], None]) -> Sequence[Awaitable[None]]:
-        """Each process, started again when it dies; and what the mesh is told to change."""
+        """Each process, started again when it dies."""
         if self._proxy is None:
             raise RuntimeError("the processes come before their watchers")
-
-        async def scale(wanted: Mapping[str, int]) -> Scaled:
-            try:
-                return await self.scale(wanted)
-            finally:
-                on_restart()
-
         return [
             self._nursery.watch(self._report, on_restart),
             self._proxy.watch(on_restart),
             self._watchers.run(self._children, on_restart),
-            control.serve(self._data_dir.run, scale),
         ]
 
     async def scale(self, wanted: Mapping[str, int]) -> Scaled:
@@ -254,13 +248,16 @@ class SeparateServices:
         """
         scaling.check(wanted, self._sections)
         done: dict[str, tuple[int, int]] = {}
-        for part, count in wanted.items():
-            names = self._names[part]
-            done[part] = (len(names), count)
-            if count > len(names):
-                await self._add(part, scaling.more_names(part, names, count))
-            else:
-                await self._take(part, names[count:])
+        try:
+            for part, count in wanted.items():
+                names = self._names[part]
+                done[part] = (len(names), count)
+                if count > len(names):
+                    await self._add(part, scaling.more_names(part, names, count))
+                else:
+                    await self._take(part, names[count:])
+        finally:
+            self._watchers.tell()
         return done
 
     async def _add(self, part: str, names: Sequence[str]) -> None:
@@ -301,6 +298,7 @@ class SeparateServices:
 
         What was spent until then is settled, and what was leased given back.
         """
+        await self._control.close()
         executors = [each for each in self._children if each.name.startswith(_EXECUTOR)]
         governors = [each for each in self._children if each.name.startswith(_GOVERNOR)]
         others = [each for each in self._children if each not in (*executors, *governors)]

@@ -21,6 +21,11 @@ class Watchers:
             self._tasks[child] = asyncio.create_task(child.watch(self._on_change))
             self._changed.set()
 
+    def tell(self) -> None:
+        """Says that children have come or gone."""
+        if self._on_change is not None:
+            self._on_change()
+
     async def remove(self, child: Child) -> None:
         """Watches it no more."""
         task = self._tasks.pop(child, None)

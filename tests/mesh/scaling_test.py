@@ -1,0 +1,109 @@
+"""A staging mesh whose parts get more processes and fewer while it works."""
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentmesh.coordinator.v1.task_pb2 import Task, TaskState
+from meshtest.eventually import eventually
+from tests.e2e.running_mesh import Client, running
+from tier import api
+from tier.api import BadOptions, Tier
+
+_ENDED = (TaskState.TASK_STATE_SUCCEEDED, TaskState.TASK_STATE_FAILED)
+
+
+class _Work:
+    """Tasks, one after another, by several who wait for each to end."""
+
+    def __init__(self, client: Client, people: int = 4) -> None:
+        self.ended: list[Task] = []
+        self._client = client
+        self._stopping = False
+        self._people = [asyncio.create_task(self._work(number)) for number in range(people)]
+
+    async def more(self, tasks: int) -> None:
+        """Returns when so many more have ended."""
+        before = len(self.ended)
+        await eventually(lambda: self._broken() or len(self.ended) >= before + tasks, 60)
+
+    async def end(self) -> None:
+        """Ends with the tasks that are under way; raises what went wrong."""
+        self._stopping = True
+        await asyncio.gather(*self._people)
+
+    def _broken(self) -> bool:
+        return any(each.done() for each in self._people)
+
+    async def _work(self, person: int) -> None:
+        number = 0
+        while not self._stopping:
+            number += 1
+            task = await self._client.submit(f"What is {person} + {number}?")
+            self.ended.append(await eventually(partial(self._has_ended, task.name), 30))
+
+    async def _has_ended(self, name: str) -> Task | None:
+        task = await self._client.get(name)
+        return task if task.state in _ENDED else None
+
+
+def _processes(client: Client) -> set[str]:
+    return {each.name for each in client.mesh.state.processes}
+
+
+def _calls(folder: Path, process: str) -> int:
+    """How many calls of other services a process has answered, by its log."""
+    count = 0
+    with suppress(FileNotFoundError):
+        for line in (folder / "logs" / f"{process}.log").read_text("utf-8").splitlines():
+            with suppress(ValueError):
+                said: Mapping[str, Any] = json.loads(line)
+                count += said.get("event") == "rpc"
+    return count
+
+
+async def test_parts_grow_and_shrink_under_load_without_a_lost_task(tmp_path: Path) -> None:
+    """What is new does its share at once, and what goes takes no call with it."""
+    async with running(tmp_path, Tier.STAGING) as client:
+        work = _Work(client)
+        await work.more(10)
+        begun = time.monotonic()
+        scaled = await api.scale(tmp_path, {"reasoning": 2, "executor": 2, "tool": 2})
+        assert scaled == {"reasoning": (1, 2), "executor": (1, 2), "tool": (1, 2)}
+        new = {"reasoning-2", "executor-2", "tool-2"}
+        assert new < _processes(client)
+        assert await _healthy(client) >= new
+        await eventually(lambda: _calls(tmp_path, "reasoning-2") >= 5, timeout_seconds=20)
+        assert time.monotonic() - begun < 30
+        await work.more(20)
+        await api.scale(tmp_path, {"reasoning": 1, "tool": 1})
+        await work.more(20)
+        assert {each.attempt for each in work.ended} == {1}
+        # What an executor is at when it is to go, another one takes over.
+        await api.scale(tmp_path, {"executor": 1})
+        assert not new & _processes(client)
+        await work.more(10)
+        await work.end()
+        assert {each.state for each in work.ended} == {TaskState.TASK_STATE_SUCCEEDED}
+
+
+async def _healthy(client: Client) -> set[str]:
+    return {each.name for each in await api.status(client.mesh.state) if each.healthy}
+
+
+async def test_what_cannot_be_scaled_is_said(tmp_path: Path) -> None:
+    """And nothing changes."""
+    async with running(tmp_path, Tier.STAGING) as client:
+        before = _processes(client)
+        with pytest.raises(BadOptions, match="There can be one memory alone, for its vectors are"):
+            await api.scale(tmp_path, {"reasoning": 2, "memory": 2})
+        assert _processes(client) == before
+    with pytest.raises(ConnectionError):
+        await api.scale(tmp_path, {"reasoning": 2})
