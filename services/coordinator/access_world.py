@@ -59,7 +59,9 @@ class Made:
 class Coordinator:
     """One coordinator, called for whomever a test likes. Calls raise MeshError."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
+        # For gateways before it.
+        self.address: Final = address
         self._access: Final = AccessServiceStub(channel)
         self._authorization: Final = AuthorizationStub(channel)
 
@@ -141,7 +143,7 @@ async def coordinator(
         ) as channels,
         grpc.aio.insecure_channel(channels.address("coordinator")) as channel,
     ):
-        yield Coordinator(channel)
+        yield Coordinator(channel, channels.address("coordinator"))
 
 
 def after(clock: Clock, seconds: float) -> Any:

@@ -1,19 +1,16 @@
 """Who is let in by the gateway, and what the others hear."""
 
 import asyncio
-import base64
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import grpc
 import pytest
 import pytest_asyncio
-from google.protobuf import json_format
 from google.rpc import error_details_pb2, status_pb2
 
 from agentmesh.coordinator.v1 import coordinator_service_pb2
@@ -23,6 +20,7 @@ from meshkit.identity import Role
 from meshtest.eventually import eventually
 from tests.gateway.credentials import TokenIssuer
 from tests.gateway.guarded import KEY, OTHER_KEY, Guarded, guarded
+from tests.gateway.shapes import status_by_json, status_by_web
 from tier.events import Phase
 
 _TASK = "tenants/acme/tasks/t1"
@@ -397,22 +395,8 @@ async def _by_grpc(mesh: Guarded, headers: Mapping[str, str]) -> status_pb2.Stat
 
 
 async def _by_web(mesh: Guarded, headers: Mapping[str, str]) -> status_pb2.Status:
-    sent = {"content-type": "application/grpc-web-text", **headers}
-    answer = await mesh.front.gateway.http("POST", _GET, b"AAAAAAA=", sent)
-    assert (answer.status, answer.body) == (200, b"")
-    assert answer.headers["content-type"] == "application/grpc-web-text"
-    encoded = answer.headers["grpc-status-details-bin"]
-    status = status_pb2.Status.FromString(
-        base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    )
-    assert int(answer.headers["grpc-status"]) == status.code
-    assert unquote(answer.headers["grpc-message"]) == status.message
-    return status
+    return await status_by_web(mesh.front.gateway, _GET, headers)
 
 
 async def _by_json(mesh: Guarded, headers: Mapping[str, str]) -> status_pb2.Status:
-    answer = await mesh.front.gateway.http("GET", f"/v1/{_TASK}", headers=headers)
-    assert answer.status == 401
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["www-authenticate"] == "Bearer"
-    return json_format.ParseDict(answer.json, status_pb2.Status())
+    return await status_by_json(mesh.front.gateway, f"/v1/{_TASK}", headers)

@@ -1,7 +1,7 @@
 """Nobody says by headers who they are: not in any spelling, shape or number."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ _CLAIMED = {
     "x-envoy-retry-on": "5xx",
     "x-envoy-original-path": "/healthz",
 }
-_SPELLINGS = {
+_SPELLINGS: dict[str, Callable[[str], list[str]]] = {
     "as it is": lambda name: [name],
     "upper-case": lambda name: [name.upper()],
     "title-case": lambda name: [name.title()],
