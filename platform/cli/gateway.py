@@ -120,9 +120,7 @@ def _unreachable(address: str, cause: str) -> Problem:
             "Name its authority with --ca FILE, and the gateway as its certificate does.",
         )
     if "WRONG_VERSION_NUMBER" in cause:
-        return Problem(
-            f"What listens at {address} takes no TLS.", "Name another with --gateway."
-        )
+        return Problem(f"What listens at {address} takes no TLS.", "Name another with --gateway.")
     if "Failed parsing HTTP/2" in cause:
         return Problem(
             f"What listens at {address} is no gateway of a mesh.",
