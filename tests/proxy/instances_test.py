@@ -9,10 +9,12 @@ import pytest
 import pytest_asyncio
 
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
+from meshkit.batch_stream import BatchStream
+from meshkit.coalesce import Coalescer
 from meshkit.errors import DependencyUnavailable
 from meshtest.eventually import eventually
 from tests.proxy.running_proxy import Caller, Proxy, caller, proxy
-from tests.proxy.stand_in import DIES, TAKES
+from tests.proxy.stand_in import DIES, SLOW, TAKES
 
 
 @pytest_asyncio.fixture
@@ -163,3 +165,47 @@ async def test_words_go_on_while_their_instance_drains(pair: Proxy) -> None:
             assert len(words) == 99
             assert last.response.model in ("a", "b")
         await ending
+
+
+async def test_batches_go_on_while_an_instance_leaves(pair: Proxy) -> None:
+    """The streams of an executor last for a moment: the next ones go to who is there."""
+    async with caller(pair.target, "executor") as reasoning:
+        stream = BatchStream[pb.BatchGenerateItem](
+            reasoning.stub.BatchGenerateStream,
+            pb.BatchGenerateStreamRequest,
+            who="reasoning",
+            timeout_seconds=10,
+        )
+        calls = Coalescer[pb.BatchGenerateItem, pb.GenerateResponse](stream.send)
+        answered: list[str] = []
+        stopping = asyncio.Event()
+
+        async def call() -> None:
+            while not stopping.is_set():
+                answered.append((await calls.call(pb.BatchGenerateItem())).model)
+
+        working = [asyncio.create_task(call()) for _ in range(8)]
+        await eventually(lambda: {*answered} == {"a", "b"})
+        pair.write([pair.instances["b"].port])
+        await eventually(lambda: {*answered[-100:]} == {"b"})
+        await pair.instances["a"].end()
+        seen = len(answered)
+        await eventually(lambda: len(answered) > seen + 100)
+        stopping.set()
+        await asyncio.gather(*working)
+
+
+async def test_a_slower_instance_gets_less(tmp_path: Path) -> None:
+    """By its own reports of how busy it is, though callers would wait for it."""
+    async with proxy(tmp_path, "quick", SLOW) as running, caller(running.target) as reasoning:
+        load = _Load(reasoning)
+
+        async def gets_less() -> bool:
+            seen = len(load.answered)
+            await load.more(300)
+            recent = load.answered[seen:]
+            return 0 < recent.count(SLOW) < len(recent) / 4
+
+        # Evenly dealt, each would have half of the calls.
+        await eventually(gets_less, timeout_seconds=15)
+        await load.end()

@@ -18,6 +18,9 @@ UNAVAILABLE = "unavailable"
 HANGS = "hangs"
 # A number of seconds to take, behind this.
 TAKES = "takes "
+# An instance of this name takes so many seconds more for every call.
+SLOW = "slow"
+_SLOWER_SECONDS = 0.05
 
 # Typed as abstract, though what is not overridden answers UNIMPLEMENTED.
 _Servicer: Any = reasoning_service_pb2_grpc.ReasoningServiceServicer
@@ -28,7 +31,6 @@ class StandInReasoning(_Servicer):
 
     def __init__(self, instance: str) -> None:
         self._instance = instance
-        self._calls = 0
 
     async def Embed(self, request: Any, context: Any) -> Any:
         """Does what the text says."""
@@ -68,7 +70,8 @@ class StandInReasoning(_Servicer):
                 yield pb.BatchGenerateStreamResponse(results=results)
 
     async def _behave(self, text: str) -> None:
-        self._calls += 1
+        if self._instance == SLOW:
+            await asyncio.sleep(_SLOWER_SECONDS)
         if text.startswith(TAKES):
             await asyncio.sleep(float(text.removeprefix(TAKES)))
         elif text == DIES:
