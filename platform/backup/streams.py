@@ -17,10 +17,13 @@ from nats.errors import Error as NatsError
 from backup.manifest import Consumer, Stream
 
 _CHUNK_BYTES: Final = 256 * 1024
+_CONNECT_SECONDS: Final = 5.0
 _ANSWER_SECONDS: Final = 30.0
 # The broker looks at every message before it gives the first, and after it took the last.
 _WHOLE_SECONDS: Final = 600.0
 _AT_ONCE: Final = 32
+# With which a snapshot ends that is whole.
+_AT_ITS_END: Final = "204"
 # What the broker adds to a configuration by itself.
 _OWN_METADATA: Final = "_nats."
 
@@ -104,10 +107,11 @@ class Broker:
             inbox, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
         try:
-            # Positions of readers in the snapshot would be those of its end: see above.
+            # Positions of readers in the snapshot would be those of its end: see above. Only
+            # who wants what is new cannot be put anywhere else.
             request = {
                 "deliver_subject": inbox,
-                "no_consumers": True,
+                "no_consumers": not any(map(_wants_new, before.values())),
                 "chunk_size": _CHUNK_BYTES,
                 "jsck": True,
             }
@@ -141,16 +145,26 @@ class Broker:
     async def restore_consumers(self, stream: Stream) -> None:
         """Lets everybody go on reading where they were."""
         slots = asyncio.Semaphore(_AT_ONCE)
+        last = int((await self.ask(f"STREAM.INFO.{stream.name}", {}))["state"]["last_seq"])
+        there = {
+            each.config["durable_name"]: each.acknowledged
+            for each in await self.consumers(stream.name)
+        }
 
         async def restore(consumer: Consumer) -> None:
             name = consumer.config["durable_name"]
-            request = {"stream_name": stream.name, "config": dict(consumer.config)}
+            place = f"{stream.name}.{name}"
             async with slots:
-                await self.ask(f"CONSUMER.CREATE.{stream.name}.{name}", request)
-                # Both calls leave the configuration as its owner will ask for it.
-                await self.ask(
-                    f"CONSUMER.RESET.{stream.name}.{name}", {"seq": consumer.acknowledged + 1}
-                )
+                if _wants_new(consumer) and name in there:
+                    if there[name] <= last:
+                        return
+                    # It had messages that came too late for the snapshot.
+                    await self.ask(f"CONSUMER.DELETE.{place}", {})
+                request = {"stream_name": stream.name, "config": dict(consumer.config)}
+                await self.ask(f"CONSUMER.CREATE.{place}", request)
+                if not _wants_new(consumer):
+                    # The configuration stays as its owner will ask for it.
+                    await self.ask(f"CONSUMER.RESET.{place}", {"seq": consumer.acknowledged + 1})
 
         await asyncio.gather(*(restore(each) for each in stream.consumers))
 
@@ -162,8 +176,9 @@ class Broker:
             except (NatsError, OSError, TimeoutError):
                 raise BrokerRefused("it stopped in the middle") from None
             if not chunk.data:
-                if chunk.headers:
-                    raise BrokerRefused(f"it stopped: {chunk.headers}")
+                said: Mapping[str, str] = chunk.headers or {}
+                if said.get("Status", _AT_ITS_END) != _AT_ITS_END:
+                    raise BrokerRefused(f"it stopped: {' '.join(said.values())}")
                 return
             await asyncio.to_thread(sink.write, chunk.data)
             if chunk.reply:
@@ -173,15 +188,23 @@ class Broker:
 @asynccontextmanager
 async def connected(url: str) -> AsyncGenerator[Broker]:
     """A connection for as long as the block lasts. Raises BrokerRefused."""
-    options: dict[str, Any] = {"name": "backup", "max_reconnect_attempts": 0}
+    # What breaks off is begun anew, as a whole.
+    options: dict[str, Any] = {"name": "backup", "allow_reconnect": False}
     try:
-        client: Any = await nats.connect(url, **options)  # pyright: ignore[reportUnknownMemberType]
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            client: Any = await nats.connect(  # pyright: ignore[reportUnknownMemberType]
+                url, **options
+            )
     except (NatsError, OSError, TimeoutError) as error:
         raise BrokerRefused(f"no connection: {error or type(error).__name__}") from None
     try:
         yield Broker(client)
     finally:
         await client.close()
+
+
+def _wants_new(consumer: Consumer) -> bool:
+    return consumer.config.get("deliver_policy") == "new"
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
