@@ -6,6 +6,7 @@ one takes in.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -162,9 +163,13 @@ class Broker:
                     await self.ask(f"CONSUMER.DELETE.{place}", {})
                 request = {"stream_name": stream.name, "config": dict(consumer.config)}
                 await self.ask(f"CONSUMER.CREATE.{place}", request)
-                if not _wants_new(consumer):
-                    # The configuration stays as its owner will ask for it.
-                    await self.ask(f"CONSUMER.RESET.{place}", {"seq": consumer.acknowledged + 1})
+                if consumer.acknowledged and not _wants_new(consumer):
+                    # The configuration stays as its owner will ask for it. A broker that does
+                    # not know this yet begins at the beginning: slower, and as right.
+                    with contextlib.suppress(BrokerRefused):
+                        await self.ask(
+                            f"CONSUMER.RESET.{place}", {"seq": consumer.acknowledged + 1}
+                        )
 
         await asyncio.gather(*(restore(each) for each in stream.consumers))
 
