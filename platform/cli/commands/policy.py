@@ -18,7 +18,9 @@ from cli.invocation import Invocation
 def policy() -> None:
     """See who may call what, and check a change to it.
 
-    All of it stands in mesh/policy.yaml. Gateway and proxy go by it from the next `agentmesh up`.
+    All of it stands in mesh/policy.yaml. The gateway of staging goes by it from the next
+    `agentmesh up`; the rules between services stand in mesh/envoy/proxy.yaml as well, and are
+    the same.
     """
 
 
