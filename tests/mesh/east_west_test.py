@@ -5,7 +5,7 @@ The table is made from the descriptors and the policy: a new RPC is in it by its
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import product
 from pathlib import Path
@@ -55,7 +55,7 @@ class _Mesh:
     @asynccontextmanager
     async def channel(
         self, port: int, certificate: str, server: str | None = None
-    ) -> AsyncIterator[grpc.aio.Channel]:
+    ) -> AsyncGenerator[grpc.aio.Channel]:
         """With a process's certificate, to whoever shows the one of `server`."""
         files = CertificateFiles(self.certificates / certificate)
         own = grpc.ssl_channel_credentials(

@@ -201,6 +201,26 @@ async def test_another_tenants_requests_are_refused(mesh: _Mesh, role: Role) -> 
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_all_tenants_are_for_operators(mesh: _Mesh) -> None:
+    """Where a parent may stand for all tenants, a user is refused, and an operator is not."""
+    opened: dict[str, set[str]] = {Role.USER: set(), Role.OPERATOR: set()}
+    for rpc, request in [*mesh.sent, *mesh.end]:
+        if "parent" not in request.DESCRIPTOR.fields_by_name:
+            continue
+        for_all: Any = type(request)()
+        for_all.CopyFrom(request)
+        for_all.parent = "tenants/-"
+        _freshen(for_all, "all")
+        for role, paths in opened.items():
+            if (await mesh.call(rpc, for_all, _as("acme", role))).code == "OK":
+                paths.add(rpc.method.name)
+    assert opened == {
+        Role.USER: set(),
+        Role.OPERATOR: {"GetQueueStats", "ListBudgets", "QuerySpend", "ExportSpend", "WatchAlerts"},
+    }
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_one_tenants_keys_repeat_nothing_for_another(mesh: _Mesh) -> None:
     """The same ids, keys and texts for another tenant are its own, and find nothing."""
     before = await mesh.everything()
