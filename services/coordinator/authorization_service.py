@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol, cast
 from urllib.parse import quote
 
-from google.protobuf import json_format, struct_pb2
+from google.protobuf import json_format
 from google.rpc import status_pb2
 
 from agentmesh.access.v1.access_service_pb2 import ApiKey
@@ -81,11 +81,7 @@ def _passed(key: ApiKey) -> pb.CheckResponse:
         who[SCOPES_KEY] = " ".join(key.scopes)
     # Nobody behind the gateway gets to see a secret.
     answer = pb.OkHttpResponse(headers=_headers(who), headers_to_remove=[_API_KEY, _AUTHORIZATION])
-    metadata = struct_pb2.Struct()
-    metadata.update(who)
-    return pb.CheckResponse(
-        status=status_pb2.Status(code=0), ok_response=answer, dynamic_metadata=metadata
-    )
+    return pb.CheckResponse(status=status_pb2.Status(code=0), ok_response=answer)
 
 
 def _denied(error: Unauthenticated, content_type: str) -> pb.CheckResponse:
