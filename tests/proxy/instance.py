@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import uvloop
+
 from meshkit import log
 from meshkit.server import MeshServer
 from tests.proxy.stand_in import registration
@@ -28,6 +30,16 @@ class Instance:
         self.port = port
         self._certificates = certificates
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def target(self) -> str:
+        """Where it is called directly."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Of its process; 0 before the first one."""
+        return self._process.pid if self._process else 0
 
     def start(self) -> None:
         """Starts the process, and does not wait."""
@@ -80,4 +92,5 @@ async def _serve(name: str, port: int, certificates: Path | None) -> None:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[3]) if len(sys.argv) > 3 else None
-    asyncio.run(_serve(sys.argv[1], int(sys.argv[2]), folder))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(sys.argv[1], int(sys.argv[2]), folder))

@@ -12,7 +12,6 @@ from meshkit.tls import ClientTls
 from tests.proxy.instance import CALLEE
 from tests.proxy.running_proxy import Proxy, caller, proxy
 from tier.authority import Authority
-from tier.ports import HOST
 from tier.service_tls import tls_settings
 
 
@@ -23,14 +22,9 @@ async def running(tmp_path: Path) -> AsyncIterator[Proxy]:
         yield made
 
 
-def _tls(folder: Path | None, name: str) -> ClientTls:
-    assert folder is not None
-    return ClientTls(tls_settings(folder, name))
-
-
 async def test_a_service_is_let_through_by_its_certificate(running: Proxy) -> None:
     """To an instance that has shown its own; the log says by which."""
-    async with caller(running.target, tls=_tls(running.certificates, "memory")) as reasoning:
+    async with caller(running.target, tls=running.tls("memory")) as reasoning:
         assert await reasoning.embed() == "a"
 
 
@@ -47,7 +41,7 @@ async def test_a_certificate_of_another_authority_is_worth_nothing(
     """Though it says the right name."""
     foreign = Authority.open(tmp_path / "foreign", clock=SystemClock())
     foreign.issue("memory")
-    tls = _tls(tmp_path / "foreign", "memory")
+    tls = ClientTls(tls_settings(tmp_path / "foreign", "memory"))
     async with caller(running.target, patience_seconds=0.0, tls=tls) as reasoning:
         with pytest.raises(DependencyUnavailable):
             await reasoning.embed(timeout=2)
@@ -56,7 +50,7 @@ async def test_a_certificate_of_another_authority_is_worth_nothing(
 async def test_nobody_calls_in_the_name_of_another_service(running: Proxy) -> None:
     """The caller must be whom its certificate names, and one with an edge to the service."""
     for certificate, said in (("tool", "memory"), ("memory", "executor"), ("tool", "tool")):
-        tls = _tls(running.certificates, certificate)
+        tls = running.tls(certificate)
         async with caller(running.target, said, tls=tls) as reasoning:
             with pytest.raises(Forbidden):
                 await reasoning.embed()
@@ -64,8 +58,8 @@ async def test_nobody_calls_in_the_name_of_another_service(running: Proxy) -> No
 
 async def test_no_service_takes_calls_that_did_not_cross_a_proxy(running: Proxy) -> None:
     """A service that calls another one directly is refused there."""
-    direct = f"{HOST}:{running.instances['a'].port}"
-    tls = _tls(running.certificates, "memory")
+    direct = running.instances["a"].target
+    tls = running.tls("memory")
     async with caller(direct, patience_seconds=0.0, tls=tls) as reasoning:
         # The certificate there is for no address: only who looks for the service takes it.
         with pytest.raises((DependencyUnavailable, Unauthenticated)):
@@ -83,7 +77,7 @@ async def test_an_instance_with_the_certificate_of_another_service_gets_no_call(
         (impostor / name).symlink_to(running.certificates / name)
     (impostor / CALLEE).symlink_to(running.certificates / "tool")
     async with (
-        caller(running.target, tls=_tls(running.certificates, "memory")) as reasoning,
+        caller(running.target, tls=running.tls("memory")) as reasoning,
     ):
         await running.start_impostor("b", impostor)
         assert {await reasoning.embed() for _ in range(20)} == {"a"}

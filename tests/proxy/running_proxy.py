@@ -30,6 +30,7 @@ from tier.http_get import get
 from tier.identities import PROXY, SUPERVISOR
 from tier.proxy_child import ACCESS, proxy_child
 from tier.proxy_config import read_shipped
+from tier.service_tls import tls_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Proxy:
     # By the service that is called.
     ports: dict[str, int]
     admin_port: int
+    pid: int
     endpoints: EndpointFiles
     access_log: Path
     # Of all certificates; None where all talk in plain text.
@@ -49,6 +51,12 @@ class Proxy:
     def target(self) -> str:
         """Of the service that the tests call."""
         return f"{ports.HOST}:{self.ports[CALLEE]}"
+
+    def tls(self, name: str) -> ClientTls:
+        """By which a service of that name calls; only where all have certificates."""
+        if self.certificates is None:
+            raise RuntimeError("in plain text nobody has a certificate")
+        return ClientTls(tls_settings(self.certificates, name))
 
     async def add(self, *names: str) -> None:
         """Starts instances, and returns when the proxy finds them healthy."""
@@ -120,11 +128,18 @@ async def proxy(folder: Path, *names: str, mtls: bool = False) -> AsyncGenerator
         certificates=issued,
     )
     child = Child(spec, Reporter(lambda _: None), RestartPolicy())
-    running = Proxy(by_service, admin_port, endpoints, data_dir.log_file(ACCESS), certificates)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(child.stop)
         child.spawn()
         await child.ready()
+        running = Proxy(
+            by_service,
+            admin_port,
+            child.record.pid,
+            endpoints,
+            data_dir.log_file(ACCESS),
+            certificates,
+        )
         try:
             await running.add(*names)
             yield running

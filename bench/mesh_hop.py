@@ -1,0 +1,142 @@
+"""What the hop through the proxy between services adds to a call, in time and in processor time.
+
+    bazel run -c opt //bench:mesh_hop
+
+One instance of a service that answers at once is called in turn directly, through the shipped
+proxy in plain text, and through it with mutual TLS: first one call at a time, for the time that a
+call takes, then 32 at a time, for the processor time that each process spends on one.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import psutil
+import uvloop
+
+from tests.proxy.running_proxy import Caller, Proxy, caller, proxy
+
+_TEXT: Final = "x" * 200
+_MICROSECONDS: Final = 1e6
+_WARM_UP_CALLS: Final = 300
+_IN_FLIGHT: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to call the service, and what was measured on it."""
+
+    name: str
+    caller: Caller
+    processes: Mapping[str, psutil.Process]
+    # Seconds of each call that was alone.
+    seconds: list[float] = field(default_factory=list[float])
+    # Processor time of each round, by process, in microseconds a call.
+    spent: list[Mapping[str, float]] = field(default_factory=list[Mapping[str, float]])
+
+
+async def _one_at_a_time(way: Way, calls: int) -> None:
+    for _ in range(calls):
+        begun = time.perf_counter()
+        await way.caller.embed(_TEXT)
+        way.seconds.append(time.perf_counter() - begun)
+
+
+async def _many_at_a_time(way: Way, calls: int) -> None:
+    before = {name: _spent(each) for name, each in way.processes.items()}
+    left = iter(range(calls))
+
+    async def work() -> None:
+        for _ in left:
+            await way.caller.embed(_TEXT)
+
+    await asyncio.gather(*(work() for _ in range(_IN_FLIGHT)))
+    way.spent.append(
+        {
+            name: (_spent(each) - before[name]) / calls * _MICROSECONDS
+            for name, each in way.processes.items()
+        }
+    )
+
+
+def _spent(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+@asynccontextmanager
+async def _ways(folder: Path) -> AsyncGenerator[list[Way]]:
+    async with (
+        proxy(folder / "plain", "a") as plain,
+        proxy(folder / "mutual", "a", mtls=True) as mutual,
+        caller(plain.instances["a"].target) as direct,
+        caller(plain.target) as through,
+        caller(mutual.target, tls=mutual.tls("memory")) as secured,
+    ):
+        yield [
+            Way("direct", direct, {**_both_ends(plain)}),
+            Way("proxy, plain text", through, {**_both_ends(plain), "Envoy": _of(plain.pid)}),
+            Way("proxy, mutual TLS", secured, {**_both_ends(mutual), "Envoy": _of(mutual.pid)}),
+        ]
+
+
+def _both_ends(running: Proxy) -> Mapping[str, psutil.Process]:
+    return {"caller": psutil.Process(), "service": _of(running.instances["a"].pid)}
+
+
+def _of(pid: int) -> psutil.Process:
+    return psutil.Process(pid)
+
+
+def _show(ways: list[Way]) -> None:
+    base = statistics.median(ways[0].seconds)
+    for way in ways:
+        middle = statistics.median(way.seconds)
+        worst = statistics.quantiles(way.seconds, n=100)[98]
+        spent = {
+            name: statistics.median(each[name] for each in way.spent) for name in way.processes
+        }
+        parts = ", ".join(f"{name} {each:.0f}" for name, each in spent.items())
+        print(
+            f"{way.name:18}  median {middle * 1000:.3f} ms ({(middle - base) * 1000:+.3f}),"
+            f" p99 {worst * 1000:.2f} ms; {sum(spent.values()):.0f} µs of processor a call: {parts}"
+        )
+
+
+async def _main(rounds: int, calls: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with _ways(Path(folder)) as ways:
+            for way in ways:
+                await _many_at_a_time(way, _WARM_UP_CALLS)
+                way.spent.clear()
+            # In turn, so that what else the machine does meets all of them.
+            for _ in range(rounds):
+                for way in ways:
+                    await _one_at_a_time(way, calls)
+                    await _many_at_a_time(way, calls * 4)
+            _show(ways)
+
+
+def main() -> None:
+    """Measures, and prints a line for each way."""
+    parser = argparse.ArgumentParser(description="Measure what a hop of the mesh costs.")
+    parser.add_argument("--envoy", type=Path, help="the binary, where ENVOY does not name it")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--calls", type=int, default=300, help="one at a time, in each round")
+    arguments = parser.parse_args()
+    if arguments.envoy:
+        os.environ["ENVOY"] = str(arguments.envoy.absolute())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_main(arguments.rounds, arguments.calls))
+
+
+if __name__ == "__main__":
+    main()
