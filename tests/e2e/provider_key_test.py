@@ -81,15 +81,15 @@ async def test_ask_uses_the_model_of_the_key_and_says_so(
     assert "How are you?" in asked.content.decode()
     kept = [path for path in user.folder.rglob("*") if path.is_file() and _KEY in _content(path)]
     assert kept == []
-    assert _given(user.folder) == (["reasoning"] if user.tier is Tier.STAGING else [])
+    assert _showing(user.folder) == []
 
 
 def _content(path: Path) -> str:
     return path.read_bytes().decode(errors="replace")
 
 
-def _given(folder: Path) -> list[str]:
-    """The children of the mesh that have the key in their environment."""
+def _showing(folder: Path) -> list[str]:
+    """The children of the mesh in whose environment others of this user can read the key."""
     state = read_state(folder)
     assert state is not None
     return [
