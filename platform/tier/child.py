@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Final, NoReturn
 
@@ -18,7 +17,7 @@ from tier.backoff import Backoff, RestartPolicy
 from tier.events import Phase, Reporter
 from tier.failures import StartFailed
 from tier.nursery import Born, Nursery
-from tier.process_end import ended
+from tier.process_end import ended, obituary, told
 from tier.secret_variables import secrets
 from tier.state import ProcessRecord
 
@@ -204,7 +203,7 @@ class Child:
                 if looks == _LOOKS:
                     await self._end(self._spec.stop_signal)
                     return True, why
-            return False, _told(end.result())
+            return False, told(end.result())
         finally:
             end.cancel()
 
@@ -253,13 +252,12 @@ class Child:
     def _obituary(self, why: str) -> str:
         """Why and when it died; who ended by itself may have said why."""
         line = "" if (self._require().returncode or 0) < 0 else _sentence(self._last_line())
-        when = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        return f"{why} at {when}" + (f": {line}" if line else "")
+        return obituary(why) + (f": {line}" if line else "")
 
     def _last_words(self) -> str:
         """What the process said last in this life, in a line."""
         line = self._last_line()
-        return f"it ended ({_told(self._require().wait())})" + (
+        return f"it ended ({told(self._require().wait())})" + (
             f" after saying: {line}" if line else " and said nothing"
         )
 
@@ -286,10 +284,6 @@ def _executed(
         # A Ctrl-C in the terminal is for this process, which then ends the child in order.
         start_new_session=True,
     )
-
-
-def _told(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 def _sentence(line: str) -> str:

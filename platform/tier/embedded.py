@@ -30,10 +30,7 @@ _DEFAULT_TENANT: Final = "default"
 _DRAIN_SECONDS: Final = 10.0
 # The part whose other server ends last.
 _LAST: Final = "governor"
-_NOTES: Final = (
-    "All services run in one process: if one fails, all stop.",
-    "There is no authentication: whoever reaches the loopback interface may name any tenant.",
-)
+_NOTES: Final = ("All services run in one process: if one fails, all stop.",)
 
 # What a service of that name may use.
 ResourcesOf = Callable[[str], "Resources"]

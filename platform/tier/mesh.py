@@ -44,8 +44,8 @@ _NO_AUTH: Final = (
     "may do everything."
 )
 _NOT_FLUSHED: Final = (
-    "NATS hands every write to the system but flushes it to disk only now and then: a power cut "
-    "may take what was accepted last; the death of a process does not."
+    "NATS and Redis hand every write to the system but flush it to disk only now and then: a power "
+    "cut may take what was accepted last; the death of a process does not."
 )
 
 
@@ -124,7 +124,7 @@ class RunningMesh:
             self._spawn(
                 nats_child(nats, data_dir, nats_port, monitor_port, flushes=options.flushes)
             ),
-            self._spawn(redis_child(redis, data_dir, redis_port)),
+            self._spawn(redis_child(redis, data_dir, redis_port, flushes=options.flushes)),
         ]
         postgres = self._postgres()
         if postgres:

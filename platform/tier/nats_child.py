@@ -76,6 +76,12 @@ async def flushes_every_write(monitor_port: int) -> bool:
     return bool(json.loads(body)["jetstream"]["config"].get("sync_always"))
 
 
+async def messages_so_far(monitor_port: int) -> int:
+    """How many clients have sent it since it was started."""
+    _, body = await get(monitor_port, "/varz")
+    return int(json.loads(body)["in_msgs"])
+
+
 async def _write_error(monitor_port: int) -> str:
     """What keeps the server from writing, such as a disk that was full: it never tries again."""
     status, body = await get(monitor_port, "/healthz")

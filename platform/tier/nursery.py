@@ -20,7 +20,7 @@ from typing import IO, Final
 from tier import child_exec, nursery_program
 from tier.events import Phase, Reporter
 from tier.failures import StartFailed
-from tier.process_end import ended
+from tier.process_end import ended, obituary, told
 from tier.secret_variables import secrets
 from tier.state import ProcessRecord
 from tier.version import VERSION
@@ -79,13 +79,17 @@ class Nursery:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._is_ready = False
+        self._restarts = 0
+        self._last_death = ""
 
     @property
     def records(self) -> tuple[ProcessRecord, ...]:
         """The process; none before its start and after its end."""
         if self._process is None:
             return ()
-        return (ProcessRecord(NURSERY, self._process.pid, VERSION, (), self._log),)
+        pid = self._process.pid
+        died = (self._restarts, self._last_death)
+        return (ProcessRecord(NURSERY, pid, VERSION, (), self._log, *died),)
 
     def start(self) -> None:
         """Begins to import, and does not wait."""
@@ -127,12 +131,14 @@ class Nursery:
     async def watch(self, report: Reporter, on_change: Callable[[], None]) -> None:
         """Starts it again when it dies; meanwhile programs are started as others are."""
         while True:
-            await ended(self._process_started())
+            why = told(await ended(self._process_started()))
             self._is_ready = False
-            report(NURSERY, Phase.DIED, "The nursery of services died")
+            self._last_death = obituary(why)
+            report(NURSERY, Phase.DIED, f"The nursery of services died ({why})")
             on_change()
             await asyncio.sleep(_PAUSE_SECONDS)
             self.stop()
+            self._restarts += 1
             self.start()
             try:
                 await self.ready()

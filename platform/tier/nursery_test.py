@@ -136,7 +136,7 @@ async def test_one_that_dies_is_replaced(
     await eventually(lambda: len(changes) == 2)
     assert changes[0] == first != changes[1]
     assert [each.text for each in told] == [
-        "The nursery of services died",
+        "The nursery of services died (killed by SIGKILL)",
         "The nursery of services is ready again",
     ]
     assert _bear(nursery, tmp_path).wait() == 7

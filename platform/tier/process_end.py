@@ -1,7 +1,9 @@
-"""When a process ends."""
+"""When a process ends, and how that is told."""
 
 import asyncio
 import os
+import signal
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -37,3 +39,13 @@ async def ended(process: Process) -> int:
         loop.remove_reader(descriptor)
         os.close(descriptor)
     return process.wait()
+
+
+def told(code: int) -> str:
+    """Why it ended, by its exit code."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def obituary(why: str) -> str:
+    """Why it ended, and when: now."""
+    return f"{why} at {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"

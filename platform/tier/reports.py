@@ -18,6 +18,14 @@ class ProcessStatus:
     cpu_percent: float
     memory_mb: float
     ports: tuple[int, ...]
+    # Over the last moment: calls of Envoys and services, messages of NATS, commands of Redis; None
+    # where nobody counts them.
+    calls_per_second: float | None = None
+    # Where it really listens, `address:port`; empty where this user may not know.
+    listens: tuple[str, ...] = ()
+    # How often it was started again, and why and when it ended last.
+    restarts: int = 0
+    last_death: str = ""
 
 
 @dataclass(frozen=True, slots=True)

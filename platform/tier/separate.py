@@ -225,10 +225,11 @@ class SeparateServices:
         if self._tritons:
             specs += self._tritons.specs()
         executors = [each for each in specs if each.name.startswith(_EXECUTOR)]
+        await self._proxy.ready()
         # An executor reads streams that the coordinator makes.
         for group in ([each for each in specs if each not in executors], executors):
             started = [self._spawn(spec) for spec in group]
-            await asyncio.gather(*(each.ready() for each in (self._proxy, *started)))
+            await asyncio.gather(*(each.ready() for each in started))
         await self._control.open()
 
     def watches(self, on_restart: Callable[[], None]) -> Sequence[Awaitable[None]]:

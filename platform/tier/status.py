@@ -1,16 +1,16 @@
 """How the processes of a running mesh are."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
-
-import psutil
 
 from tier import (
     embedded,
     gateway_child,
     nats_child,
     nursery,
+    postgres_child,
     proxy_child,
     redis_child,
     triton_child,
@@ -18,61 +18,62 @@ from tier import (
 )
 from tier.certificate_files import CERTIFICATES
 from tier.http_get import get
+from tier.load import calls_so_far
+from tier.options import Tier
+from tier.process_use import ProcessUse, Use
 from tier.reports import ProcessStatus
 from tier.service_tls import ServiceTls
 from tier.serving import who_serves_not
 from tier.state import MeshState, ProcessRecord
 
 _SAMPLE_SECONDS: Final = 0.2
-_MEGABYTE: Final = 1024 * 1024
+# Of many processes each has less to count.
+_STAGING_SAMPLE_SECONDS: Final = 1.0
 
 
 async def status(state: MeshState) -> list[ProcessStatus]:
     """Asks each process how it is, and looks at what it uses for a moment."""
-    processes = {each.name: _process(each.pid) for each in state.processes}
-    for each in processes.values():
-        if each:
-            each.cpu_percent()
+    uses = {
+        # The supervisor's are processes of the mesh themselves.
+        each.name: ProcessUse(each.pid, with_children=each.pid != state.pid)
+        for each in state.processes
+    }
+    sample = _STAGING_SAMPLE_SECONDS if state.tier is Tier.STAGING else _SAMPLE_SECONDS
+    before, began = await calls_so_far(state.processes), time.monotonic()
     details, _ = await asyncio.gather(
         asyncio.gather(*(_detail(each, state) for each in state.processes)),
-        asyncio.sleep(_SAMPLE_SECONDS),
+        asyncio.sleep(sample),
     )
+    after, seconds = await calls_so_far(state.processes), time.monotonic() - began
+    rates = {
+        name: (count - before[name]) / seconds
+        for name, count in after.items()
+        if count >= before.get(name, count + 1)
+    }
     return [
-        _status(record, processes[record.name], fault, says)
-        for record, (fault, says) in zip(state.processes, details, strict=True)
+        _status(record, uses[record.name].look(), rates.get(record.name), *detail)
+        for record, detail in zip(state.processes, details, strict=True)
     ]
 
 
 def _status(
-    record: ProcessRecord, process: psutil.Process | None, fault: str, says: str
+    record: ProcessRecord, use: Use | None, rate: float | None, fault: str, says: str
 ) -> ProcessStatus:
-    cpu_percent = memory_mb = 0.0
-    alive = False
-    if process:
-        try:
-            with process.oneshot():
-                cpu_percent = process.cpu_percent()
-                memory_mb = process.memory_info().rss / _MEGABYTE
-                alive = process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            alive = False
+    detail = fault or says if use else "is down; the supervisor starts it again"
     return ProcessStatus(
         name=record.name,
-        pid=record.pid if alive else None,
+        pid=record.pid if use else None,
         version=record.version,
-        healthy=alive and not fault,
-        detail=(fault or says) if alive else "is down; the supervisor starts it again",
-        cpu_percent=round(cpu_percent, 1),
-        memory_mb=round(memory_mb, 1),
+        healthy=use is not None and not fault,
+        detail=detail,
+        cpu_percent=round(use.cpu_percent, 1) if use else 0.0,
+        memory_mb=round(use.memory_mb, 1) if use else 0.0,
         ports=record.ports,
+        calls_per_second=round(rate, 1) if use and rate is not None else None,
+        listens=use.listens if use else (),
+        restarts=record.restarts,
+        last_death=record.last_death,
     )
-
-
-def _process(pid: int) -> psutil.Process | None:
-    try:
-        return psutil.Process(pid)
-    except psutil.Error:
-        return None
 
 
 async def _detail(record: ProcessRecord, state: MeshState) -> tuple[str, str]:
@@ -94,14 +95,23 @@ async def _ask_nats(record: ProcessRecord, _state: MeshState) -> tuple[str, str]
 
 
 async def _ask_redis(record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
-    version = await redis_child.ready_version(record.ports[0])
-    return ("", "append-only file") if version else ("loads its data", "")
+    if not await redis_child.ready_version(record.ports[0]):
+        return "loads its data", ""
+    always = await redis_child.flushes_every_write(record.ports[0])
+    return "", f"append-only file, flushed to disk {'at every write' if always else 'each second'}"
 
 
-async def _ask_gateway(record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
+async def _ask_postgres(record: ProcessRecord, state: MeshState) -> tuple[str, str]:
+    data = state.data_dir / postgres_child.NAME / "data"
+    version = await postgres_child.ready_version(record.ports[0], data)
+    return ("", "read model and ledger") if version else ("lets nobody in yet", "")
+
+
+async def _ask_gateway(record: ProcessRecord, state: MeshState) -> tuple[str, str]:
     code, body = await get(record.ports[-1], "/ready")
     said = body.decode("utf-8", "replace").strip()
-    return ("", "gRPC, gRPC-web and JSON") if code == 200 else (said, "")
+    who = "whoever has a key or a token" if state.tls_address else "anybody on this machine"
+    return ("", f"gRPC, gRPC-web and JSON for {who}") if code == 200 else (said, "")
 
 
 async def _ask_all_services(_record: ProcessRecord, state: MeshState) -> tuple[str, str]:
@@ -156,6 +166,7 @@ _Ask = Callable[[ProcessRecord, MeshState], Awaitable[tuple[str, str]]]
 _ASK: Final[Mapping[str, _Ask]] = {
     nats_child.NAME: _ask_nats,
     redis_child.NAME: _ask_redis,
+    postgres_child.NAME: _ask_postgres,
     gateway_child.NAME: _ask_gateway,
     triton_child.NAME: _ask_triton,
     triton_servers.GATEWAY: _ask_models_gateway,

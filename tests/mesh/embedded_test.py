@@ -181,8 +181,27 @@ async def test_the_status_shows_each_process(mesh: RunningMesh) -> None:
         "redis": True,
         "gateway": True,
     }
-    assert shown["services"].detail == "9 services serve"
+    assert shown["services"].detail == f"{len(SERVICES)} services serve"
     assert all(each.memory_mb > 1 and each.version for each in shown.values())
+    assert set(shown["gateway"].listens) == {mesh.address, mesh.state.admin_address}
+    for name in ("nats", "redis"):
+        assert set(shown[name].listens) == {f"{HOST}:{port}" for port in shown[name].ports}
+
+
+async def test_the_status_shows_what_each_process_is_asked(mesh: RunningMesh) -> None:
+    """Calls a second, as Envoy and the servers count them."""
+
+    async def call() -> None:
+        while True:
+            await who_serves_not(mesh.address, SERVICES)
+
+    calling = asyncio.create_task(call())
+    shown = {each.name: each for each in await status(mesh.state)}
+    calling.cancel()
+    for name in ("gateway", "services"):
+        assert (shown[name].calls_per_second or 0) > len(SERVICES), name
+    for name in ("nats", "redis"):
+        assert shown[name].calls_per_second is not None, name
 
 
 async def test_the_status_shows_what_is_down(mesh: RunningMesh) -> None:

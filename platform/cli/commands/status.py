@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
@@ -60,6 +61,8 @@ def _print(
         [
             ("Mesh", f"{state.tier.value}, version {state.version}"),
             ("Gateway", f"{state.address} (gRPC, gRPC-web, JSON), admin {state.admin_address}"),
+            ("TLS", f"{state.tls_address}, trust {_authority(state)}" if state.tls_address else ""),
+            ("Callers", _callers(state)),
             ("Data", str(state.data_dir)),
             ("Config", str(state.config) if state.config else ""),
             ("Since", f"{moment(state.started)} ({seconds(age)})"),
@@ -67,7 +70,10 @@ def _print(
     )
     terminal.say()
     terminal.table(
-        ("PROCESS", "STATE", "PID", "CPU %", "MB", "PORTS", "VERSION", "DETAIL"),
+        (
+            *("PROCESS", "STATE", "PID", "CPU %", "MB", "CALLS/S", "RESTARTS"),
+            *("LISTENS", "VERSION", "DETAIL"),
+        ),
         [
             (
                 each.name,
@@ -75,13 +81,37 @@ def _print(
                 str(each.pid or "-"),
                 f"{each.cpu_percent:.1f}",
                 f"{each.memory_mb:.0f}",
-                " ".join(str(port) for port in each.ports) or "-",
+                "-" if each.calls_per_second is None else f"{each.calls_per_second:.1f}",
+                str(each.restarts),
+                _places(each),
                 each.version or "-",
-                each.detail,
+                f"{each.detail}; ended last: {each.last_death}" if each.last_death else each.detail,
             )
             for each in processes
         ],
-        right=("PID", "CPU %", "MB"),
+        right=("PID", "CPU %", "MB", "CALLS/S", "RESTARTS"),
+    )
+    terminal.say(
+        f"Ports without an address are on {tiers.LOOPBACK}, which other machines do not reach."
     )
     for note in state.notes:
         terminal.say(f"Note: {note}", style="yellow")
+
+
+def _places(process: tiers.ProcessStatus) -> str:
+    """Where it listens; ports alone on the loopback interface."""
+    found = process.listens or tuple(f"{tiers.LOOPBACK}:{port}" for port in process.ports)
+    return " ".join(each.removeprefix(f"{tiers.LOOPBACK}:") for each in found) or "-"
+
+
+def _authority(state: tiers.MeshState) -> Path:
+    return state.data_dir / "certificates" / "authority" / "certificate.pem"
+
+
+def _callers(state: tiers.MeshState) -> str:
+    """Who may call."""
+    if state.tls_address is None:
+        return "anybody on this machine, as an administrator of any tenant"
+    return (
+        f"with an API key or a token; the owner's key is {state.data_dir / 'access' / 'local.key'}"
+    )
