@@ -4,10 +4,8 @@ The table is made from the descriptors and the policy: a new RPC is in it by its
 """
 
 import asyncio
-import http.client
 import re
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,22 +14,19 @@ from typing import Any, Final
 import grpc
 import pytest
 import pytest_asyncio
-from google.protobuf import json_format
 
 from meshkit.identity import Role
 from meshtest.eventually import eventually
 from tests.gateway.credentials import TokenIssuer
-from tests.mesh.rpc_call import Answer, Metadata, Rpc, every_rpc
+from tests.mesh.guarded_mesh import RPCS, GuardedMesh, guarded_mesh, key_metadata
+from tests.mesh.rpc_call import Metadata, Rpc, every_rpc
 from tests.mesh.tenant_story import END, STORY
-from tier import api, policy_contracts
-from tier.access_bootstrap import AccessFiles
-from tier.access_tokens import SigningKey
+from tier import policy_contracts
 from tier.policy import ROLES
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _POLICY: Final = policy_contracts.shipped()
-_RPCS: Final = {each.method.name: each for each in every_rpc()}
 # So long a key is good that is made to expire.
 _LIFE: Final = timedelta(seconds=2)
 # What the gateway itself says of those whom it knows and refuses.
@@ -49,84 +44,15 @@ _KEPT: Final = {
 }
 
 
-class _Mesh:
-    """Staging, at the gateway's port with TLS."""
-
-    def __init__(self, mesh: api.RunningMesh, folder: Path, channel: grpc.aio.Channel) -> None:
-        self._channel = channel
-        self._address = str(mesh.state.tls_address)
-        self._trusted = _authority(folder)
-        self._admin = _key(AccessFiles.of(folder).local_key.read_text("ascii").strip())
-        self.signing = SigningKey.read(folder / "access/signing.pem")
-        # By role and scopes; of the tenant acme.
-        self._keys: dict[tuple[Role, tuple[str, ...]], Metadata] = {}
-
-    async def call(self, rpc: Rpc, metadata: Metadata, request: Any = None) -> Answer:
-        """What comes of one call, by default with an empty request."""
-        given = rpc.request() if request is None else rpc.request(request)
-        return await rpc.call(self._channel, given, metadata, most=1)
-
-    async def admin(self, rpc: str, request: Mapping[str, Any]) -> Any:
-        """The answer to the owner's call."""
-        answer = await self.call(_RPCS[rpc], self._admin, request)
-        assert answer.code == "OK", answer
-        return json_format.MessageToDict(answer.answers[0])
-
-    async def key(
-        self, role: Role, *scopes: str, tenant: str = "acme", life: timedelta | None = None
-    ) -> tuple[str, Metadata]:
-        """A new key's name, and what its owner sends."""
-        wanted: dict[str, Any] = {"role": f"ROLE_{role.name}", "scopes": list(scopes)}
-        if life is not None:
-            wanted["expire_time"] = (datetime.now(UTC) + life).isoformat()
-        made = await self.admin("CreateApiKey", {"parent": f"tenants/{tenant}", "api_key": wanted})
-        return made["apiKey"]["name"], _key(made["text"])
-
-    async def usual(self, role: Role, *scopes: str) -> Metadata:
-        """A key of the tenant acme, made once."""
-        if (role, scopes) not in self._keys:
-            _, self._keys[role, scopes] = await self.key(role, *scopes)
-        return self._keys[role, scopes]
-
-    async def http(self, verb: str, path: str, metadata: Metadata) -> int:
-        """The status of a call in JSON."""
-
-        def exchange() -> int:
-            context = ssl.create_default_context(cadata=self._trusted)
-            connection = http.client.HTTPSConnection(self._address, timeout=20, context=context)
-            try:
-                body = None if verb in ("GET", "DELETE") else b"{}"
-                headers = {"content-type": "application/json", **dict(metadata)}
-                connection.request(verb, path, body, headers)
-                return connection.getresponse().status
-            finally:
-                connection.close()
-
-        return await asyncio.to_thread(exchange)
-
-
-def _key(text: str) -> Metadata:
-    return (("x-api-key", text),)
-
-
 def _bearer(token: str) -> Metadata:
     return (("authorization", f"Bearer {token}"),)
 
 
-def _authority(folder: Path) -> str:
-    return (folder / "certificates/authority/certificate.pem").read_text("ascii")
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[_Mesh]:
+async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GuardedMesh]:
     """Staging as it is started without a word."""
-    folder = tmp_path_factory.mktemp("mesh")
-    options = api.MeshOptions(tier=api.Tier.STAGING, data_dir=folder, port=0)
-    async with await api.start(options, lambda _: None) as running:
-        trusted = grpc.ssl_channel_credentials(_authority(folder).encode())
-        assert running.state.tls_address is not None
-        async with grpc.aio.secure_channel(running.state.tls_address, trusted) as channel:
-            yield _Mesh(running, folder, channel)
+    async with guarded_mesh(tmp_path_factory.mktemp("mesh")) as running:
+        yield running
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +64,7 @@ class _Nobody:
     message: str
 
 
-async def _nobodies(mesh: _Mesh, folder: Path) -> dict[str, _Nobody]:
+async def _nobodies(mesh: GuardedMesh, folder: Path) -> dict[str, _Nobody]:
     name, revoked = await mesh.key(Role.ADMIN)
     await mesh.admin("RevokeApiKey", {"name": name})
     _, expired = await mesh.key(Role.ADMIN, life=_LIFE)
@@ -166,9 +92,11 @@ async def _nobodies(mesh: _Mesh, folder: Path) -> dict[str, _Nobody]:
             ),
             "The call brings no credentials:",
         ),
-        "a key of nobody": _Nobody(_key(f"amk_{'0' * 26}_{'b' * 43}"), "The API key is unknown."),
+        "a key of nobody": _Nobody(
+            key_metadata(f"amk_{'0' * 26}_{'b' * 43}"), "The API key is unknown."
+        ),
         "a key with another secret": _Nobody(
-            _key(f"{text[:-43]}{'b' * 43}"), "The API key is unknown."
+            key_metadata(f"{text[:-43]}{'b' * 43}"), "The API key is unknown."
         ),
         "an expired key": _Nobody(expired, "The API key expired at "),
         "a revoked key": _Nobody(revoked, "The API key was revoked at "),
@@ -182,9 +110,9 @@ async def _nobodies(mesh: _Mesh, folder: Path) -> dict[str, _Nobody]:
     }
 
 
-def _refuses(mesh: _Mesh, metadata: Metadata) -> Callable[[], Awaitable[bool]]:
+def _refuses(mesh: GuardedMesh, metadata: Metadata) -> Callable[[], Awaitable[bool]]:
     async def refused() -> bool:
-        return (await mesh.call(_RPCS["ListModels"], metadata)).code == "UNAUTHENTICATED"
+        return (await mesh.call(RPCS["ListModels"], metadata)).code == "UNAUTHENTICATED"
 
     return refused
 
@@ -203,12 +131,12 @@ async def _wrong(
     return {rpc.path: each for rpc, each in zip(rpcs, found, strict=True) if each is not None}
 
 
-async def test_nobody_comes_in_without_good_credentials(mesh: _Mesh, tmp_path: Path) -> None:
+async def test_nobody_comes_in_without_good_credentials(mesh: GuardedMesh, tmp_path: Path) -> None:
     """Every RPC refuses who shows nothing, or nothing good, and says what is wrong with it."""
     for name, nobody in (await _nobodies(mesh, tmp_path)).items():
 
         async def let_in(rpc: Rpc, nobody: _Nobody = nobody) -> str | None:
-            answer = await mesh.call(rpc, nobody.metadata)
+            answer = await mesh.call(rpc, nobody.metadata, most=1)
             told = answer.message.startswith(nobody.message) and not answer.answers
             right = (answer.code, answer.reason) == ("UNAUTHENTICATED", "UNAUTHENTICATED")
             return None if told and right else str(answer)
@@ -216,7 +144,7 @@ async def test_nobody_comes_in_without_good_credentials(mesh: _Mesh, tmp_path: P
         assert await _wrong(every_rpc(), let_in) == {}, name
 
 
-async def test_nobody_comes_in_by_json(mesh: _Mesh) -> None:
+async def test_nobody_comes_in_by_json(mesh: GuardedMesh) -> None:
     """The same doors have the same locks when they are knocked at in JSON."""
 
     async def let_in(rpc: Rpc) -> str | None:
@@ -228,7 +156,7 @@ async def test_nobody_comes_in_by_json(mesh: _Mesh) -> None:
     assert await _wrong(every_rpc(), let_in) == {}
 
 
-async def test_a_role_that_is_too_low_is_refused(mesh: _Mesh) -> None:
+async def test_a_role_that_is_too_low_is_refused(mesh: GuardedMesh) -> None:
     """Every RPC that takes more than a user's role refuses keys and tokens of lower ones."""
     rpcs = [each for each in every_rpc() if _POLICY.role_of(each.path) is not Role.USER]
     assert rpcs
@@ -244,7 +172,7 @@ async def test_a_role_that_is_too_low_is_refused(mesh: _Mesh) -> None:
                 takes = _POLICY.role_of(rpc.path)
                 if ROLES.index(role) >= ROLES.index(takes):
                     return None
-                answer = await mesh.call(rpc, metadata)
+                answer = await mesh.call(rpc, metadata, most=1)
                 wanted = " or ".join(ROLES[ROLES.index(takes) :])
                 said = f"The call takes the role {wanted}: ask an administrator of the mesh."
                 right = (answer.code, answer.message) == ("PERMISSION_DENIED", said)
@@ -255,13 +183,13 @@ async def test_a_role_that_is_too_low_is_refused(mesh: _Mesh) -> None:
             assert await _wrong(rpcs, let_in) == {}, role
 
 
-async def test_a_key_without_the_scope_is_refused(mesh: _Mesh) -> None:
+async def test_a_key_without_the_scope_is_refused(mesh: GuardedMesh) -> None:
     """An admin's key with every other scope does not open an RPC."""
 
     async def let_in(rpc: Rpc) -> str | None:
         scope = _POLICY.scope_of(rpc.path)
         others = [each for each in _POLICY.scopes if each != scope]
-        answer = await mesh.call(rpc, await mesh.usual(Role.ADMIN, *others))
+        answer = await mesh.call(rpc, await mesh.usual(Role.ADMIN, *others), most=1)
         said = f"The call takes an API key with the scope {scope}, or one without scopes."
         right = (answer.code, answer.message) == ("PERMISSION_DENIED", said)
         return None if right else str(answer)
@@ -269,7 +197,7 @@ async def test_a_key_without_the_scope_is_refused(mesh: _Mesh) -> None:
     assert await _wrong(every_rpc(), let_in) == {}
 
 
-async def test_another_tenants_key_opens_nothing(mesh: _Mesh) -> None:
+async def test_another_tenants_key_opens_nothing(mesh: GuardedMesh) -> None:
     """A request about one tenant is refused to another one's key, whatever it says of itself."""
     _, key = await mesh.key(Role.OPERATOR, tenant="intruder")
     claims = (*key, ("x-agentmesh-tenant", "acme"))
@@ -282,7 +210,7 @@ async def test_another_tenants_key_opens_nothing(mesh: _Mesh) -> None:
         if request is None or "tenants/acme" not in str(request):
             return None
         tried += 1
-        answer = await mesh.call(rpc, claims, request)
+        answer = await mesh.call(rpc, claims, rpc.request(request), most=1)
         # A batch says so of each item.
         results: list[Any] = [
             each for answered in answer.answers for each in getattr(answered, "results", ())
@@ -299,12 +227,12 @@ async def test_another_tenants_key_opens_nothing(mesh: _Mesh) -> None:
     assert tried > 60
 
 
-async def test_the_right_key_comes_in(mesh: _Mesh) -> None:
+async def test_the_right_key_comes_in(mesh: GuardedMesh) -> None:
     """A key with no more than the role and the scope that an RPC takes reaches its service."""
 
     async def refused(rpc: Rpc) -> str | None:
         metadata = await mesh.usual(_POLICY.role_of(rpc.path), _POLICY.scope_of(rpc.path))
-        answer = await mesh.call(rpc, metadata)
+        answer = await mesh.call(rpc, metadata, most=1)
         is_refused = answer.code in ("UNAUTHENTICATED", "UNAVAILABLE") or _TAKES.match(
             answer.message
         )

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-import grpc
 import pytest
 import pytest_asyncio
 from google.protobuf import json_format
@@ -21,10 +20,11 @@ from google.protobuf.message import Message
 from meshkit.errors import from_status
 from meshkit.identity import Role
 from meshtest.eventually import eventually
-from tests.e2e.running_mesh import running
-from tests.mesh.rpc_call import Answer, Metadata, Rpc, every_rpc, text_fields
+from tests.mesh.guarded_mesh import RPCS, GuardedMesh, guarded_mesh
+from tests.mesh.rpc_call import Answer, Rpc, every_rpc, text_fields
 from tests.mesh.tenant_story import END, SECRET, STORY, Step
-from tier.api import Tier
+from tier import policy_contracts
+from tier.policy import roles_from
 
 # What a field is called that may name a resource, or whose it is.
 _REFERENCES: Final = frozenset(
@@ -36,22 +36,22 @@ _KEYS: Final = frozenset(
     {"request_id", "idempotency_key", "spend_key", "agent_id", "schedule_id", "tool_id"}
 )
 _READS: Final = re.compile(r"(Get|List|Search|Recall|Query|Explain|Export|WatchAlerts)")
-# What changes by itself: leases are given back, and time passes.
-_VOLATILE: Final = re.compile(r"'(reserved_micros|page_token|next_page_token)': '[^']*'(, )?")
+# What changes by itself: leases are given back, keys are used, and time passes.
+_VOLATILE: Final = re.compile(r"'(reserved_micros|next_page_token|last_use_time)': '[^']*'(, )?")
 _CONFIG: Final = """
 reasoning:
   tiers: {fast: [gpt-5-mini], balanced: [offline]}
   models:
     gpt-5-mini: {provider: openai, address: "http://127.0.0.1:9/v1"}
 """
-_RPCS: Final = {each.method.name: each for each in every_rpc()}
+_POLICY: Final = policy_contracts.shipped()
 
 
 @dataclass
 class _Mesh:
-    """A mesh whose services are called with the headers that the gateway would set."""
+    """A mesh in which one tenant has something, and another one tries to get at it."""
 
-    channel: grpc.aio.Channel
+    guarded: GuardedMesh
     # Requests of the first tenant, in order.
     sent: list[tuple[Rpc, Message]]
     # All its resources, and its own name.
@@ -59,27 +59,25 @@ class _Mesh:
     # Requests that will end resources.
     end: list[tuple[Rpc, Message]]
 
-    async def call(self, rpc: Rpc, request: Message, metadata: Metadata) -> Answer:
-        """What comes of it; a batch of one item has that item's outcome."""
-        return _unpacked(await rpc.call(self.channel, request, metadata))
+    async def call(self, rpc: Rpc, request: Message, tenant: str, role: Role = Role.USER) -> Answer:
+        """What comes of a call with a key of that role, or of the one that the RPC takes.
+
+        A batch of one item has that item's outcome.
+        """
+        lowest = _POLICY.role_of(rpc.path)
+        enough = role if role in roles_from(lowest) else lowest
+        key = await self.guarded.usual(enough, tenant=tenant)
+        return _unpacked(await self.guarded.call(rpc, key, request))
 
     async def everything(self) -> dict[str, str]:
         """What the first tenant reads, by request."""
         found: dict[str, str] = {}
         for rpc, request in self.sent:
             if _READS.match(rpc.method.name):
-                answer = await self.call(rpc, request, _as("acme"))
+                answer = await self.call(rpc, request, "acme")
                 read = [answer.code, *(_fields(each) for each in answer.answers)]
                 found[f"{rpc.path} {request}"] = _VOLATILE.sub("", str(read))
         return found
-
-
-def _as(tenant: str, role: str = Role.USER) -> Metadata:
-    return (
-        ("x-agentmesh-tenant", tenant),
-        ("x-agentmesh-caller", f"user:{tenant}"),
-        ("x-agentmesh-role", role),
-    )
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -88,39 +86,34 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[_Mesh]
     folder = tmp_path_factory.mktemp("mesh")
     config = folder / "config.yaml"
     config.write_text(_CONFIG, "utf-8")
-    async with running(folder / "data", Tier.PROTOTYPE, config=config) as client:
-        services = next(each for each in client.mesh.state.processes if each.name == "services")
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{services.ports[0]}") as channel:
-            mesh = _Mesh(channel, [], (), [])
-            await _try_batch_tasks_once(mesh)
-            await _fill(mesh)
-            await _come_to_rest(mesh)
-            yield mesh
+    async with guarded_mesh(folder / "data", config) as guarded:
+        mesh = _Mesh(guarded, [], (), [])
+        await _try_batch_tasks_once(guarded)
+        await _fill(mesh)
+        await _come_to_rest(mesh)
+        yield mesh
 
 
-async def _try_batch_tasks_once(mesh: _Mesh) -> None:
+async def _try_batch_tasks_once(mesh: GuardedMesh) -> None:
     """So that there is a dead letter soon."""
-    operator = _as("acme", Role.OPERATOR)
-    get, set_ = _RPCS["GetQueuePolicy"], _RPCS["SetQueuePolicy"]
-    (answer,) = (await mesh.call(get, get.request(), operator)).answers
-    policy: Any = _fields(answer)["policy"]
+    policy = (await mesh.admin("GetQueuePolicy", {}))["policy"]
     for lane in policy["lanes"]:
         if lane["lane"] == "LANE_BATCH":
             lane["max_attempts"] = 1
-    assert (await mesh.call(set_, set_.request({"policy": policy}), operator)).code == "OK"
+    await mesh.admin("SetQueuePolicy", {"policy": policy})
 
 
 async def _fill(mesh: _Mesh) -> None:
     kept = {"tenant": "acme"}
     names: set[str] = {"acme", "tenants/acme"}
     for step in STORY:
-        rpc = _RPCS[step.rpc]
+        rpc = RPCS[step.rpc]
         request = rpc.request(step.filled(kept))
         answer = await _accepted(mesh, rpc, request)
         mesh.sent.append((rpc, request))
         names |= {each for each in _texts([request, *answer.answers]) if _is_name(each)}
         kept |= _kept(step, answer)
-    mesh.end = [(_RPCS[each.rpc], _RPCS[each.rpc].request(each.filled(kept))) for each in END]
+    mesh.end = [(RPCS[each.rpc], RPCS[each.rpc].request(each.filled(kept))) for each in END]
     mesh.names = sorted(names)
 
 
@@ -129,7 +122,7 @@ async def _accepted(mesh: _Mesh, rpc: Rpc, request: Message) -> Answer:
     answers: list[Answer] = []
 
     async def right() -> bool:
-        answers.append(await mesh.call(rpc, request, _as("acme")))
+        answers.append(await mesh.call(rpc, request, "acme"))
         return _is_accepted(answers[-1])
 
     try:
@@ -183,7 +176,7 @@ def test_the_story_leaves_no_rpc_out() -> None:
         if each.method.name not in told and any(_is_reference(way) for way in text_fields(each))
     ]
     assert missing == []
-    assert len(_RPCS) == len(every_rpc()), "two RPCs have the same name"
+    assert len(RPCS) == len(every_rpc()), "two RPCs have the same name"
 
 
 @pytest.mark.parametrize("role", [Role.USER, Role.OPERATOR])
@@ -194,7 +187,7 @@ async def test_another_tenants_requests_are_refused(mesh: _Mesh, role: Role) -> 
         f"{rpc.path} {request}": str(answer)
         for rpc, request in [*mesh.sent, *mesh.end]
         if "tenants/acme" in str(request)
-        for answer in [await mesh.call(rpc, request, _as("intruder", role))]
+        for answer in [await mesh.call(rpc, request, "intruder", role)]
         if answer.code not in ("PERMISSION_DENIED", "UNIMPLEMENTED") or answer.answers
     }
     assert let_in == {}
@@ -212,7 +205,7 @@ async def test_all_tenants_are_for_operators(mesh: _Mesh) -> None:
         for_all.parent = "tenants/-"
         _freshen(for_all, "all")
         for role, paths in opened.items():
-            if (await mesh.call(rpc, for_all, _as("acme", role))).code == "OK":
+            if (await mesh.call(rpc, for_all, "acme", role)).code == "OK":
                 paths.add(rpc.method.name)
     assert opened == {
         Role.USER: set(),
@@ -227,7 +220,7 @@ async def test_one_tenants_keys_repeat_nothing_for_another(mesh: _Mesh) -> None:
     told: dict[str, str] = {}
     for rpc, request in [*mesh.sent, *mesh.end]:
         own = _translated(request)
-        answer = await mesh.call(rpc, own, _as("intruder"))
+        answer = await mesh.call(rpc, own, "intruder")
         texts = " ".join(_texts(answer.answers))
         if SECRET in texts or "acme" in texts.lower() or _is_repeat(answer):
             told[f"{rpc.path} {own}"] = str(answer.answers)
@@ -246,10 +239,10 @@ async def test_names_of_another_tenant_name_nothing(mesh: _Mesh) -> None:
         tried = 0
         for way, name, real, absent in cases:
             tried += 1
-            answer = await mesh.call(rpc, real, _as("intruder"))
+            answer = await mesh.call(rpc, real, "intruder")
             if answer.code == "PERMISSION_DENIED" and not answer.answers:
                 continue
-            other = await mesh.call(rpc, absent, _as("intruder"))
+            other = await mesh.call(rpc, absent, "intruder")
             if SECRET in " ".join(_texts(answer.answers)) or _outcome(answer) != _outcome(other):
                 told[f"{rpc.path} {way}={name}"] = (str(answer), str(other))
         return tried
@@ -268,7 +261,7 @@ async def test_the_owner_still_ends_what_it_has(mesh: _Mesh) -> None:
     """What was refused to the other tenant is right when its owner asks for it."""
     wrong: dict[str, str] = {}
     for rpc, request in mesh.end:
-        answer = await mesh.call(rpc, request, _as("acme"))
+        answer = await mesh.call(rpc, request, "acme")
         # A task that has ended takes no signal, and one that was put back is no dead letter.
         if not _is_accepted(answer) and answer.reason != "TASK_STATE":
             wrong[f"{rpc.path} {request}"] = str(answer)
