@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from meshkit.bus import Bus
 from meshkit.errors import DependencyUnavailable
 from meshtest.eventually import eventually
 from meshtest.nats_server import NatsServer
@@ -188,3 +189,24 @@ async def test_a_thousand_guesses_cost_few_questions(one: Coordinator) -> None:
 
     assert set(verdicts[:-1]) == {"unknown"}
     assert verdicts[-1] == "passed"
+
+
+async def test_what_cannot_be_read_is_no_key(nats_server: NatsServer, one: Coordinator) -> None:
+    """A message that is damaged locks out its own key alone."""
+    damaged, whole = await one.create(), await one.create()
+    subject = f"apikey.key.acme.{damaged.key.name.rpartition('/')[2]}"
+    async with await Bus.connect(nats_server.url, name="test") as bus:
+        message = await bus.last("API_KEYS", subject)
+        assert message is not None
+        await bus.append(subject, b"\xff\xff", expected_last=message.sequence)
+    assert await one.verdict(whole.text) == "passed"
+    nats_server.restart()
+
+    async def settled() -> bool:
+        try:
+            verdicts = [await one.verdict(each.text) for each in (damaged, whole)]
+        except DependencyUnavailable:
+            return False
+        return verdicts == ["unknown", "passed"]
+
+    await eventually(settled, timeout_seconds=15)

@@ -302,7 +302,11 @@ async def test_ended_keys_go_after_thirty_days(
     assert await mesh.verdict(ends.text) == "unknown"
     async with await Bus.connect(nats_server.url, name="reader") as bus:
         subjects = await bus.subjects("API_KEYS", "apikey.>")
-    assert {each.rpartition(".")[2] for each in subjects} == {stays.key.name.rpartition("/")[2]}
+    assert {each.rpartition(".")[2] for each in subjects} == {
+        "swept",
+        stays.key.name.rpartition("/")[2],
+    }
+    assert await mesh.verdict(stays.text) == "passed"
 
 
 class TestPowers:
@@ -390,10 +394,14 @@ class TestPowers:
         )
 
     async def test_a_key_that_is_gone_makes_none(self, mesh: Coordinator) -> None:
-        """A caller by a key that nobody knows gets nothing."""
+        """A caller by a key that nobody knows, or that was just revoked, gets nothing."""
         with pytest.raises(Forbidden) as raised:
             await mesh.create(by=Who("acme", "key:abcdefgh"))
         assert str(raised.value) == "There is no key:abcdefgh any more."
+        revoked = await mesh.create(role=pb.ROLE_OPERATOR)
+        await mesh.revoke(revoked.key.name)
+        with pytest.raises(Forbidden):
+            await mesh.create(by=_caller(revoked))
 
 
 async def test_uses_are_noted(mesh: Coordinator, clock: FakeClock) -> None:

@@ -7,10 +7,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from agentmesh.access.v1.stored_api_key_pb2 import StoredApiKey
 from meshkit.bus import Bus, Followed, StreamSpec
+from meshkit.errors import DependencyUnavailable
 from services.coordinator.api_keys import Stored
 from services.coordinator.key_ring import Change
 
@@ -18,6 +20,8 @@ _STREAM: Final = "API_KEYS"
 _KEY: Final = "key"
 _USE: Final = "use"
 _ALL: Final = "apikey.>"
+# Written before keys are removed.
+_SWEPT: Final = "apikey.swept"
 _READ_AHEAD: Final = 1024
 # Beyond the longest time between the first and the last coordinator's word of the same use.
 _DUPLICATE_WINDOW_SECONDS: Final = 10.0
@@ -78,7 +82,11 @@ class JetStreamApiKeyStore:
         )
 
     async def remove(self, tenant: str, key_id: str) -> None:
-        """Removes all there is about a key."""
+        """Removes all there is about a key.
+
+        The newest message of the stream stays: who follows would wait for it in vain.
+        """
+        await self._bus.publish(_SWEPT, b"", message_id=f"{_SWEPT}.{key_id}")
         for kind in (_USE, _KEY):
             await self._bus.purge(_STREAM, _subject(kind, tenant, key_id))
 
@@ -96,9 +104,16 @@ class JetStreamApiKeyStore:
                 yield [_change(each) for each in await follower.take()]
 
     async def newest(self) -> int:
-        """The sequence of the newest change that is stored; 0 where there is none."""
-        message = await self._bus.last(_STREAM, _ALL)
-        return message.sequence if message is not None else 0
+        """The sequence of the newest change that is stored; 0 where there is none.
+
+        Only who leads the stream answers: another server of a cluster may not know yet.
+        """
+        found = await self._bus.stream_info(_STREAM)
+        if found is None:
+            raise DependencyUnavailable(
+                "The stream of API keys is gone.", metadata={"dependency": self._bus.name}
+            )
+        return int(found["state"]["last_seq"])
 
 
 def _subject(kind: str, tenant: str, key_id: str) -> str:
@@ -106,10 +121,17 @@ def _subject(kind: str, tenant: str, key_id: str) -> str:
 
 
 def _change(message: Followed) -> Change:
-    _, kind, _, key_id = message.subject.split(".")
-    if kind == _USE:
-        return Change(message.sequence, key_id, None, _time(message.payload))
-    return Change(message.sequence, key_id, StoredApiKey.FromString(message.payload), None)
+    kind, _, rest = message.subject.removeprefix("apikey.").partition(".")
+    key_id = rest.rpartition(".")[2]
+    try:
+        if kind == _USE:
+            return Change(message.sequence, key_id, None, _time(message.payload))
+        if kind == _KEY:
+            return Change(message.sequence, key_id, StoredApiKey.FromString(message.payload), None)
+    except DecodeError:
+        # What cannot be read is no key: who shows it is not let in, and all others are.
+        pass
+    return Change(message.sequence, key_id, None, None)
 
 
 def _time(payload: bytes) -> datetime:

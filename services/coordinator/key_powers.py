@@ -25,6 +25,10 @@ class Keys(Protocol):
 
     async def find(self, key_id: str) -> StoredApiKey | None: ...
 
+    async def catch_up(self) -> None:
+        """Returns when all that is stored now is known."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Maker:
@@ -79,14 +83,17 @@ class Makers:
         """Who makes the call that is being served.
 
         Raises:
-            Forbidden: By a key that is gone since.
+            Forbidden: By a key that is gone, or was revoked, since.
             DependencyUnavailable: The keys cannot be looked at now.
         """
         who = identity.current()
         scopes: frozenset[str] | None = None
         if who.caller.startswith(KEY_CALLER):
+            # With the seconds until it is refused everywhere, one that was stolen and revoked
+            # could still make another.
+            await self._keys.catch_up()
             record = await self._keys.find(who.caller.removeprefix(KEY_CALLER))
-            if record is None:
+            if record is None or record.api_key.HasField("revoke_time"):
                 raise Forbidden(f"There is no {who.caller} any more.")
             scopes = frozenset(record.api_key.scopes) or None
         return Maker(who.tenant, who.caller, who.role, scopes)
