@@ -1,0 +1,84 @@
+"""`@kubernetes_schemas//:schemas`: definitions of custom resources, out of Go modules.
+
+Downloaded for the files alone; nothing is built. The repository is there in any case: without a
+Go toolchain, or without its proxy, it holds only `missing.txt`, which says why, and the tests that
+need the definitions are skipped with these words.
+"""
+
+# Each by the hash of its module, as a go.sum has it.
+_MODULES = [
+    struct(
+        module = "istio.io/api@v1.31.1",
+        sum = "h1:5Yb5ihcz4YQsCkciusK7DnFpBMwRB6EFWeUKH1Atuyk=",
+        files = ["kubernetes/customresourcedefinitions.gen.yaml"],
+    ),
+    struct(
+        module = "sigs.k8s.io/gateway-api@v1.6.3",
+        sum = "h1:lKpJa5bGlraC/QeACvCpsHLdmO6y0iKfzVl6gzaFEYc=",
+        files = [
+            "config/crd/standard/gateway.networking.k8s.io_gateways.yaml",
+            "config/crd/standard/gateway.networking.k8s.io_grpcroutes.yaml",
+        ],
+    ),
+    struct(
+        module = "github.com/kedacore/keda/v2@v2.21.0",
+        sum = "h1:R6z2HZvstK4RLUMxroNACzBj74xGxt3kG59b5Xc+Xps=",
+        files = [
+            "config/crd/bases/keda.sh_scaledobjects.yaml",
+            "config/crd/bases/keda.sh_triggerauthentications.yaml",
+        ],
+    ),
+    struct(
+        module = "github.com/argoproj/argo-rollouts@v1.9.0",
+        sum = "h1:bXgBpwCByXyAUcgBnyP0fxkSW2CEot78InTFjFlag5g=",
+        files = ["manifests/crds/rollout-crd.yaml"],
+    ),
+]
+
+def _download(rctx, go, each):
+    """Links the module's files. Returns None, or why that could not be done."""
+    result = rctx.execute(
+        [go, "mod", "download", "-json", each.module],
+        environment = {
+            "GOFLAGS": "-mod=mod",
+            # The hashes above say what is accepted.
+            "GONOSUMDB": "*",
+            # The toolchain at hand or none: do not download another one.
+            "GOTOOLCHAIN": "local",
+            "GOWORK": "off",
+        },
+        timeout = 300,
+    )
+    if result.return_code != 0:
+        return "%s could not be downloaded" % each.module
+    found = json.decode(result.stdout)
+    if found["Sum"] != each.sum:
+        fail("%s has the hash %s, and not %s." % (each.module, found["Sum"], each.sum))
+    for file in each.files:
+        rctx.symlink("%s/%s" % (found["Dir"], file), file.split("/")[-1])
+    return None
+
+def _impl(rctx):
+    go = rctx.which("go")
+    missing = None if go else "there is no Go toolchain to download them with"
+    for each in _MODULES:
+        if not missing:
+            rctx.report_progress("Downloading %s" % each.module)
+            missing = _download(rctx, go, each)
+    names = ["missing.txt"] if missing else [
+        file.split("/")[-1]
+        for each in _MODULES
+        for file in each.files
+    ]
+    if missing:
+        rctx.file("missing.txt", missing + "\n", executable = False)
+    rctx.file(
+        "BUILD.bazel",
+        """filegroup(name = "schemas", srcs = %s, visibility = ["//visibility:public"])\n""" % json.encode(names),
+        executable = False,
+    )
+
+kubernetes_schemas = repository_rule(
+    implementation = _impl,
+    doc = "Provides definitions of custom resources.",
+)
