@@ -9,7 +9,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from inspect import isasyncgenfunction, iscoroutinefunction
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, cast
 
 import grpc
 from google.rpc import status_pb2
@@ -228,8 +228,11 @@ class _Rpc:
         self._tenant = tenant
         deadline.adopt(cast(float | None, self._context.time_remaining()))
 
-    async def fail(self, error: BaseException) -> NoReturn:
-        """Ends the call with `error`. Cancellation and an abort by the handler pass as they are."""
+    async def fail(self, error: BaseException) -> None:
+        """Ends the call with `error`. Cancellation and an abort by the handler pass as they are.
+
+        When it returns, the call is ended, whatever its handler goes on to answer.
+        """
         error = unless_cancelled(error)
         if not isinstance(error, Exception):
             self._code = "CANCELLED"
@@ -240,7 +243,14 @@ class _Rpc:
         shown = conceal(error, self._log, method=self._method)
         self._code = shown.code.name
         self._reason = shown.reason
-        await self._context.abort_with_status(_to_grpc(errors.to_status(shown)))
+        try:
+            await self._context.abort_with_status(_to_grpc(errors.to_status(shown)))
+        except grpc.aio.AbortError as aborted:
+            # gRPC keeps it, and raises it once more. With its trace it would keep the frames of this
+            # call and what they know, gRPC's own state of the call among them: a circle, in which a
+            # refused request of megabytes stayed until garbage was collected.
+            aborted.__traceback__ = None
+            aborted.__context__ = None
 
     def write_line(self) -> None:
         """The one line that the log has about this call, which ends here."""
