@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
+from meshkit import urgency
 from meshkit.batch import Item
 from meshkit.errors import (
     DeadlineExceeded,
@@ -57,7 +58,8 @@ class BatchStream(Generic[ItemType]):
         self._timeout_seconds: Final = timeout_seconds
         self._withdraws: Final = withdraws
         self._open_seconds: Final = open_seconds
-        self._open: list[_Stream] = []
+        # Urgent ones, and others.
+        self._open: dict[bool, list[_Stream]] = {True: [], False: []}
         # By the numbers of the items that are on their way.
         self._batches: Final[dict[int, _Batch]] = {}
 
@@ -129,11 +131,12 @@ class BatchStream(Generic[ItemType]):
 
     def _present(self) -> "_Stream":
         """The stream that has the least to do; a new one where all have something."""
-        self._open = [each for each in self._open if not each.retired]
-        idlest = min(self._open, key=lambda each: each.unanswered, default=None)
-        if idlest is None or (idlest.unanswered and len(self._open) < _MOST_OPEN):
+        urgent = urgency.is_urgent()
+        present = self._open[urgent] = [each for each in self._open[urgent] if not each.retired]
+        idlest = min(present, key=lambda each: each.unanswered, default=None)
+        if idlest is None or (idlest.unanswered and len(present) < _MOST_OPEN):
             idlest = self._new()
-            self._open.append(idlest)
+            present.append(idlest)
             asyncio.get_running_loop().call_later(self._open_seconds, idlest.retire)
         return idlest
 

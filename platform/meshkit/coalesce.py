@@ -13,7 +13,7 @@ from contextvars import Context
 from functools import partial
 from typing import Final, Generic, TypeVar
 
-from meshkit import identity
+from meshkit import identity, urgency
 from meshkit.errors import Internal, MeshError, QueueFull, ShuttingDown
 
 Q = TypeVar("Q")
@@ -61,7 +61,13 @@ class Coalescer(Generic[Q, A]):
         self._numbers: Final = itertools.count()
         # By the first answer to the last batch.
         self._is_slow = False
-        self._waiting: deque[tuple[Q, asyncio.Future[A]]] = deque()
+        # What is urgent travels apart from what is not.
+        self._waiting: Final[dict[bool, deque[tuple[Q, asyncio.Future[A]]]]] = {
+            True: deque(),
+            False: deque(),
+        }
+        # Which of them goes next, where both could.
+        self._turn = True
         self._batches: set[asyncio.Task[None]] = set()
         self._unanswered = 0
         self._on_their_way = 0
@@ -77,7 +83,7 @@ class Coalescer(Generic[Q, A]):
                 f"{self._unanswered} calls wait for an answer already.", retry_after_seconds=0.1
             )
         answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, answer))
+        self._waiting[urgency.is_urgent()].append((item, answer))
         self._unanswered += 1
         self._schedule()
         try:
@@ -88,10 +94,11 @@ class Coalescer(Generic[Q, A]):
     async def close(self) -> None:
         """Waits for the batches that are out; calls that still wait get ShuttingDown."""
         self._closed = True
-        while self._waiting:
-            _, answer = self._waiting.popleft()
-            if not answer.done():
-                answer.set_exception(ShuttingDown("The service is shutting down."))
+        for waiting in self._waiting.values():
+            while waiting:
+                _, answer = waiting.popleft()
+                if not answer.done():
+                    answer.set_exception(ShuttingDown("The service is shutting down."))
         if self._batches:
             await asyncio.wait(set(self._batches))
 
@@ -104,25 +111,33 @@ class Coalescer(Generic[Q, A]):
     def _go(self) -> None:
         self._scheduled = False
         while self._on_their_way < self._max_in_flight:
-            batch = self._take()
+            urgent = self._turn if self._waiting[self._turn] else not self._turn
+            self._turn = not urgent
+            batch = self._take(self._waiting[urgent])
             if not batch:
+                if any(self._waiting.values()):
+                    continue
                 return
             self._on_their_way += 1
             # In a context of its own: the identity and the deadline of whoever
             # happened to call first are not those of the batch.
-            task = asyncio.get_running_loop().create_task(self._run(batch), context=Context())
+            task = asyncio.get_running_loop().create_task(
+                self._run(batch, urgent), context=Context()
+            )
             self._batches.add(task)
             task.add_done_callback(self._batches.discard)
 
-    def _take(self) -> list[tuple[Q, "asyncio.Future[A]"]]:
+    def _take(
+        self, waiting: deque[tuple[Q, "asyncio.Future[A]"]]
+    ) -> list[tuple[Q, "asyncio.Future[A]"]]:
         batch: list[tuple[Q, asyncio.Future[A]]] = []
-        while self._waiting and len(batch) < self._max_items:
-            item, answer = self._waiting.popleft()
+        while waiting and len(batch) < self._max_items:
+            item, answer = waiting.popleft()
             if not answer.done():  # else its caller was cancelled
                 batch.append((item, answer))
         return batch
 
-    async def _run(self, batch: Sequence[tuple[Q, "asyncio.Future[A]"]]) -> None:
+    async def _run(self, batch: Sequence[tuple[Q, "asyncio.Future[A]"]], urgent: bool) -> None:
         items = [(next(self._numbers), item) for item, _ in batch]
         answers = {number: answer for (number, _), (_, answer) in zip(items, batch, strict=True)}
         if self._withdraw is not None:
@@ -137,6 +152,7 @@ class Coalescer(Generic[Q, A]):
         failure: BaseException | None = None
         try:
             identity.adopt(identity.BATCH)
+            urgency.adopt(urgent)
             async for number, outcome in self._send(items):
                 _settle(answers.pop(number, None), outcome)
                 if is_first:
@@ -162,7 +178,7 @@ class Coalescer(Generic[Q, A]):
 
     def _arrived(self) -> None:
         self._on_their_way -= 1
-        if self._waiting:
+        if any(self._waiting.values()):
             self._schedule()
 
 

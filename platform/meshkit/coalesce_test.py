@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshkit import deadline, identity
+from meshkit import deadline, identity, urgency
 from meshkit.coalesce import Coalescer
 from meshkit.errors import Conflict, Internal, MeshError, QueueFull, ShuttingDown
 from meshkit.identity import Identity
@@ -60,6 +60,27 @@ async def test_calls_wait_for_each_other_while_batches_are_out() -> None:
     peer.gate.set()
     assert await asyncio.gather(first, *others) == [0, 2, 4, 6, 8, 10]
     assert peer.batches == [[0], [1, 2, 3, 4, 5]]
+
+
+async def test_urgent_calls_travel_apart_from_others() -> None:
+    """And say so; of those that wait each kind has its turn."""
+    peer = _Peer(open_=True)
+    said: list[tuple[bool, list[int]]] = []
+
+    async def send(items: _Items) -> _Answers:
+        said.append((urgency.is_urgent(), [item for _, item in items]))
+        async for each in peer.send(items):
+            yield each
+
+    coalescer = Coalescer(send, max_in_flight=1, max_items=2)
+
+    async def call(item: int, *, urgent: bool) -> int:
+        with urgency.use(urgent):
+            return await coalescer.call(item)
+
+    calls = [call(each, urgent=each < 4) for each in range(8)]
+    assert await asyncio.gather(*calls) == [0, 2, 4, 6, 8, 10, 12, 14]
+    assert said == [(True, [0, 1]), (False, [4, 5]), (True, [2, 3]), (False, [6, 7])]
 
 
 async def test_slow_answers_hold_nobody_up() -> None:

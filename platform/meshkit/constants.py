@@ -20,6 +20,8 @@ SERVICE_CALLER: Final = "service:"
 BATCH_TENANT: Final = "agentmesh-batch"
 # A proxy answers with it where no instance could be reached: nobody has seen the call.
 UNREACHED_KEY: Final = "x-agentmesh-unreached"
+# `1` for a call that somebody waits for; proxies put it before others.
+URGENT_KEY: Final = "x-agentmesh-urgent"
 # W3C trace context, in gRPC metadata and in NATS headers alike.
 TRACEPARENT_KEY: Final = "traceparent"
 

@@ -11,13 +11,14 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 import grpc
 
-from meshkit import deadline, errors, identity, trace
+from meshkit import deadline, errors, identity, trace, urgency
 from meshkit.constants import (
     AUTHORIZATION_KEY,
     CALLER_KEY,
     TENANT_KEY,
     TRACEPARENT_KEY,
     UNREACHED_KEY,
+    URGENT_KEY,
 )
 
 A = TypeVar("A")
@@ -222,6 +223,8 @@ class RpcChannel(grpc.aio.Channel):
         span = trace.current()
         if span is not None:
             metadata.append((TRACEPARENT_KEY, span.traceparent))
+        if urgency.is_urgent():
+            metadata.append((URGENT_KEY, "1"))
         return metadata
 
     def _explain(

@@ -15,8 +15,8 @@ import grpc
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
-from meshkit import deadline, errors, identity, trace
-from meshkit.constants import CALLER_KEY, ROLE_KEY, TENANT_KEY, TRACEPARENT_KEY
+from meshkit import deadline, errors, identity, trace, urgency
+from meshkit.constants import CALLER_KEY, ROLE_KEY, TENANT_KEY, TRACEPARENT_KEY, URGENT_KEY
 from meshkit.identity import Role
 from meshkit.log import Log
 from meshkit.orca import CallStatistics
@@ -219,6 +219,8 @@ class _Rpc:
                 role = value
             elif key == TRACEPARENT_KEY:
                 traceparent = value
+            elif key == URGENT_KEY:
+                urgency.adopt(value == "1")
         trace.adopt(trace.child(trace.parse(traceparent) if traceparent else None))
         if not tenant:
             if default_tenant is None:

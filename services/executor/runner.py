@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Final, Protocol
 
+from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_pb2 import TaskNote
-from meshkit import deadline, identity
+from meshkit import deadline, identity, urgency
 from meshkit.clock import Clock
 from meshkit.errors import (
     Conflict,
@@ -86,7 +87,11 @@ class Runner:
             await held.not_now(max(pause, 0.0))
             return
         try:
-            with identity.use(Identity(claimed.tenant, "service:executor")):
+            is_awaited = claimed.status.lane == tier_pb2.LANE_INTERACTIVE
+            with (
+                identity.use(Identity(claimed.tenant, "service:executor")),
+                urgency.use(is_awaited),
+            ):
                 await self._attempt(claimed)
         except (Fenced, Conflict) as error:
             if claimed.status.state == task_pb2.TASK_STATE_RUNNING:

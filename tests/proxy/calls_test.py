@@ -1,5 +1,6 @@
 """What the proxy makes of calls from one service to another."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest_asyncio
 
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc as pb_grpc
+from meshkit import urgency
 from meshkit.constants import CALLER_KEY, TENANT_KEY
 from meshkit.errors import DeadlineExceeded, DependencyUnavailable, Forbidden
 from meshtest.eventually import eventually
 from tests.proxy.running_proxy import Proxy, caller, proxy
-from tests.proxy.stand_in import DIES, HANGS, UNAVAILABLE
+from tests.proxy.stand_in import DIES, HANGS, TAKES, UNAVAILABLE
 
 _EMBED = "/agentmesh.reasoning.v1.ReasoningService/Embed"
 _REFUSED = "The policy of the mesh does not let this service make this call."
@@ -116,6 +118,30 @@ async def test_a_call_with_effects_is_not_repeated_when_its_instance_dies(
             async for _ in stream:
                 pass
         assert (await pair.statistics("cluster.reasoning."))["upstream_rq_total"] == 1
+
+
+async def test_what_somebody_waits_for_has_connections_of_its_own(running: Proxy) -> None:
+    """And limits: a flood of other calls does not stand in its way."""
+    async with caller(running.target) as reasoning:
+        slow = [asyncio.create_task(reasoning.embed(f"{TAKES}1")) for _ in range(4)]
+
+        async def remaining(priority: str) -> int:
+            prefix = f"cluster.reasoning.circuit_breakers.{priority}."
+            return (await running.statistics(prefix))["remaining_rq"]
+
+        async def is_busy() -> bool:
+            return await remaining("default") == 4096 - 4
+
+        await eventually(is_busy)
+        with urgency.use(True):
+            urgent = asyncio.create_task(reasoning.embed(f"{TAKES}0.5"))
+
+        async def is_urgent() -> bool:
+            return await remaining("high") == 4096 - 1
+
+        await eventually(is_urgent)
+        assert await remaining("default") == 4096 - 4
+        await asyncio.gather(urgent, *slow)
 
 
 async def test_the_log_says_what_was_called_and_by_whom_and_nothing_that_was_said(
