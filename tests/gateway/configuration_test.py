@@ -167,7 +167,7 @@ def test_relocation_wants_endpoints_for_every_cluster() -> None:
 
 def test_a_refused_tenant_is_told_the_same_in_every_shape() -> None:
     """What is encoded for gRPC is what is spelled out for JSON: an error that clients know."""
-    web, grpc_, json_ = _manager()["local_reply_config"]["mappers"]
+    _, web, grpc_, json_ = _manager()["local_reply_config"]["mappers"]
     error = RateLimited(
         "The tenant sends more requests than its tier allows. Try again in 1 s.",
         metadata={"limit": "requests_per_second"},

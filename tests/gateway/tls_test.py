@@ -16,7 +16,7 @@ from cryptography import x509
 from agentmesh.coordinator.v1 import coordinator_service_pb2, coordinator_service_pb2_grpc
 from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
-from tests.gateway.guarded import Guarded, guarded
+from tests.gateway.guarded import KEY, Guarded, guarded
 from tier import identities, ports
 from tier.authority import Authority
 
@@ -63,6 +63,20 @@ async def test_a_client_that_trusts_the_authority_calls_with_tls(
     assert answer.task.labels["caller"] == "user:ann"
     (line,) = await eventually(mesh.front.gateway.access)
     assert (line["tls"], line["caller"]) == ("TLSv1.3", "user:ann")
+
+
+async def test_grpc_s_own_credentials_will_do(mesh: Guarded, trusted: bytes) -> None:
+    """What gRPC calls an access token may be a token or a key, as docs/security.md has it."""
+    mesh.knows(KEY)
+    for shown, caller in ((mesh.issuer.token(), "user:ann"), (KEY, "key:01jd0000key1")):
+        credentials = grpc.composite_channel_credentials(
+            grpc.ssl_channel_credentials(trusted), grpc.access_token_call_credentials(shown)
+        )
+        address = f"localhost:{mesh.front.gateway.tls_port}"
+        async with grpc.aio.secure_channel(address, credentials) as channel:
+            stub: Any = coordinator_service_pb2_grpc.CoordinatorServiceStub(channel)
+            answer = await stub.GetTask(_REQUEST, timeout=5)
+        assert answer.task.labels["caller"] == caller
 
 
 async def test_tls_alone_lets_nobody_in(mesh: Guarded, trusted: bytes) -> None:
