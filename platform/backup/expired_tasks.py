@@ -7,12 +7,12 @@ did is known from the end of the log, and done again after a restore.
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 from audit.entry import Entry, entry_of
-from meshkit.bus import Bus
+from meshkit.bus import Bus, StoredMessage
 from tasklog.partitions import Partition
 
 # Of events before the saving began: a removal may have been under way.
@@ -20,37 +20,39 @@ _MARGIN: Final = 10_000
 _BATCH: Final = 1024
 
 
-async def collect(bus: Bus, partition: Partition, after: int) -> list[bytes]:
+async def collect(bus: Bus, partition: Partition, after: int) -> AsyncGenerator[bytes]:
     """What was written since, and just before that sequence, of tasks that have expired.
 
     A line an event, in their order.
     """
-    events: dict[Any, list[tuple[Entry, str, bytes]]] = {}
+    expired = {
+        entry.task async for entry, _ in _events(bus, partition, after) if entry.kind == "expired"
+    }
+    # Mostly there are none.
+    if not expired:
+        return
+    async for entry, message in _events(bus, partition, after):
+        if entry.task in expired:
+            values = {
+                "stream": partition.stream,
+                "subject": message.subject,
+                "event": entry.event.sequence,
+                "payload": base64.b64encode(message.payload).decode("ascii"),
+            }
+            yield json.dumps(values).encode() + b"\n"
+
+
+async def _events(
+    bus: Bus, partition: Partition, after: int
+) -> AsyncGenerator[tuple[Entry, StoredMessage]]:
+    start = max(1, after - _MARGIN)
     async with aclosing(
-        bus.read(
-            partition.stream,
-            partition.all_events,
-            start_sequence=max(1, after - _MARGIN),
-            batch=_BATCH,
-        )
+        bus.read(partition.stream, partition.all_events, start_sequence=start, batch=_BATCH)
     ) as messages:
         async for message in messages:
             entry = entry_of(message)
             if entry is not None:
-                events.setdefault(entry.task, []).append((entry, message.subject, message.payload))
-    expired = [each for log in events.values() if log[-1][0].kind == "expired" for each in log]
-    return [
-        json.dumps(
-            {
-                "stream": partition.stream,
-                "subject": subject,
-                "event": entry.event.sequence,
-                "payload": base64.b64encode(payload).decode("ascii"),
-            }
-        ).encode()
-        + b"\n"
-        for entry, subject, payload in sorted(expired, key=lambda each: each[0].stream_sequence)
-    ]
+                yield entry, message
 
 
 async def repeat(bus: Bus, lines: Iterable[bytes], partitions: Sequence[Partition]) -> int:

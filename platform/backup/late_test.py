@@ -116,7 +116,8 @@ async def test_a_removal_that_went_on_is_repeated(nats_server: NatsServer, saved
         info = await bus.stream_info(WHOLE.stream)
         assert info is not None
         await _write(bus, *_ENDED, after=3)
-        lines = await expired_tasks.collect(bus, WHOLE, int(info["state"]["last_seq"]))
+        last = int(info["state"]["last_seq"])
+        lines = [each async for each in expired_tasks.collect(bus, WHOLE, last)]
         # The log as it was saved, at another broker's.
         await bus.purge(WHOLE.stream, WHOLE.all_events)
         await _restore(bus, saved)
@@ -140,7 +141,7 @@ async def test_tasks_that_stay_are_not_looked_at(nats_server: NatsServer) -> Non
     async with await Bus.connect(nats_server.url, name="test") as bus:
         await _write(bus, *_ENDED)
         await _write(bus, *_ENDED[:3], task="t2")
-        lines = await expired_tasks.collect(bus, WHOLE, 0)
+        lines = [each async for each in expired_tasks.collect(bus, WHOLE, 0)]
     said = [json.loads(each) for each in lines]
     assert [(each["subject"].split(".")[2], each["event"]) for each in said] == [
         ("t1", number) for number in (1, 2, 3, 4)

@@ -152,7 +152,7 @@ class _Saving:
                 self._counter.expect(1)
                 await self._save_stream(broker, name)
             await self._save_expired()
-            self._save_files()
+            await asyncio.to_thread(self._save_files)
 
     def manifest(self, began: datetime, ended: datetime) -> Manifest:
         """What was saved."""
@@ -178,8 +178,7 @@ class _Saving:
             await self._save_database(place)
 
     async def _save_database(self, place: str) -> None:
-        copy = await self._copied(place)
-        self._add_database(place, copy)
+        await self._add_database(place, await self._copied(place))
 
     async def _copied(self, place: str) -> Path:
         copy = self._folder / place.replace("/", "+")
@@ -190,10 +189,13 @@ class _Saving:
             raise SaveFailed(place, str(error)) from error
         return copy
 
-    def _add_database(self, place: str, copy: Path) -> None:
-        self._writer.add(f"{DATABASES}/{place}", copy)
-        copy.unlink()
+    async def _add_database(self, place: str, copy: Path) -> None:
+        await asyncio.to_thread(self._move, f"{DATABASES}/{place}", copy)
         self._databases.append(place)
+
+    def _move(self, member: str, copy: Path) -> None:
+        self._writer.add(member, copy)
+        copy.unlink()
 
     async def _save_stream(self, broker: Broker, name: str) -> None:
         self._counter.begin(f"stream {name}")
@@ -226,10 +228,9 @@ class _Saving:
             raise SaveFailed("Redis", str(error)) from error
         finally:
             await redis.aclose()
-        self._writer.add(REDIS_MEMBER, saved)
-        saved.unlink()
+        await asyncio.to_thread(self._move, REDIS_MEMBER, saved)
         for place, copy in copies.items():
-            self._add_database(place, copy)
+            await self._add_database(place, copy)
         # After what it lists.
         listed = self._data_dir / places.VECTORS / "meta.json"
         if listed.exists():
@@ -265,15 +266,14 @@ class _Saving:
                     into.write(line)
 
     async def _save_expired(self) -> None:
-        streams = {each.name: each for each in self._streams if order.is_log(each.name)}
+        log = {each.name: each for each in self._streams if order.is_log(each.name)}
         async with _bus(self._stores.nats_url) as bus:
+            partitions = (await partition_store.look_up(bus)).all
             with self._writer.member(EXPIRED) as into:
-                for partition in (await partition_store.look_up(bus)).all if streams else ():
-                    saved = streams.get(partition.stream)
-                    if saved is not None:
-                        for line in await expired_tasks.collect(
-                            bus, partition, saved.last_sequence
-                        ):
+                for partition in partitions:
+                    if partition.stream in log:
+                        began = log[partition.stream].last_sequence
+                        async for line in expired_tasks.collect(bus, partition, began):
                             into.write(line)
 
     def _save_files(self) -> None:
