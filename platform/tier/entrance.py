@@ -4,15 +4,19 @@ import ipaddress
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 import psutil
 
 from meshkit.clock import SystemClock
+from meshkit.constants import AUTHORIZATION_KEY
+from meshkit.identity import Role
 from meshkit.ids import RandomIds
 from tier import access_bootstrap, access_tokens, gateway_access, policy_contracts
-from tier.access_bootstrap import AccessFiles
+from tier.access_files import TENANT, AccessFiles
+from tier.access_tokens import SigningKey
 from tier.authority import Authority
 from tier.certificate_files import CERTIFICATES
 from tier.data_dir import DataDir
@@ -20,10 +24,11 @@ from tier.events import Phase
 from tier.failures import BadConfig
 from tier.gateway_access import FOLLOWED, Guard, Issuer
 from tier.gateway_settings import GatewaySettings, IssuerSettings
-from tier.identities import GATEWAY
+from tier.identities import GATEWAY, SUPERVISOR
 from tier.options import MeshOptions
 
-_KEY_HEADER: Final = "x-api-key"
+# Longer than a start may take.
+_OWN_TOKEN: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +40,15 @@ class Entrance:
 
     @property
     def own_metadata(self) -> tuple[tuple[str, str], ...]:
-        """By which the mesh itself comes in, as the owner of the machine does."""
-        return ((_KEY_HEADER, self.access.local_key.read_text("ascii").strip()),)
+        """By which the mesh itself comes in: not by the owner's key, which may be revoked."""
+        token = SigningKey.read(self.access.signing_key).token(
+            subject=SUPERVISOR,
+            tenant=TENANT,
+            role=Role.USER,
+            now=SystemClock().now(),
+            life=_OWN_TOKEN,
+        )
+        return ((AUTHORIZATION_KEY, f"Bearer {token}"),)
 
     async def keep(self, data_dir: DataDir, report: Callable[[str, Phase, str], None]) -> None:
         """Has the gateway go by issuers' keys as they change, for ever."""
