@@ -1,6 +1,7 @@
 """What `agentmesh audit` reads, and what it prints."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from audit import api
@@ -47,11 +48,11 @@ def stores(
             "Start one with `agentmesh up`, or name its stores with --nats and --redis.",
         )
     ports = {each.name: each.ports[0] for each in state.processes if each.ports}
-    file = state.data_dir / "governor" / "ledger.sqlite"
+    own = tiers.own_ledger(state)
     return Stores(
         f"nats://127.0.0.1:{ports['nats']}",
         f"redis://127.0.0.1:{ports['redis']}",
-        ledger or (str(file) if file.exists() else ""),
+        ledger or (own if "://" in own or Path(own).exists() else ""),
     )
 
 

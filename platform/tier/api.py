@@ -49,6 +49,7 @@ __all__ = [
     "doctor",
     "find_postgres",
     "log_files",
+    "own_ledger",
     "read_state",
     "scale",
     "start",
@@ -81,6 +82,18 @@ async def scale(data_dir: Path, wanted: Mapping[str, int]) -> Mapping[str, tuple
     from tier import control
 
     return await control.ask_scale(DataDir(data_dir).run, wanted)
+
+
+def own_ledger(state: MeshState) -> str:
+    """Where the mesh keeps what was spent, unless its settings say otherwise: a file that may
+    not be there, or an address.
+    """
+    from tier import postgres_child
+
+    for each in state.processes:
+        if each.name == postgres_child.NAME:
+            return postgres_child.access_to(state.data_dir, each.ports[0]).whole_address
+    return str(state.data_dir / "governor" / "ledger.sqlite")
 
 
 def log_files(data_dir: Path) -> dict[str, Path]:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import psutil
 
@@ -45,6 +46,11 @@ class PostgresAccess:
     password_file: Path
 
     @property
+    def whole_address(self) -> str:
+        """With the file of the password, for who is given no environment."""
+        return f"{self.address}?passfile={quote(str(self.password_file))}"
+
+    @property
     def environment(self) -> Mapping[str, str]:
         """To be added to that of a process that may come in."""
         return {"PGPASSFILE": str(self.password_file)}
@@ -61,7 +67,7 @@ def postgres_child(
     data, password = folder / "data", folder / "password"
     if not password.exists():
         write_private(password, secrets.token_urlsafe(32).encode())
-    access = PostgresAccess(f"postgresql://{_USER}@{HOST}:{port}/{_DATABASE}", folder / "pgpass")
+    access = access_to(data_dir.path, port)
     write_private(access.password_file, f"{HOST}:*:*:{_USER}:{password.read_text()}\n".encode())
     launcher = binary if binary.is_file() else _launcher(binary, data_dir, repository)
     _clear(data)
@@ -87,6 +93,12 @@ def postgres_child(
         stop_signal=signal.SIGINT,
     )
     return spec, access
+
+
+def access_to(data_dir: Path, port: int) -> PostgresAccess:
+    """How to come into the one of the mesh on `data_dir`."""
+    address = f"postgresql://{_USER}@{HOST}:{port}/{_DATABASE}"
+    return PostgresAccess(address, data_dir / NAME / "pgpass")
 
 
 def _launcher(programs: Path, data_dir: DataDir, repository: Path) -> Path:

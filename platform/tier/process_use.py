@@ -65,8 +65,11 @@ def _listens(process: psutil.Process) -> tuple[str, ...]:
         sockets = process.net_connections("tcp")
     except psutil.Error:
         return ()
-    places = {tuple(each.laddr) for each in sockets if each.status == psutil.CONN_LISTEN}
-    return tuple(_place(host, port) for host, port in sorted(places, key=lambda each: each[1]))
+    places = {
+        (int(port), str(host))
+        for host, port in (each.laddr for each in sockets if each.status == psutil.CONN_LISTEN)
+    }
+    return tuple(_place(host, port) for port, host in sorted(places))
 
 
 def _place(host: str, port: int) -> str:

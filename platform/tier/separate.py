@@ -191,7 +191,7 @@ class SeparateServices:
 
     def _assign(self) -> None:
         """Says which processes there are, gives each its port, and tells the Envoys."""
-        several = set(_REPLICATED)
+        several = set[str](_REPLICATED)
         if self._sections.get(_COORDINATOR, {}).get("read_model"):
             several.add(_COORDINATOR)
         counts = {**dict.fromkeys(several, self._replicas), _EXECUTOR: self._executors}

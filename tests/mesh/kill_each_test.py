@@ -108,7 +108,7 @@ async def _audited(state: MeshState) -> None:
         await Bus.connect(f"nats://127.0.0.1:{ports['nats']}", name="audit") as bus,
         aclosing(redis),
     ):
-        report = await audit.run(bus, redis, clock=LaterClock())
+        report = await audit.run(bus, redis, ledger=api.own_ledger(state), clock=LaterClock())
     assert report.findings == ()
 
 

@@ -24,7 +24,7 @@ from cli.invocation import Invocation
     "--ledger",
     metavar="PLACE",
     help="The governor's ledger: its file, or postgresql://USER@HOST:PORT/DATABASE"
-    " (default: the file of the running mesh).",
+    " (default: that of the running mesh).",
 )
 @click.option(
     "--blobs",
