@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -116,7 +116,7 @@ async def _serve(port: int, keys: Path) -> None:
 
 
 @contextmanager
-def _behind(port: int, keys: Path) -> Iterator[psutil.Process]:
+def _behind(port: int, keys: Path) -> Generator[psutil.Process]:
     """The same, as a process of its own."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
     command = [sys.executable, __file__, "--serve", str(port), "--keys", str(keys)]
