@@ -1,0 +1,77 @@
+"""What callers may give away: never more than they have."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentmesh.access.v1 import access_service_pb2 as pb
+from agentmesh.access.v1.access_service_pb2 import ApiKey
+from meshkit.errors import Forbidden
+from meshkit.identity import Role
+from services.coordinator.key_powers import Maker, role_name, role_number
+from services.coordinator.key_scopes import SCOPES
+
+_RANK = {Role.SERVICE: 0, Role.USER: 1, Role.OPERATOR: 2, Role.ADMIN: 3}
+_TENANTS = st.sampled_from(["acme", "beta"])
+_SOME_SCOPES = st.frozensets(st.sampled_from(SCOPES[:4]))
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """A key that somebody asks for."""
+
+    tenant: str
+    key: ApiKey
+
+
+_makers = st.builds(
+    lambda tenant, role, scopes: Maker(tenant, "user:ann", role, scopes or None),
+    _TENANTS,
+    st.sampled_from(list(Role)),
+    _SOME_SCOPES,
+)
+_wishes = st.builds(
+    lambda tenant, role, scopes: _Wish(tenant, ApiKey(role=role, scopes=sorted(scopes))),
+    _TENANTS,
+    st.sampled_from([pb.ROLE_USER, pb.ROLE_OPERATOR, pb.ROLE_ADMIN]),
+    _SOME_SCOPES,
+)
+
+
+def _make(maker: Maker, wish: _Wish) -> Maker:
+    """Who calls with the key that `maker` made."""
+    maker.require_tenant(wish.tenant)
+    maker.require_powers(wish.key)
+    role = Role(role_name(wish.key.role))
+    return Maker(wish.tenant, "key:new", role, frozenset(wish.key.scopes) or None)
+
+
+@given(first=_makers, wishes=st.lists(_wishes, max_size=6))
+def test_no_chain_of_keys_leads_upwards(first: Maker, wishes: list[_Wish]) -> None:
+    """Whoever makes keys that make keys ends with no more role, scope or tenant than at first."""
+    maker = first
+    for wish in wishes:
+        with suppress(Forbidden):
+            maker = _make(maker, wish)
+    assert _RANK[maker.role] <= _RANK[first.role]
+    if first.scopes is not None:
+        assert maker.scopes is not None
+        assert maker.scopes <= first.scopes
+    if first.role is not Role.ADMIN:
+        assert maker.tenant == first.tenant
+
+
+@given(maker=_makers.filter(lambda maker: maker.role is not Role.SERVICE))
+def test_everybody_can_give_what_they_have(maker: Maker) -> None:
+    """A key of the same tenant, role and scopes is never refused."""
+    key = ApiKey(role=role_number(maker.role), scopes=sorted(maker.scopes or ()))
+    assert _make(maker, _Wish(maker.tenant, key)).role is maker.role
+
+
+@pytest.mark.parametrize("role", [Role.USER, Role.OPERATOR, Role.ADMIN])
+def test_roles_have_the_policys_names(role: Role) -> None:
+    """There and back."""
+    assert role_name(role_number(role)) == str(role)
