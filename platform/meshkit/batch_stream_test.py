@@ -466,7 +466,9 @@ class _TurnsAway(_Tools):
         super().__init__(_echo)
         self._left = unreached
 
-    async def BatchExecuteToolsStream(self, request_iterator: Any, context: Any) -> Any:
+    async def BatchExecuteToolsStream(
+        self, request_iterator: AsyncIterator[pb.BatchExecuteToolsStreamRequest], context: Any
+    ) -> AsyncIterator[pb.BatchExecuteToolsStreamResponse]:
         self._left -= 1
         if self._left >= 0:
             unreached = ((UNREACHED_KEY, "1"),)

@@ -1,10 +1,9 @@
 """The shipped configuration of the proxy, moved to where a mesh has its addresses and files."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import yaml
 
@@ -87,7 +86,7 @@ def _without_certificates(policy: Any) -> None:
 def unshared(value: Any) -> Any:
     """A copy in which nothing is shared, not even what the file says once and refers to."""
     if isinstance(value, dict):
-        return {key: unshared(each) for key, each in value.items()}
+        return {key: unshared(each) for key, each in cast(dict[str, Any], value).items()}
     if isinstance(value, list):
-        return [unshared(each) for each in value]
-    return copy.copy(value)
+        return [unshared(each) for each in cast(list[Any], value)]
+    return value

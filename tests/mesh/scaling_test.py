@@ -47,11 +47,11 @@ class _Work:
         while not self._stopping:
             number += 1
             task = await self._client.submit(f"What is {person} + {number}?")
-            self.ended.append(await eventually(partial(self._has_ended, task.name), 30))
+            await eventually(partial(self._has_ended, task.name), 30)
+            self.ended.append(await self._client.get(task.name))
 
-    async def _has_ended(self, name: str) -> Task | None:
-        task = await self._client.get(name)
-        return task if task.state in _ENDED else None
+    async def _has_ended(self, name: str) -> bool:
+        return (await self._client.get(name)).state in _ENDED
 
 
 def _processes(client: Client) -> set[str]:

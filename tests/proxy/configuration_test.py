@@ -20,6 +20,7 @@ from tier.endpoint_files import EndpointFiles
 from tier.identities import DOMAIN
 from tier.policy_rbac import proxy_rbac
 from tier.proxy_config import ProxyPlaces
+from tier.upstreams import Upstreams
 
 _SHIPPED = binaries.repository_root() / proxy_config.SHIPPED
 _CALLEES = ("governor", "reasoning", "memory", "tool")
@@ -132,6 +133,16 @@ def test_every_instance_must_show_whose_it_is() -> None:
         exact = {"exact": f"spiffe://{DOMAIN}/{cluster['name']}"}
         assert names == {"match_typed_subject_alt_names": [{"san_type": "URI", "matcher": exact}]}
         assert context["tls_params"]["tls_minimum_protocol_version"] == "TLSv1_3"
+
+
+def test_the_gateway_takes_nobody_for_a_service_whom_the_proxy_would_not(tmp_path: Path) -> None:
+    """Both ask instances for the same certificates, and follow the same files."""
+    places = _places(tmp_path, certificates=True)
+    upstreams = Upstreams(places.endpoints, places.certificates)
+    for cluster in proxy_config.relocate(_shipped(), places)["static_resources"]["clusters"]:
+        other: dict[str, Any] = {"name": cluster["name"], "type": "STATIC", "load_assignment": {}}
+        upstreams.follow(other, cluster["name"])
+        assert other == {key: cluster[key] for key in other}
 
 
 def test_only_what_the_gateway_repeats_is_repeated_when_a_connection_broke() -> None:
