@@ -17,6 +17,8 @@ class FaultProxy:
         self.swallow_answers = False
         self.refuse = False
         self.port = 0
+        self._whole = asyncio.Event()
+        self._whole.set()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -31,6 +33,8 @@ class FaultProxy:
     ) -> None:
         assert self._server is not None
         self._server.close()
+        self.refuse = True
+        self.heal()
         self.cut()
         for task in self._tasks:
             task.cancel()
@@ -42,9 +46,18 @@ class FaultProxy:
             writer.transport.abort()
         self._writers.clear()
 
+    def part(self) -> None:
+        """Lets nothing through any more, and nobody know: as a network does that loses all."""
+        self._whole.clear()
+
+    def heal(self) -> None:
+        """What was sent meanwhile arrives, as after a network's loss it is sent again."""
+        self._whole.set()
+
     async def _accept(
         self, near_reader: asyncio.StreamReader, near_writer: asyncio.StreamWriter
     ) -> None:
+        await self._whole.wait()
         if self.refuse:
             near_writer.transport.abort()
             return
@@ -69,6 +82,7 @@ class FaultProxy:
             while data := await reader.read(65536):
                 if answers and self.swallow_answers:
                     continue
+                await self._whole.wait()
                 writer.write(data)
                 await writer.drain()
         with suppress(OSError, RuntimeError):

@@ -3,7 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Literal, Self
+from typing import Final, Literal, Self
+
+# The trailing metadata by which an instance says its name.
+INSTANCE_KEY: Final = "instance"
+# Of the events of every task.
+LAST_SEQUENCE: Final = 80
 
 # What an instance answers where it is told to fail.
 Failure = Literal["UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED", "NOT_FOUND"]

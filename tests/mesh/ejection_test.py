@@ -1,4 +1,4 @@
-"""Instances that answer errors, or late, behind the shipped gateway."""
+"""Instances that answer errors, or late, behind the gateway and the proxy as they ship."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,6 +8,7 @@ import pytest_asyncio
 
 from meshtest.eventually import eventually
 from tests.mesh.behaviour import Behaviour, Failure
+from tests.mesh.fronts import Front
 from tests.mesh.instances import Mesh, running
 from tests.mesh.steady_load import steady
 
@@ -35,17 +36,25 @@ async def mesh(started: Mesh) -> Mesh:
     return started
 
 
+@pytest.fixture(params=["gateway", "proxy"])
+def front(mesh: Mesh, request: pytest.FixtureRequest) -> Front:
+    """Each of the Envoys in turn."""
+    return {"gateway": mesh.gateway, "proxy": mesh.proxy}[request.param]
+
+
 @pytest.mark.parametrize("failure", ["UNAVAILABLE", "INTERNAL"])
-async def test_who_answers_errors_is_ejected_and_returns(mesh: Mesh, failure: Failure) -> None:
+async def test_who_answers_errors_is_ejected_and_returns(
+    mesh: Mesh, front: Front, failure: Failure
+) -> None:
     """Five errors in a row, and an instance gets no calls until a while later."""
     loop = asyncio.get_running_loop()
     bad = mesh.instances[0]
-    before = await mesh.statistics(_EJECTIONS)
+    before = await front.statistics(_EJECTIONS)
 
     async def is_ejected() -> bool:
-        return await mesh.statistics(_EJECTIONS) == before + 1
+        return await front.statistics(_EJECTIONS) == before + 1
 
-    async with steady(mesh.coordinator, per_second=_PER_SECOND) as load:
+    async with steady(front.read, per_second=_PER_SECOND) as load:
         await bad.behave(Behaviour(failing=1.0, failure=failure))
         begun = loop.time()
         await eventually(is_ejected, _PATIENCE_SECONDS)
@@ -56,57 +65,57 @@ async def test_who_answers_errors_is_ejected_and_returns(mesh: Mesh, failure: Fa
         assert 5 <= len(load.failures) <= 10
         await bad.behave(Behaviour())
         begun = loop.time()
-        await eventually(lambda: mesh.healthy(3), _PATIENCE_SECONDS)
+        await eventually(lambda: front.healthy(3), _PATIENCE_SECONDS)
         print(f"{failure}: returned after {loop.time() - begun:.2f} s")
         await eventually(lambda: load.shares(last=60).get(bad.name, 0) > 0.2, _PATIENCE_SECONDS)
 
 
-async def test_a_majority_of_them_ejected_keeps_the_mesh_serving(mesh: Mesh) -> None:
+async def test_a_majority_of_them_ejected_keeps_the_mesh_serving(mesh: Mesh, front: Front) -> None:
     """Two of three answer errors alone: the third has all the calls, and answers every one."""
     *bad, good = mesh.instances
     for each in bad:
         await each.behave(Behaviour(failing=1.0))
 
     async def are_ejected() -> bool:
-        return await mesh.statistics(_ACTIVE) == 2
+        return await front.statistics(_ACTIVE) == 2
 
-    async with steady(mesh.coordinator, per_second=_PER_SECOND) as load:
+    async with steady(front.read, per_second=_PER_SECOND) as load:
         await eventually(are_ejected, _PATIENCE_SECONDS)
         await eventually(lambda: load.last_are_answered(40), _PATIENCE_SECONDS)
         assert load.shares(last=40) == {good.name: 1.0}
 
 
-async def test_when_all_fail_all_are_asked(mesh: Mesh) -> None:
+async def test_when_all_fail_all_are_asked(mesh: Mesh, front: Front) -> None:
     """The last instance is never ejected, so the mesh answers with the first that does."""
     for each in mesh.instances:
         await each.behave(Behaviour(failing=1.0))
-    async with steady(mesh.coordinator, per_second=_PER_SECOND) as load:
+    async with steady(front.read, per_second=_PER_SECOND) as load:
         await eventually(lambda: len(load.failures) > 60, _PATIENCE_SECONDS)
         assert {each.failure for each in load.failures} == {"UNAVAILABLE: As I was told."}
-        assert not await mesh.healthy(0)
+        assert not await front.healthy(0)
         for each in mesh.instances:
             await each.behave(Behaviour())
         await eventually(lambda: load.last_are_answered(30), _PATIENCE_SECONDS)
 
 
-async def test_what_callers_got_wrong_ejects_nobody(mesh: Mesh) -> None:
+async def test_what_callers_got_wrong_ejects_nobody(mesh: Mesh, front: Front) -> None:
     """Names that nobody has may be asked for as often as one likes."""
-    before = await mesh.statistics(_EJECTIONS)
+    before = await front.statistics(_EJECTIONS)
     for each in mesh.instances:
         await each.behave(Behaviour(failing=1.0, failure="NOT_FOUND"))
-    async with steady(mesh.coordinator, per_second=_PER_SECOND) as load:
+    async with steady(front.read, per_second=_PER_SECOND) as load:
         await eventually(lambda: len(load.failures) > 60, _PATIENCE_SECONDS)
     assert {each.failure for each in load.failures} == {"NOT_FOUND: As I was told."}
-    assert await mesh.statistics(_EJECTIONS) == before
+    assert await front.statistics(_EJECTIONS) == before
 
 
-async def test_a_slow_one_gets_less(mesh: Mesh) -> None:
+async def test_a_slow_one_gets_less(mesh: Mesh, front: Front) -> None:
     """Who takes ten times as long has less than half of its share."""
     slow, *others = mesh.instances
     await slow.behave(Behaviour(delay_seconds=0.3))
     for each in others:
         await each.behave(Behaviour(delay_seconds=0.03))
-    async with steady(mesh.coordinator, per_second=_PER_SECOND) as load:
+    async with steady(front.read, per_second=_PER_SECOND) as load:
         await eventually(lambda: len(load.outcomes) > 200, _PATIENCE_SECONDS)
         share = load.shares(last=150)
         print(f"the slow one has {share.get(slow.name, 0):.2f} of the calls")

@@ -1,4 +1,4 @@
-"""Several instances of the services behind the shipped gateway; each does as it is told."""
+"""Several instances of the services, each of which does as it is told."""
 
 import asyncio
 import signal
@@ -8,14 +8,11 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import grpc
-
-from agentmesh.coordinator.v1 import coordinator_service_pb2_grpc
 from meshtest.eventually import eventually
-from tests.gateway.running_gateway import Gateway, gateway
 from tests.mesh.behaviour import Behaviour, Counted
+from tests.mesh.fronts import Front, gateway_front, proxy_front
 from tier import ports
 from tier.ports import HOST
 from tier.python_child import python_environment
@@ -24,8 +21,8 @@ from tier.serving import until_serving
 _MODULE: Final = "tests.mesh.scripted_instance"
 _START_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 20.0
-# The cluster of the calls that tests make.
-CLUSTER: Final = "coordinator"
+# Longer than anybody stays ejected.
+_CALM_SECONDS: Final = 40.0
 
 
 class Instance:
@@ -77,52 +74,44 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """Instances behind a gateway, and a client before it."""
+    """Instances behind both Envoys."""
 
-    gateway: Gateway
     instances: Sequence[Instance]
-    channel: grpc.aio.Channel
-
-    @property
-    def coordinator(self) -> Any:
-        """Calls through the gateway."""
-        return coordinator_service_pb2_grpc.CoordinatorServiceStub(self.channel)
-
-    async def statistics(self, name: str) -> int:
-        """One of Envoy's figures of the cluster."""
-        return (await self.gateway.statistics(f"cluster.{CLUSTER}.")).get(name, 0)
-
-    async def healthy(self, count: int) -> bool:
-        """Whether Envoy takes so many of the instances for well."""
-        return await self.statistics("membership_healthy") == count
+    gateway: Front
+    proxy: Front
 
     async def calm(self) -> None:
-        """Has all instances run and answer; returns when Envoy uses each of them again."""
-        for each in self.instances:
-            await each.behave(Behaviour())
-        await eventually(lambda: self.healthy(len(self.instances)), timeout_seconds=40)
+        """Has all instances answer; returns when both Envoys use each of them."""
+        await self.calls()
+        for front in (self.gateway, self.proxy):
+            await eventually(lambda front=front: front.healthy(len(self.instances)), _CALM_SECONDS)
 
-    async def calls(self, method: str = "GetTask") -> list[int]:
-        """How many calls each of the instances has had; they answer everything from now on."""
+    async def calls(self, *methods: str) -> list[int]:
+        """How many calls each instance has had; all answer everything from now on."""
         counted = [await each.behave(Behaviour()) for each in self.instances]
-        return [each.calls.get(method, 0) for each in counted]
+        return [sum(each.calls.get(method, 0) for method in methods) for each in counted]
 
 
 @asynccontextmanager
-async def running(folder: Path, count: int) -> AsyncGenerator[Mesh]:
-    """So many instances, all of them in use."""
-    places = ports.free_ports(count)
-    names = "abcdefgh"[:count]
+async def instances(folder: Path, count: int) -> AsyncGenerator[Sequence[Instance]]:
+    """So many of them, serving."""
     made = [
         Instance(name, port, folder / f"{name}.log")
-        for name, port in zip(names, places, strict=True)
+        for name, port in zip("abcdefgh"[:count], ports.free_ports(count), strict=True)
     ]
     async with AsyncExitStack() as stack:
         for each in made:
             stack.push_async_callback(each.end, signal.SIGKILL)
         await asyncio.gather(*(each.start() for each in made))
-        front = await stack.enter_async_context(gateway(folder, places))
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(front.address))
-        mesh = Mesh(front, made, channel)
-        await eventually(lambda: mesh.healthy(count), timeout_seconds=20)
-        yield mesh
+        yield made
+
+
+@asynccontextmanager
+async def running(folder: Path, count: int) -> AsyncGenerator[Mesh]:
+    """So many instances, all of them used by both Envoys."""
+    async with instances(folder, count) as made:
+        places = [each.port for each in made]
+        async with gateway_front(folder, places) as gateway, proxy_front(folder, places) as proxy:
+            mesh = Mesh(made, gateway, proxy)
+            await mesh.calm()
+            yield mesh

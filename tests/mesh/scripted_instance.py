@@ -15,30 +15,63 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from agentmesh.coordinator.v1 import coordinator_service_pb2, task_event_pb2, task_pb2
+from agentmesh.memory.v1 import memory_service_pb2, memory_service_pb2_grpc
 from meshkit import log
 from meshkit.errors import DeadlineExceeded, DependencyUnavailable, MeshError, TaskNotFound
-from meshkit.server import MeshServer
+from meshkit.server import MeshServer, Registration
 from tests.gateway.stand_in import StandInCoordinator, registrations
-from tests.mesh.behaviour import Behaviour, Counted, Failure
+from tests.mesh.behaviour import INSTANCE_KEY, LAST_SEQUENCE, Behaviour, Counted, Failure
 from tier.ports import HOST
 
-# The events of every task, told one after the other.
-LAST_SEQUENCE: Final = 40
+_MEMORY: Final = "agentmesh.memory.v1.MemoryService"
 _BETWEEN_EVENTS_SECONDS: Final = 0.05
 _DRAIN_SECONDS: Final = 1.0
 
+# Typed as abstract, though what is not overridden answers UNIMPLEMENTED.
+_MemoryServicer: Any = memory_service_pb2_grpc.MemoryServiceServicer
 
-class ScriptedCoordinator(StandInCoordinator):
-    """Answers, waits and fails by its behaviour."""
+
+class Script:
+    """What every call goes through."""
 
     def __init__(self, instance: str, chance: random.Random) -> None:
-        super().__init__(instance)
         self.behaviour = Behaviour()
+        # By method.
+        self.calls: Final[dict[str, int]] = {}
+        self._instance: Final = instance
         self._chance: Final = chance
 
-    async def WatchTask(self, request: Any, _context: Any) -> AsyncIterator[Any]:
+    async def play(self, method: str, context: Any) -> None:
+        """Counts, waits and fails by the behaviour; says who it was."""
+        self.calls[method] = self.calls.get(method, 0) + 1
+        behaviour = self.behaviour
+        if behaviour.delay_seconds:
+            await asyncio.sleep(behaviour.delay_seconds)
+        if self._chance.random() < behaviour.failing:
+            raise _error(behaviour.failure)
+        context.set_trailing_metadata(((INSTANCE_KEY, self._instance),))
+
+
+class ScriptedCoordinator(StandInCoordinator):
+    """Tasks of any name, by the script."""
+
+    def __init__(self, instance: str, script: Script) -> None:
+        super().__init__(instance)
+        self._script: Final = script
+
+    async def GetTask(self, request: Any, context: Any) -> Any:
+        """A read."""
+        await self._script.play("GetTask", context)
+        return await super().GetTask(request, context)
+
+    async def SubmitTask(self, request: Any, context: Any) -> Any:
+        """An effect."""
+        await self._script.play("SubmitTask", context)
+        return await super().SubmitTask(request, context)
+
+    async def WatchTask(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """The rest of the events, at a pace; with the last of them the task has succeeded."""
-        self.calls["WatchTask"] = self.calls.get("WatchTask", 0) + 1
+        await self._script.play("WatchTask", context)
         for sequence in range(request.after_sequence + 1, LAST_SEQUENCE + 1):
             event = task_event_pb2.TaskEvent(sequence=sequence)
             if sequence == LAST_SEQUENCE:
@@ -46,13 +79,22 @@ class ScriptedCoordinator(StandInCoordinator):
             yield coordinator_service_pb2.WatchTaskResponse(event=event)
             await asyncio.sleep(_BETWEEN_EVENTS_SECONDS)
 
-    async def _behave(self, method: str, name: str) -> None:
-        behaviour = self.behaviour
-        if behaviour.delay_seconds:
-            await asyncio.sleep(behaviour.delay_seconds)
-        await super()._behave(method, name)
-        if self._chance.random() < behaviour.failing:
-            raise _error(behaviour.failure)
+
+class ScriptedMemory(_MemoryServicer):
+    """Finds nothing and keeps nothing, by the script."""
+
+    def __init__(self, script: Script) -> None:
+        self._script: Final = script
+
+    async def Search(self, _request: Any, context: Any) -> Any:
+        """A read."""
+        await self._script.play("Search", context)
+        return memory_service_pb2.SearchResponse()
+
+    async def AppendMessages(self, _request: Any, context: Any) -> Any:
+        """An effect."""
+        await self._script.play("AppendMessages", context)
+        return memory_service_pb2.AppendMessagesResponse()
 
 
 def _error(failure: Failure) -> MeshError | RuntimeError:
@@ -67,30 +109,36 @@ def _error(failure: Failure) -> MeshError | RuntimeError:
             return RuntimeError("As I was told.")
 
 
-async def _obey(coordinator: ScriptedCoordinator) -> None:
+async def _obey(script: Script) -> None:
     """Until nobody tells anything any more."""
     lines = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while line := await lines.readline():
-        coordinator.behaviour = Behaviour.read(line)
-        sys.stdout.buffer.write(Counted(coordinator.calls).line)
+        script.behaviour = Behaviour.read(line)
+        sys.stdout.buffer.write(Counted(script.calls).line)
         sys.stdout.buffer.flush()
 
 
 async def _serve(name: str, port: int) -> None:
-    coordinator = ScriptedCoordinator(name, random.Random(name))
+    script = Script(name, random.Random(name))
+    others = registrations(ScriptedCoordinator(name, script))
+    memory = Registration(
+        _MEMORY,
+        memory_service_pb2_grpc.add_MemoryServiceServicer_to_server,
+        ScriptedMemory(script),
+    )
     server = MeshServer(
         name=name,
         address=f"{HOST}:{port}",
-        registrations=registrations(coordinator),
+        registrations=[memory, *(each for each in others if each.service_name != _MEMORY)],
         log=log.get(name, stream=sys.stderr),
         default_tenant="default",
         drain_seconds=_DRAIN_SECONDS,
     )
     serving = asyncio.create_task(server.serve())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
-    obeying = asyncio.create_task(_obey(coordinator))
+    obeying = asyncio.create_task(_obey(script))
     await asyncio.wait([serving, obeying], return_when=asyncio.FIRST_COMPLETED)
     for task in (serving, obeying):
         task.cancel()

@@ -5,21 +5,17 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import grpc
 
-from agentmesh.coordinator.v1 import coordinator_service_pb2
-
-_CALL_SECONDS = 10.0
+from tests.mesh.behaviour import INSTANCE_KEY
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one call."""
 
-    # When it was sent, by the event loop's clock.
-    at_seconds: float
     took_seconds: float
     # Which instance answered; empty where the call failed.
     instance: str
@@ -49,29 +45,12 @@ class Load:
         return len(last) == count and not any(each.failure for each in last)
 
 
-Call = Callable[[Any, int], Any]
-
-
-def read(stub: Any, number: int) -> Any:
-    """A call that is safe to repeat."""
-    request = coordinator_service_pb2.GetTaskRequest(name=f"tenants/default/tasks/t{number}")
-    return stub.GetTask(request, timeout=_CALL_SECONDS)
-
-
-def submit(stub: Any, number: int) -> Any:
-    """A call with an effect."""
-    request = coordinator_service_pb2.SubmitTaskRequest(
-        parent="tenants/default", request_id=f"r{number}"
-    )
-    return stub.SubmitTask(request, timeout=_CALL_SECONDS)
-
-
 @asynccontextmanager
-async def steady(stub: Any, *, per_second: float, call: Call = read) -> AsyncGenerator[Load]:
-    """Calls inside the block; after it each call has ended."""
+async def steady(call: Callable[[int], Any], *, per_second: float) -> AsyncGenerator[Load]:
+    """Calls inside the block, with a number each; after it each call has ended."""
     load = Load()
     enough = asyncio.Event()
-    calling = asyncio.create_task(_call(stub, call, load, per_second, enough))
+    calling = asyncio.create_task(_call(call, load, per_second, enough))
     try:
         yield load
         enough.set()
@@ -82,7 +61,7 @@ async def steady(stub: Any, *, per_second: float, call: Call = read) -> AsyncGen
 
 
 async def _call(
-    stub: Any, call: Call, load: Load, per_second: float, enough: asyncio.Event
+    call: Callable[[int], Any], load: Load, per_second: float, enough: asyncio.Event
 ) -> None:
     loop = asyncio.get_running_loop()
     due = loop.time()
@@ -90,18 +69,19 @@ async def _call(
     async with asyncio.TaskGroup() as group:
         while not enough.is_set():
             number += 1
-            group.create_task(_one(stub, call, number, load))
+            group.create_task(_one(call(number), load))
             # What a busy machine was late with is not made up for: that would be a burst.
             due = max(due + 1 / per_second, loop.time() - 0.1)
             await asyncio.sleep(due - loop.time())
 
 
-async def _one(stub: Any, call: Call, number: int, load: Load) -> None:
+async def _one(call: Any, load: Load) -> None:
     loop = asyncio.get_running_loop()
     begun = loop.time()
     try:
-        answer = await call(stub, number)
-        instance, failure = answer.task.labels["instance"], ""
+        await call
+        said = cast(dict[str, str], dict(await call.trailing_metadata()))
+        instance, failure = said[INSTANCE_KEY], ""
     except grpc.aio.AioRpcError as error:
         instance, failure = "", f"{error.code().name}: {error.details()}"
-    load.outcomes.append(Outcome(begun, loop.time() - begun, instance, failure))
+    load.outcomes.append(Outcome(loop.time() - begun, instance, failure))
