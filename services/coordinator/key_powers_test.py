@@ -27,14 +27,17 @@ class _Wish:
     key: ApiKey
 
 
-_makers = st.builds(
-    lambda tenant, role, scopes: Maker(tenant, "user:ann", role, scopes or None),
-    _TENANTS,
-    st.sampled_from(list(Role)),
-    _SOME_SCOPES,
-)
+def _maker(tenant: str, role: Role, scopes: frozenset[str]) -> Maker:
+    return Maker(tenant, "user:ann", role, scopes or None)
+
+
+def _wish(tenant: str, role: pb.Role, scopes: frozenset[str]) -> _Wish:
+    return _Wish(tenant, ApiKey(role=role, scopes=sorted(scopes)))
+
+
+_makers = st.builds(_maker, _TENANTS, st.sampled_from(list(Role)), _SOME_SCOPES)
 _wishes = st.builds(
-    lambda tenant, role, scopes: _Wish(tenant, ApiKey(role=role, scopes=sorted(scopes))),
+    _wish,
     _TENANTS,
     st.sampled_from([pb.ROLE_USER, pb.ROLE_OPERATOR, pb.ROLE_ADMIN]),
     _SOME_SCOPES,
