@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from meshkit.clock import Clock
 from tier.events import Phase
-from tier.gateway_refusals import FAILED_KEY
+from tier.gateway_refusals import failed_key
 from tier.policy import Policy
 from tier.policy_rbac import gateway_needs, gateway_rbac
 from tier.ports import HOST
@@ -127,7 +127,7 @@ def _tokens(issuers: Sequence[Issuer]) -> Any:
     no_key = {"name": "x-api-key", "present_match": False}
     return {
         "@type": _TOKENS,
-        "providers": {each.name: _provider(each) for each in issuers},
+        "providers": {each.name: _provider(each, number) for number, each in enumerate(issuers)},
         "rules": [
             # Keys are somebody else's to check.
             {"match": {"prefix": "/", "headers": [key]}},
@@ -137,7 +137,7 @@ def _tokens(issuers: Sequence[Issuer]) -> Any:
     }
 
 
-def _provider(issuer: Issuer) -> Any:
+def _provider(issuer: Issuer, number: int) -> Any:
     keys = json.loads(issuer.jwks.read_text("utf-8"))
     return {
         "issuer": issuer.name,
@@ -152,7 +152,7 @@ def _provider(issuer: Issuer) -> Any:
             {"header_name": "x-agentmesh-tenant", "claim_name": issuer.tenant_claim},
             {"header_name": "x-agentmesh-role", "claim_name": issuer.role_claim},
         ],
-        "failed_status_in_metadata": FAILED_KEY,
+        "failed_status_in_metadata": failed_key(number),
         # To check a signature takes longer than the rest of a call. A key that is taken out makes
         # another filter, with nothing kept.
         "jwt_cache_config": {"jwt_cache_size": _CACHED_TOKENS},

@@ -81,9 +81,8 @@ def gateway_child(
 
 def _guarded(guard: Guard, folder: Path) -> GuardPlaces:
     write(folder, followed_by_guards(guard))
-    return GuardPlaces(
-        guard.listen, guard.tls_port, guard.certificate, mappers(guard.policy), guard.origins
-    )
+    refusals = mappers(guard.policy, len(guard.issuers))
+    return GuardPlaces(guard.listen, guard.tls_port, guard.certificate, refusals, guard.origins)
 
 
 async def _ready_version(admin_port: int) -> str | None:

@@ -1,7 +1,7 @@
 """How the gateway tells callers why it refuses them: as errors of the mesh, in their own shape."""
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -19,8 +19,6 @@ from meshkit.errors import (
 from tier.policy import ROLES, Policy, roles_from
 from tier.policy_rbac import TAKES_KEY
 
-# Under which the filter of tokens notes why it refuses one.
-FAILED_KEY: Final = "failed"
 # A header of the gateway's own: the content type that the client sent.
 SHAPE_KEY: Final = "agentmesh-shape"
 
@@ -32,19 +30,11 @@ _GRPC: Final = "application/grpc"
 # What a message in a header need not encode.
 _PLAIN: Final = " `'(),:;=.?/_-"
 
-# What is wrong with a token, by Envoy's word for it: in a word, and for people.
+# What is wrong with a token, by Envoy's word for it: in a word, and for people. With several
+# issuers each says what it has against a token, and most that it is not theirs.
 _TOKEN_PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
-    "Jwt is missing": (
-        "none",
-        "The call brings no credentials: send an API key as `x-api-key: KEY`, or a token as"
-        " `authorization: Bearer TOKEN`.",
-    ),
     "Jwt is expired": ("expired", "The token has expired: get another."),
     "Jwt not yet valid": ("early", "The token is not valid yet: is a clock wrong?"),
-    "Jwt issuer is not configured": (
-        "issuer",
-        "The token is of an issuer that this mesh does not know: see its claim `iss`.",
-    ),
     "Audiences in Jwt are not allowed": (
         "audience",
         "The token is meant for somebody else: its claim `aud` does not name this mesh.",
@@ -58,6 +48,10 @@ _TOKEN_PROBLEMS: Final[Mapping[str, tuple[str, str]]] = {
         "signature",
         "The token is signed with a key that this mesh does not know: get another from an"
         " issuer that it knows.",
+    ),
+    "Jwt issuer is not configured": (
+        "issuer",
+        "The token is of an issuer that this mesh does not know: see its claim `iss`.",
     ),
 }
 
@@ -73,13 +67,21 @@ class _Refusal:
     error: MeshError
 
 
-def mappers(policy: Policy) -> list[Any]:
-    """For `local_reply_config`, where the first that fits an answer counts."""
-    refusals = (*_unauthenticated(), *_unavailable(), *_forbidden(policy))
+def failed_key(issuer: int) -> str:
+    """Under what the filter of tokens notes what the issuer of that number has against one."""
+    return f"failed-{issuer}"
+
+
+def mappers(policy: Policy, issuers: int) -> list[Any]:
+    """For `local_reply_config`, where the first that fits an answer counts.
+
+    `issuers` is how many the filter of tokens knows.
+    """
+    refusals = (*_unauthenticated(issuers), *_unavailable(), *_forbidden(policy))
     return [each for refusal in refusals for each in _in_every_shape(refusal)]
 
 
-def _unauthenticated() -> Iterator[_Refusal]:
+def _unauthenticated(issuers: int) -> Iterator[_Refusal]:
     refused = _details("jwt_authn_access_denied")
     # What begins as a key and goes on as none is not sent to the coordinator.
     for sent in (_header("x-api-key", present_match=True), _begins("authorization", "Bearer amk_")):
@@ -88,16 +90,24 @@ def _unauthenticated() -> Iterator[_Refusal]:
             "malformed",
             "The API key is malformed: it is amk_, an id, _ and 43 more characters.",
         )
+    yield _unknown_caller(
+        (_details("jwt_authn_access_denied{Jwt_is_missing"),),
+        "none",
+        "The call brings no credentials: send an API key as `x-api-key: KEY`, or a token as"
+        " `authorization: Bearer TOKEN`.",
+    )
     for said, (credential, message) in _TOKEN_PROBLEMS.items():
-        noted = _noted(_TOKENS, FAILED_KEY, "message", exact=said)
-        yield _unknown_caller((refused, noted), credential, message)
+        noted = [
+            _noted(_TOKENS, failed_key(each), "message", exact=said) for each in range(issuers)
+        ]
+        yield _unknown_caller((refused, _any(noted)), credential, message)
     yield _unknown_caller(
         (refused,),
         "malformed",
         "The token cannot be read: it must be a JWT, in three parts, with a claim `exp`.",
     )
     yield _unknown_caller(
-        (_details("rbac_access_denied"), {"or_filter": {"filters": list(_not_whole())}}),
+        (_details("rbac_access_denied"), _any(list(_not_whole()))),
         "claims",
         "The token does not say who calls: its claims must name a tenant, a subject and a role,"
         f" which is one of {', '.join(each.value for each in ROLES)}.",
@@ -200,6 +210,10 @@ def _set(key: str, value: str) -> Any:
 
 def _all(*filters: Any) -> Any:
     return filters[0] if len(filters) == 1 else {"and_filter": {"filters": list(filters)}}
+
+
+def _any(filters: Sequence[Any]) -> Any:
+    return filters[0] if len(filters) == 1 else {"or_filter": {"filters": list(filters)}}
 
 
 def _details(begin: str) -> Any:

@@ -162,10 +162,20 @@ _REFUSED = {
 }
 
 
-async def test_who_shows_nothing_good_is_told_why(mesh: Guarded) -> None:
+@pytest.mark.parametrize("issuers", [1, 3])
+async def test_who_shows_nothing_good_is_told_why(tmp_path: Path, issuers: int) -> None:
     """Over gRPC, gRPC-web and JSON alike the error says what is wrong with the credentials, and no
-    service and no coordinator hears of the call.
+    service and no coordinator hears of the call; also where the mesh trusts several issuers.
     """
+    also = [
+        TokenIssuer(tmp_path / f"{number}.json", f"https://{number}.example").issuer
+        for number in range(1, issuers)
+    ]
+    async with guarded(tmp_path, also) as mesh:
+        await _are_told_why(mesh)
+
+
+async def _are_told_why(mesh: Guarded) -> None:
     heard: dict[tuple[str, str], tuple[Any, str, str]] = {}
     for name, each in _REFUSED.items():
         headers = each.headers(mesh.issuer)
