@@ -138,7 +138,7 @@ class _Saving:
             self._versions["nats"] = broker.version
             names = await broker.stream_names()
             before, log, after = order.in_order(names)
-            self._counter.expect(len(names) + 4)
+            self._counter.expect(len(names) + 5)
             # Copies of the log first: they are brought up to it, and never behind it.
             await self._save_databases()
             for name in (*before, *log):

@@ -48,7 +48,8 @@ class Broker:
     @property
     def version(self) -> str:
         """The server's."""
-        return str(self._client.connected_server_version)
+        found = self._client.connected_server_version
+        return f"{found.major}.{found.minor}.{found.patch}"
 
     async def ask(
         self, what: str, request: Mapping[str, Any], *, seconds: float = _ANSWER_SECONDS

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -115,6 +116,8 @@ async def test_a_mesh_that_does_not_run_is_saved_and_restored(tmp_path: Path) ->
     assert (made["path"], made["tier"]) == (str(tmp_path / "one.backup"), "")
     (stream,) = made["streams"]
     assert (stream["name"], stream["state"]["messages"]) == ("THINGS", 3)
+    for server in ("nats", "redis"):
+        assert re.fullmatch(r"\d+\.\d+\.\d+", made["versions"][server])
     seen = await _json(tmp_path, "backup", "verify", tmp_path / "one.backup")
     assert seen["members"] == made["members"]
     other = tmp_path / "other"
