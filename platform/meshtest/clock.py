@@ -61,7 +61,7 @@ class RunningClock:
     """Runs as fast as the machine's, from another time on. Made within an event loop."""
 
     def __init__(self, start: datetime) -> None:
-        self._start: Final = start
+        self._start = start
         self._begun: Final = asyncio.get_running_loop().time()
 
     def now(self) -> datetime:
@@ -75,3 +75,7 @@ class RunningClock:
     async def sleep(self, seconds: float) -> None:
         """Returns after that many seconds."""
         await asyncio.sleep(seconds)
+
+    def move_to(self, now: datetime) -> None:
+        """Goes on from that time of day, while the seconds that have passed stay."""
+        self._start = now - timedelta(seconds=self.monotonic_seconds())

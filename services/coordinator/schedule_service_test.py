@@ -82,9 +82,10 @@ async def test_a_schedule_is_shown_as_it_was_created(mesh: Mesh) -> None:
 
 
 async def test_a_schedule_runs(nats_server: NatsServer, tmp_path: Path) -> None:
-    """With the real broker as its timer: 0.4 s before a full hour one waits for 0.4 s."""
-    clock = RunningClock(datetime(2026, 1, 1, 8, 59, 59, 600_000, tzinfo=UTC))
+    """With the real broker as its timer: a second before a full hour one waits for a second."""
+    clock = RunningClock(datetime(2026, 1, 1, tzinfo=UTC))
     async with coordinator(nats_server.url, tmp_path, clock=clock) as mesh:
+        clock.move_to(datetime(2026, 1, 1, 8, 59, 59, tzinfo=UTC))
         await create(mesh, nightly(cron="0 9 * * *"))
 
         async def ran() -> Schedule | None:
