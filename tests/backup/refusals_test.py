@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,8 +30,10 @@ from tier.data_dir import RESTORING, DataDir
 from tier.events import Event, Reporter
 from tier.failures import MeshStartError, RestoreUnfinished
 from tier.nats_child import nats_child
+from tier.options import Tier
 from tier.ports import free_ports
 from tier.redis_child import redis_child
+from tier.state import MeshState, ProcessRecord, start_ticks, write_state
 
 _SPEC = StreamSpec("THINGS", ("things.>",), "Things.")
 _CHILD_SECONDS = 60.0
@@ -46,9 +49,10 @@ def _unheard(_event: Event) -> None:
 
 
 @asynccontextmanager
-async def _servers(data_dir: DataDir) -> AsyncGenerator[str]:
+async def _servers(data_dir: DataDir, *, nats_port: int = 0) -> AsyncGenerator[str]:
     """NATS and Redis on a data directory, as a mesh runs them; the address of NATS."""
-    nats_port, monitor_port, redis_port = free_ports(3)
+    free_port, monitor_port, redis_port = free_ports(3)
+    nats_port = nats_port or free_port
     specs = (
         nats_child(find(NATS, os.environ), data_dir, nats_port, monitor_port, flushes=False),
         redis_child(find(REDIS, os.environ), data_dir, redis_port),
@@ -209,6 +213,39 @@ def test_where_nothing_is_there_is_nothing_to_save(tmp_path: Path) -> None:
         "--data-dir.\n",
     )
     assert os.listdir(tmp_path) == []
+
+
+async def test_a_store_that_does_not_answer_leaves_no_file(tmp_path: Path) -> None:
+    """Half of a mesh is no backup; who asked is told which half is missing."""
+    data = DataDir(await _data(tmp_path))
+    nats_port, redis_port = free_ports(2)
+    state = MeshState(
+        pid=os.getpid(),
+        process_start_ticks=start_ticks(os.getpid()) or 0,
+        tier=Tier.PROTOTYPE,
+        version="0.1.0",
+        started=datetime.now(UTC),
+        data_dir=data.path,
+        address="127.0.0.1:1",
+        admin_address="127.0.0.1:2",
+        config=None,
+        processes=(
+            ProcessRecord("nats", 1, "2", (nats_port,), None),
+            ProcessRecord("redis", 1, "7", (redis_port,), None),
+        ),
+        notes=(),
+        services=(),
+    )
+    write_state(state)
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(BackupError, match=r"^Failed to save streams: no connection: "):
+        await api.save(data.path, out, clock=SystemClock(), progress=_ignore)
+    assert os.listdir(out) == []
+    async with _servers(data, nats_port=nats_port):
+        with pytest.raises(BackupError, match=r"^Failed to save Redis: "):
+            await api.save(data.path, out, clock=SystemClock(), progress=_ignore)
+    assert os.listdir(out) == []
 
 
 async def test_a_backup_that_is_killed_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
