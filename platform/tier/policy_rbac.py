@@ -5,7 +5,7 @@ filter `envoy.filters.http.rbac`, after the transcoder: they look at the paths o
 those of JSON.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from meshkit.constants import CALLER_KEY, ROLE_KEY, SERVICE_CALLER
@@ -19,30 +19,30 @@ SCOPES_KEY: Final = "x-agentmesh-scopes"
 # What `gateway_needs` writes among the dynamic metadata of `envoy.filters.http.rbac`: what a call
 # takes that its caller does not have, such as `role operator` or `scope tasks:read`.
 TAKES_KEY: Final = "shadow_effective_policy_id"
-# The gateway answers what is no RPC by itself.
-_NO_RPCS: Final = "no rpc"
+_ACTION: Final = "type.googleapis.com/envoy.config.rbac.v3.Action"
+_INPUT: Final = "type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput"
 _RPC_PREFIXES: Final = ("/agentmesh.", "/grpc.", "/envoy")
 
 
 def gateway_rbac(policy: Policy) -> dict[str, Any]:
-    """Lets through whom role and scopes allow the call."""
-    rules: dict[str, Any] = {
-        _NO_RPCS: {
-            "permissions": [
-                {"not_rule": {"or_rules": {"rules": [_starts(each) for each in _RPC_PREFIXES]}}}
-            ],
-            "principals": [{"any": True}],
-        }
+    """Lets through whom role and scopes allow the call; one that nobody placed, nobody.
+
+    What is no RPC passes: the gateway answers it by itself.
+    """
+    allowed = {
+        path: _first(
+            _when(
+                _all(_has_role(policy.role_of(path)), _has_scope(policy.scope_of(path))),
+                _verdict(f"{policy.role_of(path).value} {policy.scope_of(path)}", "ALLOW"),
+            )
+        )
+        for path in policy.paths()
     }
-    for role, of_role in policy.roles.items():
-        for scope, of_scope in policy.scopes.items():
-            both = [path for path in of_role if path in of_scope]
-            if both:
-                rules[f"{role.value} {scope}"] = {
-                    "permissions": _paths(both),
-                    "principals": [{"and_ids": {"ids": [_has_role(role), _has_scope(scope)]}}],
-                }
-    return {"@type": TYPE, "rules": {"action": "ALLOW", "policies": rules}}
+    # Without a verdict the filter refuses.
+    others = _first(
+        _when(_no(_any(*(_starts(each) for each in _RPC_PREFIXES))), _verdict("no rpc", "ALLOW"))
+    )
+    return {"@type": TYPE, "matcher": _by_path(allowed, others)}
 
 
 def gateway_needs(policy: Policy) -> dict[str, Any]:
@@ -51,21 +51,16 @@ def gateway_needs(policy: Policy) -> dict[str, Any]:
     It stands before `gateway_rbac`, whose refusal can then say so: a filter's own notes come
     too late for its own answer. Where both role and scope are missing, it is the role.
     """
-    needs: dict[str, Any] = {
-        f"role {role.value}": {
-            "permissions": _paths(paths),
-            "principals": [{"not_id": _has_role(role)}],
-        }
-        for role, paths in policy.roles.items()
-        if paths
+    needs = {
+        path: _first(
+            _when(_no(_has_role(role)), _verdict(f"role {role.value}", "DENY")),
+            _when(_no(_has_scope(scope)), _verdict(f"scope {scope}", "DENY")),
+            otherwise=_verdict("nothing", "ALLOW"),
+        )
+        for path in policy.paths()
+        for role, scope in [(policy.role_of(path), policy.scope_of(path))]
     }
-    for scope, paths in policy.scopes.items():
-        needs[f"scope {scope}"] = {
-            "permissions": _paths(paths),
-            "principals": [{"not_id": _has_scope(scope)}],
-        }
-    # Envoy looks through them in the order of their names.
-    return {"@type": TYPE, "shadow_rules": {"action": "DENY", "policies": needs}}
+    return {"@type": TYPE, "shadow_matcher": _by_path(needs, _verdict("nothing", "ALLOW"))}
 
 
 def proxy_rbac(policy: Policy, callee: str, *, spiffe: str | None) -> dict[str, Any]:
@@ -100,17 +95,6 @@ def _is_caller(edge: Edge, spiffe: str | None) -> list[Any]:
     return [{"authenticated": name}, said]
 
 
-def _has_role(lowest: Role) -> Any:
-    ids = [_header(ROLE_KEY, {"exact": each.value}) for each in roles_from(lowest)]
-    return {"or_ids": {"ids": ids}}
-
-
-def _has_scope(scope: str) -> Any:
-    unlimited = {"header": {"name": SCOPES_KEY, "present_match": True, "invert_match": True}}
-    listed = _header(SCOPES_KEY, {"safe_regex": {"regex": f"(.* )?{scope}( .*)?"}})
-    return {"or_ids": {"ids": [unlimited, listed]}}
-
-
 def _header(name: str, match: dict[str, Any]) -> Any:
     return {"header": {"name": name, "string_match": match}}
 
@@ -119,5 +103,63 @@ def _paths(paths: Sequence[str]) -> list[Any]:
     return [{"url_path": {"path": {"exact": path}}} for path in paths]
 
 
+# Of Envoy's matching by trees, which finds a path among many at once.
+
+
+def _by_path(found: Mapping[str, Any], otherwise: Any) -> Any:
+    tree = {"input": _input(":path"), "exact_match_map": {"map": found}}
+    return {"matcher_tree": tree, "on_no_match": otherwise}
+
+
+def _first(*matchers: Any, otherwise: Any = None) -> Any:
+    """The verdict of the first that fits."""
+    matcher: dict[str, Any] = {"matcher_list": {"matchers": list(matchers)}}
+    if otherwise is not None:
+        matcher["on_no_match"] = otherwise
+    return {"matcher": matcher}
+
+
+def _when(predicate: Any, verdict: Any) -> Any:
+    return {"predicate": predicate, "on_match": verdict}
+
+
+def _verdict(name: str, action: str) -> Any:
+    typed = {"@type": _ACTION, "name": name, "action": action}
+    return {"action": {"name": "verdict", "typed_config": typed}}
+
+
+def _has_role(lowest: Role) -> Any:
+    return _is(ROLE_KEY, {"safe_regex": {"google_re2": {}, "regex": "|".join(roles_from(lowest))}})
+
+
+def _has_scope(scope: str) -> Any:
+    unlimited = _no(_is(SCOPES_KEY, {"safe_regex": {"google_re2": {}, "regex": ".*"}}))
+    return _any(
+        unlimited,
+        _is(SCOPES_KEY, {"safe_regex": {"google_re2": {}, "regex": f"(.* )?{scope}( .*)?"}}),
+    )
+
+
 def _starts(prefix: str) -> Any:
-    return {"url_path": {"path": {"prefix": prefix}}}
+    return _is(":path", {"prefix": prefix})
+
+
+def _is(header: str, match: dict[str, Any]) -> Any:
+    """False where there is no such header."""
+    return {"single_predicate": {"input": _input(header), "value_match": match}}
+
+
+def _all(*predicates: Any) -> Any:
+    return {"and_matcher": {"predicate": list(predicates)}}
+
+
+def _any(*predicates: Any) -> Any:
+    return {"or_matcher": {"predicate": list(predicates)}}
+
+
+def _no(predicate: Any) -> Any:
+    return {"not_matcher": predicate}
+
+
+def _input(header: str) -> Any:
+    return {"name": "header", "typed_config": {"@type": _INPUT, "header_name": header}}

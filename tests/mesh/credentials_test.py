@@ -239,3 +239,22 @@ async def test_the_right_key_comes_in(mesh: GuardedMesh) -> None:
         return str(answer) if is_refused else None
 
     assert await _wrong(every_rpc(), refused) == {}
+
+
+async def test_the_right_key_comes_in_by_json(mesh: GuardedMesh) -> None:
+    """JSON has the same rules, whatever follows a path's `?`."""
+
+    async def refused(rpc: Rpc) -> str | None:
+        called = rpc.json_call()
+        # A key with scopes makes none without, though it may make keys.
+        if called is None or rpc.method.server_streaming or rpc == RPCS["CreateApiKey"]:
+            return None
+        verb, path = called
+        metadata = await mesh.usual(_POLICY.role_of(rpc.path), _POLICY.scope_of(rpc.path))
+        status = await mesh.http(verb, path.replace("tenants/x", "tenants/acme"), metadata)
+        return str(status) if status in (401, 403, 502, 503) else None
+
+    assert await _wrong(every_rpc(), refused) == {}
+    key = await mesh.usual(Role.USER, "tasks:read")
+    assert await mesh.http("GET", "/v1/tenants/acme/tasks?page_size=1", key) == 200
+    assert await mesh.http("GET", "/v1/tenants/acme/agents?page_size=1", key) == 403

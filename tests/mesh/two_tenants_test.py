@@ -196,7 +196,7 @@ async def test_another_tenants_requests_are_refused(mesh: _Mesh, role: Role) -> 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_all_tenants_are_for_operators(mesh: _Mesh) -> None:
     """Where a parent may stand for all tenants, a user is refused, and an operator is not."""
-    opened: dict[str, set[str]] = {Role.USER: set(), Role.OPERATOR: set()}
+    opened: dict[Role, set[str]] = {Role.USER: set(), Role.OPERATOR: set()}
     for rpc, request in [*mesh.sent, *mesh.end]:
         if "parent" not in request.DESCRIPTOR.fields_by_name:
             continue
