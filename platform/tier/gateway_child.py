@@ -8,7 +8,7 @@ from typing import Final
 from tier.child import ChildSpec
 from tier.data_dir import DataDir
 from tier.descriptors import descriptor_set
-from tier.gateway_access import Guard, write
+from tier.gateway_access import FOLLOWED, Guard, write
 from tier.gateway_access import followed as followed_by_guards
 from tier.gateway_config import GatewayPlaces, GuardPlaces, followed, read_shipped, relocate
 from tier.gateway_refusals import mappers
@@ -17,8 +17,6 @@ from tier.upstreams import Upstreams
 
 NAME: Final = "gateway"
 ACCESS: Final = "access"
-# The folder of a mesh in which the governor writes what tenants may send.
-LIMITS: Final = "gateway"
 
 
 def gateway_child(
@@ -40,7 +38,7 @@ def gateway_child(
     contracts = data_dir.run / "agentmesh.binpb"
     contracts.write_bytes(descriptor_set())
     shipped = read_shipped(repository)
-    limits = data_dir.folder(LIMITS)
+    limits = data_dir.folder(FOLLOWED)
     for name, content in followed(shipped).items():
         # Those of the last time hold until the governor serves.
         if not (limits / name).exists():

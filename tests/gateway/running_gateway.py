@@ -19,8 +19,8 @@ from tier.backoff import RestartPolicy
 from tier.child import Child
 from tier.data_dir import DataDir
 from tier.events import Reporter
-from tier.gateway_access import Guard
-from tier.gateway_child import LIMITS, gateway_child
+from tier.gateway_access import FOLLOWED, Guard
+from tier.gateway_child import gateway_child
 from tier.gateway_config import DIRECTORY
 from tier.http_get import get
 
@@ -138,7 +138,7 @@ async def gateway(
             port,
             admin_port,
             data_dir.log_file("access"),
-            data_dir.folder(LIMITS),
+            data_dir.folder(FOLLOWED),
             child.record.pid,
             guard.tls_port if guard else None,
         )
