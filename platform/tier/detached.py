@@ -18,8 +18,9 @@ from tier.options import MeshOptions
 from tier.python_child import python_environment
 from tier.state import MeshState, read_state, start_ticks
 
-# Calls in flight get ten seconds, and every child ten more.
-_STOP_WITHIN_SECONDS: Final = 45.0
+# Calls in flight get ten seconds, and every child ten more: executors, services, governors, Envoys
+# and stores end one after the other.
+_STOP_WITHIN_SECONDS: Final = 100.0
 
 
 def start_detached(options: MeshOptions, progress: Progress) -> MeshState:

@@ -33,13 +33,13 @@ async def doctor(options: MeshOptions) -> list[Check]:
     if state is None:
         for port, purpose in (
             (options.port, "gateway"),
-            (options.tls_port, "the gateway's TLS, of staging"),
             (options.admin_port, "the gateway's administration"),
         ):
             free = f"{port} ({purpose}) is free"
             checks.append(
                 _tried(f"port {port}", free, lambda p=port, u=purpose: ports.require_free(p, u))
             )
+        checks.append(_tls_port(options.tls_port))
         return [*checks, Check("mesh", True, "none runs on this data directory")]
     checks += [
         Check(
@@ -60,6 +60,15 @@ def _tried(name: str, fine: str, attempt: Callable[[], object]) -> Check:
         wrong, _, remedy = str(error).partition(": ")
         return Check(name, False, wrong, remedy)
     return Check(name, True, fine)
+
+
+def _tls_port(port: int) -> Check:
+    """One that is taken is no failure: the prototype does without."""
+    name, purpose = f"port {port}", "the gateway's TLS, in staging"
+    if ports.is_free(port):
+        return Check(name, True, f"{port} ({purpose}) is free")
+    remedy = "for staging choose another port with --port"
+    return Check(name, True, f"{port} ({purpose}) is taken", remedy)
 
 
 def _binary(binary: Binary) -> Check:

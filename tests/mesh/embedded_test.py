@@ -360,6 +360,19 @@ async def test_staging_wants_every_write_flushed(
     )
 
 
+async def test_staging_wants_every_write_of_redis_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known of calls that were begun survives a power cut, as the log does."""
+    careless = tmp_path / "redis-server"
+    real = binaries.find(binaries.REDIS, os.environ)
+    careless.write_text(f'#!/bin/sh\nexec {real} "$@" --appendfsync everysec\n')
+    careless.chmod(0o755)
+    monkeypatch.setenv("REDIS_SERVER", str(careless))
+    error = await _refused(MeshOptions(data_dir=tmp_path / "data", port=0, tier=Tier.STAGING))
+    assert str(error) == "Failed to start Redis: it does not flush every write to disk."
+
+
 @pytest.mark.parametrize(
     ("port", "executors", "text"),
     [
