@@ -55,6 +55,7 @@ class Options:
     executors: int = 1
     tier: str = "staging"
     sync: Literal["always", "default"] | None = None
+    no_mtls: bool = False
     client: Client = "run"
     seed: int = 1
 

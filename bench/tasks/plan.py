@@ -54,6 +54,7 @@ def make_plan(options: Options) -> Plan:
         executors=options.executors,
         sync_always=None if options.sync is None else options.sync == "always",
         latency_ms=options.latency_ms,
+        no_mtls=options.no_mtls,
     )
     if options.backlog is not None:
         return Plan(

@@ -35,6 +35,12 @@ def test_flushing_is_as_asked(sync: str, always: bool) -> None:
     assert _plan(sync=sync).mesh.sync_always is always
 
 
+@pytest.mark.parametrize("no_mtls", [False, True])
+def test_certificates_are_left_out_where_asked(no_mtls: bool) -> None:
+    """The same hops in plain text show what they cost."""
+    assert _plan(no_mtls=no_mtls).mesh.no_mtls is no_mtls
+
+
 def test_a_rate_arrives_through_the_warm_up_and_all_rounds() -> None:
     """Poisson unless constant arrivals are asked for."""
     plan = _plan(rate=600, warm_up=1, seconds=2, rounds=2)

@@ -102,6 +102,7 @@ from cli.invocation import Invocation
     help="Whether NATS flushes each write before it acknowledges (default: as the tier does, "
     "always in staging).",
 )
+@click.option("--no-mtls", is_flag=True, help="Staging without TLS between its processes.")
 @click.option(
     "--client",
     type=click.Choice(["run", "follow", "batch"]),
