@@ -5,6 +5,7 @@ None is fetched before a target that uses it is built.
 
 load("//third_party/envoy:envoy.bzl", "envoy")
 load("//third_party/grpcurl:grpcurl.bzl", "grpcurl")
+load("//third_party/kubernetes_schemas:kubernetes_schemas.bzl", "kubernetes_schemas")
 load("//third_party/nats:nats.bzl", "nats")
 load("//third_party/postgres:postgres.bzl", "postgres")
 load("//third_party/python:interpreter.bzl", "python_interpreter")
@@ -29,3 +30,4 @@ def agentmesh_repositories():
     redis(name = "redis")
     triton_env(name = "triton_env")
     grpcurl(name = "grpcurl")
+    kubernetes_schemas(name = "kubernetes_schemas")

@@ -2,7 +2,7 @@
 
 Istio has no words for an API key's scopes, for dropping the headers by which the mesh says who
 calls, and for limits of tenants. So its gateway gets the filters that Envoy has on one machine,
-out of the same file and the same functions.
+most of them out of the same file.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any, Final
 from deploy.names import GATEWAY, NAMESPACE, PORT, resource
 from meshkit.constants import TENANT_KEY
 from tier.policy import Policy
-from tier.policy_rbac import gateway_rbac
+from tier.policy_rbac import SCOPES_KEY
 
 _TYPES: Final = "type.googleapis.com/envoy.extensions.filters.http"
 _MANAGER: Final = "envoy.filters.network.http_connection_manager"
@@ -34,7 +34,6 @@ def entrance(policy: Policy, envoy: Mapping[str, Any]) -> dict[str, Any]:
             "early_header_mutation_extensions": typed["early_header_mutation_extensions"],
         },
     }
-    roles = {"name": "scopes", "typed_config": gateway_rbac(policy)}
     patches = [
         # First of all, so that nobody outside says who they are in our words.
         {
@@ -45,7 +44,7 @@ def entrance(policy: Policy, envoy: Mapping[str, Any]) -> dict[str, Any]:
         _filter("INSERT_AFTER", _TOKENS, filters["token-caller"]),
         # Each before the router, so in this order.
         _filter("INSERT_BEFORE", _ROUTER, filters["callers"]),
-        _filter("INSERT_BEFORE", _ROUTER, roles),
+        _filter("INSERT_BEFORE", _ROUTER, _scopes(policy)),
         _filter("INSERT_BEFORE", _ROUTER, _tenant_limits()),
     ]
     target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": GATEWAY}
@@ -55,6 +54,25 @@ def entrance(policy: Policy, envoy: Mapping[str, Any]) -> dict[str, Any]:
         "entrance",
         {"targetRefs": [target], "configPatches": patches},
     )
+
+
+def _scopes(policy: Policy) -> dict[str, Any]:
+    """Holds keys with scopes to these; roles are AuthorizationPolicies'. No words fit there."""
+    unlimited = {"header": {"name": SCOPES_KEY, "present_match": True, "invert_match": True}}
+    policies = {
+        scope: {
+            "permissions": [{"url_path": {"path": {"exact": path}}} for path in paths],
+            "principals": [{"or_ids": {"ids": [unlimited, _listed(scope)]}}],
+        }
+        for scope, paths in policy.scopes.items()
+    }
+    typed = {"@type": f"{_TYPES}.rbac.v3.RBAC", "rules": {"action": "ALLOW", "policies": policies}}
+    return {"name": "scopes", "typed_config": typed}
+
+
+def _listed(scope: str) -> dict[str, Any]:
+    match = {"safe_regex": {"regex": f"(.* )?{scope}( .*)?"}}
+    return {"header": {"name": SCOPES_KEY, "string_match": match}}
 
 
 def _tenant_limits() -> dict[str, Any]:

@@ -97,7 +97,9 @@ def store_policies() -> list[dict[str, Any]]:
         policies[store].append({"from": [_from(store)], **own})
         # KEDA comes from outside of the mesh; the network policies say that nobody else does.
         policies[store].extend({"to": [{"operation": {"ports": [str(p)]}}]} for p in ports[1:])
-    return [_allow(f"connections-to-{store}", _pods(store), rules) for store, rules in policies.items()]
+    return [
+        _allow(f"connections-to-{store}", _pods(store), rules) for store, rules in policies.items()
+    ]
 
 
 def nobody() -> dict[str, Any]:

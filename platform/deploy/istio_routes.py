@@ -18,7 +18,9 @@ REPEATABLE: Final = "connect-failure,refused-stream,reset-before-request,reset"
 _ATTEMPTS: Final = 2
 _GATEWAY_API: Final = "gateway.networking.k8s.io"
 _MOST_MATCHES: Final = 8
-_LIST: Final = re.compile(r"(?P<service>/[^()]+/)(?:\((?P<methods>[A-Za-z|]+)\)|(?P<method>[A-Za-z]+))")
+_LIST: Final = re.compile(
+    r"(?P<service>/[^()]+/)(?:\((?P<methods>[A-Za-z|]+)\)|(?P<method>[A-Za-z]+))"
+)
 # What ends at the gateway: credentials, and what it notes for itself.
 ENDS_AT_THE_GATEWAY: Final = (
     "authorization",
@@ -207,7 +209,10 @@ def _host(callee: str) -> str:
 
 
 def _grpc_rule(callee: str, services: Sequence[str]) -> dict[str, Any]:
-    ends = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": [*ENDS_AT_THE_GATEWAY]}}
+    ends = {
+        "type": "RequestHeaderModifier",
+        "requestHeaderModifier": {"remove": [*ENDS_AT_THE_GATEWAY]},
+    }
     return {
         "matches": [{"method": {"type": "Exact", "service": each}} for each in services],
         "filters": [ends],

@@ -15,7 +15,9 @@ _CONTAINER: Final = "/spec/template/spec/containers/0"
 def component(sizes: Sizes, tenants: Sequence[str]) -> dict[str, Any]:
     """Its files by name, as what they hold."""
     patches = [
-        _patch("HorizontalPodAutoscaler", name, {"minReplicas": size.least, "maxReplicas": size.most})
+        _patch(
+            "HorizontalPodAutoscaler", name, {"minReplicas": size.least, "maxReplicas": size.most}
+        )
         for name, size in sizes.services.items()
         if name != "executor"
     ]
@@ -36,7 +38,11 @@ def component(sizes: Sizes, tenants: Sequence[str]) -> dict[str, Any]:
                 _replace("/spec/volumeClaimTemplates/0/spec/resources/requests/storage", disk),
             ],
         ),
-        _patch("Cluster", "postgres", {"resources": _resources(sizes.postgres_cores, 2 * sizes.postgres_cores)}),
+        _patch(
+            "Cluster",
+            "postgres",
+            {"resources": _resources(sizes.postgres_cores, 2 * sizes.postgres_cores)},
+        ),
     ]
     return {
         "kustomization.yaml": {
@@ -61,7 +67,10 @@ def _patch(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _operations(kind: str, name: str, operations: Sequence[Any]) -> dict[str, Any]:
-    return {"target": {"kind": kind, "name": name}, "patch": yaml.safe_dump(list(operations), sort_keys=False)}
+    return {
+        "target": {"kind": kind, "name": name},
+        "patch": yaml.safe_dump(list(operations), sort_keys=False),
+    }
 
 
 def _replace(path: str, value: Any) -> dict[str, Any]:

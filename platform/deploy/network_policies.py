@@ -64,15 +64,17 @@ def _store(store: str, port: int, users: Sequence[str]) -> dict[str, Any]:
         ingress.append(_by([store], own))
         egress.append(_to(store, own))
     if store == "nats":
-        ingress.append({"from": [_from_namespace("keda")], "ports": [{"protocol": "TCP", "port": 8222}]})
+        ingress.append(
+            {"from": [_from_namespace("keda")], "ports": [{"protocol": "TCP", "port": 8222}]}
+        )
     if store == "postgres":
         # Its operator looks after it there, and the database tells Kubernetes who is primary.
         watched = [{"protocol": "TCP", "port": 8000}, {"protocol": "TCP", "port": 5432}]
         ingress.append({"from": [_from_namespace("cnpg-system")], "ports": watched})
-        egress.append({"ports": [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 6443}]})
-    return _policy(
-        store, selector(store), ["Ingress", "Egress"], ingress=ingress, egress=egress
-    )
+        egress.append(
+            {"ports": [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 6443}]}
+        )
+    return _policy(store, selector(store), ["Ingress", "Egress"], ingress=ingress, egress=egress)
 
 
 def _names_and_mesh() -> dict[str, Any]:
@@ -89,7 +91,7 @@ def _names_and_mesh() -> dict[str, Any]:
 
 
 def tunnels() -> dict[str, Any]:
-    """For Istio without sidecars, where pods talk through its tunnels: who to whom it says itself."""
+    """For Istio without sidecars, where pods talk through its tunnels, and it says who may."""
     within = {"from": [{"podSelector": {}}], "ports": [{"protocol": "TCP", "port": _TUNNEL_PORT}]}
     out = {"to": [{"podSelector": {}}], "ports": [{"protocol": "TCP", "port": _TUNNEL_PORT}]}
     return _policy(

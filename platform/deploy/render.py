@@ -180,7 +180,9 @@ def _image(settings: Mapping[str, Any]) -> str:
 def _patch(manifests: list[Manifest], settings: Mapping[str, Any], folder: Path) -> None:
     target = settings["target"]
     operations = (
-        yaml.safe_load(settings["patch"]) if "patch" in settings else _read(folder / settings["path"])[0]
+        yaml.safe_load(settings["patch"])
+        if "patch" in settings
+        else _read(folder / settings["path"])[0]
     )
     hit = [
         each
