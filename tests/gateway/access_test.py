@@ -1,10 +1,8 @@
 """Who is let in by the gateway, and what the others hear."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from meshtest.eventually import eventually
 from tests.gateway.credentials import TokenIssuer
 from tests.gateway.guarded import KEY, OTHER_KEY, Guarded, guarded
 from tests.gateway.shapes import status_by_json, status_by_web
-from tier.events import Phase
 
 _TASK = "tenants/acme/tasks/t1"
 _GET = "/agentmesh.coordinator.v1.CoordinatorService/GetTask"
@@ -295,80 +292,6 @@ async def test_the_gateway_says_that_it_is_well(mesh: Guarded) -> None:
     assert (answer.status, answer.body) == (200, b"")
     for path in ("/healthz/", "/healthz/../v1/tenants/acme/tasks", "/HEALTHZ"):
         assert (await mesh.front.gateway.http("GET", path)).status == 401
-
-
-async def test_an_issuer_changes_its_key(mesh: Guarded) -> None:
-    """A new signing key is good as soon as it is published, and the old one, also for tokens seen
-    before, no more; the gateway goes on.
-    """
-    old = mesh.issuer.token()
-    await _get(mesh, _bearer(old))
-    mesh.issuer.change_key()
-    new = mesh.issuer.token()
-    keeping = asyncio.create_task(mesh.keep())
-    await eventually(lambda: mesh.clock.sleeping)
-    mesh.issuer.publish()
-    await mesh.clock.advance(2.0)
-
-    async def taken() -> bool:
-        try:
-            await _get(mesh, _bearer(new))
-        except grpc.aio.AioRpcError:
-            return False
-        return True
-
-    await eventually(taken)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await _get(mesh, _bearer(old))
-    assert from_rpc_error(caught.value).metadata == {"credential": "signature"}
-    keeping.cancel()
-
-
-async def test_keys_that_cannot_be_read_change_nothing(mesh: Guarded) -> None:
-    """Half a file, or none, is said once, and tokens go on being good by the keys of before."""
-    token = mesh.issuer.token()
-    keeping = asyncio.create_task(mesh.keep())
-    for spoil in (lambda: mesh.issuer.jwks.write_text("{"), mesh.issuer.jwks.unlink):
-        await eventually(lambda: mesh.clock.sleeping)
-        spoil()
-        await mesh.clock.advance(2.0)
-        await eventually(lambda: mesh.clock.sleeping)
-        await mesh.clock.advance(2.0)
-    await eventually(lambda: mesh.clock.sleeping)
-    assert [phase for _, phase, _ in mesh.reports] == [Phase.FAILED] * 2
-    assert (await _get(mesh, _bearer(token))).tenant == "acme"
-    keeping.cancel()
-
-
-async def test_several_issuers_are_trusted(tmp_path: Path) -> None:
-    """A company's identity provider may sign beside the mesh itself, with claims of other names."""
-    other = TokenIssuer(tmp_path / "other.json", "https://id.example.com")
-    known = other.issuer_with(tenant_claim="org.id", role_claim="mesh_role", subject_claim="email")
-    async with guarded(tmp_path, also=(known,)) as mesh:
-        token = other.signed("tenant", org={"id": "beta"}, mesh_role="admin", email="bo@x.example")
-        task = await _get(mesh, _bearer(token))
-        assert (task.tenant, task.labels["caller"], task.labels["role"]) == (
-            "beta",
-            "user:bo@x.example",
-            "admin",
-        )
-        assert (await _get(mesh, _bearer(mesh.issuer.token()))).tenant == "acme"
-
-
-async def test_a_token_is_good_for_a_while_only(mesh: Guarded) -> None:
-    """A token that was seen before is refused all the same once it has expired."""
-    # The gateway allows for clocks that are ten seconds apart.
-    token = mesh.issuer.token(life=timedelta(seconds=-6))
-    assert (await _get(mesh, _bearer(token))).tenant == "acme"
-
-    async def refused() -> str:
-        try:
-            await _get(mesh, _bearer(token))
-        except grpc.aio.AioRpcError as error:
-            return from_rpc_error(error).metadata["credential"]
-        return ""
-
-    assert await eventually(refused, timeout_seconds=20.0) == "expired"
 
 
 async def test_the_access_log_says_who_and_never_by_what(mesh: Guarded) -> None:

@@ -1,0 +1,122 @@
+"""Whose tokens are good, for how long, and how that changes."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import jwt
+import pytest
+import pytest_asyncio
+
+from agentmesh.coordinator.v1 import coordinator_service_pb2
+from meshkit.errors import from_rpc_error
+from meshtest.eventually import eventually
+from tests.gateway.credentials import TokenIssuer
+from tests.gateway.guarded import Guarded, guarded
+from tier.events import Phase
+
+_TASK = "tenants/acme/tasks/t1"
+
+
+@pytest_asyncio.fixture
+async def mesh(tmp_path: Path) -> AsyncIterator[Guarded]:
+    """A guarded gateway."""
+    async with guarded(tmp_path) as each:
+        yield each
+
+
+async def _get(mesh: Guarded, *metadata: tuple[str, str]) -> Any:
+    request = coordinator_service_pb2.GetTaskRequest(name=_TASK)
+    return (await mesh.stub.GetTask(request, timeout=5, metadata=metadata)).task
+
+
+def _bearer(token: str) -> tuple[str, str]:
+    return "authorization", f"Bearer {token}"
+
+
+async def test_an_issuer_changes_its_key(mesh: Guarded) -> None:
+    """A new signing key is good as soon as it is published, and the old one, also for tokens seen
+    before, no more; the gateway goes on.
+    """
+    old = mesh.issuer.token()
+    await _get(mesh, _bearer(old))
+    mesh.issuer.change_key()
+    new = mesh.issuer.token()
+    keeping = asyncio.create_task(mesh.keep())
+    await eventually(lambda: mesh.clock.sleeping)
+    mesh.issuer.publish()
+    await mesh.clock.advance(2.0)
+
+    async def taken() -> bool:
+        try:
+            await _get(mesh, _bearer(new))
+        except grpc.aio.AioRpcError:
+            return False
+        return True
+
+    await eventually(taken)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await _get(mesh, _bearer(old))
+    assert from_rpc_error(caught.value).metadata == {"credential": "signature"}
+    keeping.cancel()
+
+
+async def test_keys_that_cannot_be_read_change_nothing(mesh: Guarded) -> None:
+    """Half a file, or none, is said once, and tokens go on being good by the keys of before."""
+    token = mesh.issuer.token()
+    keeping = asyncio.create_task(mesh.keep())
+    for spoil in (lambda: mesh.issuer.jwks.write_text("{"), mesh.issuer.jwks.unlink):
+        await eventually(lambda: mesh.clock.sleeping)
+        spoil()
+        await mesh.clock.advance(2.0)
+        await eventually(lambda: mesh.clock.sleeping)
+        await mesh.clock.advance(2.0)
+    await eventually(lambda: mesh.clock.sleeping)
+    assert [phase for _, phase, _ in mesh.reports] == [Phase.FAILED] * 2
+    assert (await _get(mesh, _bearer(token))).tenant == "acme"
+    keeping.cancel()
+
+
+async def test_several_issuers_are_trusted(tmp_path: Path) -> None:
+    """A company's identity provider may sign beside the mesh itself, with claims of other names."""
+    other = TokenIssuer(tmp_path / "other.json", "https://id.example.com")
+    known = other.issuer_with(tenant_claim="org.id", role_claim="mesh_role", subject_claim="email")
+    async with guarded(tmp_path, also=(known,)) as mesh:
+        token = other.signed("tenant", org={"id": "beta"}, mesh_role="admin", email="bo@x.example")
+        task = await _get(mesh, _bearer(token))
+        assert (task.tenant, task.labels["caller"], task.labels["role"]) == (
+            "beta",
+            "user:bo@x.example",
+            "admin",
+        )
+        assert (await _get(mesh, _bearer(mesh.issuer.token()))).tenant == "acme"
+
+
+async def test_a_token_is_good_for_a_while_only(mesh: Guarded) -> None:
+    """A token that was seen before is refused all the same once it has expired."""
+    # The gateway allows for clocks that are ten seconds apart.
+    token = mesh.issuer.token(life=timedelta(seconds=-6))
+    assert (await _get(mesh, _bearer(token))).tenant == "acme"
+
+    async def refused() -> str:
+        try:
+            await _get(mesh, _bearer(token))
+        except grpc.aio.AioRpcError as error:
+            return from_rpc_error(error).metadata["credential"]
+        return ""
+
+    assert await eventually(refused, timeout_seconds=20.0) == "expired"
+
+
+async def test_a_public_key_is_no_secret(mesh: Guarded) -> None:
+    """Whoever signs with what everybody knows of an issuer, as with a shared secret, is refused."""
+    (public,) = json.loads(mesh.issuer.jwks.read_text())["keys"]
+    claims = jwt.decode(mesh.issuer.token(), options={"verify_signature": False})
+    forged = jwt.encode(claims, public["x"], "HS256", headers={"kid": public["kid"]})
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await _get(mesh, _bearer(forged))
+    assert from_rpc_error(caught.value).metadata == {"credential": "signature"}
