@@ -5,7 +5,7 @@ files are that.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import yaml
 
@@ -37,7 +37,8 @@ class _Plain(yaml.SafeDumper):
 
 def _written(dumper: _Plain, text: str) -> yaml.ScalarNode:
     style = "|" if "\n" in text else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+    represent: Any = cast(Any, dumper).represent_scalar
+    return represent("tag:yaml.org,2002:str", text, style=style)
 
 
 _Plain.add_representer(str, _written)

@@ -7,15 +7,17 @@ import os
 import signal
 import socket
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import nats
 import pytest
 
 from deploy.overlays import one, rendered
 
+# Its types say less than is there.
+_nats: Final = cast(Any, nats)
 _SERVERS: Final = 3
 _PATIENCE_SECONDS: Final = 20.0
 
@@ -79,7 +81,7 @@ def _moved(ports: list[list[int]], number: int, store: Path) -> str:
 @contextlib.asynccontextmanager
 async def _cluster(
     folder: Path,
-) -> AsyncIterator[tuple[list[asyncio.subprocess.Process], list[list[int]]]]:
+) -> AsyncGenerator[tuple[list[asyncio.subprocess.Process], list[list[int]]]]:
     free = _free_ports(3 * _SERVERS)
     ports = [free[3 * each : 3 * each + 3] for each in range(_SERVERS)]
     processes: list[asyncio.subprocess.Process] = []
@@ -106,7 +108,7 @@ async def _cluster(
 async def test_what_was_acknowledged_is_there_without_one_server(tmp_path: Path) -> None:
     """A stream of three replicas: the leader is killed, and nothing is missing."""
     async with _cluster(tmp_path) as (processes, ports), asyncio.timeout(_PATIENCE_SECONDS):
-        client = await nats.connect([f"nats://127.0.0.1:{own[0]}" for own in ports])
+        client = await _nats.connect([f"nats://127.0.0.1:{own[0]}" for own in ports])
         stream = client.jetstream(timeout=2.0)
         info = await _made(stream)
         for number in range(20):
@@ -124,7 +126,7 @@ async def _made(stream: Any) -> Any:
     while True:
         try:
             return await stream.add_stream(name="KEPT", subjects=["kept.*"], num_replicas=3)
-        except (nats.errors.Error, TimeoutError):
+        except (_nats.errors.Error, TimeoutError):
             await asyncio.sleep(0.1)  # the servers have to find each other first
 
 
@@ -132,7 +134,7 @@ async def _still_there(stream: Any) -> Any:
     while True:
         try:
             return await stream.stream_info("KEPT")
-        except (nats.errors.Error, TimeoutError):
+        except (_nats.errors.Error, TimeoutError):
             await asyncio.sleep(0.1)  # those that are left have to agree on a leader
 
 

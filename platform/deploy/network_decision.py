@@ -31,7 +31,7 @@ def _agrees(specs: Iterable[Any], own: Labels, peer: Labels, port: int, way: str
 
 def _is(peer: Mapping[str, Any], labels: Labels) -> bool:
     # Who is named by namespace or address is no pod of this one.
-    return peer.keys() == {"podSelector"} and _has(labels, peer["podSelector"])
+    return set(peer) == {"podSelector"} and _has(labels, peer["podSelector"])
 
 
 def _has(labels: Labels, selector: Mapping[str, Any]) -> bool:

@@ -92,8 +92,14 @@ def _names_and_mesh() -> dict[str, Any]:
 
 def tunnels() -> dict[str, Any]:
     """For Istio without sidecars, where pods talk through its tunnels, and it says who may."""
-    within = {"from": [{"podSelector": {}}], "ports": [{"protocol": "TCP", "port": _TUNNEL_PORT}]}
-    out = {"to": [{"podSelector": {}}], "ports": [{"protocol": "TCP", "port": _TUNNEL_PORT}]}
+    within: dict[str, Any] = {
+        "from": [{"podSelector": {}}],
+        "ports": [{"protocol": "TCP", "port": _TUNNEL_PORT}],
+    }
+    out: dict[str, Any] = {
+        "to": [{"podSelector": {}}],
+        "ports": [{"protocol": "TCP", "port": _TUNNEL_PORT}],
+    }
     return _policy(
         "tunnels", {}, ["Ingress", "Egress"], ingress=[within, {"from": [_PROBES]}], egress=[out]
     )

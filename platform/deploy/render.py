@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import yaml
 
@@ -207,7 +207,8 @@ def _apply(manifest: Manifest, operation: Mapping[str, Any], folder: Path) -> No
         at = at[int(step) if isinstance(at, list) else step]
     op, value = operation["op"], copy.deepcopy(operation.get("value"))
     if op == "add" and isinstance(at, list):
-        at.append(value) if last == "-" else at.insert(int(last), value)
+        into = cast(list[Any], at)
+        into.insert(len(into) if last == "-" else int(last), value)
     elif op == "remove":
         del at[int(last) if isinstance(at, list) else last]
     elif op in ("add", "replace"):

@@ -53,7 +53,7 @@ def open_doors(manifests: Manifests) -> Iterator[str]:
     if not strict:
         yield "plain text is taken: no PeerAuthentication of all pods is STRICT"
     for each in manifests:
-        spec = each["spec"] if each["kind"] == "AuthorizationPolicy" else {}
+        spec: dict[str, Any] = each["spec"] if each["kind"] == "AuthorizationPolicy" else {}
         if spec.get("action") == "ALLOW":
             for rule in spec.get("rules", ()):
                 if not rule.get("to") and not rule.get("from") and not rule.get("when"):

@@ -243,30 +243,30 @@ def test_what_breaks_a_rule_is_found(rule: _Rule, plant: _Plant, finding: str) -
     assert found.endswith(finding)
 
 
-@pytest.mark.parametrize(
-    ("plant", "finding"),
-    [
-        (
-            lambda m: _without(m, "Gateway", "waypoint"),
-            "AuthorizationPolicy calls-to-tool: no waypoint stands before tool",
+_BLIND: tuple[tuple[_Plant, str], ...] = (
+    (
+        lambda m: _without(m, "Gateway", "waypoint"),
+        "AuthorizationPolicy calls-to-tool: no waypoint stands before tool",
+    ),
+    (
+        lambda m: one(m, "Service", "tool")["metadata"]["labels"].pop("istio.io/use-waypoint"),
+        "AuthorizationPolicy calls-to-tool: no waypoint stands before tool",
+    ),
+    (
+        lambda m: one(m, "Service", "tool")["metadata"]["labels"].pop(
+            "istio.io/ingress-use-waypoint"
         ),
-        (
-            lambda m: one(m, "Service", "tool")["metadata"]["labels"].pop("istio.io/use-waypoint"),
-            "AuthorizationPolicy calls-to-tool: no waypoint stands before tool",
-        ),
-        (
-            lambda m: one(m, "Service", "tool")["metadata"]["labels"].pop(
-                "istio.io/ingress-use-waypoint"
-            ),
-            "AuthorizationPolicy calls-to-tool: no waypoint stands before tool",
-        ),
-        (
-            lambda m: _spec(m, "AuthorizationPolicy", "calls-to-tool").pop("targetRefs"),
-            "AuthorizationPolicy calls-to-tool: is about calls, and bound to pods, where only"
-            " connections are seen",
-        ),
-    ],
+        "AuthorizationPolicy calls-to-tool: no waypoint stands before tool",
+    ),
+    (
+        lambda m: _spec(m, "AuthorizationPolicy", "calls-to-tool").pop("targetRefs"),
+        "AuthorizationPolicy calls-to-tool: is about calls, and bound to pods, where only"
+        " connections are seen",
+    ),
 )
+
+
+@pytest.mark.parametrize(("plant", "finding"), _BLIND)
 def test_rules_about_calls_want_a_waypoint(plant: _Plant, finding: str) -> None:
     """Without sidecars nothing else looks at calls, and the rules would do nothing."""
     manifests = rendered("production-ambient")

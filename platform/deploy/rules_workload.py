@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from deploy.names import PORT
 from deploy.render import Manifest, pods
@@ -191,8 +191,8 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for each in value.values():
+        for each in cast(Mapping[str, Any], value).values():
             yield from _texts(each)
     elif isinstance(value, list):
-        for each in value:
+        for each in cast(list[Any], value):
             yield from _texts(each)

@@ -92,20 +92,21 @@ def _definitions(files: Iterable[Path]) -> Iterator[tuple[tuple[str, str], Any]]
 def _closed(schema: Any) -> Any:
     """The schema, without room for fields that it does not name: a server would drop them."""
     if isinstance(schema, list):
-        return [_closed(each) for each in schema]
+        return [_closed(each) for each in cast(list[Any], schema)]
     if not isinstance(schema, Mapping):
         return schema
-    closed = {
+    own = cast(Mapping[str, Any], schema)
+    closed: dict[str, Any] = {
         # Inside these the words are those of the schema's fields, and not of schemas.
         key: {name: _closed(each) for name, each in value.items()}
         if key == "properties"
         else _closed(value)
-        for key, value in schema.items()
+        for key, value in own.items()
         if key not in ("default", "enum", "example", "description")
     }
-    if "enum" in schema:
-        closed["enum"] = schema["enum"]
-    is_open = schema.get(_FREE) or "additionalProperties" in schema
-    if schema.get("type") == "object" and "properties" in schema and not is_open:
+    if "enum" in own:
+        closed["enum"] = own["enum"]
+    is_open = own.get(_FREE) or "additionalProperties" in own
+    if own.get("type") == "object" and "properties" in own and not is_open:
         closed["additionalProperties"] = False
     return closed
