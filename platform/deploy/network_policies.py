@@ -6,8 +6,10 @@ from typing import Any, Final
 from deploy.names import AMONG_THEMSELVES, GATEWAY, PORT, STORES, resource, selector
 from tier.policy import Policy
 
-# On Istio's pods: what tells the proxies who they are and how calls go.
+# Of Istio's control plane, which tells the proxies who they are and how calls go.
 _CONTROL_PORTS: Final = (15012, 15010)
+# Where the proxies show what they count.
+_METRICS_PORTS: Final = (15020, 15090)
 _TUNNEL_PORT: Final = 15008
 # Of the gateway: calls, and where load balancers ask whether it is well.
 _OPEN_PORTS: Final = (443, 15021)
@@ -78,7 +80,7 @@ def _store(store: str, port: int, users: Sequence[str]) -> dict[str, Any]:
 
 
 def _names_and_mesh() -> dict[str, Any]:
-    """What every pod needs: names of services, and Istio's control plane and tunnels."""
+    """What every pod needs: names of services, Istio's control plane, and who reads metrics."""
     names = {
         "to": [_from_namespace("kube-system")],
         "ports": [{"protocol": each, "port": 53} for each in ("UDP", "TCP")],
@@ -87,7 +89,13 @@ def _names_and_mesh() -> dict[str, Any]:
         "to": [_from_namespace("istio-system")],
         "ports": [{"protocol": "TCP", "port": each} for each in _CONTROL_PORTS],
     }
-    return _policy("names-and-mesh", {}, ["Egress"], egress=[names, control])
+    metrics = {
+        "from": [_from_namespace("monitoring")],
+        "ports": [{"protocol": "TCP", "port": each} for each in _METRICS_PORTS],
+    }
+    return _policy(
+        "names-and-mesh", {}, ["Ingress", "Egress"], ingress=[metrics], egress=[names, control]
+    )
 
 
 def tunnels() -> dict[str, Any]:

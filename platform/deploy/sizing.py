@@ -52,9 +52,6 @@ class Sizes:
     nats_cores: int
     nats_disk_gib: int
     postgres_cores: int
-    gateways: int
-    # Without models of one's own: what Triton takes is a matter of the models.
-    tritons: int
 
 
 def sizes(a_minute: int) -> Sizes:
@@ -74,8 +71,6 @@ def sizes(a_minute: int) -> Sizes:
         nats_disk_gib=max(20, _rounded(disk * 1.5)),
         # 50 µs of PostgreSQL a task; indexes, vacuum and the ledger on top, as much again twice.
         postgres_cores=max(1, math.ceil(rate * 0.00005 * 3 / _PLANNED_SHARE)),
-        gateways=2 if a_minute <= LEVELS[1] else 3,
-        tritons=1 if a_minute <= LEVELS[0] else 2,
     )
 
 

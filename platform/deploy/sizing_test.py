@@ -23,8 +23,6 @@ def test_a_hundred_thousand_a_minute() -> None:
         nats_cores=1,
         nats_disk_gib=4_300,
         postgres_cores=1,
-        gateways=3,
-        tritons=2,
     )
 
 
