@@ -248,9 +248,9 @@ class _Rpc:
         try:
             await self._context.abort_with_status(_to_grpc(errors.to_status(shown)))
         except grpc.aio.AbortError as aborted:
-            # gRPC keeps it, and raises it once more. With its trace it would keep the frames of this
-            # call and what they know, gRPC's own state of the call among them: a circle, in which a
-            # refused request of megabytes stayed until garbage was collected.
+            # gRPC keeps it, and raises it once more. With its trace it would keep the frames of
+            # this call and what they know, gRPC's own state of the call among them: a circle, in
+            # which a refused request of megabytes stayed until garbage was collected.
             aborted.__traceback__ = None
             aborted.__context__ = None
 
