@@ -13,16 +13,18 @@ import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, Final
 
 from backup.failures import Damaged, FileExists, NewerBackup, NotABackup
-from backup.manifest import FORMAT, Manifest, Member
+from backup.manifest import FORMAT, Manifest, Member, stays_inside
 
 MANIFEST: Final = "manifest.json"
 # What a name ends with as long as the file is not whole.
 PART: Final = ".part"
 _CHUNK_BYTES: Final = 1 << 20
+# A manifest is held in memory: this is one of some 300,000 members.
+_MOST_MANIFEST_BYTES: Final = 64 << 20
 # The fastest; what is large and compresses well is rare, and time counts while a mesh works.
 _LEVEL: Final = 1
 # What the library says of an archive that is none, or that was changed.
@@ -205,26 +207,26 @@ class Archive:
     def _read_manifest(self) -> Manifest:
         if MANIFEST not in self._zip.namelist():
             raise NotABackup(self.path)
+        if self._zip.getinfo(MANIFEST).file_size > _MOST_MANIFEST_BYTES:
+            raise Damaged(self.path, "its manifest is too large")
         try:
             values: dict[str, Any] = json.loads(b"".join(self.read(MANIFEST)))
             if int(values["format"]) > FORMAT:
                 raise NewerBackup(self.path, str(values["made_by"]), f"format {values['format']}")
             manifest = Manifest.from_json(values)
+            is_inside = all(map(stays_inside, _places(manifest)))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise Damaged(self.path, "its manifest cannot be read") from None
-        if not all(_is_inside(each) for each in (*_names(manifest), *manifest.links)):
+        if not is_inside:
             raise Damaged(self.path, "it names places outside of a data directory")
         return manifest
 
 
-def _names(manifest: Manifest) -> Iterator[str]:
+def _places(manifest: Manifest) -> Iterator[str]:
     yield from (each.name for each in manifest.members)
     yield from manifest.databases
-
-
-def _is_inside(name: str) -> bool:
-    place = PurePosixPath(name)
-    return bool(name) and not place.is_absolute() and ".." not in place.parts
+    yield from manifest.links
+    yield from manifest.links.values()
 
 
 def _flush_folder(folder: Path) -> None:

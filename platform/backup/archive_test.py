@@ -167,13 +167,47 @@ def test_what_is_not_listed_is_refused(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("place", ["/etc/passwd", "../outside", "files/../../outside"])
+_OUTSIDE = (
+    *("/etc/passwd", "//etc/passwd", "../outside", "files/../../outside", "", ".", "files/"),
+    # What is behind the folder's name is a place of its own.
+    *("files//etc/passwd", "postgres/data//etc/passwd", "files/./access"),
+)
+
+
+@pytest.mark.parametrize("place", _OUTSIDE)
 def test_nothing_is_written_outside_of_the_directory(tmp_path: Path, place: str) -> None:
     """A file that names such places is refused before anything is read from it."""
     path = tmp_path / "evil.backup"
-    writer = ArchiveWriter(path)
-    members = [Member(place, 1, "0" * 64)]
-    with pytest.raises(Damaged, match="outside of a data directory"):
-        writer.finish(_manifest(writer, members=members))
-    writer.abandon()
+    for evil in (
+        {"members": [Member(place, 1, "0" * 64)]},
+        {"databases": [place]},
+        {"links": {place: "current"}},
+        {"links": {"certificates/gateway/current": place}},
+    ):
+        writer = ArchiveWriter(path)
+        with pytest.raises(Damaged, match="outside of a data directory"):
+            writer.finish(_manifest(writer, **evil))
+        writer.abandon()
     assert os.listdir(tmp_path) == []
+
+
+def test_links_do_not_lead_outside_together(tmp_path: Path) -> None:
+    """Each of these seems to stay inside, and the second leads above where the first leads."""
+    writer = ArchiveWriter(tmp_path / "evil.backup")
+    links = {"a/up": "..", "postgres": "a/up/.."}
+    with pytest.raises(Damaged, match="outside of a data directory"):
+        writer.finish(_manifest(writer, links=links))
+    writer.abandon()
+
+
+def test_a_manifest_that_unpacks_without_end_is_refused(tmp_path: Path) -> None:
+    """A small file does not take the memory of the machine."""
+    path = tmp_path / "bomb.backup"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open(MANIFEST, "w") as into,
+    ):
+        for _ in range(65):
+            into.write(b" " * (1 << 20))
+    with pytest.raises(Damaged, match="its manifest is too large"):
+        Archive(path)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 # To be raised when an older version could not restore what this one writes.
@@ -104,3 +105,14 @@ class Manifest:
             notes=list(values["notes"]),
             format=int(values["format"]),
         )
+
+
+def stays_inside(place: str) -> bool:
+    """Whether a place, or where a link leads, is below the folder from which it is told.
+
+    It is spelt in one way only: behind `a/` in `a//b` stands the place `/b`. Links of which each
+    stays inside lead nowhere else together, either.
+    """
+    path = PurePosixPath(place)
+    is_below = bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+    return is_below and str(path) == place

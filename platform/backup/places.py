@@ -8,6 +8,7 @@ from typing import Final
 
 from backup import sqlite_copy
 from backup.failures import SaveFailed
+from backup.manifest import stays_inside
 
 NATS: Final = "nats"
 REDIS: Final = "redis"
@@ -53,13 +54,12 @@ def files(data_dir: Path, *, with_databases: bool = False) -> Sequence[str]:
 
 
 def links(data_dir: Path) -> dict[str, str]:
-    """Where symbolic links lead that stay inside, by their place."""
+    """Where symbolic links lead that go on from where they lie, by their place."""
     found: dict[str, str] = {}
     for path in _walk(data_dir, ""):
         if path.is_symlink():
             target = os.readlink(path)
-            inside = Path(os.path.normpath(path.parent / target))
-            if not os.path.isabs(target) and inside.is_relative_to(data_dir):
+            if stays_inside(target):
                 found[str(path.relative_to(data_dir))] = target
     return found
 

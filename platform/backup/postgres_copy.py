@@ -17,7 +17,8 @@ import psycopg
 
 from backup import places
 from backup.archive import Archive, ArchiveWriter
-from backup.failures import SaveFailed
+from backup.failures import Damaged, SaveFailed
+from backup.manifest import stays_inside
 from tier.ports import HOST
 from tier.state import MeshState
 
@@ -73,8 +74,9 @@ def restore_postgres(archive: Archive, data_dir: Path) -> None:
     data.mkdir(parents=True, mode=0o700)
     data.parent.chmod(0o700)
     for place in json.loads(b"".join(archive.read(_FOLDERS))):
-        if ".." not in Path(place).parts:
-            (data / place).mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not stays_inside(place):
+            raise Damaged(archive.path, "it names places outside of a data directory")
+        (data / place).mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in archive.names:
         if name.startswith(f"{PREFIX}/data/"):
             archive.extract(name, data / name.removeprefix(f"{PREFIX}/data/"))

@@ -1,6 +1,7 @@
 """The mesh's own PostgreSQL is saved while it works, and is whole after a restore."""
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import psycopg
 import pytest
 
 from backup.archive import Archive, ArchiveWriter
+from backup.failures import Damaged
 from backup.manifest import Manifest
 from backup.postgres_copy import restore_postgres, save_postgres
 from tier.backoff import RestartPolicy
@@ -171,3 +173,17 @@ async def test_without_a_server_there_is_nothing_to_save(tmp_path: Path) -> None
     assert await save_postgres(tmp_path, None, writer, print) == ""
     assert writer.members == []
     writer.abandon()
+
+
+@pytest.mark.parametrize("place", ["/outside", "../outside", "pg_wal//outside"])
+def test_no_folder_is_made_outside(tmp_path: Path, place: str) -> None:
+    """A file that names such folders is damaged."""
+    writer = ArchiveWriter(tmp_path / "evil.backup")
+    with writer.member("postgres/folders.json") as into:
+        into.write(json.dumps([place]).encode())
+    writer.finish(Manifest("0.1.0", {}, "", _NOW, _NOW, writer.members, [], [], links={}, notes=[]))
+    with (
+        Archive(tmp_path / "evil.backup") as archive,
+        pytest.raises(Damaged, match="outside of a data directory"),
+    ):
+        restore_postgres(archive, tmp_path / "new")
