@@ -46,6 +46,8 @@ class Channels:
         self._tls: Final = tls
         self._bearer: Final = bearer
         self._options: Final = _options(_PROXIED if proxied else _DIRECT)
+        if tls is None or proxied:
+            self._options.append(constants.NO_HTTP_PROXY)
         self._open: dict[str, RpcChannel] = {}
 
     def get(self, name: str) -> grpc.aio.Channel:

@@ -40,6 +40,21 @@ async def _serving(port: int) -> AsyncGenerator[None]:
             await serving
 
 
+async def test_no_proxy_of_the_environment_gets_plain_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A call in plain text, which may show a key, goes to its target and nowhere else."""
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    port = free_port()
+    targets = {"memory": f"127.0.0.1:{port}"}
+    async with _serving(port), Channels(targets, caller="user:x", bearer="a key") as channels:
+        answer = await EchoStub(channels.get("memory")).Say(StringValue(value="hi"), timeout=5)
+    assert answer.value == "hi"
+
+
 async def test_a_peer_that_is_started_again_is_waited_for() -> None:
     """Calls of every kind that begin while it is away are answered when it is back."""
     port = free_port()

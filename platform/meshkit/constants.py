@@ -25,6 +25,10 @@ URGENT_KEY: Final = "x-agentmesh-urgent"
 # W3C trace context, in gRPC metadata and in NATS headers alike.
 TRACEPARENT_KEY: Final = "traceparent"
 
+# For channels inside the mesh, and all in plain text: where the environment names an HTTP proxy,
+# gRPC would give it what is meant for this machine, keys included.
+NO_HTTP_PROXY: Final = ("grpc.enable_http_proxy", 0)
+
 # The largest message that a server takes and a client accepts.
 MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
 # What is larger than this travels as a reference to the object store.

@@ -7,6 +7,7 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from meshkit.constants import NO_HTTP_PROXY
 from meshkit.renewed_channel import RenewedChannel
 from meshkit.tls import ClientTls
 from tier.service_tls import Callee
@@ -31,8 +32,8 @@ async def who_serves_not(
 def open_channel(address: str, callee: Callee | None) -> grpc.aio.Channel:
     """A channel to a service itself, with mutual TLS or, None, in plain text."""
     if callee is None:
-        return grpc.aio.insecure_channel(address)
-    options = [("grpc.ssl_target_name_override", callee.host)]
+        return grpc.aio.insecure_channel(address, options=[NO_HTTP_PROXY])
+    options = [("grpc.ssl_target_name_override", callee.host), NO_HTTP_PROXY]
     return RenewedChannel(
         lambda credentials: grpc.aio.secure_channel(address, credentials, options=options),
         ClientTls(callee.settings),
@@ -47,7 +48,11 @@ async def until_serving(
     `metadata`: sent with each question, such as credentials.
     """
     # A channel that found nobody waits a second before it looks again: too long for a start.
-    options = [("grpc.initial_reconnect_backoff_ms", 20), ("grpc.min_reconnect_backoff_ms", 20)]
+    options = [
+        ("grpc.initial_reconnect_backoff_ms", 20),
+        ("grpc.min_reconnect_backoff_ms", 20),
+        NO_HTTP_PROXY,
+    ]
     async with grpc.aio.insecure_channel(address, options=options) as channel:
         give_up = asyncio.get_running_loop().time() + within_seconds
         left = await _ask_all(channel, services, metadata)
