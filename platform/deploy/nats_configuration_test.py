@@ -15,11 +15,12 @@ import nats
 import pytest
 
 from deploy.overlays import one, rendered
+from meshtest.eventually import eventually
 
 # Its types say less than is there.
 _nats: Final = cast(Any, nats)
 _SERVERS: Final = 3
-_PATIENCE_SECONDS: Final = 20.0
+_PATIENCE_SECONDS: Final = 25.0
 
 
 def _text() -> str:
@@ -107,7 +108,7 @@ async def _cluster(
 
 async def test_what_was_acknowledged_is_there_without_one_server(tmp_path: Path) -> None:
     """A stream of three replicas: the leader is killed, and nothing is missing."""
-    async with _cluster(tmp_path) as (processes, ports), asyncio.timeout(_PATIENCE_SECONDS):
+    async with _cluster(tmp_path) as (processes, ports), asyncio.timeout(2 * _PATIENCE_SECONDS):
         client = await _nats.connect([f"nats://127.0.0.1:{own[0]}" for own in ports])
         stream = client.jetstream(timeout=2.0)
         info = await _made(stream)
@@ -123,19 +124,23 @@ async def test_what_was_acknowledged_is_there_without_one_server(tmp_path: Path)
 
 
 async def _made(stream: Any) -> Any:
-    while True:
+    async def answered() -> Any:
         try:
             return await stream.add_stream(name="KEPT", subjects=["kept.*"], num_replicas=3)
         except (_nats.errors.Error, TimeoutError):
-            await asyncio.sleep(0.1)  # the servers have to find each other first
+            return None  # the servers have to find each other first
+
+    return await eventually(answered, timeout_seconds=_PATIENCE_SECONDS)
 
 
 async def _still_there(stream: Any) -> Any:
-    while True:
+    async def answered() -> Any:
         try:
             return await stream.stream_info("KEPT")
         except (_nats.errors.Error, TimeoutError):
-            await asyncio.sleep(0.1)  # those that are left have to agree on a leader
+            return None  # those that are left have to agree on a leader
+
+    return await eventually(answered, timeout_seconds=_PATIENCE_SECONDS)
 
 
 def _varz(port: int) -> Any:
