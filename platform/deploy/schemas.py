@@ -5,12 +5,12 @@ their definitions. Rules in CEL, which a server has besides, are not looked at.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, cast
 
 import yaml
 from jsonschema import Draft202012Validator
-from kubernetes_validate import utils
 from referencing import Registry, Resource
 
 from deploy.render import Manifest
@@ -20,8 +20,8 @@ RELEASE: Final = "1.34.0"
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FREE: Final = "x-kubernetes-preserve-unknown-fields"
 
-# It has no types.
-_utils: Final = cast(Any, utils)
+# It has no types, and by its name no stubs are asked for.
+_utils: Final[Any] = import_module("kubernetes_validate.utils")
 _Validator = Any
 
 
