@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from inspect import isasyncgenfunction, iscoroutinefunction
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import grpc
 
@@ -77,7 +77,7 @@ class Peers:
             refused = self._refused(context)
             if refused:
                 await context.abort(grpc.StatusCode.UNAUTHENTICATED, refused)
-            async with aclosing(cast(Any, behaviour(request, context))) as answers:
+            async with aclosing(behaviour(request, context)) as answers:
                 async for answer in answers:
                     yield answer
 

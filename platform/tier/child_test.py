@@ -15,7 +15,8 @@ from tier.child import Child, ChildSpec
 from tier.events import Event, Phase, Reporter
 from tier.failures import StartFailed
 
-_QUICK = RestartPolicy(first_delay_seconds=0.01, factor=1, limit=4, well_after_seconds=60)
+_LIMIT = 4
+_QUICK = RestartPolicy(first_delay_seconds=0.01, factor=1, limit=_LIMIT, well_after_seconds=60)
 # Lives from the first start; what a later start does depends on the folder.
 _SCRIPT = """
 echo run >> runs
@@ -155,7 +156,7 @@ async def test_it_stays_down_when_nothing_helps(tmp_path: Path) -> None:
         "Failed to start the part: it died too often, last exit code 3. "
         f"See {tmp_path / 'part.log'}."
     )
-    assert _runs(tmp_path) == 1 + _QUICK.limit
+    assert _runs(tmp_path) == 1 + _LIMIT
     assert told[-1].phase is Phase.FAILED
 
 
