@@ -281,6 +281,8 @@ def _executed(
         stderr=log,
         cwd=spec.working_dir,
         env=environment,
+        # What it writes is its owner's alone, also in a folder that others may enter.
+        umask=child_exec.UMASK,
         # A Ctrl-C in the terminal is for this process, which then ends the child in order.
         start_new_session=True,
     )

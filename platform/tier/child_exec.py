@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 
+# With which children are started: files of a mesh are for its owner alone.
+UMASK = 0o077
 _PR_SET_PDEATHSIG = 1
 
 

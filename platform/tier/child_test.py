@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,6 +118,22 @@ async def test_it_is_given_no_secret_but_its_own(
     seen = {line.partition("=")[0] for line in (tmp_path / "seen").read_text().splitlines()}
     assert {"HOUSE_KEY", "HOUSE_NAME", "PATH"} <= seen
     assert not seen & {"OPENAI_API_KEY", "OPENAI_BASE_URL", "A_TOKEN"}
+
+
+async def test_what_it_writes_is_its_owners_alone(tmp_path: Path) -> None:
+    """Files and folders are closed to others, whatever the folder is and the user is used to."""
+    before = os.umask(0o022)
+    try:
+        child = _child(
+            tmp_path, lambda _: None, "mkdir made; touch made/file; touch ready; sleep 9"
+        )
+        child.spawn()
+    finally:
+        os.umask(before)
+    await child.ready()
+    modes = [stat.S_IMODE((tmp_path / each).stat().st_mode) for each in ("made", "made/file")]
+    await child.stop()
+    assert modes == [0o700, 0o600]
 
 
 async def test_it_ends_at_the_signal_that_it_wants(tmp_path: Path) -> None:

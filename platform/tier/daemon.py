@@ -11,6 +11,7 @@ from typing import Final, TextIO
 
 import uvloop
 
+from tier import child_exec
 from tier.events import Event
 from tier.failures import MeshStartError
 from tier.mesh import RunningMesh, start
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("--options", type=json.loads, required=True, help="MeshOptions as JSON")
     arguments = parser.parse_args()
     os.set_inheritable(arguments.told, False)
+    os.umask(child_exec.UMASK)
     starter = Starter(os.fdopen(arguments.told, "w", encoding="utf-8"))
     options = MeshOptions.from_json(arguments.options)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -111,6 +111,8 @@ class Nursery:
                     **{k: v for k, v in os.environ.items() if k not in hidden},
                     "PYTHONPATH": os.pathsep.join(each for each in sys.path if each),
                 },
+                # What is born keeps it.
+                umask=child_exec.UMASK,
                 start_new_session=True,
             )
         ours.setblocking(False)

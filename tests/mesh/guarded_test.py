@@ -87,6 +87,35 @@ async def test_it_asks_for_credentials_on_both_ports(options: MeshOptions) -> No
     assert await _status(_plain(state), key) == 200
 
 
+async def test_secrets_stay_where_they_belong(options: MeshOptions) -> None:
+    """In a folder that others may enter, nothing is open to them; a mesh's key and passwords are
+    in their own files alone, and in no process's arguments.
+    """
+    options.data_dir.mkdir(mode=0o755)
+    state = api.start_detached(options, lambda _: None)
+    assert await _status(_plain(state), _key(options)) == 200
+    assert await _status(_plain(state), _key(options)[:-1] + "~") == 401
+    found = [each for each in options.data_dir.rglob("*") if not each.is_symlink()]
+    tops = options.data_dir.iterdir()
+    assert [each for each in tops if stat.S_IMODE(each.stat().st_mode) & 0o077] == []
+    secret = {_key(options)[-43:]: {"access/local.key"}}
+    if (options.data_dir / "postgres/password").exists():
+        password = (options.data_dir / "postgres/password").read_text()
+        secret[password] = {"postgres/password", "postgres/pgpass"}
+    for text, places in secret.items():
+        holders = {str(each.relative_to(options.data_dir)) for each in found if _holds(each, text)}
+        assert holders == places
+        for pid in children(state):
+            assert text not in " ".join(psutil.Process(pid).cmdline())
+
+
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.is_file() and text.encode() in path.read_bytes()
+    except FileNotFoundError:
+        return False
+
+
 async def test_whoever_leaves_it_open_is_told_so(options: MeshOptions) -> None:
     """Without credentials everybody on this machine may call, nobody else, and status says so."""
     state = api.start_detached(replace(options, no_auth=True), lambda _: None)
