@@ -341,6 +341,20 @@ class TestPowers:
             " without scopes."
         )
 
+    async def test_no_later_end(self, mesh: Coordinator, clock: FakeClock) -> None:
+        """A key that ends makes keys that end with it or before, and none for ever."""
+        ending = await mesh.create(role=pb.ROLE_OPERATOR, expire_time=after(clock, 60))
+        caller = _caller(ending)
+
+        assert (await mesh.create(by=caller, expire_time=after(clock, 60))).text
+        for beyond in ({}, {"expire_time": after(clock, 61)}):
+            with pytest.raises(Forbidden) as raised:
+                await mesh.create(by=caller, **beyond)
+            assert str(raised.value) == (
+                f"{caller.caller} ends at 2026-01-01 00:01:00 UTC, and cannot make a key that ends"
+                " later, or never."
+            )
+
     async def test_a_key_without_scopes_is_limited_by_its_role(self, mesh: Coordinator) -> None:
         """It may give any scope."""
         free = await mesh.create(role=pb.ROLE_OPERATOR)

@@ -1,6 +1,7 @@
 """Who deals with API keys, and what they have to give: nobody gives more than that."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from agentmesh.access.v1 import access_service_pb2 as pb
@@ -39,6 +40,8 @@ class Maker:
     role: Role
     # Those of the key that it called with; None where its role alone limits it.
     scopes: frozenset[str] | None
+    # When the key ends by itself that it called with; None for one that does not, and for tokens.
+    ends: datetime | None = None
 
     def require_tenant(self, tenant: str) -> None:
         """Forbidden unless the tenant's keys are this caller's to know."""
@@ -62,6 +65,13 @@ class Maker:
     def require_powers(self, key: ApiKey) -> None:
         """Forbidden unless this caller has all that the key would have."""
         self.require_role(key.role, f"make a key with the role {role_name(key.role)}")
+        if self.ends is not None and (
+            not key.HasField("expire_time") or key.expire_time.ToDatetime(tzinfo=UTC) > self.ends
+        ):
+            raise Forbidden(
+                f"{self.caller} ends at {self.ends:%Y-%m-%d %H:%M:%S} UTC, and cannot make a key"
+                " that ends later, or never."
+            )
         if self.scopes is None:
             return
         beyond = [each for each in key.scopes if each not in self.scopes]
@@ -88,6 +98,7 @@ class Makers:
         """
         who = identity.current()
         scopes: frozenset[str] | None = None
+        ends: datetime | None = None
         if who.caller.startswith(KEY_CALLER):
             # With the seconds until it is refused everywhere, one that was stolen and revoked
             # could still make another.
@@ -96,7 +107,9 @@ class Makers:
             if record is None or record.api_key.HasField("revoke_time"):
                 raise Forbidden(f"There is no {who.caller} any more.")
             scopes = frozenset(record.api_key.scopes) or None
-        return Maker(who.tenant, who.caller, who.role, scopes)
+            if record.api_key.HasField("expire_time"):
+                ends = record.api_key.expire_time.ToDatetime(tzinfo=UTC)
+        return Maker(who.tenant, who.caller, who.role, scopes, ends)
 
 
 def role_name(role: pb.Role) -> str:
