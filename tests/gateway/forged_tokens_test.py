@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.gateway.credentials import TokenIssuer
 from tests.gateway.guarded import guarded
+from tier.access_tokens import SigningKey
 
 _TASK = "/v1/tenants/acme/tasks/t1"
 
@@ -52,7 +53,7 @@ def _forged(issuer: TokenIssuer) -> Iterator[tuple[str, str]]:
         signature = hmac.digest(secret, signed.encode(), hashlib.sha256)
         yield f"HS256 by {name}", f"{signed}.{_encoded(signature)}"
     mine = ec.generate_private_key(ec.SECP256R1())
-    mine_public = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(mine.public_key()))
+    mine_public = SigningKey(mine).jwks["keys"][0]
     for name, header in {
         "its kid": {"kid": kid},
         "no kid": {},
