@@ -4,6 +4,7 @@ import contextlib
 import ipaddress
 import random
 import socket
+from collections import deque
 from typing import Final
 
 from tier.failures import PortTaken
@@ -12,18 +13,23 @@ HOST: Final = "127.0.0.1"
 # Below those that the system gives to outgoing connections: a client that tries again and
 # again to reach a server that is down would one day get the server's port as its own.
 _OURS: Final = (12_000, 32_000)
+# Given out by this process, and perhaps not listened on yet: a server takes its time to begin.
+_GIVEN: Final[deque[int]] = deque(maxlen=1_000)
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports that nobody uses now."""
+    """Different ports that nobody uses now, and that were not given to others of this process."""
     chosen: list[int] = []
     with contextlib.ExitStack() as stack:
         while len(chosen) < count:
             probe = stack.enter_context(socket.socket())
             port = random.randrange(*_OURS)
+            if port in _GIVEN:
+                continue
             with contextlib.suppress(OSError):
                 probe.bind((HOST, port))
                 chosen.append(port)
+                _GIVEN.append(port)
     return chosen
 
 
@@ -42,7 +48,10 @@ def is_free(port: int, address: str = HOST) -> bool:
 
 
 def require_free(port: int, purpose: str, address: str = HOST) -> None:
-    """PortTaken, with who has it where that can be told, unless `port` is free."""
+    """PortTaken, with who has it where that can be told, unless `port` is free.
+
+    It is given to nobody else then.
+    """
     if not is_free(port, address):
         raise PortTaken(port, holder(port), purpose)
 
