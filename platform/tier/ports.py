@@ -54,6 +54,7 @@ def require_free(port: int, purpose: str, address: str = HOST) -> None:
     """
     if not is_free(port, address):
         raise PortTaken(port, holder(port), purpose)
+    _GIVEN.append(port)
 
 
 def holder(port: int) -> str | None:
