@@ -11,6 +11,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from services.reasoning.endpoint_state import EndpointState, EndpointStates
 
 _ANSWER_SECONDS: Final = 2.0
+# One that is away is asked about more often: it may be starting.
+_AWAY_SECONDS: Final = 0.5
 # Any: these packages have no types.
 _messages: Final[Any] = service_pb2
 _services: Final[Any] = service_pb2_grpc
@@ -63,7 +65,9 @@ class TritonHealth:
                 for name, model in self._models.items():
                     channel, before = channels[model.target], counts.get(name, _Counts())
                     self._told[name], counts[name] = await _ask(channel, model, before)
-                await asyncio.sleep(self._every_seconds)
+                away = any(told.unavailable for told in self._told.values())
+                pause = min(_AWAY_SECONDS, self._every_seconds) if away else self._every_seconds
+                await asyncio.sleep(pause)
         finally:
             await asyncio.gather(*(each.close() for each in channels.values()))
 

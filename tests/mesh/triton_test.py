@@ -64,6 +64,12 @@ async def _generated(state: MeshState) -> str:
     return answer["message"]["parts"][0]["text"]
 
 
+async def _models(state: MeshState) -> dict[str, Any]:
+    """Those that are listed, by name."""
+    listed = await asyncio.to_thread(_ask, state, "")
+    return {model["name"]: model for model in listed["models"]}
+
+
 async def test_several_are_called_through_an_envoy(mesh_of_two: MeshState) -> None:
     """When one of them dies, the other does its work until it is back."""
     shown = {each.name: each for each in await api.status(mesh_of_two)}
@@ -81,10 +87,13 @@ async def test_several_are_called_through_an_envoy(mesh_of_two: MeshState) -> No
 async def test_it_generates_and_lists_what_it_has(mesh: MeshState) -> None:
     """The text model is called by its name; the slot for code is listed, and empty."""
     assert (await _generated(mesh)).startswith("I am Agentmesh's offline model")
-    listed = await asyncio.to_thread(_ask, mesh, "")
-    models = {model["name"]: model for model in listed["models"]}
+    models = await _models(mesh)
     assert models["text-generation"]["provider"] == "triton"
-    assert models["text-generation"]["state"] == "MODEL_STATE_READY"
+
+    async def is_ready() -> bool:
+        return (await _models(mesh))["text-generation"]["state"] == "MODEL_STATE_READY"
+
+    await eventually(is_ready)
     assert models["code-embedder"]["state"] == "MODEL_STATE_NOT_CONFIGURED"
     assert "Not configured" in models["code-embedder"]["description"]
 
