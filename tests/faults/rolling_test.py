@@ -23,13 +23,13 @@ async def test_a_rolling_restart_is_not_noticed(tmp_path: Path) -> None:
     assert [each.task.name for each in ended.values() if each.degraded] == []
 
 
-async def test_one_coordinator_ends_as_soon_as_the_other_is_back(tmp_path: Path) -> None:
-    """The gateway knows by then who is there."""
+async def test_one_coordinator_ends_a_second_after_the_other_is_back(tmp_path: Path) -> None:
+    """The gateway knows by then who is there, on a busy machine, too."""
     rounds = 2 * _ROUNDS
     async with running(tmp_path) as mesh:
         async with users(mesh.address, seed=_SEED, per_second=30.0) as load:
             for fault in in_turn(
-                COORDINATORS, Action.RESTART, seed=_SEED, rounds=rounds, after=(0.4, 0.6)
+                COORDINATORS, Action.RESTART, seed=_SEED, rounds=rounds, after=(1.0, 1.2)
             ):
                 await mesh.inflict(fault)
         assert load.refused == []
