@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from deploy.names import GATEWAY, NAMESPACE, PORT, resource
-from meshkit.constants import TENANT_KEY
+from meshkit.constants import SCOPES_KEY, TENANT_KEY
 from tier.policy import Policy
-from tier.policy_rbac import SCOPES_KEY
 
 _TYPES: Final = "type.googleapis.com/envoy.extensions.filters.http"
 _MANAGER: Final = "envoy.filters.network.http_connection_manager"

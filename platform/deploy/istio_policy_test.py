@@ -11,11 +11,11 @@ from deploy.istio_decision import At, Call, allows
 from deploy.names import GATEWAY, GATEWAY_ACCOUNT, NAME_LABEL, PORT, STORES, principal
 from deploy.overlays import of_kind, one, rendered
 from deploy.render import Manifest
-from meshkit.constants import CALLER_KEY, ROLE_KEY
+from meshkit.constants import CALLER_KEY, ROLE_KEY, SCOPES_KEY
 from meshkit.identity import Role
 from tier.policy import ROLES, Policy, roles_from
 from tier.policy_contracts import offered, shipped
-from tier.policy_rbac import SCOPES_KEY, gateway_rbac, proxy_rbac
+from tier.policy_rbac import gateway_rbac, proxy_rbac
 
 _SPIFFE: Final = "spiffe://agentmesh.local"
 _SERVICES: Final = tuple(PARTS_BY_NAME)

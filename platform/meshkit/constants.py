@@ -12,6 +12,9 @@ TENANT_KEY: Final = "x-agentmesh-tenant"
 CALLER_KEY: Final = "x-agentmesh-caller"
 # What the caller may do beyond its tenant's own work. The gateway alone says so.
 ROLE_KEY: Final = "x-agentmesh-role"
+# An API key's scopes, with a space between any two; absent where its role alone limits a caller.
+# It ends at the gateway.
+SCOPES_KEY: Final = "x-agentmesh-scopes"
 # What callers from outside show the gateway: an API key or a token.
 AUTHORIZATION_KEY: Final = "authorization"
 # How the callers that are services begin; the gateway lets nobody else say so.

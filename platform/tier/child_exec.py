@@ -14,9 +14,14 @@ UMASK = 0o077
 _PR_SET_PDEATHSIG = 1
 
 
+def die_with_parent() -> None:
+    """Has the kernel kill this process when its parent dies; holds for what it executes, too."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def main() -> None:
     """Executes the program; ends at once where the parent is gone already."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
     if os.getppid() != int(sys.argv[1]):
         sys.exit(1)
     os.execv(sys.argv[2], sys.argv[2:])

@@ -6,21 +6,20 @@ not of this process. It ends when the parent closes the socket, or ends.
 """
 
 import array
-import ctypes
 import faulthandler
 import gc
 import importlib
 import json
 import os
-import signal
 import socket
 import sys
 import time
 from typing import Any, Final
 
+from tier.child_exec import die_with_parent
+
 READY: Final = b"ready"
 MOST_BYTES: Final = 1024 * 1024
-_PR_SET_PDEATHSIG: Final = 1
 _ADOPTED_WITHIN_SECONDS: Final = 10.0
 _PID_BYTES: Final = 16
 
@@ -29,7 +28,6 @@ def main() -> None:
     """Serves the socket; in a new process, runs what that is to be."""
     asked = socket.socket(fileno=int(sys.argv[1]))
     parent = int(sys.argv[2])
-    _die_with_parent()
     # Who crashes says where.
     faulthandler.enable()
     # Of what is imported nothing is garbage, and what is never looked at stays shared.
@@ -72,12 +70,14 @@ def _next_life(asked: socket.socket, parent: int) -> Any:
 
 def _begin(request: Any, log: int, parent: int) -> None:
     os.setsid()
+    # Adopted when the one in between has ended, microseconds from now; nothing tells when.
     give_up = time.monotonic() + _ADOPTED_WITHIN_SECONDS
     while os.getppid() != parent:
         if time.monotonic() > give_up:
             os._exit(1)
         time.sleep(0.0005)
-    _die_with_parent()
+    die_with_parent()
+    # It may have ended before the kernel was asked.
     if os.getppid() != parent:
         os._exit(1)
     os.dup2(log, 1)
@@ -87,10 +87,6 @@ def _begin(request: Any, log: int, parent: int) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = request["program"]
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 if __name__ == "__main__":

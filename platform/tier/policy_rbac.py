@@ -8,14 +8,11 @@ those of JSON.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from meshkit.constants import CALLER_KEY, ROLE_KEY, SERVICE_CALLER
+from meshkit.constants import CALLER_KEY, ROLE_KEY, SCOPES_KEY, SERVICE_CALLER
 from meshkit.identity import Role
 from tier.policy import Edge, Policy, roles_from
 
 TYPE: Final = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"
-# The gateway writes an API key's scopes here, with a space between any two, and nothing where
-# the caller is limited by its role alone. It ends at the gateway.
-SCOPES_KEY: Final = "x-agentmesh-scopes"
 # What `gateway_needs` writes among the dynamic metadata of `envoy.filters.http.rbac`: what a call
 # takes that its caller does not have, such as `role operator` or `scope tasks:read`.
 TAKES_KEY: Final = "shadow_effective_policy_id"

@@ -14,16 +14,20 @@ from envoyproxy.auth.v3 import external_auth_pb2 as pb
 from envoyproxy.auth.v3.external_auth_pb2_grpc import AuthorizationServicer
 from meshkit import names
 from meshkit.api_key import PREFIX
-from meshkit.constants import CALLER_KEY, ROLE_KEY, STATUS_DETAILS_KEY, TENANT_KEY
+from meshkit.constants import (
+    AUTHORIZATION_KEY,
+    CALLER_KEY,
+    ROLE_KEY,
+    SCOPES_KEY,
+    STATUS_DETAILS_KEY,
+    TENANT_KEY,
+)
 from meshkit.errors import MeshError, Unauthenticated, to_status
 from services.coordinator.key_check import refused
 from services.coordinator.key_powers import KEY_CALLER, role_name
 
 _Context = Any
-# A key's scopes, with a space between any two; absent where its role alone limits it.
-SCOPES_KEY: Final = "x-agentmesh-scopes"
 _API_KEY: Final = "x-api-key"
-_AUTHORIZATION: Final = "authorization"
 _BEARER: Final = "bearer "
 
 
@@ -56,14 +60,15 @@ class AuthorizationServicerOfKeys(AuthorizationServicer):
 
 def _credential(headers: Mapping[str, str]) -> str:
     """The text of the API key that a request shows."""
-    bearer = headers.get(_AUTHORIZATION, "")
+    bearer = headers.get(AUTHORIZATION_KEY, "")
     shown = {headers.get(_API_KEY, "").strip()}
     if bearer[: len(_BEARER)].lower() == _BEARER:
         shown.add(bearer[len(_BEARER) :].strip())
     shown.discard("")
     if not shown:
         raise refused(
-            "none", f"The call has no API key: send one as `{_AUTHORIZATION}: Bearer {PREFIX}...`."
+            "none",
+            f"The call has no API key: send one as `{AUTHORIZATION_KEY}: Bearer {PREFIX}...`.",
         )
     if len(shown) > 1:
         raise refused("malformed", "The call has two different credentials: send one of them.")
@@ -80,7 +85,9 @@ def _passed(key: ApiKey) -> pb.CheckResponse:
     if key.scopes:
         who[SCOPES_KEY] = " ".join(key.scopes)
     # Nobody behind the gateway gets to see a secret.
-    answer = pb.OkHttpResponse(headers=_headers(who), headers_to_remove=[_API_KEY, _AUTHORIZATION])
+    answer = pb.OkHttpResponse(
+        headers=_headers(who), headers_to_remove=[_API_KEY, AUTHORIZATION_KEY]
+    )
     return pb.CheckResponse(status=status_pb2.Status(code=0), ok_response=answer)
 
 
