@@ -10,18 +10,14 @@ import yaml
 
 from agentmesh.common.v1.conversation_pb2 import ROLE_USER, Message, Part
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
-from agentmesh.reasoning.v1.reasoning_service_pb2_grpc import ReasoningServiceStub
 from bench.gateway import reference_call
+from bench.gateway.grpc_calls import GrpcCalls
 from bench.gateway.http_calls import CallFailed
 from bench.gateway.system import Running, SystemUnavailable
-from meshkit import identity
-from meshkit.client import Channels
-from meshkit.identity import Identity
 from tier.api import Event, MeshOptions, MeshStartError, Tier, start
 
-_TENANT: Final = "bench"
-_CALLER: Final = "user:bench"
-_CALL_SECONDS: Final = 30.0
+_HEADERS: Final = {"x-agentmesh-tenant": "bench"}
+_SERVICE: Final = "/agentmesh.reasoning.v1.ReasoningService"
 # Spending is counted against limits as ever, and these are out of reach.
 _LIMIT_MICROS: Final = 1_000_000_000_000_000
 
@@ -52,40 +48,50 @@ class Agentmesh:
             mesh = await start(options, _ignore)
         except MeshStartError as error:
             raise SystemUnavailable(str(error)) from error
-        async with mesh, Channels({"reasoning": mesh.address}, caller=_CALLER) as channels:
-            with identity.use(Identity(_TENANT, _CALLER)):
-                parts = {each.name: each.pid for each in mesh.state.processes}
-                # This process has the mesh's supervisor, and calls: it is no part.
-                parts = {name: pid for name, pid in parts.items() if pid != os.getpid()}
-                yield Running(_MeshCalls(ReasoningServiceStub(channels.get("reasoning"))), parts)
+        async with mesh:
+            parts = {each.name: each.pid for each in mesh.state.processes}
+            # This process has the mesh's supervisor, and calls: it is no part.
+            parts = {name: pid for name, pid in parts.items() if pid != os.getpid()}
+            calls = GrpcCalls(mesh.address, _HEADERS)
+            try:
+                yield Running(_MeshCalls(calls), parts)
+            finally:
+                calls.close()
 
 
 class _MeshCalls:
-    def __init__(self, reasoning: ReasoningServiceStub) -> None:
-        self._reasoning: Final = reasoning
+    def __init__(self, calls: GrpcCalls) -> None:
+        self._calls: Final = calls
         message = Message(role=ROLE_USER, parts=[Part(text=reference_call.QUESTION)])
-        self._request: Final = pb.GenerateRequest(
+        request = pb.GenerateRequest(
             messages=[message],
             model=reference_call.MODEL,
             parameters=pb.GenerationParameters(max_output_tokens=64),
         )
+        self._whole: Final = request.SerializeToString()
+        self._streamed: Final = pb.GenerateStreamRequest(request=request).SerializeToString()
 
     async def whole(self) -> None:
         """The whole answer at once."""
-        _check(await self._reasoning.Generate(self._request, timeout=_CALL_SECONDS))
+        answers: list[bytes] = []
+        await self._calls.ask(f"{_SERVICE}/Generate", self._whole, answers.append)
+        _check(pb.GenerateResponse.FromString(answers[-1]) if answers else None)
 
     async def stream(self, first: Callable[[], None]) -> None:
         """The answer in pieces; calls `first` at the first one."""
-        answer: pb.GenerateResponse | None = None
+        updates: list[pb.GenerateStreamResponse] = []
         begun = False
-        request = pb.GenerateStreamRequest(request=self._request)
-        async for update in self._reasoning.GenerateStream(request, timeout=_CALL_SECONDS):
+
+        def take(message: bytes) -> None:
+            nonlocal begun
+            update = pb.GenerateStreamResponse.FromString(message)
             if update.text_delta and not begun:
                 first()
                 begun = True
-            if update.HasField("response"):
-                answer = update.response
-        _check(answer)
+            updates.append(update)
+
+        await self._calls.ask(f"{_SERVICE}/GenerateStream", self._streamed, take)
+        _check(updates[-1].response if updates else None)
 
 
 def _check(answer: pb.GenerateResponse | None) -> None:

@@ -1,6 +1,7 @@
 """Calls of an API like OpenAI's with as little work as can be, so that servers are measured."""
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final, cast
@@ -18,8 +19,16 @@ class CallFailed(Exception):
     """A server did not answer as it should."""
 
 
+class _Stale(CallFailed):
+    """A connection ended before anything of an answer came."""
+
+
 class HttpCalls:
-    """Calls of one server over connections that stay open, as many as are needed at a time."""
+    """Calls of one server over connections that stay open, as many as are needed at a time.
+
+    Servers close connections that were idle for a while: a call that finds its connection closed
+    before anything was answered is made over a new one, once, as clients of HTTP do.
+    """
 
     def __init__(self, host: str, port: int, path: str, *, key: str = "") -> None:
         """Connects when it is called first. `key`: sent as the bearer's, where there is one."""
@@ -44,15 +53,37 @@ class HttpCalls:
             self._idle.pop().close()
 
     async def _ask(self, request: bytes, first: Callable[[], None]) -> None:
-        connection = self._idle.pop() if self._idle else await self._connect()
-        try:
-            body = await connection.ask(request, first)
-        except BaseException:
-            connection.close()
-            raise
+        connection, body = await self._reached(request, first)
         self._idle.append(connection)
         if reference_call.WORDS[-1].encode() not in body:
             raise CallFailed(f"answered {body[:200]!r}")
+
+    async def _reached(
+        self, request: bytes, first: Callable[[], None]
+    ) -> "tuple[_Connection, bytes]":
+        connection = self._idle_one()
+        if connection is not None:
+            with contextlib.suppress(_Stale):
+                return connection, await self._answered(connection, request, first)
+        connection = await self._connect()
+        return connection, await self._answered(connection, request, first)
+
+    async def _answered(
+        self, connection: "_Connection", request: bytes, first: Callable[[], None]
+    ) -> bytes:
+        try:
+            return await connection.ask(request, first)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _idle_one(self) -> "_Connection | None":
+        """The one used last of those that the server has not closed in the meantime."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                return connection
+        return None
 
     async def _connect(self) -> "_Connection":
         loop = asyncio.get_running_loop()
@@ -84,6 +115,11 @@ class _Connection(asyncio.Protocol):
         self._transport.write(request)
         return self._answer
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be asked any more."""
+        return self._transport.is_closing()
+
     def close(self) -> None:
         """Closes it."""
         self._transport.close()
@@ -94,7 +130,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
-        self._fail("broke the connection")
+        kind = CallFailed if self._received else _Stale
+        self._fail("broke the connection", kind)
 
     def data_received(self, data: bytes) -> None:
         """Looks whether the answer is complete."""
@@ -118,9 +155,9 @@ class _Connection(asyncio.Protocol):
         elif self._received.endswith(_END_OF_CHUNKS):
             answer.set_result(self._received[end + 4 :])
 
-    def _fail(self, text: str) -> None:
+    def _fail(self, text: str, kind: type[CallFailed] = CallFailed) -> None:
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(CallFailed(text))
+            self._answer.set_exception(kind(text))
 
 
 def _ignore() -> None:

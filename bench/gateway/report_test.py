@@ -24,8 +24,12 @@ _OURS = replace(
     first_p50_ms=2.3,
     calls_per_second=1200,
     cpu_ms={"gateway": 0.1, "reasoning": 0.5},
+    busy_cpu_ms={"gateway": 0.25, "reasoning": 0.5},
 )
-_PEER = replace(_QUICK, p50_ms=900, calls_per_second=150, cpu_ms={"proxy": 6.0})
+# It had half of a core: what others took of it counts against nobody.
+_PEER = replace(
+    _QUICK, p50_ms=900, calls_per_second=80, cpu_ms={"proxy": 6.0}, busy_cpu_ms={"proxy": 6.0}
+)
 
 
 def _outcome(name: str, *figures: Figures, failure: str = "") -> Outcome:
@@ -74,3 +78,4 @@ def test_who_failed_is_left_out_with_the_reason() -> None:
     (ours,) = document["systems"]
     assert ours["cpu_ms_per_call"] == {"median": 0.6, "min": 0.6, "max": 0.6}
     assert ours["cpu_ms_by_process"] == {"gateway": 0.1, "reasoning": 0.5}
+    assert ours["calls_per_core_second"]["median"] == round(1000 / 0.75, 3)

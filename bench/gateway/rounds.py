@@ -1,5 +1,6 @@
 """Measures systems in turn, round by round, so that what else the machine does hits all alike."""
 
+import asyncio
 import os
 import sys
 import tempfile
@@ -18,6 +19,11 @@ from tier.python_child import python_environment
 
 # The upstream is called beside every system, and never a part of one.
 _UPSTREAM_LOG: Final = "upstream.log"
+# What a system loads once it serves is no part of what calls cost. It rests when a second goes by
+# in which all of its processes together take no more than so many seconds of a core; one that
+# never does is measured after so many.
+_RESTING_CORES: Final = 0.1
+_MOST_UNTIL_REST_SECONDS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,15 @@ class Figures:
     def cpu_ms_per_call(self) -> float:
         """Of all processes, at the rate that was asked for."""
         return sum(self.cpu_ms.values())
+
+    @property
+    def calls_per_core_second(self) -> float:
+        """As many as a second of one core is enough for, whoever else had a part of it.
+
+        0 for what has no process of its own.
+        """
+        busy_ms = sum(self.busy_cpu_ms.values())
+        return 1000 / busy_ms if busy_ms else 0.0
 
 
 @dataclass(slots=True)
@@ -105,7 +120,7 @@ async def measure_in_turn(
                 continue
             outcome.figures.append(figures)
             tell(
-                f"{system.title}: {figures.calls_per_second:,.0f} calls a second,"
+                f"{system.title}: {figures.calls_per_core_second:,.0f} calls a second of a core,"
                 f" {figures.cpu_ms_per_call:.2f} ms of CPU a call, p50 {figures.p50_ms:.2f} ms,"
                 f" p99 {figures.p99_ms:.2f} ms"
             )
@@ -129,6 +144,7 @@ async def _one_round(system: System, load: Load) -> Figures:
 
 async def _measure(running: Running, load: Load, upstream: int) -> Figures:
     calls, parts = running.calls, running.parts
+    await _rest(parts)
     await _warm(running, load)
     before = _used(parts)
     steady = _good(await at_rate(calls.whole, rate=load.rate, seconds=load.seconds, seed=load.seed))
@@ -151,6 +167,15 @@ async def _measure(running: Running, load: Load, upstream: int) -> Figures:
         busy_cpu_ms=busy_cpu,
         one_core=one_core,
     )
+
+
+async def _rest(parts: Mapping[str, int]) -> None:
+    used = sum(_used(parts).values())
+    for _ in range(_MOST_UNTIL_REST_SECONDS):
+        await asyncio.sleep(1)
+        before, used = used, sum(_used(parts).values())
+        if used - before <= _RESTING_CORES:
+            return
 
 
 async def _warm(running: Running, load: Load) -> None:

@@ -18,7 +18,12 @@ from cli.terminal import Terminal
 _LOAD = Load(rate=200, seconds=10, warm_up_seconds=2, in_flight=32, seed=1)
 _DIRECT = Figures(0.2, 0.5, {}, 0.1, 0.3, 0.6, 9000, {}, one_core=True)
 _OURS = replace(
-    _DIRECT, p50_ms=1.7, p99_ms=9.2, calls_per_second=1200, cpu_ms={"gateway": 0.1, "nats": 0.001}
+    _DIRECT,
+    p50_ms=1.7,
+    p99_ms=9.2,
+    calls_per_second=1100,
+    cpu_ms={"gateway": 0.1, "nats": 0.001},
+    busy_cpu_ms={"gateway": 0.8},
 )
 
 
@@ -41,12 +46,12 @@ def test_figures_a_chart_and_what_is_promised_are_shown() -> None:
         "200 calls a second for 10 s, then 32 at once on one core; medians (least to most)"
     )
     assert (
-        "Agentmesh 1,200 (1,200 to 1,200) 0.10 (0.10 to 0.10) 1.70 (1.70 to 1.70)"
-        " 9.2 (9.2 to 9.2) 0.10 0.30 gateway 0.10"
+        "Agentmesh 1,250 (1,250 to 1,250) 1,100 (1,100 to 1,100) 0.10 (0.10 to 0.10)"
+        " 1.70 (1.70 to 1.70) 9.2 (9.2 to 9.2) 0.10 0.30 gateway 0.10"
     ) in lines
     assert "ms added to a call, median at most 2 1.50 kept" in lines
     assert "ms added to the slowest of 100 calls at most 8 9.00 missed" in lines
-    assert "Agentmesh ████████████████████████████████████████ 1,200.00" in lines
+    assert "Agentmesh ████████████████████████████████████████ 1,250.00" in lines
     assert lines[-1] == "LiteLLM proxy was left out: no registry reached"
 
 

@@ -40,6 +40,7 @@ def show(terminal: Terminal, report: Report) -> None:
 def _figures(terminal: Terminal, systems: Sequence[Summary]) -> None:
     columns = (
         "SYSTEM",
+        "CALLS/CORE-S",
         "CALLS/S, 1 CORE",
         "CPU MS/CALL",
         "P50 MS",
@@ -51,6 +52,7 @@ def _figures(terminal: Terminal, systems: Sequence[Summary]) -> None:
     rows = [
         (
             each.title,
+            _spread(each.calls_per_core_second, "{:,.0f}") if each.cpu_ms else "-",
             _spread(each.calls_per_second, "{:,.0f}") if each.cpu_ms else "-",
             _spread(each.cpu_ms_per_call, "{:.2f}") if each.cpu_ms else "-",
             _spread(each.p50_ms, "{:,.2f}"),
@@ -61,12 +63,14 @@ def _figures(terminal: Terminal, systems: Sequence[Summary]) -> None:
         )
         for each in systems
     ]
-    terminal.table(columns, rows, right=columns[1:7])
+    terminal.table(columns, rows, right=columns[1:8])
     terminal.say()
 
 
 def _charts(terminal: Terminal, systems: Sequence[Summary]) -> None:
-    _chart(terminal, "Calls a second on one core", systems, lambda each: each.calls_per_second)
+    _chart(
+        terminal, "Calls for a second of a core", systems, lambda each: each.calls_per_core_second
+    )
     _chart(terminal, "CPU ms a call", systems, lambda each: each.cpu_ms_per_call)
 
 
