@@ -3,12 +3,14 @@
     count_tests.py BUILD-EVENT-FILE
 
 Bazel itself counts targets; their cases are in the result files of pytest that
-Bazel's events name. A target that could not be built counts as one failure.
+Bazel's events name. A target that could not be built counts as one failure. Of a test
+that was tried again the last attempt counts; it is named, since it hides a defect.
 """
 
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -48,12 +50,27 @@ def count_event(event: Event) -> Counter[str]:
     return Counter[str]()
 
 
+def last_attempts(events: Iterable[Event]) -> Iterator[Event]:
+    """Leave out the attempts at a test that another one followed, and name that test."""
+    kept = dict[tuple[Any, ...], Event]()
+    for number, event in enumerate(events):
+        if "testResult" not in event:
+            kept[(number,)] = event
+            continue
+        of = event["id"].get("testResult", {})
+        test = (of.get("label"), of.get("run"), of.get("shard"))
+        if test in kept:
+            print(f"needed another attempt: {of.get('label')}")
+        kept[test] = event
+    yield from kept.values()
+
+
 def main(events: str) -> int:
     """Print the closing line; without a single test there is nothing to trust."""
     lines = Path(events).read_text().splitlines()
     counts = Counter[str]()
-    for line in lines:
-        counts.update(count_event(json.loads(line)))
+    for event in last_attempts(map(json.loads, lines)):
+        counts.update(count_event(event))
     skipped = f", {counts['skipped']} skipped" if counts["skipped"] else ""
     print(f"{counts['passed']} passed, {counts['failed']} failed{skipped}")
     return 0 if counts["passed"] and not counts["failed"] else 1

@@ -12,12 +12,15 @@ FAILED = '<testcase name="b"><failure/></testcase>'
 SKIPPED = '<testcase name="c"><skipped/></testcase>'
 
 
-def result_event(folder: Path, status: str, cases: str) -> str:
+def result_event(folder: Path, status: str, cases: str, label: str | None = None) -> str:
     """Write a result file and return the event that names it."""
     result = folder / f"{status}.xml"
     result.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
     output = {"name": "test.xml", "uri": result.as_uri()}
-    event = {"id": {}, "testResult": {"status": status, "testActionOutput": [output]}}
+    event = {
+        "id": {"testResult": {"label": label or f"//{status}"}},
+        "testResult": {"status": status, "testActionOutput": [output]},
+    }
     return json.dumps(event)
 
 
@@ -43,6 +46,17 @@ def test_all_passed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Skips are not mentioned where there are none."""
     assert run(tmp_path, result_event(tmp_path, "PASSED", PASSED)) == 0
     assert capsys.readouterr().out == "1 passed, 0 failed\n"
+
+
+def test_the_last_attempt_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A test that passed when it was tried again passed, and is named."""
+    status = run(
+        tmp_path,
+        result_event(tmp_path, "FAILED", PASSED + FAILED, "//a:b"),
+        result_event(tmp_path, "PASSED", PASSED * 2, "//a:b"),
+    )
+    assert status == 0
+    assert capsys.readouterr().out == "needed another attempt: //a:b\n2 passed, 0 failed\n"
 
 
 def test_killed_test_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
