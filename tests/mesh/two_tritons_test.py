@@ -18,7 +18,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 
 from agentmesh.common.v1 import conversation_pb2
 from meshkit.errors import MeshError
-from meshtest.child_server import ChildServer, binary, exchange, free_port
+from meshtest.child_server import binary, free_port
 from models.minilm.reference import require_model
 from models.models_gateway import SHIPPED, TritonPlace, relocate
 from models.orca_reporter import reporting
@@ -28,6 +28,10 @@ from services.reasoning.model import Kind, ModelSpec
 from services.reasoning.provider_failures import Failure, failure_of
 from services.reasoning.provider_timeouts import ProviderTimeouts
 from services.reasoning.provider_triton import TritonProvider
+from tier.backoff import RestartPolicy
+from tier.child import Child, ChildSpec
+from tier.envoy_admin import admin_socket, ready_version
+from tier.events import Reporter
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -76,34 +80,40 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[_Mesh
         running_triton(slow, log_path=folder / "slow.log", add_models=_paced) as running_slow,
         reporting(reports),
     ):
-        envoy.start()
+        envoy.spawn()
         try:
+            await envoy.ready()
             yield _Mesh(running_quick, running_slow, port)
         finally:
-            envoy.stop()
+            await envoy.stop()
 
 
-def _envoy(
-    folder: Path, places: Sequence[TritonPlace], port: int, reports_port: int
-) -> ChildServer:
+def _envoy(folder: Path, places: Sequence[TritonPlace], port: int, reports_port: int) -> Child:
     """The shipped configuration, with its addresses."""
     shipped = yaml.safe_load(SHIPPED.read_text("utf-8"))
-    launcher = binary("ENVOY")
     configuration = folder / "models.json"
+    moved = relocate(shipped, places, port=port, reports_port=reports_port)
+    configuration.write_text(json.dumps(moved), "utf-8")
+    admin = admin_socket(folder, "models")
 
-    def command(admin_port: int) -> Sequence[str | Path]:
-        moved = relocate(
-            shipped, places, port=port, admin_port=admin_port, reports_port=reports_port
-        )
-        configuration.write_text(json.dumps(moved), "utf-8")
-        flags = ("--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning")
-        return (launcher, "-c", configuration, *flags)
+    async def probe() -> str | None:
+        return await ready_version(admin)
 
-    ready = b"GET /ready HTTP/1.1\r\nhost: admin\r\n\r\n"
-    return ChildServer(
-        command,
-        log_path=folder / "envoy.log",
-        answers=lambda admin_port: b" 200 OK" in exchange(admin_port, ready),
+    return Child(
+        ChildSpec(
+            name="models",
+            title="Envoy",
+            command=(
+                *(binary("ENVOY"), "-c", configuration, "--disable-hot-restart"),
+                *("--concurrency", "1", "--log-level", "warning"),
+            ),
+            working_dir=folder,
+            log=folder / "envoy.log",
+            ports=(port,),
+            probe=probe,
+        ),
+        Reporter(lambda _: None),
+        RestartPolicy(),
     )
 
 
@@ -168,12 +178,14 @@ async def test_work_for_a_gpu_goes_to_the_server_with_one(mesh: _Mesh) -> None:
 
 
 async def test_when_a_server_dies_the_other_does_its_work(mesh: _Mesh) -> None:
-    """At most the calls that it was at are lost; work for a GPU goes to the processor."""
+    """At most what goes out on its last connections is lost; work for a GPU goes to the other."""
     async with (
         _provider(mesh.port) as any_device,
         _provider(mesh.port, x_agentmesh_device="gpu") as on_gpu,
     ):
         os.killpg(mesh.quick.process.pid, signal.SIGKILL)
+        # A server that is being torn down may still take connections, and calls with them.
+        await mesh.quick.process.wait()
         failures: list[MeshError] = []
         for _ in range(10):
             try:
