@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from audit.finding import TaskKey
 from meshkit.bus import StoredMessage
+from tasklog.formats import EVENTS
 
 _TOKENS: Final = 4
 
@@ -26,12 +27,16 @@ class Entry(NamedTuple):
 
 
 def entry_of(message: StoredMessage) -> Entry | None:
-    """The entry that a message holds; None where it holds no event."""
+    """The entry that a message holds; None where it holds no event.
+
+    Raises:
+        NewerFormat: A later version wrote it, whose audit is to be used.
+    """
     parts = message.subject.split(".")
     if len(parts) != _TOKENS:
         return None
     try:
-        event = TaskEvent.FromString(message.payload)
+        event = EVENTS.decode(message.payload)
     except DecodeError:
         return None
     kind = event.WhichOneof("kind")

@@ -273,6 +273,13 @@ class ProviderFailed(MeshError):
     reason = "PROVIDER_FAILED"
 
 
+class NewerFormat(MeshError):
+    """A later version wrote this in a format that is not known here; metadata `format`, `reads`."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "NEWER_FORMAT"
+
+
 class DeadlineExceeded(MeshError):
     """The time limit ran out; metadata `limit`."""
 

@@ -10,7 +10,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from google.protobuf.message import DecodeError
 
 from meshkit.bus import Bus, Followed, Follower
-from meshkit.errors import MeshError
+from meshkit.errors import MeshError, NewerFormat
 from meshkit.log import Log
 from sqlstore.positions import BEGINNING, Place
 
@@ -64,7 +64,8 @@ class Source(Generic[T]):
     stream: str
     # Of the subjects.
     filters: Sequence[str]
-    # Raises DecodeError, ValueError or a MeshError for what is logged and passed over.
+    # Raises NewerFormat where only a later version can go on, and DecodeError, ValueError or
+    # another MeshError for what is logged and passed over.
     decode: Callable[[Followed], T]
     pace: Pace = Pace()
     # For how many an entry counts in a batch.
@@ -122,6 +123,7 @@ class Carrier(Generic[T]):
         repeats and loses nothing. What cannot be decoded is logged and passed over.
 
         Raises:
+            NewerFormat: A later version wrote what comes next.
             MeshError: The broker or the copy is away; begin anew.
             Moved: Somebody else carries into the copy; begin anew.
         """
@@ -153,6 +155,11 @@ class Carrier(Generic[T]):
         for number, message in enumerate(messages, start=1):
             try:
                 entry = self._source.decode(message)
+            except NewerFormat:
+                if entries:
+                    before = messages[number - 2]
+                    yield entries, Place(before.sequence, before.timestamp_ns)
+                raise
             except (DecodeError, ValueError, MeshError):
                 self._log.error("projection.unreadable", subject=message.subject)
             else:

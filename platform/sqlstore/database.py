@@ -15,6 +15,8 @@ T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
 
 _RETRY_SECONDS: Final = 1.0
+# Longer than others take to follow a leader that is gone.
+RESIGNED_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,10 @@ class Database(Readable, Protocol):
 
     async def lead(self) -> None:
         """Returns once this process is the one that carries into the copy."""
+        ...
+
+    async def resign(self) -> None:
+        """Lets another process lead, if one wants to; this one does not for some seconds."""
         ...
 
     async def carry(self, work: Work[T]) -> T:

@@ -5,6 +5,7 @@ another one gets the lock.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,7 +18,7 @@ from sqlalchemy import exc
 from meshkit.config import ConfigError
 from meshkit.errors import DependencyUnavailable
 from meshkit.log import Log
-from sqlstore.database import Purpose, Work, translated
+from sqlstore.database import RESIGNED_SECONDS, Purpose, Work, translated
 from sqlstore.schema import NewerSchema, Schema
 
 T = TypeVar("T")
@@ -119,6 +120,8 @@ class PostgresSchema:
         self._leader: Final = ThreadPoolExecutor(1, f"{purpose.name}-leader")
         # Held by who asks to lead. The carriers of all streams lead together.
         self._asking: Final = asyncio.Lock()
+        # Not to lead before, by the monotonic clock.
+        self._leads_from = 0.0
 
     @property
     def kind(self) -> str:
@@ -161,11 +164,17 @@ class PostgresSchema:
         """Returns once this process carries; waits for the one that does to end."""
         async with self._asking:
             while True:
-                if self._leading is None:
-                    await self._prepare()
-                if await self.take_lock(_LEADING):
-                    return
+                if time.monotonic() >= self._leads_from:
+                    if self._leading is None:
+                        await self._prepare()
+                    if await self.take_lock(_LEADING):
+                        return
                 await asyncio.sleep(_FOLLOW_SECONDS)
+
+    async def resign(self) -> None:
+        """Gives the leader's lock to who waits for it; this process may lead again later."""
+        self._leads_from = time.monotonic() + RESIGNED_SECONDS
+        await asyncio.get_running_loop().run_in_executor(self._leader, self._give_back)
 
     async def carry(self, work: Work[T]) -> T:
         """As `write`, on the connection that holds the lock."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 from meshkit.bus import Bus
-from meshkit.errors import MeshError
+from meshkit.errors import MeshError, NewerFormat
 from meshkit.log import Log
 from sqlstore.carrier import Carrier, Copy, Source
 from sqlstore.positions import BEGINNING, Moved
@@ -25,6 +25,10 @@ class SharedCopy(Copy[T_contra], Protocol[T_contra]):
 
     async def lead(self) -> None:
         """Returns once this process is the one that carries into the copy."""
+        ...
+
+    async def resign(self) -> None:
+        """Lets another process carry, if one wants to; this one does not for some seconds."""
         ...
 
 
@@ -75,6 +79,12 @@ class Projector(Generic[T]):
             except Moved:
                 # It looks where the copy is now; nothing is wrong with that.
                 await asyncio.sleep(_MOVED_SECONDS)
+            except NewerFormat as error:
+                # To pass it over would leave the copy wrong for good: it stands still until
+                # a process of that version carries.
+                self._log.warning("projection.newer_format", stream=source.stream, error=str(error))
+                await self._copy.resign()
+                await asyncio.sleep(_RETRY_SECONDS)
             except MeshError as error:
                 self._log.error("projection.failed", stream=source.stream, error=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)

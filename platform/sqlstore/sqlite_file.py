@@ -55,6 +55,9 @@ class SqliteFile:
     async def lead(self) -> None:
         """Returns at once: nobody else has the file."""
 
+    async def resign(self) -> None:
+        """Does nothing: there is nobody else."""
+
     async def carry(self, work: Work[T]) -> T:
         """As `write`."""
         return await self.write(work)

@@ -15,6 +15,7 @@ from agentmesh.common.v1.conversation_pb2 import BlobRef
 from agentmesh.coordinator.v1 import task_event_pb2, task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from meshkit.constants import CLAIM_CHECK_BYTES
+from tasklog.formats import EVENTS
 
 _T = TypeVar("_T", bound=Proto)
 
@@ -100,7 +101,12 @@ async def check_out(event: TaskEvent, blobs: BlobStore, owner: str) -> None:
     Raises:
         CorruptData: Content is gone or damaged. Its reference stays in its place.
     """
-    shelf = _Shelf(blobs, owner)
+    await _bring_back(event, _Shelf(blobs, owner))
+    # What was brought back has the form in which it was written.
+    EVENTS.upcast(event)
+
+
+async def _bring_back(event: TaskEvent, shelf: _Shelf) -> None:
     match event.WhichOneof("kind"):
         case "submitted":
             submitted = event.submitted

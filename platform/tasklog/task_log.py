@@ -15,6 +15,7 @@ from meshkit.bus import Bus, Delivery, StoredMessage, Subscription
 from meshkit.constants import CLAIM_CHECK_BYTES
 from meshkit.errors import Conflict, CorruptData, MeshError, TaskNotFound
 from tasklog import claim_check, fold, subjects
+from tasklog.formats import EVENTS
 from tasklog.partitions import Partitions
 
 
@@ -54,6 +55,7 @@ class TaskLog:
             Conflict: The log has moved on.
             DependencyUnavailable: The broker cannot be reached in time.
         """
+        event.format = EVENTS.writes
         payload = event.SerializeToString()
         is_large = len(payload) > CLAIM_CHECK_BYTES
         if is_large:
@@ -108,6 +110,7 @@ class TaskLog:
         Raises:
             CorruptData: A message is no event, or its large content is gone or damaged.
                 Where `lenient`, an event whose content is lost has the reference alone.
+            NewerFormat: Only a later version can read an event.
         """
         async with contextlib.aclosing(
             self._messages(tenant, task_id, start=from_stream_sequence, batch=batch)
@@ -136,6 +139,9 @@ class TaskLog:
 
         Its stream sequence is that of the log's last message, so that an event
         can be appended after it. None where nothing can be read.
+
+        Raises:
+            NewerFormat: Only a later version can read an event.
         """
         found: Entry | None = None
         async for message in self._messages(tenant, task_id):
@@ -260,9 +266,10 @@ def event_of(message: StoredMessage | Delivery) -> TaskEvent:
 
     Raises:
         CorruptData: It holds none.
+        NewerFormat: It holds one that only a later version can read.
     """
     try:
-        event = TaskEvent.FromString(message.payload)
+        event = EVENTS.decode(message.payload)
     except DecodeError:
         event = TaskEvent()
     if event.WhichOneof("kind") is None:

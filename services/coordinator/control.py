@@ -12,6 +12,7 @@ from meshkit.clock import Clock
 from meshkit.errors import CorruptData, TaskNotFound
 from services.coordinator import timers
 from tasklog import lifecycle, subjects
+from tasklog.formats import EVENTS
 from tasklog.partitions import Partition
 from tasklog.task_log import Entry
 
@@ -81,8 +82,9 @@ class Control:
         Raises:
             DecodeError: It is no event.
             CorruptData: What belongs to it cannot be read.
+            NewerFormat: A coordinator of a later version can read it.
         """
-        event = TaskEvent.FromString(delivery.payload)
+        event = EVENTS.decode(delivery.payload)
         tenant, task_id = subjects.parse(delivery.subject)
         if event.HasField("waiting"):
             return await self._waits.attend(tenant, task_id, Entry(event, delivery.sequence))

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from meshkit import names
 from meshkit.bus import Bus, Followed
 from meshkit.log import Log
@@ -10,6 +9,7 @@ from services.coordinator.task_row import Recorded
 from sqlstore.carrier import Source
 from sqlstore.projector import Projector, SharedCopy
 from tasklog import claim_check, subjects
+from tasklog.formats import EVENTS
 from tasklog.partitions import Partition
 
 
@@ -26,7 +26,7 @@ def source_of(partition: Partition) -> Source[Recorded]:
 
 
 def _recorded(message: Followed) -> Recorded:
-    event = TaskEvent.FromString(message.payload)
+    event = EVENTS.decode(message.payload)
     if names.TASK.parse(event.task, field="task") != subjects.parse(message.subject):
         raise ValueError(f"{event.task!r} is not the task of {message.subject}")
     blobs = claim_check.references(event)

@@ -39,11 +39,16 @@ class _Copy:
         self.entries: list[Recorded] = []
         self.place = BEGINNING
         self.failures_left = 0
+        self.resigned = 0
         # Whether somebody else writes the next batch first.
         self.is_stolen = False
 
     async def lead(self) -> None:
         """At once."""
+
+    async def resign(self) -> None:
+        """There is nobody else."""
+        self.resigned += 1
 
     async def places(self) -> Mapping[str, Place]:
         return {WHOLE.stream: self.place}

@@ -85,6 +85,9 @@ class SqliteFiles:
     async def lead(self) -> None:
         """Returns at once: nobody else has the folder."""
 
+    async def resign(self) -> None:
+        """Does nothing: there is nobody else."""
+
     async def carry(self, work: Work[T]) -> T:
         """As `write`, but not while another copy takes its place."""
         async with self.carrying:

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task
 from services.coordinator import task_terms
 from services.coordinator.read_model import (
@@ -20,6 +19,7 @@ from services.coordinator.read_model_tables import IS_CHILD, IS_DEAD, TASK
 from services.coordinator.task_search import NEWEST, OLDEST, Position, TaskSearch
 from sqlstore.database import Database
 from tasklog import fold
+from tasklog.formats import EVENTS
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -121,7 +121,7 @@ class SqlReadModel:
 
 
 def _task(row: Any) -> Task:
-    return fold.task_of(TaskEvent.FromString(row.first_event), TaskEvent.FromString(row.last_event))
+    return fold.task_of(EVENTS.decode(row.first_event), EVENTS.decode(row.last_event))
 
 
 def _place(row: Any) -> Position:

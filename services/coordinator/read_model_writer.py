@@ -39,6 +39,10 @@ class ReadModelWriter:
         """Returns once this process is the one that carries events into the copy."""
         await self._database.lead()
 
+    async def resign(self) -> None:
+        """Lets another process carry, if one wants to."""
+        await self._database.resign()
+
     async def places(self) -> Mapping[str, Place]:
         """How far each stream was carried; a stream of which nothing was is missing."""
         return await self._database.read(_POSITIONS.all)

@@ -172,7 +172,7 @@ def _reason(error: status_pb2.Status) -> str:
 
 def _asked_for(first: TaskEvent) -> bytes:
     """The part of a first event that lists need, and of the one that retention leaves."""
-    short = TaskEvent(task=first.task, sequence=first.sequence)
+    short = TaskEvent(task=first.task, sequence=first.sequence, format=first.format)
     if first.HasField("expired"):
         short.status.CopyFrom(first.status)
         short.expired.CopyFrom(first.expired)
@@ -186,7 +186,9 @@ def _asked_for(first: TaskEvent) -> bytes:
 
 def _standing(last: TaskEvent) -> bytes:
     """The part of a last event that lists need: how the task stands, and why."""
-    short = TaskEvent(task=last.task, sequence=last.sequence, status=last.status)
+    short = TaskEvent(
+        task=last.task, sequence=last.sequence, status=last.status, format=last.format
+    )
     match last.WhichOneof("kind"):
         case "waiting":
             short.waiting.CopyFrom(last.waiting)

@@ -8,9 +8,9 @@ import hashlib
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from services.coordinator.read_model import TaskFilter
 from services.coordinator.task_row import TaskRow
+from tasklog.formats import EVENTS
 
 # Every task that may be listed has it.
 ANY: Final = ""
@@ -26,7 +26,7 @@ def of_row(row: TaskRow) -> frozenset[str]:
 
 def fixed(row: TaskRow) -> Iterable[str]:
     """Those that follow from its lane and its first event; its session and labels may expire."""
-    first = TaskEvent.FromString(row.first_event)
+    first = EVENTS.decode(row.first_event)
     task = first.submitted.task
     named = first.expired.agent if row.expired else task.agent
     yield ANY

@@ -72,6 +72,7 @@ class Claims:
 
         Raises:
             CorruptData: There is no log, only something that is no event.
+            NewerFormat: An executor of a later version can read the log.
         """
         tenant, task_id = subjects.parse(delivery.subject)
         try:

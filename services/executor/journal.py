@@ -10,7 +10,7 @@ from agentmesh.coordinator.v1.snapshot_pb2 import TaskSnapshot
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent, TaskStatus
 from agentmesh.coordinator.v1.task_pb2 import TaskNote
 from meshkit.clock import Clock
-from meshkit.errors import Conflict, Fenced
+from meshkit.errors import Conflict, Fenced, NewerFormat
 from services.executor.snapshots import SEGMENT_EVENTS
 from tasklog import lifecycle
 from tasklog.task_log import Entry
@@ -175,8 +175,18 @@ class Journal:
         recognised and taken as if its answer had come.
 
         Raises:
-            Fenced: Another executor owns the task now, or it has ended.
+            Fenced: Another executor owns the task now, or it has ended, or a later version
+                wrote to it what only executors of that version can go on from.
         """
+        try:
+            await self._take_new()
+        except NewerFormat as error:
+            raise Fenced(str(error)) from error
+        if self.status.state != task_pb2.TASK_STATE_RUNNING:
+            raise Fenced(f"{self.task.name} moved on by what was sent before.")
+        return self.status.cancel_requested
+
+    async def _take_new(self) -> None:
         async for entry in self._log.read(
             self.tenant, self.task_id, from_stream_sequence=self._history.last.stream_sequence + 1
         ):
@@ -184,9 +194,6 @@ class Journal:
             if not is_own and entry.event.WhichOneof("kind") != "cancel_requested":
                 raise Fenced(f"{entry.event.task} was taken over by {entry.event.writer}.")
             self._take(entry)
-        if self.status.state != task_pb2.TASK_STATE_RUNNING:
-            raise Fenced(f"{self.task.name} moved on by what was sent before.")
-        return self.status.cancel_requested
 
     def _take(self, entry: Entry) -> None:
         self._events.append(entry.event)

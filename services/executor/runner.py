@@ -15,6 +15,7 @@ from meshkit.errors import (
     Fenced,
     Internal,
     MeshError,
+    NewerFormat,
     ShuttingDown,
     to_status,
 )
@@ -31,6 +32,8 @@ from services.executor.journal import CancelRequestedError, Journal
 _RECORDING_SECONDS: Final = 0.25
 # How long a stopping executor tries to give a task back in good order.
 _HAND_BACK_SECONDS: Final = 1.0
+# Executors of a later version, which can read a task that is handed back, come and go.
+_OTHERS_LOOK_SECONDS: Final = 2.0
 
 
 class Agents(Protocol):
@@ -79,6 +82,10 @@ class Runner:
             # No event of this task can be read: there is nothing to record it on.
             self._log.error("task.unreadable", subject=held.latest.subject, error=str(error))
             claimed = None
+        except NewerFormat as error:
+            self._log.warning("task.newer_format", subject=held.latest.subject, error=str(error))
+            await held.not_now(_OTHERS_LOOK_SECONDS)
+            return
         if claimed is None:
             await held.acknowledge()
             return

@@ -46,6 +46,7 @@ class SnapshotStore(Protocol):
 
         Raises:
             CorruptData: It is gone or damaged.
+            NewerFormat: It has an event that only a later version can read.
         """
         ...
 

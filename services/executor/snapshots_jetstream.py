@@ -9,6 +9,7 @@ from agentmesh.coordinator.v1.snapshot_pb2 import SnapshotEvents, TaskSnapshot
 from meshkit.bus import Bus
 from meshkit.errors import CorruptData
 from tasklog import claim_check, subjects
+from tasklog.formats import EVENTS
 from tasklog.task_log import Entry
 
 _MEDIA_TYPE = f"application/x-protobuf; type={SnapshotEvents.DESCRIPTOR.full_name}"
@@ -59,6 +60,7 @@ class JetStreamSnapshots:
         except DecodeError as error:
             raise CorruptData(f"A segment of task {task_id} cannot be read.") from error
         for each in events.events:
+            EVENTS.upcast(each.event)
             await claim_check.check_out(each.event, self._bus, owner)
         return [Entry(each.event, each.stream_sequence) for each in events.events]
 

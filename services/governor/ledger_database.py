@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Final, Self
 
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 from meshkit.config import ConfigError
 from meshkit.log import Log
 from services.governor.ledger_schema import SCHEMA
-from sqlstore.database import Purpose
+from sqlstore.database import RESIGNED_SECONDS, Purpose
 from sqlstore.postgres_schema import PostgresSchema, SharedSchema, parse_address
 from sqlstore.schema import NewerSchema
 from sqlstore.sqlite_file import SqliteFile
@@ -33,6 +34,8 @@ class LedgerFile(SqliteFile):
         super().__init__(path, PURPOSE)
         self._lock_path: Final = path.with_name(f"{path.name}.leader")
         self._lock: int | None = None
+        # Not to lead before, by the monotonic clock.
+        self._leads_from = 0.0
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -60,13 +63,21 @@ class LedgerFile(SqliteFile):
     async def lead(self) -> None:
         """Returns once this process carries; waits for the one that does to end."""
         while True:
-            if self._has_lock():
+            if time.monotonic() >= self._leads_from and self._has_lock():
                 return
             await asyncio.sleep(_FOLLOW_SECONDS)
+
+    async def resign(self) -> None:
+        """Gives the lock to who waits for it; this process may lead again later."""
+        self._leads_from = time.monotonic() + RESIGNED_SECONDS
+        self._give_back()
 
     async def close(self) -> None:
         """Ends what is under way, and gives the lock back."""
         await super().close()
+        self._give_back()
+
+    def _give_back(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 import sqlalchemy as sa
 
 from agentmesh.coordinator.v1 import task_pb2
-from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from meshkit.bus import Bus, Followed
 from meshkit.errors import MeshError
 from meshkit.log import Log
@@ -22,6 +21,7 @@ from sqlstore.database import Database
 from sqlstore.positions import INSERT, Place
 from sqlstore.projector import Projector
 from tasklog import partition_store, subjects
+from tasklog.formats import EVENTS
 from tasklog.lifecycle import TERMINAL
 from tasklog.partitions import Partition
 
@@ -49,6 +49,10 @@ class TaskEnds:
     async def lead(self) -> None:
         """Returns once this process is the one that carries into the ledger."""
         await self._database.lead()
+
+    async def resign(self) -> None:
+        """Lets another process carry, if one wants to."""
+        await self._database.resign()
 
     async def places(self) -> Mapping[str, Place]:
         """How far each stream was carried."""
@@ -106,8 +110,9 @@ def ended(message: Followed) -> Ended | None:
 
     Raises:
         DecodeError: It is no event.
+        NewerFormat: Only a later version can read it.
     """
-    event = TaskEvent.FromString(message.payload)
+    event = EVENTS.decode(message.payload)
     state = event.status.state
     if state not in TERMINAL:
         return None

@@ -78,6 +78,10 @@ class LedgerWriter:
         for each in self._companions:
             each.leads()
 
+    async def resign(self) -> None:
+        """Lets another process carry, if one wants to."""
+        await self._database.resign()
+
     async def places(self) -> Mapping[str, Place]:
         """How far each stream was carried; a stream of which nothing was is missing."""
         return await self._database.read(POSITIONS.all)
