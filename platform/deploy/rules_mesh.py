@@ -94,6 +94,53 @@ def blind_rules(manifests: Manifests) -> Iterator[str]:
                 yield f"{name}: there is no gateway {target['name']}"
 
 
+def lost_routes(manifests: Manifests) -> Iterator[str]:
+    """Routes of Gateway API that begin or end where nothing is."""
+    doors = {
+        ("Gateway", each["metadata"]["name"]): {at["name"] for at in each["spec"]["listeners"]}
+        for each in manifests
+        if each["kind"] == "Gateway"
+    }
+    ports = {
+        ("Service", each["metadata"]["name"]): {at["port"] for at in each["spec"]["ports"]}
+        for each in manifests
+        if each["kind"] == "Service"
+    }
+    for each in manifests:
+        if each["kind"] != "GRPCRoute":
+            continue
+        backends = [at for rule in each["spec"]["rules"] for at in rule["backendRefs"]]
+        for end in [*each["spec"]["parentRefs"], *backends]:
+            kind = end.get("kind", "Service")
+            if kind == "Gateway":
+                at, known = end["sectionName"], doors
+            else:
+                at, known = end["port"], ports
+            if at not in known.get((kind, end["name"]), ()):
+                name = each["metadata"]["name"]
+                yield f"GRPCRoute {name}: there is no {kind} {end['name']} with {at}"
+
+
+def plain_connections(manifests: Manifests) -> Iterator[str]:
+    """Connections to services of ours that would be made without the mesh's certificates.
+
+    Nobody would take them: istioctl looks at either side alone.
+    """
+    for each in manifests:
+        if each["kind"] == "DestinationRule":
+            spec = each["spec"]
+            policies = [
+                spec.get("trafficPolicy", {}),
+                *spec.get("trafficPolicy", {}).get("portLevelSettings", ()),
+                *(subset.get("trafficPolicy", {}) for subset in spec.get("subsets", ())),
+            ]
+            for policy in policies:
+                mode = policy.get("tls", {}).get("mode", "ISTIO_MUTUAL")
+                if mode != "ISTIO_MUTUAL":
+                    name = each["metadata"]["name"]
+                    yield f"DestinationRule {name}: TLS {mode}, where only the mesh's own is taken"
+
+
 def _looks_at_calls(spec: Mapping[str, Any]) -> bool:
     for rule in spec.get("rules", ()):
         if any("paths" in each["operation"] for each in rule.get("to", ())):

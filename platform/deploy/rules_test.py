@@ -31,6 +31,8 @@ _RULES: tuple[_Rule, ...] = (
     _unsafe_repeats,
     rules_mesh.open_doors,
     rules_mesh.blind_rules,
+    rules_mesh.lost_routes,
+    rules_mesh.plain_connections,
 )
 
 
@@ -230,6 +232,35 @@ _PLANTED: tuple[tuple[_Rule, _Plant, str], ...] = (
         rules_mesh.open_doors,
         lambda m: _spec(m, "AuthorizationPolicy", "calls-to-tool").update(rules=[{}]),
         "AuthorizationPolicy calls-to-tool: lets everybody do everything",
+    ),
+    (
+        rules_mesh.lost_routes,
+        lambda m: _spec(m, "GRPCRoute", "tool")["rules"][0]["backendRefs"][0].update(name="tools"),
+        "GRPCRoute tool: there is no Service tools with 9100",
+    ),
+    (
+        rules_mesh.lost_routes,
+        lambda m: _spec(m, "GRPCRoute", "tool")["rules"][0]["backendRefs"][0].update(port=9200),
+        "GRPCRoute tool: there is no Service tool with 9200",
+    ),
+    (
+        rules_mesh.lost_routes,
+        lambda m: _spec(m, "GRPCRoute", "tool")["parentRefs"][0].update(sectionName="http"),
+        "GRPCRoute tool: there is no Gateway gateway with http",
+    ),
+    (
+        rules_mesh.plain_connections,
+        lambda m: _spec(m, "DestinationRule", "tool")["trafficPolicy"].update(
+            tls={"mode": "DISABLE"}
+        ),
+        "DestinationRule tool: TLS DISABLE, where only the mesh's own is taken",
+    ),
+    (
+        rules_mesh.plain_connections,
+        lambda m: _spec(m, "DestinationRule", "tool").update(
+            subsets=[{"name": "new", "trafficPolicy": {"tls": {"mode": "SIMPLE"}}}]
+        ),
+        "DestinationRule tool: TLS SIMPLE, where only the mesh's own is taken",
     ),
 )
 
