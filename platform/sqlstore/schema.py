@@ -1,4 +1,10 @@
-"""A schema, made and brought up to date by Alembic."""
+"""A schema, made and brought up to date by Alembic.
+
+A step is called by its number, and by that of the oldest program that the tables
+after it still serve: with those of `0006.0004` the programs of the steps 0004 and
+0005 work, too. So an upgrade needs no moment at which everything stands still: a
+step first adds, and a later release takes away what nobody uses any more.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +20,7 @@ _SCRIPTS: Final = Path(__file__).parent / "migrations"
 
 
 class NewerSchema(Exception):
-    """A later version of this program made the tables."""
+    """A later version of this program made the tables, and they do not serve this one any more."""
 
 
 class Schema:
@@ -31,8 +37,10 @@ class Schema:
     def upgrade(self, connection: sa.Connection) -> None:
         """Brings the tables up to date in the connection's transaction; makes them at first.
 
+        Tables of a later version that serve this program as well are left as they are.
+
         Raises:
-            NewerSchema: They are ahead of this program.
+            NewerSchema: They are ahead of this program, and do not serve it.
         """
         present = _version(connection)
         if present == self.head:
@@ -40,7 +48,9 @@ class Schema:
         from alembic import command
 
         if present is not None and present not in self.steps():
-            raise NewerSchema
+            if not serves(present, self.head):
+                raise NewerSchema
+            return
         config = self._config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -69,6 +79,14 @@ class Schema:
         # A folder's name may have blanks, by which several folders would be told apart.
         config.set_main_option("path_separator", "newline")
         return config
+
+
+def serves(tables: str, program: str) -> bool:
+    """Whether tables of a later step serve a program of an earlier one, by the steps' names."""
+    number, _, oldest = tables.partition(".")
+    own = program.partition(".")[0]
+    # Numbers are of four digits each.
+    return bool(oldest) and oldest <= own < number
 
 
 def _version(connection: sa.Connection) -> str | None:

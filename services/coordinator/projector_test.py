@@ -26,6 +26,7 @@ from sqlstore.carrier import fits
 from sqlstore.positions import BEGINNING, Moved, Place
 from sqlstore.projector import Projector
 from tasklog import lifecycle, subjects
+from tasklog.formats import EventFormats
 from tasklog.partitions import WHOLE, Partitions
 from tasklog.task_log import TaskLog
 
@@ -167,6 +168,27 @@ async def test_large_content_counts_into_the_size(bus: Bus) -> None:
         await _submit(bus, "t1", "x" * 70_000)
         await eventually(lambda: copy.entries)
     assert 70_000 < copy.entries[0].size_bytes < 71_000
+
+
+async def test_the_copy_stands_still_where_a_later_version_wrote(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came before is carried; others may lead; and it goes on where it can be read."""
+    copy, journal = _Copy(), io.StringIO()
+    first = await _submit(bus, "t1")
+    monkeypatch.setattr("tasklog.task_log.EVENTS", EventFormats((lambda event: None,), writes=2))
+    second = await _submit(bus, "t2")
+    async with _projecting(_projector(bus, copy, journal)):
+        await eventually(lambda: copy.resigned, 30)
+        assert [entry.stream_sequence for entry in copy.entries] == [first]
+        assert copy.place.position == first
+        assert "is of format 2; this version of Agentmesh reads formats up to 1" in (
+            journal.getvalue()
+        )
+        upgraded = EventFormats((lambda event: None,), writes=2)
+        monkeypatch.setattr("services.coordinator.projector.EVENTS", upgraded)
+        await eventually(lambda: copy.place.position == second, 30)
+    assert [entry.stream_sequence for entry in copy.entries] == [first, second]
 
 
 async def test_what_is_no_event_is_passed_over(bus: Bus) -> None:

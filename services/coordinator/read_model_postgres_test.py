@@ -214,6 +214,20 @@ async def test_one_process_carries_and_the_next_one_follows(postgres_url: str) -
         await other.carry(_mark)
 
 
+async def test_who_resigns_lets_another_one_carry(postgres_url: str) -> None:
+    """At once, and does not take the lock back before others had the time to."""
+    async with _open(postgres_url) as one, _open(postgres_url) as other:
+        await one.lead()
+        following = asyncio.create_task(other.lead())
+        await one.resign()
+        back = asyncio.create_task(one.lead())
+        async with asyncio.timeout(30):
+            await following
+        assert not back.done()
+        await other.carry(_mark)
+        back.cancel()
+
+
 async def test_one_asks_to_lead_for_all_streams(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import task_pb2
@@ -19,6 +20,7 @@ from services.coordinator.read_model_database import PURPOSE, Copies
 from services.coordinator.read_model_file import SqliteFiles
 from services.coordinator.read_model_postgres import PostgresCopies
 from services.coordinator.read_model_sql import SqlReadModel
+from services.coordinator.read_model_tables import ALL
 from services.coordinator.read_model_writer import ReadModelWriter
 from services.coordinator.task_row import Recorded
 from sqlstore.positions import Moved, Place
@@ -102,6 +104,34 @@ async def test_a_finished_task_is_listed_as_finished(model: _Model, order: tuple
     (task,) = page.tasks
     assert task.state == task_pb2.TASK_STATE_SUCCEEDED
     assert task.session == "s1"
+
+
+def _expand(connection: sa.Connection) -> None:
+    """Makes the tables what a next release may make of them."""
+    for table in ALL:
+        for column in ("later TEXT", "more BIGINT NOT NULL DEFAULT 0"):
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column}")
+    connection.exec_driver_sql("CREATE TABLE later (id BIGINT PRIMARY KEY)")
+    connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999.0001'")
+
+
+async def test_tables_of_the_next_release_serve_this_one(postgres_url: str) -> None:
+    """A coordinator that is still to be upgraded starts, carries and lists as ever."""
+    url, journal = (
+        parse_address(postgres_url, setting=PURPOSE.setting),
+        log.get("test", stream=io.StringIO()),
+    )
+    upgraded = await PostgresCopies.open(url, journal)
+    await upgraded.write(_expand)
+    await upgraded.close()
+    copies = await PostgresCopies.open(url, journal)
+    await copies.lead()
+    model = _Model(copies)
+    await model.apply(_log("submitted", "started"))
+    await model.apply(_log("submitted", "started", "completed")[2:])
+    page = await model.list(TaskFilter("acme", labels={"team": "a"}), position=None, limit=10)
+    assert [task.state for task in page.tasks] == [task_pb2.TASK_STATE_SUCCEEDED]
+    await copies.close()
 
 
 async def test_a_task_whose_submission_is_still_to_come_is_not_listed(model: _Model) -> None:

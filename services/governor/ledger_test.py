@@ -40,7 +40,14 @@ from services.governor.ledger_projector import ledger_projector
 from services.governor.ledger_refused import Refusal
 from services.governor.ledger_repeats import SqlRepeats
 from services.governor.ledger_sums import Sums, totals
-from services.governor.ledger_tables import ACCOUNT, CHARGE, ENTRY, REFUSED, SCOPE_TOTAL
+from services.governor.ledger_tables import (
+    ACCOUNT,
+    CHARGE,
+    ENTRY,
+    METADATA,
+    REFUSED,
+    SCOPE_TOTAL,
+)
 from services.governor.ledger_writer import LedgerWriter
 from services.governor.usage_stream import STREAM, usage_stream_spec
 from sqlstore.database import Database
@@ -103,6 +110,14 @@ async def _append(bus: Bus, *batches: Sequence[UsageRecord]) -> list[int]:
     return [await journal.append(each) for each in batches]
 
 
+def _expand(connection: sa.Connection) -> None:
+    """Makes the tables what a next release may make of them."""
+    for table in METADATA.sorted_tables:
+        for column in ("later TEXT", "more BIGINT NOT NULL DEFAULT 0"):
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column}")
+    connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999.0004'")
+
+
 def _books(connection: sa.Connection) -> dict[tuple[str, str], int]:
     """What each account comes to; every charge's entries sum to 0."""
     unbalanced = (
@@ -141,6 +156,20 @@ async def test_each_charge_debits_the_tenant_and_credits_the_provider(
         ("payable", "haiku"): -7,
     }
     assert charges == 4
+
+
+async def test_tables_of_the_next_release_serve_this_one(
+    bus: Bus, tmp_path: Path, address: str
+) -> None:
+    """A governor that is still to be upgraded starts, carries and answers as ever."""
+    await _append(bus, [_record("a", 5, session="s", task="t")])
+    async with _ledger(bus, tmp_path, address) as (database, balances):
+        await balances.catch_up()
+        await database.write(_expand)
+    await _append(bus, [_record("a", 5), _record("b", 7)])
+    async with _ledger(bus, tmp_path, address) as (database, balances):
+        await balances.catch_up()
+        assert await database.read(_books) == {("spending", "acme"): 12, ("payable", "m"): -12}
 
 
 async def test_a_balance_is_complete_up_to_where_the_journal_ended(
