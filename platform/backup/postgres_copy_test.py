@@ -68,7 +68,7 @@ def _state(folder: Path, *records: ProcessRecord) -> MeshState:
         started=_NOW,
         data_dir=folder,
         address="127.0.0.1:1",
-        admin_address="127.0.0.1:2",
+        admin_address=None,
         config=None,
         processes=records,
         notes=(),

@@ -83,7 +83,7 @@ def _runs(data_dir: Path, address: str, tls_address: str | None) -> None:
             data_dir=data_dir,
             address=address,
             tls_address=tls_address,
-            admin_address="127.0.0.1:1",
+            admin_address=None,
             config=None,
             processes=(),
             notes=(),

@@ -23,7 +23,6 @@ def relocate(
     tritons: Sequence[TritonPlace],
     *,
     port: int,
-    admin_port: int,
     reports_port: int,
 ) -> Any:
     """A copy of the shipped file, parsed, with these places; everything else stays.
@@ -32,7 +31,6 @@ def relocate(
     """
     # The copy is through and through: YAML anchors make shared objects.
     config = copy.deepcopy(shipped)
-    config["admin"]["address"]["socket_address"]["port_value"] = admin_port
     (listener,) = config["static_resources"]["listeners"]
     listener["address"]["socket_address"]["port_value"] = port
     with_gpu = [each for each in tritons if each.gpu]

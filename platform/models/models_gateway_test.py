@@ -9,7 +9,7 @@ from models.models_gateway import SHIPPED, TritonPlace, relocate
 
 def _moved(*places: TritonPlace) -> Any:
     shipped = yaml.safe_load(SHIPPED.read_text("utf-8"))
-    return relocate(shipped, places, port=10, admin_port=11, reports_port=12)
+    return relocate(shipped, places, port=10, reports_port=12)
 
 
 def _endpoints(config: Any, cluster: str) -> list[tuple[int, list[str]]]:
@@ -42,12 +42,17 @@ def test_without_a_gpu_all_servers_are_first() -> None:
     assert _endpoints(config, "models_gpu_first") == [(0, ["127.0.0.2:8001"])]
 
 
+def test_it_is_asked_at_a_socket_of_its_owner() -> None:
+    """In the folder in which it runs, of which each mesh has its own."""
+    config = _moved(TritonPlace("127.0.0.2", 8001))
+    assert config["admin"]["address"] == {"pipe": {"path": "models-admin.sock", "mode": 0o600}}
+
+
 def test_all_ports_are_moved() -> None:
-    """The listener's, the admin's, and that of the reporters in each cluster."""
+    """The listener's, and that of the reporters in each cluster."""
     config = _moved(TritonPlace("127.0.0.2", 8001))
     (listener,) = config["static_resources"]["listeners"]
     assert listener["address"]["socket_address"]["port_value"] == 10
-    assert config["admin"]["address"]["socket_address"]["port_value"] == 11
     for cluster in config["static_resources"]["clusters"]:
         first = cluster["load_balancing_policy"]["policies"][0]["typed_extension_config"]
         assert first["typed_config"]["oob_reporting_config"] == {"port_value": 12}

@@ -6,13 +6,12 @@ By a socket in its data directory that nobody else may open: a line of JSON ther
 import asyncio
 import json
 import os
-import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from tier.failures import BadOptions, MeshStartError, from_kind
+from tier.unix_socket import connected, reached
 
 SOCKET: Final = "control.sock"
 _MOST_BYTES: Final = 65536
@@ -30,15 +29,15 @@ class ControlSocket:
 
     def __init__(self, folder: Path, scale: Scale) -> None:
         """`folder`: in which the socket lies, that of what only a running mesh needs."""
-        self._folder: Final = folder
+        self._socket: Final = folder / SOCKET
         self._scale: Final = scale
         self._turn: Final = asyncio.Lock()
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
         """Returns when it can be told."""
-        (self._folder / SOCKET).unlink(missing_ok=True)
-        with _reached(self._folder) as path:
+        self._socket.unlink(missing_ok=True)
+        with reached(self._socket) as path:
             # Made for its owner alone, not closed to others afterwards.
             before = os.umask(0o177)
             try:
@@ -51,7 +50,7 @@ class ControlSocket:
         """Listens no more; who waits for an answer is left to itself."""
         if self._server is not None:
             self._server.close()
-            (self._folder / SOCKET).unlink(missing_ok=True)
+            self._socket.unlink(missing_ok=True)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -73,10 +72,13 @@ async def ask_scale(folder: Path, wanted: Mapping[str, int]) -> Scaled:
     Raises what a mesh raises that cannot: BadOptions, StartFailed; ConnectionError where
     none listens.
     """
-    async with _connected(folder) as (reader, writer):
+    reader, writer = await connected(folder / SOCKET)
+    try:
         writer.write(json.dumps({"scale": dict(wanted)}).encode() + b"\n")
         async with asyncio.timeout(_ANSWER_SECONDS):
             line = await reader.readline()
+    finally:
+        writer.close()
     if not line:
         raise ConnectionError("the mesh hung up")
     told: dict[str, Any] = json.loads(line)
@@ -95,32 +97,3 @@ async def _told(line: bytes, scale: Scale) -> dict[str, Any]:
         text = 'A mesh is told {"scale": {PART: COUNT}} and nothing else.'
         return {"failure": {"kind": BadOptions.__name__, "text": text}}
     return {"scaled": scaled}
-
-
-@asynccontextmanager
-async def _connected(
-    folder: Path,
-) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    with _reached(folder) as path:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.setblocking(False)
-        try:
-            await asyncio.get_running_loop().sock_connect(connection, path)
-        except FileNotFoundError as error:
-            connection.close()
-            raise ConnectionError("no mesh listens") from error
-    reader, writer = await asyncio.open_unix_connection(sock=connection, limit=_MOST_BYTES)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-
-
-@contextmanager
-def _reached(folder: Path) -> Generator[str]:
-    """A path of the socket that is short enough for one, however deep the folder lies."""
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{SOCKET}"
-    finally:
-        os.close(descriptor)

@@ -10,7 +10,8 @@ from tier.certificate_files import CertificateFiles
 from tier.child import ChildSpec
 from tier.data_dir import DataDir
 from tier.endpoint_files import EndpointFiles
-from tier.envoy_admin import InstanceInUse
+from tier.envoy_admin import InstanceInUse, admin_socket
+from tier.identities import GATEWAY, PROXY
 from tier.ports import HOST
 from tier.proxy_child import proxy_child
 
@@ -33,20 +34,18 @@ class Crossing:
         repository: Path,
         *,
         called: Sequence[str],
-        gateway_admin_port: int,
         certificates: CertificateFiles | None,
     ) -> None:
         """`called`: the parts that others call. `certificates`: the proxy's; None in plain text."""
         self._files: Final = EndpointFiles(data_dir.folder(ENDPOINTS))
-        self._admin_port, *own = ports.free_ports(len(called) + 1)
-        self._ports: Final = dict(zip(called, own, strict=True))
-        self._gateway_admin_port: Final = gateway_admin_port
+        self._ports: Final = dict(zip(called, ports.free_ports(len(called)), strict=True))
+        self._gateway: Final = admin_socket(data_dir.run, GATEWAY)
+        self._proxy: Final = admin_socket(data_dir.run, PROXY)
         self._make: Final = lambda: proxy_child(
             binary,
             data_dir,
             repository,
             ports=self._ports,
-            admin_port=self._admin_port,
             endpoints=self._files.folder,
             certificates=certificates,
         )
@@ -89,21 +88,18 @@ class Crossing:
         self, part: str, condition: Callable[[_Instances], bool], within_seconds: float
     ) -> None:
         """Returns when it holds at each Envoy that knows the part, or when the time is over."""
-        admin_ports = (
-            *((self._admin_port,) if part in self._ports else ()),
-            self._gateway_admin_port,
-        )
+        envoys = (*((self._proxy,) if part in self._ports else ()), self._gateway)
         loop = asyncio.get_running_loop()
         give_up = loop.time() + within_seconds
-        for admin_port in admin_ports:
-            while not condition(await _instances(admin_port, part)):
+        for envoy in envoys:
+            while not condition(await _instances(envoy, part)):
                 if loop.time() > give_up:
                     return
                 await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _instances(admin_port: int, part: str) -> _Instances:
+async def _instances(envoy: Path, part: str) -> _Instances:
     try:
-        return await envoy_admin.instances(admin_port, part)
+        return await envoy_admin.instances(envoy, part)
     except OSError:
         return {}  # an Envoy that is away has no calls

@@ -31,15 +31,7 @@ async def doctor(options: MeshOptions) -> list[Check]:
     checks.append(_memory())
     state = read_state(options.data_dir)
     if state is None:
-        for port, purpose in (
-            (options.port, "gateway"),
-            (options.admin_port, "the gateway's administration"),
-        ):
-            free = f"{port} ({purpose}) is free"
-            checks.append(
-                _tried(f"port {port}", free, lambda p=port, u=purpose: ports.require_free(p, u))
-            )
-        checks.append(_tls_port(options.tls_port))
+        checks += [_port(options.port), _tls_port(options.tls_port)]
         return [*checks, Check("mesh", True, "none runs on this data directory")]
     checks += [
         Check(
@@ -60,6 +52,12 @@ def _tried(name: str, fine: str, attempt: Callable[[], object]) -> Check:
         wrong, _, remedy = str(error).partition(": ")
         return Check(name, False, wrong, remedy)
     return Check(name, True, fine)
+
+
+def _port(port: int) -> Check:
+    purpose = "gateway"
+    free = f"{port} ({purpose}) is free"
+    return _tried(f"port {port}", free, lambda: ports.require_free(port, purpose))
 
 
 def _tls_port(port: int) -> Check:

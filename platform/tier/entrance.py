@@ -50,6 +50,12 @@ class Entrance:
         )
         return ((AUTHORIZATION_KEY, f"Bearer {token}"),)
 
+    @property
+    def tls_address(self) -> str:
+        """Where the gateway takes TLS, `address:port`."""
+        listen = self.guard.listen
+        return f"{f'[{listen}]' if ':' in listen else listen}:{self.guard.tls_port}"
+
     async def keep(self, data_dir: DataDir, report: Callable[[str, Phase, str], None]) -> None:
         """Has the gateway go by issuers' keys as they change, for ever."""
         folder = data_dir.folder(FOLLOWED)

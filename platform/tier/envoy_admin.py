@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tier.http_get import get
@@ -18,19 +19,24 @@ class InstanceInUse:
     calls: int
 
 
-async def ready_version(admin_port: int) -> str | None:
+def admin_socket(folder: Path, envoy: str) -> Path:
+    """Where the Envoy of that name in `mesh/envoy` is asked; `folder`: in which it runs."""
+    return folder / f"{envoy}-admin.sock"
+
+
+async def ready_version(socket: Path) -> str | None:
     """Its version, once its listeners take calls. Raises OSError."""
-    status, _ = await get(admin_port, "/ready")
+    status, _ = await get(socket, "/ready")
     if status != 200:
         return None
-    _, body = await get(admin_port, "/server_info")
+    _, body = await get(socket, "/server_info")
     # `commit/version/clean/RELEASE/BoringSSL`
     return str(json.loads(body)["version"]).split("/")[1]
 
 
-async def instances(admin_port: int, cluster: str) -> Mapping[int, InstanceInUse]:
+async def instances(socket: Path, cluster: str) -> Mapping[int, InstanceInUse]:
     """The instances that a cluster has now, by their ports. Raises OSError."""
-    _, body = await get(admin_port, "/clusters?format=json")
+    _, body = await get(socket, "/clusters?format=json")
     return {
         host["address"]["socket_address"]["port_value"]: _in_use(host)
         for status in json.loads(body).get("cluster_statuses", [])

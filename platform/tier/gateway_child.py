@@ -8,11 +8,11 @@ from typing import Final
 from tier.child import ChildSpec
 from tier.data_dir import DataDir
 from tier.descriptors import descriptor_set
+from tier.envoy_admin import admin_socket, ready_version
 from tier.gateway_access import FOLLOWED, Guard, write
 from tier.gateway_access import followed as followed_by_guards
 from tier.gateway_config import GatewayPlaces, GuardPlaces, followed, read_shipped, relocate
 from tier.gateway_refusals import mappers
-from tier.http_get import get
 from tier.upstreams import Upstreams
 
 NAME: Final = "gateway"
@@ -24,7 +24,6 @@ def gateway_child(
     data_dir: DataDir,
     repository: Path,
     port: int,
-    admin_port: int,
     endpoints: Mapping[str, Sequence[int]],
     *,
     guard: Guard | None = None,
@@ -45,7 +44,6 @@ def gateway_child(
             (limits / name).write_text(content, "utf-8")
     places = GatewayPlaces(
         port,
-        admin_port,
         endpoints,
         contracts,
         data_dir.rotate(ACCESS),
@@ -57,8 +55,10 @@ def gateway_child(
     configuration = data_dir.run / "gateway.json"
     configuration.write_text(json.dumps(relocate(shipped, places), indent=1), "utf-8")
 
+    admin = admin_socket(data_dir.run, NAME)
+
     async def probe() -> str | None:
-        return await _ready_version(admin_port)
+        return await ready_version(admin)
 
     return ChildSpec(
         name=NAME,
@@ -71,8 +71,7 @@ def gateway_child(
         ),
         working_dir=data_dir.run,
         log=data_dir.rotate(NAME),
-        # The administration's last.
-        ports=(port, *([guard.tls_port] if guard else []), admin_port),
+        ports=(port, *([guard.tls_port] if guard else [])),
         probe=probe,
     )
 
@@ -81,13 +80,3 @@ def _guarded(guard: Guard, folder: Path) -> GuardPlaces:
     write(folder, followed_by_guards(guard))
     refusals = mappers(guard.policy, len(guard.issuers))
     return GuardPlaces(guard.listen, guard.tls_port, guard.certificate, refusals, guard.origins)
-
-
-async def _ready_version(admin_port: int) -> str | None:
-    """The version, once the listener takes calls."""
-    status, _ = await get(admin_port, "/ready")
-    if status != 200:
-        return None
-    _, body = await get(admin_port, "/server_info")
-    # `commit/version/clean/RELEASE/BoringSSL`
-    return str(json.loads(body)["version"]).split("/")[1]

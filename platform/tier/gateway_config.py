@@ -45,7 +45,6 @@ class GatewayPlaces:
     """Where the gateway listens, whom it calls, and its files."""
 
     port: int
-    admin_port: int
     # Ports on this machine, by cluster; every cluster has some.
     endpoints: Mapping[str, Sequence[int]]
     descriptor_set: Path
@@ -72,7 +71,6 @@ def relocate(shipped: Any, places: GatewayPlaces) -> Any:
     # The copy is through and through. What the two listeners share, as YAML anchors make it, the
     # copies share, too.
     config = copy.deepcopy(shipped)
-    config["admin"]["address"]["socket_address"]["port_value"] = places.admin_port
     resources = config["static_resources"]
     listener, guarded = resources["listeners"]
     listener["address"]["socket_address"]["port_value"] = places.port

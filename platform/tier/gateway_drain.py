@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from tier.http_get import get, post
@@ -11,25 +12,26 @@ _IN_FLIGHT: Final = "http.gateway.downstream_rq_active"
 _PAUSE_SECONDS: Final = 0.05
 
 
-async def drain(admin_port: int, within_seconds: float) -> int:
+async def drain(admin: Path, within_seconds: float) -> int:
     """Returns when no call is in flight, or with how many are when the time is over.
 
-    Health checks fail from now on, nobody new is let in, and callers are told to go with
-    the next answer. A gateway that does not answer has none.
+    `admin`: the socket at which the gateway is told. Health checks fail from now on, nobody new is
+    let in, and callers are told to go with the next answer. A gateway that does not answer has
+    none.
     """
     left = 0
     with suppress(OSError):
         # In this order: who is sent away finds the door closed.
-        await post(admin_port, "/drain_listeners")
-        await post(admin_port, "/healthcheck/fail")
+        await post(admin, "/drain_listeners")
+        await post(admin, "/healthcheck/fail")
         give_up = asyncio.get_running_loop().time() + within_seconds
-        while left := await _in_flight(admin_port):
+        while left := await _in_flight(admin):
             if asyncio.get_running_loop().time() > give_up:
                 return left
             await asyncio.sleep(_PAUSE_SECONDS)
     return left
 
 
-async def _in_flight(admin_port: int) -> int:
-    _, body = await get(admin_port, f"/stats?filter=^{_IN_FLIGHT}$")
+async def _in_flight(admin: Path) -> int:
+    _, body = await get(admin, f"/stats?filter=^{_IN_FLIGHT}$")
     return int(body.decode().rpartition(":")[2].strip() or 0)

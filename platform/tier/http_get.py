@@ -1,26 +1,31 @@
 """The little HTTP that supervising takes."""
 
 import asyncio
+from pathlib import Path
 from typing import Final
 
 from tier.ports import HOST
+from tier.unix_socket import connected
 
 _TIMEOUT_SECONDS: Final = 1.0
 
+# Where a server of this machine listens: a port of the loopback interface, or its socket.
+Place = int | Path
 
-async def get(port: int, path: str) -> tuple[int, bytes]:
+
+async def get(place: Place, path: str) -> tuple[int, bytes]:
     """Status and body of a GET on this machine; OSError (TimeoutError) where nobody answers."""
-    return await _exchange("GET", port, path)
+    return await _exchange("GET", place, path)
 
 
-async def post(port: int, path: str) -> tuple[int, bytes]:
+async def post(place: Place, path: str) -> tuple[int, bytes]:
     """Status and body of a POST of nothing, as `get`."""
-    return await _exchange("POST", port, path)
+    return await _exchange("POST", place, path)
 
 
-async def _exchange(method: str, port: int, path: str) -> tuple[int, bytes]:
+async def _exchange(method: str, place: Place, path: str) -> tuple[int, bytes]:
     async with asyncio.timeout(_TIMEOUT_SECONDS):
-        reader, writer = await asyncio.open_connection(HOST, port)
+        reader, writer = await _connected(place)
         try:
             writer.write(
                 f"{method} {path} HTTP/1.1\r\nHost: {HOST}\r\n"
@@ -32,9 +37,16 @@ async def _exchange(method: str, port: int, path: str) -> tuple[int, bytes]:
     head, _, body = answer.partition(b"\r\n\r\n")
     words = head.split(b" ", 2)
     if len(words) < 2 or not words[1].isdigit():
-        raise ConnectionError(f"{HOST}:{port} does not speak HTTP")
+        where = place if isinstance(place, Path) else f"{HOST}:{place}"
+        raise ConnectionError(f"{where} does not speak HTTP")
     chunked = b"transfer-encoding: chunked" in head.lower()
     return int(words[1]), _joined(body) if chunked else body
+
+
+async def _connected(place: Place) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if isinstance(place, Path):
+        return await connected(place)
+    return await asyncio.open_connection(HOST, place)
 
 
 def _joined(body: bytes) -> bytes:

@@ -3,27 +3,31 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from tier import gateway_child, nats_child, proxy_child, redis_child
+from tier.data_dir import DataDir
+from tier.envoy_admin import admin_socket
 from tier.http_get import get
-from tier.state import ProcessRecord
+from tier.state import MeshState
 
 # Envoy's own are its administration's.
 _OWN: Final = "http.admin."
 _ENVOYS: Final = (gateway_child.NAME, proxy_child.NAME)
 
 
-async def calls_so_far(records: Iterable[ProcessRecord]) -> Mapping[str, int]:
+async def calls_so_far(state: MeshState) -> Mapping[str, int]:
     """The calls that each process has had so far, by its name; nothing of who does not say.
 
     A count begins anew where a process that counts does.
     """
-    by_name = {each.name: each for each in records}
-    envoys = [by_name[each] for each in _ENVOYS if each in by_name]
-    counts = await asyncio.gather(*(_of_hosts(each.ports[-1]) for each in envoys))
+    by_name = {each.name: each for each in state.processes}
+    folder = DataDir(state.data_dir).run
+    envoys = {each: admin_socket(folder, each) for each in _ENVOYS if each in by_name}
+    counts = await asyncio.gather(*(_of_hosts(each) for each in envoys.values()))
     by_port = Counter[int]()
     for each in counts:
         by_port.update(each)
@@ -32,8 +36,8 @@ async def calls_so_far(records: Iterable[ProcessRecord]) -> Mapping[str, int]:
         for name, record in by_name.items()
         if any(port in by_port for port in record.ports)
     }
-    for envoy in envoys:
-        await _put(found, envoy.name, _of_callers(envoy.ports[-1]))
+    for name, admin in envoys.items():
+        await _put(found, name, _of_callers(admin))
     if nats := by_name.get(nats_child.NAME):
         await _put(found, nats.name, nats_child.messages_so_far(nats.ports[1]))
     if redis := by_name.get(redis_child.NAME):
@@ -47,11 +51,11 @@ async def _put(found: dict[str, int], name: str, count: Awaitable[int]) -> None:
         found[name] = await count
 
 
-async def _of_hosts(admin_port: int) -> Counter[int]:
+async def _of_hosts(admin: Path) -> Counter[int]:
     """The calls that an Envoy has sent, by the port where they went."""
     counts = Counter[int]()
     with suppress(OSError, ValueError, KeyError):
-        _, body = await get(admin_port, "/clusters?format=json")
+        _, body = await get(admin, "/clusters?format=json")
         for cluster in json.loads(body).get("cluster_statuses", []):
             for host in cluster.get("host_statuses", []):
                 port = host["address"]["socket_address"]["port_value"]
@@ -60,9 +64,9 @@ async def _of_hosts(admin_port: int) -> Counter[int]:
     return counts
 
 
-async def _of_callers(admin_port: int) -> int:
+async def _of_callers(admin: Path) -> int:
     """The calls that an Envoy was sent."""
-    _, body = await get(admin_port, "/stats?filter=downstream_rq_total$")
+    _, body = await get(admin, "/stats?filter=downstream_rq_total$")
     lines = (line.rpartition(":") for line in body.decode().splitlines())
     return sum(
         int(count)

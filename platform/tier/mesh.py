@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from tier.backoff import PATIENT, RestartPolicy
 from tier.child import Child, ChildSpec
 from tier.data_dir import DataDir
 from tier.embedded import Build, EmbeddedServices, Load
+from tier.envoy_admin import admin_socket
 from tier.events import Event, Phase, Progress, Reporter
 from tier.failures import StartFailed
 from tier.identities import GATEWAY
@@ -23,7 +25,7 @@ from tier.option_checks import check
 from tier.options import MeshOptions, Tier
 from tier.ports import HOST
 from tier.redis_child import redis_child
-from tier.state import MeshState, start_ticks, write_state
+from tier.state import MeshState, ProcessRecord, start_ticks, write_state
 from tier.topology import Topology
 from tier.version import VERSION
 
@@ -81,6 +83,7 @@ class RunningMesh:
         """Made by `start` alone."""
         self._options: Final = options
         self._data_dir: Final = data_dir
+        self._admin: Final = admin_socket(data_dir.run, GATEWAY)
         self._progress = progress
         self._report: Final = Reporter(self._tell)
         self._stack: Final = AsyncExitStack()
@@ -114,7 +117,7 @@ class RunningMesh:
         if options.task_partitions is not None:
             environ["AGENTMESH_TASK_PARTITIONS"] = str(options.task_partitions)
         nats, redis, envoy = (binaries.find(each, environ) for each in binaries.ALL)
-        port, admin_port = _gateway_ports(options)
+        port = ports.claim(options.port, "gateway")
         nats_port, monitor_port, redis_port = ports.free_ports(3)
         # Never closed: loggers gather lines, and write the last ones when the process ends.
         self._log_file = data_dir.rotate("mesh").open("a", encoding="utf-8", buffering=1)
@@ -131,11 +134,9 @@ class RunningMesh:
             stored.append(self._spawn(postgres[0]))
         # Imports cost a second of the processor's time: the servers use it to start.
         topology, gateway = (
-            self._staging(
-                environ, envoy, port, admin_port, nursery, postgres[1] if postgres else None
-            )
+            self._staging(environ, envoy, port, nursery, postgres[1] if postgres else None)
             if nursery
-            else self._prototype(load, environ, envoy, port, admin_port)
+            else self._prototype(load, environ, envoy, port)
         )
         await asyncio.gather(*(each.ready() for each in stored))
         starting = topology.start(f"nats://{HOST}:{nats_port}", f"redis://{HOST}:{redis_port}")
@@ -143,7 +144,7 @@ class RunningMesh:
         await gateway.ready()
         await self._unless_a_child_dies(self._until_serving(f"{HOST}:{port}"))
         self._watch()
-        self._state = self._describe(port, admin_port)
+        self._state = self._describe(port)
         write_state(self._state)
         self._report("mesh", Phase.READY, f"The mesh is ready on {HOST}:{port}")
 
@@ -168,17 +169,16 @@ class RunningMesh:
         if self._watchers:
             await asyncio.wait(self._watchers)
         if self._state and self._options.tier is Tier.STAGING:
-            await self._drain(self._state)
+            await self._drain()
         await self._stack.aclose()
         self._report("mesh", Phase.STOPPED, "The mesh has stopped")
 
-    async def _drain(self, state: MeshState) -> None:
+    async def _drain(self) -> None:
         """Calls in flight finish while everything that they need is there."""
         from tier.gateway_drain import drain
 
         self._report("gateway", Phase.STOPPING, "The gateway takes no new calls")
-        admin_port = int(state.admin_address.rpartition(":")[2])
-        left = await drain(admin_port, _DRAIN_SECONDS)
+        left = await drain(self._admin, _DRAIN_SECONDS)
         if left:
             text = f"{left} calls did not finish within {_DRAIN_SECONDS:g} s and are cut off"
             self._report("gateway", Phase.STOPPING, text)
@@ -213,7 +213,7 @@ class RunningMesh:
         )
 
     def _prototype(
-        self, load: Load, environ: Mapping[str, str], envoy: Path, port: int, admin_port: int
+        self, load: Load, environ: Mapping[str, str], envoy: Path, port: int
     ) -> tuple[Topology, Child]:
         from meshkit import log
         from tier.gateway_child import gateway_child
@@ -232,7 +232,7 @@ class RunningMesh:
         )
         repository = binaries.repository_root()
         gateway = self._spawn(
-            gateway_child(envoy, self._data_dir, repository, port, admin_port, topology.endpoints)
+            gateway_child(envoy, self._data_dir, repository, port, topology.endpoints)
         )
         self._stack.push_async_callback(topology.stop)
         self._report("services", Phase.STARTING, "Starting the services")
@@ -244,7 +244,6 @@ class RunningMesh:
         environ: Mapping[str, str],
         envoy: Path,
         port: int,
-        admin_port: int,
         nursery: Nursery,
         postgres: "PostgresAccess | None",
     ) -> tuple[Topology, Child]:
@@ -270,7 +269,6 @@ class RunningMesh:
             postgres=postgres,
             nursery=nursery,
             envoy=envoy,
-            gateway_admin_port=admin_port,
             certificates=certificates,
             report=self._report,
         )
@@ -279,7 +277,7 @@ class RunningMesh:
         self._report("services", Phase.STARTING, "Starting the services")
         topology.configure()
         if self._authority and options.auth:
-            tls_port = _tls_port(options)
+            tls_port = ports.claim(options.tls_port, "the gateway's TLS", options.listen)
             settings = topology.settings.gateway
             self._entrance = make_entrance(options, tls_port, settings, self._authority)
             topology.let_in(self._entrance.access.bootstrap_keys)
@@ -287,7 +285,7 @@ class RunningMesh:
             self._authority.issue(GATEWAY)
         gateway = self._spawn(
             gateway_child(
-                *(envoy, self._data_dir, binaries.repository_root(), port, admin_port),
+                *(envoy, self._data_dir, binaries.repository_root(), port),
                 topology.endpoints,
                 guard=self._entrance.guard if self._entrance else None,
                 upstreams=topology.upstreams,
@@ -331,11 +329,9 @@ class RunningMesh:
         self._report("services", Phase.READY, f"{len(parts.SERVICES)} services serve")
 
     def _watch(self) -> None:
-        if self._topology is None:
-            raise RuntimeError("the services come before their watchers")
         watches = [
             *(each.watch(self._refresh) for each in self._children),
-            *self._topology.watches(self._refresh),
+            *self._require_topology().watches(self._refresh),
             *([self._authority.keep(self._report)] if self._authority else []),
             *([self._entrance.keep(self._data_dir, self._report)] if self._entrance else []),
         ]
@@ -343,45 +339,41 @@ class RunningMesh:
 
     def _refresh(self) -> None:
         """Writes the state again after a child got another pid."""
-        gateway_port, admin_port = (
-            int(each.rpartition(":")[2]) for each in (self.state.address, self.state.admin_address)
-        )
-        self._state = self._describe(gateway_port, admin_port, started=self.state.started)
+        self._state = replace(self.state, processes=self._records)
         write_state(self._state)
 
-    def _describe(
-        self, port: int, admin_port: int, *, started: datetime | None = None
-    ) -> MeshState:
-        if self._topology is None:
-            raise RuntimeError("the services come before the state")
+    def _describe(self, port: int) -> MeshState:
+        topology = self._require_topology()
         return MeshState(
             pid=os.getpid(),
             process_start_ticks=start_ticks(os.getpid()) or 0,
             tier=self._options.tier,
             version=VERSION,
-            started=started or datetime.now(UTC),
+            started=datetime.now(UTC),
             data_dir=self._data_dir.path,
             address=f"{HOST}:{port}",
-            tls_address=self._tls_address,
+            tls_address=self._entrance.tls_address if self._entrance else None,
             mtls=self._options.mtls,
-            admin_address=f"{HOST}:{admin_port}",
+            admin_address=self._admin,
             config=self._options.config,
-            processes=(*self._topology.records, *(each.record for each in self._children)),
+            processes=self._records,
             notes=(
                 *(() if self._options.auth else (_NO_AUTH,)),
-                *self._topology.notes,
+                *topology.notes,
                 *(() if self._options.flushes else (_NOT_FLUSHED,)),
             ),
             services=parts.SERVICES,
         )
 
     @property
-    def _tls_address(self) -> str | None:
-        if self._entrance is None:
-            return None
-        guard = self._entrance.guard
-        host = f"[{guard.listen}]" if ":" in guard.listen else guard.listen
-        return f"{host}:{guard.tls_port}"
+    def _records(self) -> tuple[ProcessRecord, ...]:
+        own = self._require_topology().records
+        return (*own, *(each.record for each in self._children))
+
+    def _require_topology(self) -> Topology:
+        if self._topology is None:
+            raise RuntimeError("the services come first")
+        return self._topology
 
     def _tell(self, event: Event) -> None:
         self._progress(event)
@@ -404,20 +396,3 @@ def _check_settings(path: Path | None, environ: Mapping[str, str]) -> None:
         from tier.settings import load_settings
 
         load_settings(path, environ)
-
-
-def _gateway_ports(options: MeshOptions) -> tuple[int, int]:
-    if not options.port:
-        port, admin_port = ports.free_ports(2)
-        return port, admin_port
-    ports.require_free(options.port, "gateway")
-    ports.require_free(options.admin_port, "the gateway's administration")
-    return options.port, options.admin_port
-
-
-def _tls_port(options: MeshOptions) -> int:
-    if not options.port:
-        (port,) = ports.free_ports(1)
-        return port
-    ports.require_free(options.tls_port, "the gateway's TLS", options.listen)
-    return options.tls_port

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 DEFAULT_PORT: Final = 8080
-# Envoy's admin lies this far above the gateway: 9901 beside 8080.
-ADMIN_OFFSET: Final = 1821
-# And staging's port for TLS so far: 8443 beside 8080.
+# Staging's port for TLS lies this far above the gateway's: 8443 beside 8080.
 TLS_OFFSET: Final = 363
-MAX_PORT: Final = 65535 - ADMIN_OFFSET
+MAX_PORT: Final = 65535 - TLS_OFFSET
 LOOPBACK: Final = "127.0.0.1"
 
 
@@ -71,11 +69,6 @@ class MeshOptions:
     def mtls(self) -> bool:
         """Whether processes of the mesh show each other who they are."""
         return self.tier is Tier.STAGING and not self.no_mtls
-
-    @property
-    def admin_port(self) -> int:
-        """The port of Envoy's admin; 0 for a free one."""
-        return self.port + ADMIN_OFFSET if self.port else 0
 
     @property
     def tls_port(self) -> int:

@@ -57,6 +57,14 @@ def require_free(port: int, purpose: str, address: str = HOST) -> None:
     _GIVEN.append(port)
 
 
+def claim(port: int, purpose: str, address: str = HOST) -> int:
+    """`port`, as `require_free`; a free one where it is 0."""
+    if not port:
+        return free_ports(1)[0]
+    require_free(port, purpose, address)
+    return port
+
+
 def holder(port: int) -> str | None:
     """The process that listens on `port`, if this user may know."""
     import psutil

@@ -8,7 +8,7 @@ from typing import Final
 from tier.certificate_files import CertificateFiles
 from tier.child import ChildSpec
 from tier.data_dir import DataDir
-from tier.envoy_admin import ready_version
+from tier.envoy_admin import admin_socket, ready_version
 from tier.proxy_config import ProxyPlaces, read_shipped, relocate
 
 NAME: Final = "proxy"
@@ -21,19 +21,20 @@ def proxy_child(
     repository: Path,
     *,
     ports: Mapping[str, int],
-    admin_port: int,
     endpoints: Path,
     certificates: CertificateFiles | None,
 ) -> ChildSpec:
     """Writes its configuration and says how to run it. `ports`: by the service called."""
-    places = ProxyPlaces(ports, admin_port, endpoints, data_dir.rotate(ACCESS), certificates)
+    places = ProxyPlaces(ports, endpoints, data_dir.rotate(ACCESS), certificates)
     # JSON is YAML that is quicker to write.
     configuration = data_dir.run / f"{NAME}.json"
     moved = relocate(read_shipped(repository), places)
     configuration.write_text(json.dumps(moved, indent=1), "utf-8")
 
+    admin = admin_socket(data_dir.run, NAME)
+
     async def probe() -> str | None:
-        return await ready_version(admin_port)
+        return await ready_version(admin)
 
     return ChildSpec(
         name=NAME,
@@ -45,7 +46,6 @@ def proxy_child(
         ),
         working_dir=data_dir.run,
         log=data_dir.rotate(NAME),
-        # The administration's last, as the gateway has it.
-        ports=(*ports.values(), admin_port),
+        ports=tuple(ports.values()),
         probe=probe,
     )

@@ -19,7 +19,6 @@ class ProxyPlaces:
 
     # By the service that is called.
     ports: Mapping[str, int]
-    admin_port: int
     # The folder of the files that say where instances are.
     endpoints: Path
     access_log: Path
@@ -40,7 +39,6 @@ def relocate(shipped: Any, places: ProxyPlaces) -> Any:
     """
     # The copy is through and through: YAML anchors make shared objects.
     config = unshared(shipped)
-    config["admin"]["address"]["socket_address"]["port_value"] = places.admin_port
     resources = config["static_resources"]
     for listener in resources["listeners"]:
         port = places.ports[listener["name"]]

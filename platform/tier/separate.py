@@ -70,7 +70,6 @@ class SeparateServices:
         postgres: PostgresAccess | None,
         nursery: Nursery,
         envoy: Path,
-        gateway_admin_port: int,
         certificates: MeshCertificates | None,
         report: Reporter,
     ) -> None:
@@ -86,7 +85,6 @@ class SeparateServices:
             postgres: What is used where the settings name none.
             nursery: Imports the modules of all services; ended by who started it.
             envoy: The binary of the proxy between the services.
-            gateway_admin_port: Where the gateway tells whom it calls.
             certificates: By which processes of the mesh know each other; None in plain text.
             report: Is told what becomes of each process.
         """
@@ -103,7 +101,6 @@ class SeparateServices:
             data_dir,
             binaries.repository_root(),
             called=_CALLED,
-            gateway_admin_port=gateway_admin_port,
             certificates=certificates.proxy if certificates else None,
         )
         # The processes of each part, and the ports of all.

@@ -50,7 +50,9 @@ class MeshState:
     data_dir: Path
     # Of the gateway, `host:port`.
     address: str
-    admin_address: str
+    # The socket at which the gateway's Envoy is asked; None where an earlier version started the
+    # mesh, which had a port for it.
+    admin_address: Path | None
     config: Path | None
     processes: tuple[ProcessRecord, ...]
     # What this tier plainly does not do, a sentence each.
@@ -74,7 +76,7 @@ class MeshState:
             "address": self.address,
             "tls_address": self.tls_address,
             "mtls": self.mtls,
-            "admin_address": self.admin_address,
+            "admin_address": str(self.admin_address) if self.admin_address else None,
             "config": str(self.config) if self.config else None,
             "processes": [each.to_json() for each in self.processes],
             "notes": list(self.notes),
@@ -92,7 +94,7 @@ class MeshState:
             started=datetime.fromisoformat(values["started"]),
             data_dir=Path(values["data_dir"]),
             address=values["address"],
-            admin_address=values["admin_address"],
+            admin_address=_socket(values["admin_address"]),
             config=Path(values["config"]) if values["config"] else None,
             processes=tuple(
                 ProcessRecord(
@@ -111,6 +113,10 @@ class MeshState:
             tls_address=values["tls_address"],
             mtls=values["mtls"],
         )
+
+
+def _socket(address: str | None) -> Path | None:
+    return Path(address) if address and Path(address).is_absolute() else None
 
 
 def read_state(data_dir: Path) -> MeshState | None:

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def _state(folder: Path, pid: int, ticks: int) -> MeshState:
         started=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         data_dir=folder,
         address="127.0.0.1:8080",
-        admin_address="127.0.0.1:9901",
+        admin_address=folder / "run/gateway-admin.sock",
         config=None,
         processes=(
             ProcessRecord(
@@ -49,6 +50,16 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     state = _state(tmp_path, os.getpid(), _own_ticks())
     write_state(state)
     assert read_state(tmp_path) == state
+
+
+def test_a_mesh_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """It can be ended: only where its Envoy is asked is not known, for that was a port once."""
+    state = _state(tmp_path, os.getpid(), _own_ticks())
+    earlier = {**state.to_json(), "admin_address": "127.0.0.1:9901"}
+    DataDir(tmp_path).state_file.write_text(json.dumps(earlier))
+    found = read_state(tmp_path)
+    assert found == replace(state, admin_address=None)
+    assert MeshState.from_json(found.to_json()) == found
 
 
 def test_another_process_with_the_same_pid_is_not_the_mesh(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from tier import (
     triton_servers,
 )
 from tier.certificate_files import CERTIFICATES
+from tier.data_dir import DataDir
+from tier.envoy_admin import admin_socket
 from tier.http_get import get
 from tier.load import calls_so_far
 from tier.options import Tier
@@ -29,6 +31,10 @@ from tier.state import MeshState, ProcessRecord
 _SAMPLE_SECONDS: Final = 0.2
 # Of many processes each has less to count.
 _STAGING_SAMPLE_SECONDS: Final = 1.0
+_EARLIER: Final = (
+    "cannot be asked: the mesh was started by an earlier version; end it with `agentmesh down`, "
+    "and start it again"
+)
 
 
 async def status(state: MeshState) -> list[ProcessStatus]:
@@ -39,12 +45,12 @@ async def status(state: MeshState) -> list[ProcessStatus]:
         for each in state.processes
     }
     sample = _STAGING_SAMPLE_SECONDS if state.tier is Tier.STAGING else _SAMPLE_SECONDS
-    before, began = await calls_so_far(state.processes), time.monotonic()
+    before, began = await calls_so_far(state), time.monotonic()
     details, _ = await asyncio.gather(
         asyncio.gather(*(_detail(each, state) for each in state.processes)),
         asyncio.sleep(sample),
     )
-    after, seconds = await calls_so_far(state.processes), time.monotonic() - began
+    after, seconds = await calls_so_far(state), time.monotonic() - began
     rates = {
         name: (count - before[name]) / seconds
         for name, count in after.items()
@@ -107,11 +113,9 @@ async def _ask_postgres(record: ProcessRecord, state: MeshState) -> tuple[str, s
     return ("", "read model and ledger") if version else ("lets nobody in yet", "")
 
 
-async def _ask_gateway(record: ProcessRecord, state: MeshState) -> tuple[str, str]:
-    code, body = await get(record.ports[-1], "/ready")
-    said = body.decode("utf-8", "replace").strip()
+async def _ask_gateway(_record: ProcessRecord, state: MeshState) -> tuple[str, str]:
     who = "whoever has a key or a token" if state.tls_address else "anybody on this machine"
-    return ("", f"gRPC, gRPC-web and JSON for {who}") if code == 200 else (said, "")
+    return await _ask_envoy(state, gateway_child.NAME, f"gRPC, gRPC-web and JSON for {who}")
 
 
 async def _ask_all_services(_record: ProcessRecord, state: MeshState) -> tuple[str, str]:
@@ -125,17 +129,20 @@ async def _ask_service(record: ProcessRecord, state: MeshState) -> tuple[str, st
     return _faults(await who_serves_not(f"127.0.0.1:{record.ports[0]}", [""], callee), 1)
 
 
-async def _ask_proxy(record: ProcessRecord, state: MeshState) -> tuple[str, str]:
-    code, body = await get(record.ports[-1], "/ready")
-    said = body.decode("utf-8", "replace").strip()
+async def _ask_proxy(_record: ProcessRecord, state: MeshState) -> tuple[str, str]:
     how = "with mutual TLS" if state.mtls else "in plain text"
-    return ("", f"calls between services, {how}") if code == 200 else (said, "")
+    return await _ask_envoy(state, proxy_child.NAME, f"calls between services, {how}")
 
 
-async def _ask_models_gateway(record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
-    code, body = await get(record.ports[1], "/ready")
-    said = body.decode("utf-8", "replace").strip()
-    return ("", "the way to the Tritons") if code == 200 else (said, "")
+async def _ask_models_gateway(_record: ProcessRecord, state: MeshState) -> tuple[str, str]:
+    return await _ask_envoy(state, triton_servers.ENVOY, "the way to the Tritons")
+
+
+async def _ask_envoy(state: MeshState, name: str, does: str) -> tuple[str, str]:
+    if state.admin_address is None:
+        return _EARLIER, ""
+    code, body = await get(admin_socket(DataDir(state.data_dir).run, name), "/ready")
+    return ("", does) if code == 200 else (body.decode("utf-8", "replace").strip(), "")
 
 
 async def _ask_reporter(_record: ProcessRecord, _state: MeshState) -> tuple[str, str]:

@@ -13,16 +13,17 @@ from models.triton_repository import BadModelFolder, Device, RepositoryOptions, 
 from tier import binaries, ports
 from tier.child import ChildSpec
 from tier.data_dir import DataDir
+from tier.envoy_admin import admin_socket, ready_version
 from tier.failures import BadConfig
-from tier.http_get import get
 from tier.ports import HOST
 from tier.python_child import python_environment
 from tier.triton_child import NAME, TritonPlan, triton_child
 from tier.triton_settings import TritonSettings
 from tier.version import VERSION
 
-# The Envoy before several Tritons, and who tells it how busy they are.
+# The Envoy before several Tritons, its name in `mesh/envoy`, and who tells it how busy they are.
 GATEWAY: Final = "models-gateway"
+ENVOY: Final = "models"
 REPORTER: Final = "load-reporter"
 
 
@@ -37,7 +38,7 @@ class TritonServers:
         self._settings: Final = settings
         self._data_dir: Final = data_dir
         self._environ: Final = environ
-        self._gateway_port, self._admin_port, self._reports_port = ports.free_ports(3)
+        self._gateway_port, self._reports_port = ports.free_ports(2)
         self._ports: Final = ports.free_ports(settings.servers)
         self._metrics_ports: Final = ports.free_ports(settings.servers)
 
@@ -118,18 +119,13 @@ class TritonServers:
             for number, port in enumerate(self._ports)
         ]
         configuration = self._data_dir.run / f"{GATEWAY}.json"
-        moved = relocate(
-            shipped,
-            places,
-            port=self._gateway_port,
-            admin_port=self._admin_port,
-            reports_port=self._reports_port,
-        )
+        moved = relocate(shipped, places, port=self._gateway_port, reports_port=self._reports_port)
         configuration.write_text(json.dumps(moved, indent=1), "utf-8")
 
+        admin = admin_socket(self._data_dir.run, ENVOY)
+
         async def probe() -> str | None:
-            status, _ = await get(self._admin_port, "/ready")
-            return VERSION if status == 200 else None
+            return await ready_version(admin)
 
         return ChildSpec(
             name=GATEWAY,
@@ -140,6 +136,6 @@ class TritonServers:
             ),
             working_dir=self._data_dir.run,
             log=self._data_dir.rotate(GATEWAY),
-            ports=(self._gateway_port, self._admin_port),
+            ports=(self._gateway_port,),
             probe=probe,
         )

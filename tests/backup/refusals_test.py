@@ -227,7 +227,7 @@ async def test_a_store_that_does_not_answer_leaves_no_file(tmp_path: Path) -> No
         started=datetime.now(UTC),
         data_dir=data.path,
         address="127.0.0.1:1",
-        admin_address="127.0.0.1:2",
+        admin_address=None,
         config=None,
         processes=(
             ProcessRecord("nats", 1, "2", (nats_port,), None),

@@ -93,7 +93,7 @@ class FaultMesh:
         self._fronts: Final[dict[str, FaultProxy]] = {}
         # The names of its services.
         self.services: Final = _names(arrangement.replicas)
-        names: Sequence[str] = (NATS, "monitor", REDIS, GATEWAY, "admin", *self.services)
+        names: Sequence[str] = (NATS, "monitor", REDIS, GATEWAY, *self.services)
         numbers = ports.free_ports(len(names))
         self._ports: Final[dict[str, int]] = dict(zip(names, numbers, strict=True))
 
@@ -249,7 +249,7 @@ class FaultMesh:
             ),
             REDIS: redis_child(binary("REDIS_SERVER"), data_dir, place[REDIS]),
             GATEWAY: gateway_child(
-                *(binary("ENVOY"), data_dir, _REPOSITORY, place[GATEWAY], place["admin"]), endpoints
+                binary("ENVOY"), data_dir, _REPOSITORY, place[GATEWAY], endpoints
             ),
         }
 

@@ -1,22 +1,66 @@
-"""What the port of Envoy's administration does for whoever reaches it."""
+"""The socket at which the gateway's Envoy is asked how it is, and told to drain."""
 
+import asyncio
+import os
+import signal
+import stat
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
+import pytest
+import pytest_asyncio
+
 from tests.gateway.guarded import guarded
+from tests.gateway.running_gateway import Gateway, gateway
 from tier.http_get import get, post
 
+_module = pytest.mark.asyncio(loop_scope="module")
+# Of the address of a socket, in bytes.
+_LONGEST_ADDRESS = 108
 
-async def test_nobody_ends_it_or_has_it_tell_secrets(tmp_path: Path) -> None:
-    """Any user of the machine, or page in a browser, can send these: they do nothing. What the
-    mesh itself asks is answered.
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    """A gateway that asks callers for credentials."""
+    async with guarded(tmp_path_factory.mktemp("mesh")) as mesh:
+        yield mesh.front.gateway
+
+
+@_module
+async def test_its_owner_alone_asks(running: Gateway) -> None:
+    """No port is open for it, which a page in a browser could reach, and other users of the
+    machine may not open the socket.
     """
-    async with guarded(tmp_path) as mesh:
-        port = mesh.front.gateway.admin_port
-        for path in (
-            *("/quitquitquit", "/quitquitquit?a=/ready", "/logging?level=debug", "/tap"),
-            *("/runtime_modify?a=b", "/heapprofiler?enable=y", "/reset_counters"),
-        ):
-            assert (await post(port, path))[0] == 403, path
-        for path in ("/ready", "/server_info", "/clusters?format=json", "/stats?filter=^x$"):
-            assert (await get(port, path))[0] == 200, path
-        assert (await mesh.front.gateway.http("GET", "/healthz")).status == 200
+    sockets = psutil.Process(running.pid).net_connections("tcp")
+    listens = {tuple(each.laddr)[1] for each in sockets if each.status == psutil.CONN_LISTEN}
+    assert listens == {running.port, running.tls_port}
+    mode = running.admin.stat().st_mode
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) == 0o600
+
+
+@_module
+async def test_nobody_ends_it_or_has_it_tell_secrets(running: Gateway) -> None:
+    """What the mesh itself asks is answered, and nothing else."""
+    for path in (
+        *("/quitquitquit", "/quitquitquit?a=/ready", "/logging?level=debug", "/tap"),
+        *("/runtime_modify?a=b", "/heapprofiler?enable=y", "/reset_counters"),
+    ):
+        assert (await post(running.admin, path))[0] == 403, path
+    for path in ("/ready", "/server_info", "/clusters?format=json", "/stats?filter=^x$"):
+        assert (await get(running.admin, path))[0] == 200, path
+    assert (await running.http("GET", "/healthz")).status == 200
+
+
+async def test_the_next_takes_the_place_of_one_that_was_killed(tmp_path: Path) -> None:
+    """The socket that it left is in nobody's way, however deep the folder lies."""
+    folder = tmp_path / ("deep" * 30)
+    async with gateway(folder, [1]) as killed:
+        assert len(str(killed.admin)) > _LONGEST_ADDRESS
+        os.kill(killed.pid, signal.SIGKILL)
+        await asyncio.to_thread(psutil.Process(killed.pid).wait, 10)
+    assert killed.admin.is_socket()
+    async with gateway(folder, [1]) as running:
+        assert running.admin == killed.admin
+        assert (await get(running.admin, "/ready"))[0] == 200

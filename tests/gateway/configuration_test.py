@@ -24,7 +24,6 @@ from tier.gateway_config import GatewayPlaces, GuardPlaces
 _SHIPPED = binaries.repository_root() / gateway_config.SHIPPED
 _PLACES = GatewayPlaces(
     port=1001,
-    admin_port=1002,
     endpoints={
         "coordinator": (2001, 2002),
         "reasoning": (2003,),
@@ -107,7 +106,6 @@ def test_relocation_changes_places_and_nothing_else() -> None:
     }
     tls = "static_resources.listeners.1"
     assert _differences(shipped, relocated) == in_managers | {
-        "admin.address.socket_address.port_value: 9901 -> 1002",
         "static_resources.listeners.0.address.socket_address.port_value: 8080 -> 1001",
         f"{tls}.address.socket_address.address: 127.0.0.1 -> 127.0.0.2",
         f"{tls}.address.socket_address.port_value: 8443 -> 1003",
@@ -160,7 +158,7 @@ def test_beyond_this_machine_any_name_will_do() -> None:
 
 def test_relocation_wants_endpoints_for_every_cluster() -> None:
     """A cluster that nobody serves is a mistake, not an empty list."""
-    places = GatewayPlaces(1, 2, {"coordinator": (3,)}, Path("a"), Path("b"), Path("c"))
+    places = GatewayPlaces(1, {"coordinator": (3,)}, Path("a"), Path("b"), Path("c"))
     with pytest.raises(KeyError, match="reasoning"):
         gateway_config.relocate(yaml.safe_load(_SHIPPED.read_text("utf-8")), places)
 

@@ -30,7 +30,6 @@ async def test_calls_in_flight_finish_and_nobody_new_enters(running: Front) -> N
     """From the first moment no connection is taken and /healthz says so on those that are there;
     the drain ends with the last call, whose answer arrives.
     """
-    admin = running.gateway.admin_port
     kept = http.client.HTTPConnection(ports.HOST, running.gateway.port, timeout=10)
     assert await asyncio.to_thread(_health, kept) == (200, None)
     async with grpc.aio.insecure_channel(running.gateway.address) as channel:
@@ -38,7 +37,7 @@ async def test_calls_in_flight_finish_and_nobody_new_enters(running: Front) -> N
         waiting = asyncio.ensure_future(stub.GetTask(_WAITS, timeout=30))
         await eventually(lambda: running.coordinator.calls.get("GetTask"))
 
-        draining = asyncio.create_task(drain(admin, 20.0))
+        draining = asyncio.create_task(drain(running.gateway.admin, 20.0))
 
         async def closed() -> bool:
             try:
@@ -48,8 +47,12 @@ async def test_calls_in_flight_finish_and_nobody_new_enters(running: Front) -> N
             writer.close()
             return False
 
-        assert await eventually(closed)
-        assert await eventually(lambda: asyncio.to_thread(_health, kept)) == (503, "close")
+        await eventually(closed)
+
+        async def says_so() -> bool:
+            return await asyncio.to_thread(_health, kept) == (503, "close")
+
+        await eventually(says_so)
         assert not draining.done()
         running.coordinator.go_on.set()
         assert (await waiting).task.name == _WAITS.name
@@ -62,7 +65,7 @@ async def test_a_call_that_does_not_end_is_counted(running: Front) -> None:
         stub = coordinator_service_pb2_grpc.CoordinatorServiceStub(channel)
         waiting = asyncio.ensure_future(stub.GetTask(_WAITS, timeout=30))
         await eventually(lambda: running.coordinator.calls.get("GetTask"))
-        assert await drain(running.gateway.admin_port, 0.1) == 1
+        assert await drain(running.gateway.admin, 0.1) == 1
         waiting.cancel()
 
 
@@ -73,7 +76,7 @@ async def test_clients_are_told_to_go(running: Front) -> None:
     async with grpc.aio.insecure_channel(running.gateway.address) as channel:
         stub = coordinator_service_pb2_grpc.CoordinatorServiceStub(channel)
         await stub.GetTask(_QUICK, timeout=5)
-        assert await drain(running.gateway.admin_port, 5.0) == 0
+        assert await drain(running.gateway.admin, 5.0) == 0
 
         async def gone() -> bool:
             try:

@@ -18,9 +18,10 @@ from tier import binaries, parts, ports
 from tier.backoff import RestartPolicy
 from tier.child import Child
 from tier.data_dir import DataDir
+from tier.envoy_admin import admin_socket
 from tier.events import Reporter
 from tier.gateway_access import FOLLOWED, Guard
-from tier.gateway_child import gateway_child
+from tier.gateway_child import NAME, gateway_child
 from tier.gateway_config import DIRECTORY
 from tier.http_get import get
 
@@ -44,7 +45,8 @@ class Gateway:
     """An Envoy that runs the shipped configuration."""
 
     port: int
-    admin_port: int
+    # The socket at which it is asked how it is.
+    admin: Path
     access_log: Path
     # Where the files lie that its limits follow.
     limits: Path
@@ -91,13 +93,13 @@ class Gateway:
 
     async def statistics(self, prefix: str) -> dict[str, int]:
         """Envoy's own counters below a prefix."""
-        _, body = await get(self.admin_port, f"/stats?filter=^{prefix}")
+        _, body = await get(self.admin, f"/stats?filter=^{prefix}")
         pairs = (line.split(": ") for line in body.decode().splitlines())
         return {name.removeprefix(prefix): int(value) for name, value in pairs if value.isdigit()}
 
     async def followed(self) -> dict[str, str]:
         """The version of each filter's file that it goes by, by the filter's name."""
-        _, body = await get(self.admin_port, "/config_dump?resource=ecds_filters")
+        _, body = await get(self.admin, "/config_dump?resource=ecds_filters")
         found = json.loads(body).get("configs", [])
         return {each["ecds_filter"]["name"]: each.get("version_info", "") for each in found}
 
@@ -116,7 +118,7 @@ async def gateway(
     """
     data_dir = DataDir(folder / "mesh")
     data_dir.prepare()
-    port, admin_port = ports.free_ports(2)
+    (port,) = ports.free_ports(1)
     endpoints = dict.fromkeys((DIRECTORY, *(part.name for part in parts.PARTS)), upstream)
     child = Child(
         gateway_child(
@@ -124,7 +126,6 @@ async def gateway(
             data_dir,
             binaries.repository_root(),
             port,
-            admin_port,
             endpoints,
             guard=guard,
         ),
@@ -136,7 +137,7 @@ async def gateway(
         await child.ready()
         yield Gateway(
             port,
-            admin_port,
+            admin_socket(data_dir.run, NAME),
             data_dir.log_file("access"),
             data_dir.folder(FOLLOWED),
             child.record.pid,

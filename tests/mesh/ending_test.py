@@ -16,7 +16,7 @@ from meshkit.errors import DependencyUnavailable
 from meshkit.identity import Identity
 from meshtest.eventually import eventually
 from meshtest.everywhere import Everywhere
-from tier.api import Event, MeshOptions, Phase, Tier, start
+from tier.api import Event, MeshOptions, Phase, RunningMesh, Tier, start
 from tier.http_get import get
 
 # So long that the end of the mesh finds the call in flight.
@@ -36,8 +36,13 @@ def _options(folder: Path) -> MeshOptions:
     )
 
 
-async def _in_flight(admin_port: int) -> bool:
-    _, body = await get(admin_port, "/stats?filter=^cluster.reasoning.upstream_rq_active$")
+def _admin(mesh: RunningMesh) -> Path:
+    assert mesh.state.admin_address is not None
+    return mesh.state.admin_address
+
+
+async def _in_flight(mesh: RunningMesh) -> bool:
+    _, body = await get(_admin(mesh), "/stats?filter=^cluster.reasoning.upstream_rq_active$")
     return body.decode().strip().endswith(": 1")
 
 
@@ -46,12 +51,11 @@ async def test_calls_in_flight_finish_and_no_new_ones_begin(tmp_path: Path) -> N
     told: list[Event] = []
     mesh = await start(_options(tmp_path), told.append)
     host, _, port = mesh.address.rpartition(":")
-    admin_port = int(mesh.state.admin_address.rpartition(":")[2])
     async with Channels(Everywhere(mesh.address), caller="user:ada") as channels:
         with identity.use(Identity("default", "user:ada")):
             stub = ReasoningServiceStub(channels.get("gateway"))
             call = asyncio.ensure_future(stub.Generate(_REQUEST, timeout=20))
-            await eventually(lambda: _in_flight(admin_port))
+            await eventually(lambda: _in_flight(mesh))
             stopping = asyncio.create_task(mesh.stop(told.append))
 
             async def closed() -> bool:
@@ -64,7 +68,7 @@ async def test_calls_in_flight_finish_and_no_new_ones_begin(tmp_path: Path) -> N
 
             await eventually(closed)
             assert not call.done()
-            status, _ = await get(admin_port, "/ready")
+            status, _ = await get(_admin(mesh), "/ready")
             assert status == 503
             assert (await call).model == "stub"
             await stopping
@@ -83,12 +87,11 @@ async def test_what_does_not_finish_is_cut_off(
     monkeypatch.setattr("tier.mesh._DRAIN_SECONDS", 0.2)
     told: list[Event] = []
     mesh = await start(_options(tmp_path), told.append)
-    admin_port = int(mesh.state.admin_address.rpartition(":")[2])
     async with Channels(Everywhere(mesh.address), caller="user:ada") as channels:
         with identity.use(Identity("default", "user:ada")):
             stub = ReasoningServiceStub(channels.get("gateway"))
             call = asyncio.ensure_future(stub.Generate(_REQUEST, timeout=20))
-            await eventually(lambda: _in_flight(admin_port))
+            await eventually(lambda: _in_flight(mesh))
             await mesh.stop(told.append)
             with pytest.raises(DependencyUnavailable):
                 await call

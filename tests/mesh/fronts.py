@@ -18,10 +18,11 @@ from tier.backoff import RestartPolicy
 from tier.child import Child
 from tier.data_dir import DataDir
 from tier.endpoint_files import EndpointFiles
+from tier.envoy_admin import admin_socket
 from tier.events import Reporter
 from tier.http_get import get
 from tier.ports import HOST
-from tier.proxy_child import proxy_child
+from tier.proxy_child import NAME, proxy_child
 
 _CALL_SECONDS: Final = 30.0
 
@@ -31,7 +32,8 @@ class Front:
     """An Envoy, and two calls of a service behind it."""
 
     port: int
-    admin_port: int
+    # The socket at which the Envoy is asked how it is.
+    admin: Path
     pid: int
     # Where the service is.
     cluster: str
@@ -48,7 +50,7 @@ class Front:
 
     async def statistics(self, name: str) -> int:
         """One of Envoy's figures of the cluster."""
-        _, body = await get(self.admin_port, f"/stats?filter=^cluster.{self.cluster}.{name}$")
+        _, body = await get(self.admin, f"/stats?filter=^cluster.{self.cluster}.{name}$")
         return int(body.decode().strip().rpartition(": ")[2] or 0)
 
     async def healthy(self, count: int) -> bool:
@@ -78,7 +80,7 @@ async def gateway_front(folder: Path, places: Sequence[int]) -> AsyncGenerator[F
 
         yield Front(
             running.port,
-            running.admin_port,
+            running.admin,
             running.pid,
             "coordinator",
             read,
@@ -94,8 +96,7 @@ async def proxy_front(folder: Path, places: Sequence[int]) -> AsyncGenerator[Fro
     data_dir.prepare()
     endpoints = EndpointFiles(data_dir.run)
     called = {name for part in parts.PARTS for name in part.calls}
-    admin_port, *own = ports.free_ports(len(called) + 1)
-    own_ports = dict(zip(sorted(called), own, strict=True))
+    own_ports = dict(zip(sorted(called), ports.free_ports(len(called)), strict=True))
     for name in called:
         endpoints.write(name, places)
     child = Child(
@@ -104,7 +105,6 @@ async def proxy_front(folder: Path, places: Sequence[int]) -> AsyncGenerator[Fro
             data_dir,
             binaries.repository_root(),
             ports=own_ports,
-            admin_port=admin_port,
             endpoints=endpoints.folder,
             certificates=None,
         ),
@@ -133,7 +133,7 @@ async def proxy_front(folder: Path, places: Sequence[int]) -> AsyncGenerator[Fro
 
             yield Front(
                 port,
-                admin_port,
+                admin_socket(data_dir.run, NAME),
                 child.record.pid,
                 "memory",
                 read,

@@ -30,7 +30,6 @@ def _places(folder: Path, *, certificates: bool) -> ProxyPlaces:
     authority = Authority.open(folder / "certificates", clock=SystemClock())
     return ProxyPlaces(
         ports={name: 2001 + number for number, name in enumerate(_CALLEES)},
-        admin_port=1001,
         endpoints=folder / "endpoints",
         access_log=folder / "access.log",
         certificates=authority.issue("proxy") if certificates else None,
@@ -76,7 +75,7 @@ async def test_envoy_accepts_what_a_mesh_runs(tmp_path: Path, certificates: bool
 
 def test_relocation_wants_a_port_for_every_service(tmp_path: Path) -> None:
     """A service that nobody could call is a mistake."""
-    places = ProxyPlaces({"governor": 1}, 2, tmp_path, tmp_path, None)
+    places = ProxyPlaces({"governor": 1}, tmp_path, tmp_path, None)
     with pytest.raises(KeyError, match="reasoning"):
         proxy_config.relocate(_shipped(), places)
 

@@ -53,7 +53,7 @@ def _serial(files: CertificateFiles) -> int:
 
 async def _shown(running: Proxy) -> set[int]:
     """The serial numbers of the certificates that the proxy shows, to whomever."""
-    _, body = await get(running.admin_port, "/certs")
+    _, body = await get(running.admin, "/certs")
     return {
         int(each["serial_number"], 16)
         for certificate in json.loads(body)["certificates"]

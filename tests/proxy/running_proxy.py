@@ -28,7 +28,7 @@ from tier.endpoint_files import EndpointFiles
 from tier.events import Reporter
 from tier.http_get import get
 from tier.identities import PROXY, SUPERVISOR
-from tier.proxy_child import ACCESS, proxy_child
+from tier.proxy_child import ACCESS, NAME, proxy_child
 from tier.proxy_config import read_shipped
 from tier.service_tls import tls_settings
 
@@ -39,7 +39,8 @@ class Proxy:
 
     # By the service that is called.
     ports: dict[str, int]
-    admin_port: int
+    # The socket at which it is asked how it is.
+    admin: Path
     pid: int
     endpoints: EndpointFiles
     access_log: Path
@@ -91,11 +92,11 @@ class Proxy:
 
     async def known(self) -> frozenset[int]:
         """The ports of the instances that it knows of."""
-        return frozenset(await envoy_admin.instances(self.admin_port, CALLEE))
+        return frozenset(await envoy_admin.instances(self.admin, CALLEE))
 
     async def statistics(self, prefix: str) -> dict[str, int]:
         """Envoy's own counters below a prefix."""
-        _, body = await get(self.admin_port, f"/stats?filter=^{prefix}")
+        _, body = await get(self.admin, f"/stats?filter=^{prefix}")
         pairs = (line.split(": ") for line in body.decode().splitlines())
         return {name.removeprefix(prefix): int(value) for name, value in pairs if value.isdigit()}
 
@@ -111,7 +112,7 @@ async def proxy(folder: Path, *names: str, mtls: bool = False) -> AsyncGenerator
     data_dir.prepare()
     repository = binaries.repository_root()
     listeners = read_shipped(repository)["static_resources"]["listeners"]
-    admin_port, *own = ports.free_ports(len(listeners) + 1)
+    own = ports.free_ports(len(listeners))
     by_service = dict(zip((each["name"] for each in listeners), own, strict=True))
     endpoints = EndpointFiles(data_dir.folder("endpoints"))
     for name in by_service:
@@ -123,7 +124,6 @@ async def proxy(folder: Path, *names: str, mtls: bool = False) -> AsyncGenerator
         data_dir,
         repository,
         ports=by_service,
-        admin_port=admin_port,
         endpoints=endpoints.folder,
         certificates=issued,
     )
@@ -134,7 +134,7 @@ async def proxy(folder: Path, *names: str, mtls: bool = False) -> AsyncGenerator
         await child.ready()
         running = Proxy(
             by_service,
-            admin_port,
+            envoy_admin.admin_socket(data_dir.run, NAME),
             child.record.pid,
             endpoints,
             data_dir.log_file(ACCESS),

@@ -60,7 +60,8 @@ def _print(
     terminal.fields(
         [
             ("Mesh", f"{state.tier.value}, version {state.version}"),
-            ("Gateway", f"{state.address} (gRPC, gRPC-web, JSON), admin {state.admin_address}"),
+            ("Gateway", f"{state.address} (gRPC, gRPC-web, JSON)"),
+            ("Admin", str(state.admin_address or "")),
             ("TLS", f"{state.tls_address}, trust {_authority(state)}" if state.tls_address else ""),
             ("Callers", _callers(state)),
             ("Data", str(state.data_dir)),

@@ -92,9 +92,8 @@ def up(
 
     It keeps its state in the data directory: `down` and `up` again loses
     nothing. The gateway takes gRPC, gRPC-web and JSON on port 8080; --port
-    moves it, and Envoy's admin port with it. Staging takes TLS, too, on 8443,
-    and asks for an API key or a token on both; the command sends the key that
-    its data directory holds.
+    moves it. Staging takes TLS, too, on 8443, and asks for an API key or a
+    token on both; the command sends the key that its data directory holds.
     """
     if invocation.gateway:
         raise Problem("--gateway names a mesh that runs already; `up` takes --port.", exit_code=2)
