@@ -58,5 +58,8 @@ async def test_the_calls_for_a_task_cross_the_proxy(tmp_path: Path, mtls: bool) 
     for caller, certificate in certificates:
         name = caller.removeprefix("service:")
         assert certificate == (f"spiffe://agentmesh.local/{name}" if mtls else None)
-    # A stream that an executor drops when it ends is cancelled.
-    assert {each["grpc_status"] for each in _crossed(tmp_path)} <= {"OK", "Canceled"}
+    # A stream that an executor drops when it ends is cancelled. Who calls before the proxy has
+    # found an instance well is told that there is none, and calls again.
+    ends = ("OK", "Canceled")
+    unlike = [each for each in _crossed(tmp_path) if each["grpc_status"] not in ends]
+    assert [each for each in unlike if each["upstream_address"]] == []
