@@ -35,11 +35,13 @@ async def _calls() -> AsyncGenerator[GrpcCalls]:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "No.")
         return b""
 
+    unary: Any = grpc.unary_unary_rpc_method_handler
+    streamed: Any = grpc.unary_stream_rpc_method_handler
     handlers = {
-        "Echo": grpc.unary_unary_rpc_method_handler(echo),
-        "Count": grpc.unary_stream_rpc_method_handler(count),
-        "Large": grpc.unary_stream_rpc_method_handler(large),
-        "Refuse": grpc.unary_unary_rpc_method_handler(refuse),
+        "Echo": unary(echo),
+        "Count": streamed(count),
+        "Large": streamed(large),
+        "Refuse": unary(refuse),
     }
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.S", handlers),))

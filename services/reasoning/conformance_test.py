@@ -436,10 +436,10 @@ async def test_a_broken_answer_is_no_answer(
 @pytest.mark.parametrize(
     ("script", "limits"),
     [
-        (Script(delay_seconds=30), Limits(silence_seconds=0.2)),
-        (Script(hang_after=1), Limits(silence_seconds=0.2)),
-        (Script(delay_seconds=30), Limits(whole_seconds=0.2)),
-        (Script(hang_after=1), Limits(whole_seconds=0.2)),
+        (Script(delay_seconds=30), Limits(silence_seconds=0.5)),
+        (Script(hang_after=1), Limits(silence_seconds=0.5)),
+        (Script(delay_seconds=30), Limits(whole_seconds=0.5)),
+        (Script(hang_after=1), Limits(whole_seconds=0.5)),
         (
             Script(reply=Reply(("a",) * 50), pause_seconds=0.2),
             Limits(silence_seconds=0.5, whole_seconds=0.3),
@@ -454,8 +454,8 @@ async def test_who_takes_too_long_is_left(
     begun = time.monotonic()
     error = await _failure(upstream, ask, script, limits)
     assert failure_of(error) is Failure.TIMEOUT
-    assert time.monotonic() - begun < 5.0
-    await asyncio.wait_for(upstream.requests[0].client_left.wait(), 1.0)
+    assert time.monotonic() - begun < 15.0
+    await asyncio.wait_for(upstream.requests[0].client_left.wait(), 30)
 
 
 async def test_an_endless_stream_ends(upstream: Upstream) -> None:

@@ -14,7 +14,7 @@ from services.reasoning.model_settings import ModelSettings
 from services.reasoning.provider_timeouts import ProviderTimeouts
 
 if TYPE_CHECKING:
-    import httpx2
+    from services.reasoning.http_client import HttpClient
 
 # As mesh/envoy/models.yaml has it.
 _GPU_FIRST: Final = {"x-agentmesh-device": "gpu"}
@@ -108,7 +108,7 @@ class _Makers:
         return ServedModel(spec, settings, provider)
 
     @cached_property
-    def _http(self) -> "httpx2.AsyncClient":
+    def _http(self) -> "HttpClient":
         from services.reasoning.http_client import http_client
 
         client = http_client()

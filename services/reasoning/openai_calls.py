@@ -1,9 +1,9 @@
 """Sends chat completions by OpenAI's SDK, which works out once how a request looks.
 
-Its address and headers are the same for all calls of a model. The SDK makes them anew each
-time, out of options, defaults and environment, which costs more than everything else in a call
-of ours. So the first request is made by it, and those that follow are like that one; streams,
-errors and the client for HTTP stay the SDK's.
+Its address and headers are the same for all calls of a model. The SDK and httpx make them anew
+each time, out of options, defaults and environment, which costs more than everything else in a
+call of ours. So the first request is made by them, and those that follow are like that one, past
+both; errors stay the SDK's.
 """
 
 import json
@@ -14,16 +14,24 @@ from typing import Any, Final, cast
 import httpx2
 import openai
 
+from services.reasoning.http_client import HttpAnswer, HttpClient
+from services.reasoning.http_transport import patience_of, request_head, server_of
+from services.reasoning.openai_chunks import OpenAIChunks
+
 _PATH: Final = "/chat/completions"
 # What every request has of its own.
 _OWN_HEADERS: Final = (b"content-length", b"idempotency-key")
+_SUCCESS: Final = range(200, 300)
+
+# Streams: that of the first request, and that of others.
+Chunks = openai.AsyncStream[object] | OpenAIChunks
 
 
 class OpenAICalls:
     """Makes requests of one model's server. Fails with the SDK's own errors."""
 
     def __init__(
-        self, client: openai.AsyncOpenAI, http: httpx2.AsyncClient, headers: dict[str, Any]
+        self, client: openai.AsyncOpenAI, http: HttpClient, headers: dict[str, Any]
     ) -> None:
         """`http` is the client that `client` sends with; `headers` go with each request."""
         self._client: Final = client
@@ -31,33 +39,39 @@ class OpenAICalls:
         self._headers: Final = headers
         self._like: _Alike | None = None
 
-    async def post(self, body: dict[str, Any], *, streamed: bool) -> object:
-        """The content of the answer as plain values, or the stream of its chunks.
+    async def whole(self, body: dict[str, Any]) -> object:
+        """The content of the answer as plain values.
 
         Raises ValueError, too, for an answer that is no JSON.
         """
-        if self._like is None:
-            return await self._first(body, streamed=streamed)
-        request = self._like.request(body)
-        with _as_the_sdk_fails(request):
-            response = await self._http.send(request, stream=True)
-            if streamed and response.is_success:
-                return openai.AsyncStream[object](
-                    cast_to=object, response=response, client=self._client
-                )
-            try:
-                raw = await response.aread()
-            finally:
-                await response.aclose()
-        if not response.is_success:
-            raise _refusal(response, raw)
-        return json.loads(raw)
+        like = self._like
+        if like is None:
+            response = await self._first(body, httpx2.Response, streamed=False)
+            return json.loads(response.content)
+        with _as_the_sdk_fails(like):
+            answer = await self._sent(like, body)
+            return json.loads(await answer.whole())
 
-    async def _first(self, body: dict[str, Any], *, streamed: bool) -> object:
+    async def stream(self, body: dict[str, Any]) -> Chunks:
+        """The chunks of the answer as plain values; to be closed."""
+        like = self._like
+        if like is None:
+            return await self._first(body, object, streamed=True)
+        with _as_the_sdk_fails(like):
+            return OpenAIChunks(await self._sent(like, body), like.request())
+
+    async def _sent(self, like: "_Alike", body: dict[str, Any]) -> HttpAnswer:
+        content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        answer = await self._http.send_wire(like.server, like.wire(content.encode()), like.patience)
+        if answer.status not in _SUCCESS:
+            raise _refusal(answer, await answer.whole(), like.request())
+        return answer
+
+    async def _first(self, body: dict[str, Any], cast_to: Any, *, streamed: bool) -> Any:
         # As plain values: what servers send is checked where it is read, and not modelled twice.
         content: Any = await self._client.post(
             _PATH,
-            cast_to=object if streamed else httpx2.Response,
+            cast_to=cast_to,
             body=body,
             options={"headers": self._headers},
             stream=streamed,
@@ -65,42 +79,44 @@ class OpenAICalls:
         )
         response: httpx2.Response = content.response if streamed else content
         self._like = _Alike(response.request)
-        return content if streamed else json.loads(response.content)
+        return content
 
 
 class _Alike:
     """Makes requests that differ from one that was sent in their content alone."""
 
     def __init__(self, sent: httpx2.Request) -> None:
+        self.server: Final = server_of(sent.url)
+        self.patience: Final = patience_of(sent)
         self._method: Final = sent.method
         self._url: Final = sent.url
-        self._extensions: Final = {"timeout": sent.extensions.get("timeout", {})}
         raw: list[tuple[bytes, bytes]] = sent.headers.raw
-        self._headers: Final = [each for each in raw if each[0].lower() not in _OWN_HEADERS]
+        headers = [each for each in raw if each[0].lower() not in _OWN_HEADERS]
+        self._head: Final = request_head(sent.method, sent.url, headers)
 
-    def request(self, body: dict[str, Any]) -> httpx2.Request:
-        """A request with that content."""
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return httpx2.Request(
-            self._method,
-            self._url,
-            headers=self._headers,
-            content=content.encode(),
-            extensions=self._extensions,
-        )
+    def wire(self, content: bytes) -> bytes:
+        """A request with that content, as it is sent."""
+        return b"%s\r\ncontent-length: %d\r\n\r\n%s" % (self._head, len(content), content)
+
+    def request(self) -> httpx2.Request:
+        """What the SDK's errors name: without what was said, and without the key."""
+        return httpx2.Request(self._method, self._url)
 
 
 @contextmanager
-def _as_the_sdk_fails(request: httpx2.Request) -> Generator[None]:
+def _as_the_sdk_fails(like: _Alike) -> Generator[None]:
     try:
         yield
     except httpx2.TimeoutException as error:
-        raise openai.APITimeoutError(request=request) from error
+        raise openai.APITimeoutError(request=like.request()) from error
     except httpx2.TransportError as error:
-        raise openai.APIConnectionError(request=request) from error
+        raise openai.APIConnectionError(request=like.request()) from error
 
 
-def _refusal(response: httpx2.Response, raw: bytes) -> openai.APIStatusError:
+def _refusal(answer: HttpAnswer, raw: bytes, request: httpx2.Request) -> openai.APIStatusError:
+    response = httpx2.Response(
+        answer.status, headers=list(answer.headers), content=raw, request=request
+    )
     try:
         body: object = json.loads(raw)
     except (ValueError, RecursionError):

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import openai
 import pytest
@@ -22,10 +22,12 @@ class _Server:
     def __init__(self) -> None:
         # Of the next requests: status, content type, content. None to say nothing.
         self.answer: tuple[int, str, bytes] | None = (200, "application/json", b'{"ok": true}')
+        self.connections = 0
         self.heads: list[list[bytes]] = []
         self.bodies: list[Any] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -65,7 +67,7 @@ async def test_later_requests_differ_from_the_first_in_their_content_alone() -> 
     async with _calls() as (calls, server):
         bodies = [{"n": 1}, {"n": 2, "text": "Grüße, \U0001f600"}, {"n": 3}]
         for body in bodies:
-            assert await calls.post(body, streamed=False) == {"ok": True}
+            assert await calls.whole(body) == {"ok": True}
     assert server.bodies == bodies
     first, second, third = server.heads
     assert sorted(first) == sorted(second) == sorted(third)
@@ -74,17 +76,18 @@ async def test_later_requests_differ_from_the_first_in_their_content_alone() -> 
 
 
 @pytest.mark.parametrize("before", [0, 1], ids=["first", "later"])
-async def test_a_stream_is_the_sdks(before: int) -> None:
-    """Chunks as plain values, to their end."""
+async def test_a_stream_gives_chunks(before: int) -> None:
+    """As plain values, to their end; the connection serves the next request."""
     async with _calls() as (calls, server):
         for _ in range(before):
-            await calls.post({}, streamed=False)
+            await calls.whole({})
         server.answer = (200, "text/event-stream", _EVENTS)
-        stream = cast(openai.AsyncStream[object], await calls.post({}, streamed=True))
+        stream = await calls.stream({})
         async with stream:
             assert [each async for each in stream] == [{"n": 1}, {"n": 2}]
         server.answer = (200, "application/json", b"[]")
-        assert await calls.post({}, streamed=False) == []
+        assert await calls.whole({}) == []
+    assert server.connections == 1
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
@@ -93,11 +96,11 @@ async def test_a_refusal_says_what_the_server_said(before: int, streamed: bool) 
     """Its status, its code, the parameter at fault, and when to come back."""
     async with _calls() as (calls, server):
         for _ in range(before):
-            await calls.post({}, streamed=False)
+            await calls.whole({})
         error = {"error": {"message": "No.", "code": "wrong", "param": "seed"}}
         server.answer = (429, "application/json", json.dumps(error).encode())
         with pytest.raises(openai.APIStatusError) as caught:
-            await calls.post({}, streamed=streamed)
+            await (calls.stream if streamed else calls.whole)({})
     assert (caught.value.status_code, caught.value.code, caught.value.param) == (
         429, "wrong", "seed",
     )  # fmt: skip
@@ -109,10 +112,10 @@ async def test_a_refusal_that_is_no_json_is_one_all_the_same(before: int) -> Non
     """Whatever stands before the server may answer so."""
     async with _calls() as (calls, server):
         for _ in range(before):
-            await calls.post({}, streamed=False)
+            await calls.whole({})
         server.answer = (502, "text/html", b"<html>")
         with pytest.raises(openai.APIStatusError) as caught:
-            await calls.post({}, streamed=False)
+            await calls.whole({})
     assert caught.value.status_code == 502
 
 
@@ -121,10 +124,10 @@ async def test_silence_is_the_sdks_timeout(before: int) -> None:
     """After the client's own time."""
     async with _calls() as (calls, server):
         for _ in range(before):
-            await calls.post({}, streamed=False)
+            await calls.whole({})
         server.answer = None
         with pytest.raises(openai.APITimeoutError):
-            await calls.post({}, streamed=False)
+            await calls.whole({})
 
 
 @pytest.mark.parametrize("before", [0, 1], ids=["first", "later"])
@@ -132,7 +135,7 @@ async def test_an_answer_that_is_no_json_is_a_wrong_value(before: int) -> None:
     """Whatever type it says it has."""
     async with _calls() as (calls, server):
         for _ in range(before):
-            await calls.post({}, streamed=False)
+            await calls.whole({})
         server.answer = (200, "application/json", b"{oops")
         with pytest.raises(ValueError, match="Expecting property name"):
-            await calls.post({}, streamed=False)
+            await calls.whole({})

@@ -18,11 +18,11 @@ from agentmesh.common.v1 import conversation_pb2
 from meshkit.clock import Clock
 from meshkit.errors import MeshError
 from services.reasoning.generation import Completion, Prompt, StopReason
-from services.reasoning.http_client import UnreadableAnswer
+from services.reasoning.http_client import HttpClient, UnreadableAnswer
 from services.reasoning.http_failures import retry_after_seconds, status_failure
 from services.reasoning.model import ModelSpec
 from services.reasoning.openai_answer import BrokenAnswer, OpenAIAnswer
-from services.reasoning.openai_calls import OpenAICalls
+from services.reasoning.openai_calls import Chunks, OpenAICalls
 from services.reasoning.openai_dialect import Dialect
 from services.reasoning.openai_request import NotSendable, chat_request
 from services.reasoning.output_limit import most_output_tokens
@@ -78,7 +78,7 @@ class OpenAIProvider:
         model: str,
         address: str,
         key: str,
-        http: httpx2.AsyncClient,
+        http: HttpClient,
         timeouts: ProviderTimeouts,
         clock: Clock,
     ) -> None:
@@ -148,7 +148,7 @@ class OpenAIProvider:
                 yield sent
                 return
             attempt.answer = sent.answer
-            stream = cast(openai.AsyncStream[object], sent.content)
+            stream = cast(Chunks, sent.content)
             stops = sent.stops
             async with stream:
                 # The clock stands for whoever takes the pieces, not around them.
@@ -182,7 +182,7 @@ class OpenAIProvider:
                 streamed=streamed,
             )
             try:
-                content = await self._calls.post(request, streamed=streamed)
+                content = await (self._calls.stream if streamed else self._calls.whole)(request)
             except openai.APIStatusError as error:
                 if error.code in _WITHHELD:
                     return _withheld(prompt)
@@ -291,7 +291,7 @@ class OpenAIProvider:
         )
 
 
-async def _next(stream: openai.AsyncStream[object], ends: float) -> object | None:
+async def _next(stream: Chunks, ends: float) -> object | None:
     async with asyncio.timeout_at(ends):
         return await anext(stream, None)
 
