@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from deploy.istio_policy import ANSWERS_FOR_THE_MESH
 from deploy.names import GATEWAY, NAMESPACE, PORT, resource
+from meshkit import reflection
 
 # For calls that are safe to repeat: when nobody heard of them, or the connection broke. What a
 # service has answered, UNAVAILABLE too, is its caller's to repeat.
@@ -139,8 +140,8 @@ def gateway_routes(parts: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
             ],
         }
         if callee == ANSWERS_FOR_THE_MESH:
-            built_in = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
-            spec["rules"].append(_grpc_rule(callee, (*built_in, "grpc.channelz.v1.Channelz")))
+            built_in = ("grpc.health.v1.Health", *reflection.SERVICES, "grpc.channelz.v1.Channelz")
+            spec["rules"].append(_grpc_rule(callee, built_in))
         routes.append(resource(f"{_GATEWAY_API}/v1", "GRPCRoute", callee, spec))
     return routes
 

@@ -7,7 +7,6 @@ from typing import Any, Final, cast
 
 import grpc
 from grpc_channelz.v1 import channelz
-from grpc_reflection.v1alpha import reflection
 
 from meshkit import constants
 from meshkit.errors import DependencyUnavailable
@@ -15,6 +14,7 @@ from meshkit.health import Dependency, Health
 from meshkit.log import Log
 from meshkit.orca import CallStatistics, OrcaReporter
 from meshkit.peers import Peers
+from meshkit.reflection import add_reflection
 from meshkit.registrar import Registrar
 from meshkit.rpc_guard import RpcGuard
 from meshkit.tls import TlsSettings, server_credentials
@@ -105,10 +105,7 @@ class MeshServer:
         load.add_to(plain)
         names = [each.service_name for each in self._registrations]
         called = [each.service_name for each in self._registrations if each.add is not None]
-        reflection.enable_server_reflection(
-            [*called, "grpc.health.v1.Health", reflection.SERVICE_NAME],
-            plain,
-        )
+        add_reflection([*called, "grpc.health.v1.Health"], plain)
         cast(Any, channelz).add_channelz_servicer(plain)
         try:
             self._port = self._listen(server)

@@ -9,12 +9,13 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.wrappers_pb2 import StringValue
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 
-from meshkit import constants, deadline, errors, identity, log, trace
+from meshkit import constants, deadline, errors, identity, log, reflection, trace
 from meshkit.client import Channels
 from meshkit.identity import Identity
 from meshkit.server import MeshServer
@@ -396,14 +397,27 @@ async def test_reflection_and_channelz_answer() -> None:
     """grpcurl and channelz tools work with nothing at hand."""
     async with serving([echo.registration(echo.EchoServicer())]) as channels:
         channel: Any = channels.get("echo")
-        reflection_stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
 
         async def ask() -> AsyncIterator[Any]:
             yield reflection_pb2.ServerReflectionRequest(list_services="")
+            for service in reflection.SERVICES:
+                yield reflection_pb2.ServerReflectionRequest(file_containing_symbol=service)
 
-        answer = await anext(reflection_stub.ServerReflectionInfo(ask(), timeout=5))
-        names = {each.name for each in answer.list_services_response.service}
-        assert {echo.SERVICE, "grpc.health.v1.Health"} <= names
+        for service in (
+            "grpc.reflection.v1.ServerReflection",
+            "grpc.reflection.v1alpha.ServerReflection",
+        ):
+            call = channel.stream_stream(
+                f"/{service}/ServerReflectionInfo",
+                reflection_pb2.ServerReflectionRequest.SerializeToString,
+                reflection_pb2.ServerReflectionResponse.FromString,
+            )
+            listed, *described = [each async for each in call(ask(), timeout=5)]
+            names = {each.name for each in listed.list_services_response.service}
+            assert {echo.SERVICE, "grpc.health.v1.Health", *reflection.SERVICES} <= names
+            found = [each.file_descriptor_response.file_descriptor_proto for each in described]
+            files = [FileDescriptorProto.FromString(each[0]).name for each in found]
+            assert files == [each.name for each in reflection.DESCRIPTORS]
         channelz_stub: Any = channelz_pb2_grpc.ChannelzStub(channel)
         servers = await channelz_stub.GetServers(
             channelz_pb2.GetServersRequest(start_server_id=0), timeout=5

@@ -13,9 +13,9 @@ import grpc
 from google.protobuf import descriptor_pool
 from grpc_channelz.v1 import channelz
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from meshkit.peers import Peers
+from meshkit.reflection import add_reflection
 from meshkit.registrar import Registrar
 from meshkit.tls import server_credentials
 from tier.descriptors import descriptor_set
@@ -54,8 +54,7 @@ class Directory:
         health_pb2_grpc.add_HealthServicer_to_server(_Health(stubs), registrar)
         # Reflection finds what the generated modules put into the common pool.
         descriptor_set()
-        names = [*described(self._targets), "grpc.health.v1.Health", reflection.SERVICE_NAME]
-        reflection.enable_server_reflection(names, registrar)
+        add_reflection([*described(self._targets), "grpc.health.v1.Health"], registrar)
         cast(Any, channelz).add_channelz_servicer(registrar)
         address = f"{HOST}:{self._port}"
         if settings:

@@ -104,6 +104,7 @@ async def test_it_describes_the_contracts() -> None:
         assert [each.name for each in answer.list_services_response.service] == [
             _TOOL,
             "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
             "grpc.reflection.v1alpha.ServerReflection",
         ]
 

@@ -5,15 +5,15 @@ from typing import Final
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection_pb2
 
+from meshkit import reflection
 from tier.binaries import repository_root
 from tier.descriptors import descriptor_set
 from tier.parts import PARTS
 from tier.policy import SHIPPED, Contracts, Policy, read
 
 # What every server answers besides, and the gateway for all of them.
-_BUILT_IN: Final = (health_pb2, reflection_pb2, channelz_pb2)
+_BUILT_IN: Final = (health_pb2.DESCRIPTOR, *reflection.DESCRIPTORS, channelz_pb2.DESCRIPTOR)
 
 
 def offered() -> Contracts:
@@ -24,10 +24,9 @@ def offered() -> Contracts:
         for file in files
         for service in file.service
     }
-    for module in _BUILT_IN:
-        for name, service in module.DESCRIPTOR.services_by_name.items():
-            full_name = f"{module.DESCRIPTOR.package}.{name}"
-            services[full_name] = tuple(method.name for method in service.methods)
+    for file in _BUILT_IN:
+        for service in file.services_by_name.values():
+            services[service.full_name] = tuple(method.name for method in service.methods)
     return Contracts(services, {part.name: part.services for part in PARTS})
 
 

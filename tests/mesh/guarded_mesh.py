@@ -20,7 +20,7 @@ from tier import api
 from tier.access_bootstrap import AccessFiles
 from tier.access_tokens import SigningKey
 
-# By the method's name: no two have the same.
+# By the method's name: no two of the mesh's own have the same.
 RPCS: Final = {each.method.name: each for each in every_rpc()}
 # What is said where coordinators are not sure that they know of all revocations.
 _UNCHECKED: Final = "API keys cannot be checked now"
