@@ -2,11 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from redis.asyncio import Redis
 
@@ -26,8 +26,8 @@ from meshtest.eventually import eventually
 from meshtest.everywhere import Everywhere
 from tasklog import fold, lifecycle, partition_store
 from tasklog.task_log import TaskLog
-from tests.faults.fault_mesh import FaultMesh
 from tests.faults.load import Load
+from tests.faults.outside import Outside
 from tests.faults.question import Question
 
 # By then whatever was accepted has ended.
@@ -40,6 +40,35 @@ _COULD_NOT: Final = re.compile(r"I could not calculate|I was offered no calculat
 _WITHOUT_TOOLS: Final = frozenset({"TOOL_SKIPPED", "TOOLS_SKIPPED"})
 # How tasks end unless a test knows better.
 EXPECTED: Final = frozenset({task_pb2.TASK_STATE_SUCCEEDED})
+
+
+class Judged(Protocol):
+    """A mesh of separate processes."""
+
+    @property
+    def address(self) -> str:
+        """Of the gateway."""
+        ...
+
+    @property
+    def nats_url(self) -> str:
+        """Of the broker."""
+        ...
+
+    @property
+    def redis_url(self) -> str:
+        """Of the store."""
+        ...
+
+    @property
+    def deaths(self) -> Sequence[str]:
+        """Who died though no fault said so, and how."""
+        ...
+
+    @property
+    def outside(self) -> Outside | None:
+        """What its tools change; None where that is nothing."""
+        ...
 
 
 class _Later(SystemClock):
@@ -77,7 +106,7 @@ class Ended:
 
 
 async def after_the_fault(
-    mesh: FaultMesh,
+    mesh: Judged,
     load: Load,
     *,
     may_end: frozenset[task_pb2.TaskState] = EXPECTED,
@@ -104,7 +133,8 @@ async def after_the_fault(
             # A task that had to do without its tool says so.
             if each.task.state == task_pb2.TASK_STATE_SUCCEEDED and not each.degraded:
                 _has_its_answer(each, load.accepted[name])
-            _has_its_effects(each, mesh)
+            if mesh.outside is not None:
+                _has_its_effects(each, mesh.outside)
         await _nothing_found(bus, redis, overlooked=overlooked)
     await _lists_are_right(mesh.address, load.accepted.keys(), ended)
     for name, sequences in load.watched.items():
@@ -142,14 +172,14 @@ def _has_its_answer(ended: Ended, question: Question) -> None:
     assert steps == question.steps, _told(ended)
 
 
-def _has_its_effects(ended: Ended, mesh: FaultMesh) -> None:
+def _has_its_effects(ended: Ended, outside: Outside) -> None:
     """What the log says was done outside was done, under one key a call."""
     recorded = {
         event.tool_called.idempotency_key
         for event in ended.events
         if event.tool_called.result.tool == "calculator" and not event.tool_called.result.is_error
     }
-    done = set(mesh.outside.of_task(ended.id))
+    done = set(outside.of_task(ended.id))
     assert recorded <= done, _told(ended)
     # A task may have died before it could record its only call, but it never made another
     # unless a person told it to.
