@@ -176,27 +176,39 @@ class SettlementQueue:
         try:
             async with asyncio.timeout(self._drain_seconds):
                 await self._work_off()
+                while self._items:
+                    await self._work_off()
         except TimeoutError:
             # What was paid is in the store, for another process.
             self._log.error("settlements.left", count=len(self._items))
 
     async def _work_off(self) -> None:
+        """Settles what waits now.
+
+        What comes meanwhile goes with the next ones: sent at once, each would have a message to
+        itself, since a busy process always has another one by the time that one is answered.
+        """
         wait = _FIRST_WAIT_SECONDS
-        while self._items:
+        left = len(self._items)
+        while left:
             # Left in the queue until done: whoever is cancelled here loses none.
-            batch = [self._items[index] for index in range(min(_TOGETHER, len(self._items)))]
+            batch = [self._items[index] for index in range(min(_TOGETHER, left))]
             again = await self._send(batch)
             for _ in batch:
                 self._items.popleft()
             # Last, so that those which fail every time keep none from their turn.
             self._items.extend(again)
+            left += len(again) - len(batch)
             if len(again) == len(batch):
                 await self._clock.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+                left = len(self._items)
             else:
                 wait = _FIRST_WAIT_SECONDS
             if self._store.is_large:
                 self._shorten()
+        if self._items:
+            return
         if not self._under_way:
             self._store.clear()
         self._filled.clear()

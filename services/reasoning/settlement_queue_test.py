@@ -138,6 +138,24 @@ async def test_what_comes_within_a_moment_goes_together(bench: _Bench) -> None:
     assert bench.listener.settlements == [_settlement("a"), _settlement("b")]
 
 
+async def test_what_comes_while_a_batch_is_on_its_way_waits_for_company(bench: _Bench) -> None:
+    """A busy process sends many in one message, and not one in each of many."""
+    bench.governor.hold = asyncio.Event()
+    async with bench.working():
+        bench.queue.settle(_settlement("a"))
+        await bench.let_pass(_TOGETHER_SECONDS)
+        await eventually(lambda: bench.governor.batches == [1])
+        bench.queue.settle(_settlement("b"))
+        bench.governor.hold.set()
+        await eventually(lambda: bench.clock.sleeping == 1)
+        bench.queue.settle(_settlement("c"))
+        assert bench.governor.batches == [1]
+        await bench.clock.advance(_TOGETHER_SECONDS)
+        await eventually(lambda: len(bench.governor.done) == 3)
+    assert bench.governor.batches == [1, 2]
+    await eventually(lambda: not bench.store.kept)
+
+
 async def test_a_batch_holds_as_many_as_the_governor_takes(bench: _Bench) -> None:
     """300 make one of 256 and one of the rest, in their order."""
     settlements = [_settlement(str(number)) for number in range(300)]
