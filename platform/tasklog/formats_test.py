@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentmesh.common.v1 import tier_pb2
-from agentmesh.coordinator.v1 import task_pb2
+from agentmesh.coordinator.v1 import task_event_pb2, task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from audit.random_log import logs
 from meshkit.errors import NewerFormat
@@ -19,7 +19,21 @@ _KINDS = {
     1: "submitted started model_called tool_intended tool_called waiting resumed retried degraded"
     " cancel_requested completed failed cancelled dead_lettered redriven discarded expired"
 }
-_STATES = {1: "UNSPECIFIED QUEUED RUNNING WAITING SUCCEEDED PARTIAL FAILED CANCELLED DEAD_LETTERED"}
+# Values by which readers decide what to do: of one that is not known they would do the wrong thing.
+_VALUES = {
+    "TaskState": {
+        1: "UNSPECIFIED QUEUED RUNNING WAITING SUCCEEDED PARTIAL FAILED CANCELLED DEAD_LETTERED"
+    },
+    "AgentPattern": {1: "UNSPECIFIED SINGLE_SHOT REACT PLAN_AND_EXECUTE REFLECTION SUPERVISOR"},
+    "ModelPhase": {1: "UNSPECIFIED PLAN STEP ANSWER CRITIQUE REVISION DELEGATION REVIEW"},
+    "Lane": {1: "UNSPECIFIED INTERACTIVE STANDARD BATCH"},
+}
+_ENUMS = {
+    "TaskState": (task_pb2.TaskState, "TASK_STATE_"),
+    "AgentPattern": (task_event_pb2.AgentPattern, "AGENT_PATTERN_"),
+    "ModelPhase": (task_event_pb2.ModelPhase, "MODEL_PHASE_"),
+    "Lane": (tier_pb2.Lane, "LANE_"),
+}
 # A field that no version of today knows: number 1,000, a text.
 _UNKNOWN = b"\xc2\x3e\x05later"
 
@@ -149,11 +163,19 @@ def test_no_format_is_written_that_is_not_read(writes: int) -> None:
         EventFormats(_LATER[:1], writes=writes)
 
 
-def test_a_new_kind_or_state_comes_with_a_new_format() -> None:
+def _known(table: dict[int, str]) -> list[str]:
+    return [each for number in range(1, EVENTS.reads + 1) for each in table.get(number, "").split()]
+
+
+def test_a_new_kind_comes_with_a_new_format() -> None:
     """Add it to the table above under the new format's number, and an upcaster to `EVENTS`."""
-    kinds = [each for number in range(1, EVENTS.reads + 1) for each in _KINDS[number].split()]
-    states = [each for number in range(1, EVENTS.reads + 1) for each in _STATES[number].split()]
     (kind,) = TaskEvent.DESCRIPTOR.oneofs
-    assert [each.name for each in kind.fields] == kinds
-    values = task_pb2.TaskState.DESCRIPTOR.values
-    assert [each.name.removeprefix("TASK_STATE_") for each in values] == states
+    assert [each.name for each in kind.fields] == _known(_KINDS)
+
+
+@pytest.mark.parametrize("name", _VALUES)
+def test_a_new_value_comes_with_a_new_format(name: str) -> None:
+    """As a kind does."""
+    enum, prefix = _ENUMS[name]
+    values = [each.name.removeprefix(prefix) for each in enum.DESCRIPTOR.values]
+    assert values == _known(_VALUES[name])
