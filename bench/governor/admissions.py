@@ -1,7 +1,7 @@
 """Admissions at a steady rate: each is asked for when it is due, whatever the others do."""
 
 import asyncio
-import random
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +14,8 @@ from agentmesh.common.v1 import batch_pb2, tier_pb2, usage_pb2
 from agentmesh.governor.v1 import budget_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceStub
+from bench.governor.asking import Asking
+from bench.governor.metronome import Metronome, at_random
 from bench.tasks.latencies import Latencies
 from meshkit import identity
 from meshkit.client import Channels
@@ -34,65 +36,58 @@ _OUTPUT_TOKENS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Seen:
     """What came of a time of asking."""
 
+    # From when calls were due to their answers.
     latencies: Latencies = field(default_factory=Latencies)
-    # By their reason; `REFUSED` where the governor did not allow a call.
-    errors: Counter[str] = field(default_factory=Counter[str])
+    # From when they were due to when this process began them, which is its own fault.
+    late: Latencies = field(default_factory=Latencies)
 
 
-async def ask(
-    address: str,
-    *,
-    rate: float,
-    seconds: float,
-    warm_up_seconds: float,
-    seed: int,
-    mark: Callable[[], None],
-) -> Asked:
-    """Admits `rate` calls a second through the gateway at `address`, and settles them.
+async def ask(asking: Asking, mark: Callable[[], None]) -> tuple[Seen, Counter[str]]:
+    """Admits calls through the gateway, and settles them; also errors by their reason.
 
     A latency counts from when the call was due, so that nothing is left out where a
     call could not be made in time. `mark` is called when the warm-up ends, and at the
     end.
     """
-    asked = Asked()
-    async with Channels({"governor": address}, caller=_WHO.caller) as channels:
+    async with Channels({"governor": asking.address}, caller=_WHO.caller) as channels:
         with identity.use(_WHO):
-            asker = _Asker(CostGovernorServiceStub(channels.get("governor")), asked)
+            asker = _Asker(CostGovernorServiceStub(channels.get("governor")))
             settling = asyncio.create_task(asker.settle())
             try:
-                await asker.admit(rate, warm_up_seconds, seed, Latencies())
+                await asker.admit(asking.rate, asking.warm_up_seconds, asking.seed)
                 mark()
-                await asker.admit(rate, seconds, seed + 1, asked.latencies)
+                seen = await asker.admit(asking.rate, asking.seconds, asking.seed + 1)
                 mark()
             finally:
                 settling.cancel()
-    return asked
+    return seen, asker.errors
 
 
 class _Asker:
     """Somebody who makes calls of a model."""
 
-    def __init__(self, governor: CostGovernorServiceStub, asked: Asked) -> None:
+    def __init__(self, governor: CostGovernorServiceStub) -> None:
         self._governor: Final = governor
-        self._asked: Final = asked
+        # By their reason; `REFUSED` where the governor did not allow a call.
+        self.errors: Final = Counter[str]()
         self._due: list[pb.SettleRequest] = []
 
-    async def admit(self, rate: float, seconds: float, seed: int, into: Latencies) -> None:
+    async def admit(self, rate: float, seconds: float, seed: int) -> Seen:
         """Asks at random distances; returns when all is answered."""
-        chance = random.Random(seed)
-        due = time.perf_counter()
-        end = due + seconds
-        number = 0
+        seen, numbers = Seen(), itertools.count(1)
         async with asyncio.TaskGroup() as calls:
-            while (due := due + chance.expovariate(rate)) < end:
-                await asyncio.sleep(due - time.perf_counter())
-                number += 1
-                calls.create_task(self._admit(f"{seed}-{number}", due, into))
 
-    async def _admit(self, key: str, due: float, into: Latencies) -> None:
+            def begin(due: float) -> None:
+                calls.create_task(self._admit(f"{seed}-{next(numbers)}", due, seen))
+
+            await Metronome(begin).run(at_random(rate, seconds, seed))
+        return seen
+
+    async def _admit(self, key: str, due: float, seen: Seen) -> None:
+        seen.late.record(time.perf_counter() - due)
         try:
             answer = await self._governor.Admit(
                 pb.AdmitRequest(
@@ -107,11 +102,11 @@ class _Asker:
                 timeout=_CALL_SECONDS,
             )
         except MeshError as error:
-            self._asked.errors[error.reason] += 1
+            self.errors[error.reason] += 1
             return
-        into.record(time.perf_counter() - due)
+        seen.latencies.record(time.perf_counter() - due)
         if answer.decision != budget_pb2.DECISION_ALLOW:
-            self._asked.errors["REFUSED"] += 1
+            self.errors["REFUSED"] += 1
             return
         settlement = pb.SettleRequest(
             parent=_PARENT,
@@ -151,6 +146,6 @@ class _Asker:
             ):
                 for each in answers.results:
                     if each.HasField("error"):
-                        self._asked.errors[from_status(each.error).reason] += 1
+                        self.errors[from_status(each.error).reason] += 1
         except MeshError as error:
-            self._asked.errors[error.reason] += len(some)
+            self.errors[error.reason] += len(some)

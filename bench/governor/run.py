@@ -1,11 +1,15 @@
 """Measures what it takes to ask whether a call may be made."""
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from bench.governor.admissions import TENANT, ask
+from bench.governor.admissions import TENANT
+from bench.governor.asking import Asking
+from bench.governor.drive import drive
+from bench.governor.hops import read_hops
 from bench.governor.leased import leased
 from bench.tasks.bench_mesh import MeshPlan, bench_mesh
 from bench.tasks.latencies import Latencies
@@ -16,9 +20,12 @@ from tier.api import Event, Phase, RunningMesh, Tier
 BOUND_ADMIT_MS: Final = 3.0
 BOUND_LEASED_US: Final = 50.0
 _PERCENTS: Final = (50, 90, 99, 99.9)
-# Those that take part in an admission.
+# Those that take part in an admission, beside the client.
 _PARTS: Final = ("gateway", "governor", "redis", "nats")
+_CLIENT: Final = "client"
 _LEASED: Final = 20_000
+# By then logs have been written that are gathered for a moment.
+_LOGS_SECONDS: Final = 2.0
 
 # Told what is being done, in a line.
 Tell = Callable[[str], None]
@@ -33,6 +40,8 @@ class Load:
     seconds: float
     warm_up_seconds: float
     seed: int
+    # Whether NATS and Redis flush each write before they acknowledge; None for what staging does.
+    sync_always: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,10 @@ class Report:
     errors: Mapping[str, int]
     # Of an admission, and its settlement among others, by process.
     cpu_us_per_call: Mapping[str, float]
+    # What lies within `admit_ms`, by where it was measured: percentiles, each by itself.
+    hops_ms: Mapping[str, Mapping[str, float]] = field(
+        default_factory=dict[str, Mapping[str, float]]
+    )
 
     @property
     def good(self) -> bool:
@@ -61,6 +74,7 @@ class Report:
             "calls": self.calls,
             "errors": dict(self.errors),
             "admit_ms": dict(self.admit_ms),
+            "hops_ms": {hop: dict(each) for hop, each in self.hops_ms.items()},
             "leased_us": dict(self.leased_us),
             "cpu_us_per_call": dict(self.cpu_us_per_call),
             "bounds": {"admit_p99_ms": BOUND_ADMIT_MS, "leased_p99_us": BOUND_LEASED_US},
@@ -73,7 +87,7 @@ class Report:
 
 
 async def run(load: Load, tell: Tell) -> Report:
-    """Runs the benchmark on a mesh of its own. Raises MeshStartError."""
+    """Runs the benchmark on a mesh of its own. Raises MeshStartError and ClientFailed."""
     tell("Measuring admissions under a lease")
     took = await leased(_LEASED)
     tell("Starting a staging mesh")
@@ -82,32 +96,34 @@ async def run(load: Load, tell: Tell) -> Report:
         if event.phase in (Phase.DIED, Phase.FAILED):
             tell(event.text)
 
-    plan = MeshPlan(tier=Tier.STAGING, executors=1, sync_always=None, latency_ms=0)
+    plan = MeshPlan(tier=Tier.STAGING, executors=1, sync_always=load.sync_always, latency_ms=0)
     async with bench_mesh(plan, [TENANT], hear) as mesh:
         tell(f"Asking {load.rate:g} times a second for {load.seconds:g} s")
         used: list[Usage] = []
-        asked = await ask(
-            mesh.address,
-            rate=load.rate,
-            seconds=load.seconds,
-            warm_up_seconds=load.warm_up_seconds,
-            seed=load.seed,
-            mark=lambda: used.append(_used(mesh)),
-        )
-    calls = asked.latencies.count
+        asking = Asking(mesh.address, load.rate, load.seconds, load.warm_up_seconds, load.seed)
+        driven = await drive(asking, lambda client: used.append(_used(mesh, client)))
+        await asyncio.sleep(_LOGS_SECONDS)
+        hops = read_hops(mesh.state.data_dir / "logs", driven.begun, driven.ended)
+    latencies = Latencies.decode(driven.asked.latencies)
+    calls = latencies.count
     return Report(
         load=load,
-        admit_ms=_percentiles(asked.latencies),
+        admit_ms=_percentiles(latencies),
         leased_us={f"p{each:g}": took[math.ceil(len(took) * each / 100) - 1] for each in _PERCENTS},
         calls=calls,
-        errors=asked.errors,
+        errors=driven.asked.errors,
         cpu_us_per_call=_cpu(used, calls),
+        hops_ms={
+            "begun late by the client": _percentiles(Latencies.decode(driven.asked.late)),
+            "in the gateway and behind it": _percentiles(hops.gateway),
+            "in the governor and behind it": _percentiles(hops.governor),
+        },
     )
 
 
-def _used(mesh: RunningMesh) -> Usage:
+def _used(mesh: RunningMesh, client: int) -> Usage:
     pids = {each.name: each.pid for each in mesh.state.processes if each.name in _PARTS}
-    return usage(pids, mesh.state.data_dir)
+    return usage({**pids, _CLIENT: client}, mesh.state.data_dir)
 
 
 def _cpu(used: Sequence[Usage], calls: int) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 
+from bench.governor.drive import ClientFailed
 from bench.governor.run import BOUND_ADMIT_MS, BOUND_LEASED_US, Load, Report, run
 from cli import async_run, servers
 from cli.invocation import Invocation
@@ -18,7 +19,10 @@ def bench_governor(invocation: Invocation, load: Load) -> bool:
             "A benchmark starts a mesh of its own: --gateway and --port name another.", exit_code=2
         )
     servers.provide(os.environ)
-    report = async_run.run(run(load, invocation.terminal.progress))
+    try:
+        report = async_run.run(run(load, invocation.terminal.progress))
+    except ClientFailed as error:
+        raise Problem(str(error)) from error
     if invocation.terminal.as_json:
         invocation.terminal.document(report.to_json())
     else:
@@ -38,6 +42,7 @@ def show(terminal: Terminal, report: Report) -> None:
         columns,
         [
             _row("Admit, ms", "{:,.2f}", report.admit_ms, f"p99 < {BOUND_ADMIT_MS:g}"),
+            *(_row(f"  {hop}", "{:,.2f}", each, "") for hop, each in report.hops_ms.items()),
             _row("under a lease, µs", "{:,.1f}", report.leased_us, f"p99 < {BOUND_LEASED_US:g}"),
         ],
         right=columns[1:],

@@ -17,6 +17,7 @@ _REPORT = Report(
     calls=10_000,
     errors={},
     cpu_us_per_call={"governor": 717.4, "redis": 172.0},
+    hops_ms={"in the gateway and behind it": {"p50": 1.0, "p90": 1.0, "p99": 2.0, "p99.9": 6.0}},
 )
 
 
@@ -43,6 +44,7 @@ def test_a_report_shows_percentiles_beside_their_bounds() -> None:
     bench_governor_calls.show(Terminal(as_json=False, out=out), _REPORT)
     lines = [" ".join(line.split()) for line in out.getvalue().splitlines()]
     assert "Admit, ms 1.20 1.90 2.75 8.00 p99 < 3" in lines
+    assert "in the gateway and behind it 1.00 1.00 2.00 6.00" in lines
     assert "under a lease, µs 3.1 3.6 51.0 90.0 p99 < 50" in lines
     assert (
         "An admission under a lease misses its bound: 99 of 100 took up to 51.00 µs, and it is"

@@ -11,6 +11,7 @@ from cli.invocation import Invocation
     examples=[
         Example("agentmesh bench governor", "500 calls a second for 20 seconds"),
         Example("agentmesh bench governor --rate 1000 --json", "twice as many, for a script"),
+        Example("agentmesh bench governor --sync default", "without what the disk takes"),
     ],
 )
 @click.option(
@@ -37,21 +38,40 @@ from cli.invocation import Invocation
     metavar="S",
     help="Load before that which does not count.",
 )
+@click.option(
+    "--sync",
+    type=click.Choice(["always", "default"]),
+    help="Whether NATS and Redis flush each write before they acknowledge (default: as staging "
+    "does, always).",
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the random distances.")
 @pass_invocation
 def governor(
-    invocation: Invocation, rate: float, seconds: float, warm_up: float, seed: int
+    invocation: Invocation,
+    rate: float,
+    seconds: float,
+    warm_up: float,
+    sync: str | None,
+    seed: int,
 ) -> None:
     """Measure what it takes to ask whether a model call may be made.
 
     Admit goes through the gateway to the governor and to Redis, as it does for whoever has no
-    lease; a latency counts from when the call was due. What was admitted is settled in batches
-    meanwhile. Under a lease reasoning admits a call by itself: that is measured in this process.
+    lease; a latency counts from when the call was due, in a client process of its own. What was
+    admitted is settled in batches meanwhile. Beneath stands where the time went, by the logs of
+    gateway and governor. Under a lease reasoning admits a call by itself: that is measured in this
+    process.
     The exit code is 1 where a call failed.
     """
     from bench.governor.run import Load
     from cli import bench_governor_calls
 
-    load = Load(rate=rate, seconds=seconds, warm_up_seconds=warm_up, seed=seed)
+    load = Load(
+        rate=rate,
+        seconds=seconds,
+        warm_up_seconds=warm_up,
+        seed=seed,
+        sync_always=None if sync is None else sync == "always",
+    )
     if not bench_governor_calls.bench_governor(invocation, load):
         raise click.exceptions.Exit(1)
