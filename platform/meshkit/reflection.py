@@ -26,7 +26,7 @@ class Handlers(Protocol):
 
 
 def _newer() -> FileDescriptor:
-    """The contract under its newer name, among those that there are."""
+    """The contract under its newer name, which the default pool knows from now on."""
     file = descriptor_pb2.FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(file)
     text = text_format.MessageToString(file).replace(_OLD, "v1")
@@ -36,7 +36,7 @@ def _newer() -> FileDescriptor:
 
 
 # As generated modules have it: the default pool finds both by their names.
-DESCRIPTORS: Final[Sequence[FileDescriptor]] = (reflection_pb2.DESCRIPTOR, _newer())
+DESCRIPTORS: Final = (cast(FileDescriptor, reflection_pb2.DESCRIPTOR), _newer())
 SERVICES: Final = tuple(
     service.full_name for file in DESCRIPTORS for service in file.services_by_name.values()
 )

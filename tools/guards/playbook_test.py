@@ -128,6 +128,7 @@ def test_each_reason_is_one() -> None:
 
 
 def test_the_page_of_operations_leads_here() -> None:
-    """Whoever operates a mesh finds the playbook from there."""
+    """Whoever operates a mesh finds the playbook and the cookbook from there."""
     text = _OPERATIONS.read_text("utf-8")
     assert "(runbooks/playbook.md)" in text
+    assert "(cookbook.md)" in text
