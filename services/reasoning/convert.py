@@ -27,6 +27,7 @@ _MOST_TOOLS: Final = 256
 _MOST_STOPS: Final = 8
 _MOST_KEY_CHARACTERS: Final = 200
 _HOTTEST: Final = 2.0
+_ROLES: Final = frozenset(conversation_pb2.Role.values()) - {conversation_pb2.ROLE_UNSPECIFIED}
 _MAX_MICROS: Final = 9_000_000_000_000_000
 _NO_BUDGET: Final = pb.TaskBudget()
 _NO_BREAKER: Final = model_pb2.BREAKER_STATE_UNSPECIFIED
@@ -203,7 +204,7 @@ def _check_messages(request: pb.GenerateRequest, within: str) -> None:
 def _wrong_with(message: conversation_pb2.Message) -> tuple[str, str] | None:
     """The field of `message` that is wrong, and what would be right."""
     role = message.role
-    if role == conversation_pb2.ROLE_UNSPECIFIED or role not in conversation_pb2.Role.values():
+    if role not in _ROLES:
         return "role", "must be SYSTEM, USER, ASSISTANT or TOOL"
     if role == conversation_pb2.ROLE_TOOL:
         if not message.HasField("tool_result"):
