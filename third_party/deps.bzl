@@ -4,6 +4,7 @@ None is fetched before a target that uses it is built.
 """
 
 load("//third_party/envoy:envoy.bzl", "envoy")
+load("//third_party/go:programs.bzl", "go_programs")
 load("//third_party/grpcurl:grpcurl.bzl", "grpcurl")
 load("//third_party/kubernetes_schemas:kubernetes_schemas.bzl", "kubernetes_schemas")
 load("//third_party/nats:nats.bzl", "nats")
@@ -31,3 +32,9 @@ def agentmesh_repositories():
     triton_env(name = "triton_env")
     grpcurl(name = "grpcurl")
     kubernetes_schemas(name = "kubernetes_schemas")
+    go_programs(
+        name = "kustomize",
+        go_mod = "//third_party/kustomize:go.mod",
+        go_sum = "//third_party/kustomize:go.sum",
+        programs = {"kustomize": "sigs.k8s.io/kustomize/kustomize/v5"},
+    )

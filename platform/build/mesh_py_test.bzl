@@ -13,8 +13,8 @@
     )
 
 The files of `srcs` named *_test.py are the ones that pytest collects. `servers`
-names the real servers that the test starts; it finds each in the environment:
-ENVOY, GRPCURL, NATS_SERVER, POSTGRES_SERVER, REDIS_SERVER, TRITON_SERVER. A server that
+names the real servers and other programs that the test starts; it finds each in the environment:
+ENVOY, GRPCURL, KUSTOMIZE, NATS_SERVER, POSTGRES_SERVER, REDIS_SERVER, TRITON_SERVER. One that
 the machine cannot have is missing there, and the test is to skip. No network but loopback.
 """
 
@@ -25,8 +25,9 @@ _RUNNER = "//tools/pytest:runner.py"
 
 _SERVERS = {
     "envoy": struct(variable = "ENVOY", binary = "@envoy//:envoy"),
-    # No server, but as one: a program that a machine may not have.
+    # No servers, but as those: programs that a machine may not have.
     "grpcurl": struct(variable = "GRPCURL", binary = "@grpcurl//:grpcurl"),
+    "kustomize": struct(variable = "KUSTOMIZE", binary = "@kustomize//:kustomize"),
     "nats": struct(variable = "NATS_SERVER", binary = "@nats//:nats-server"),
     "postgres": struct(variable = "POSTGRES_SERVER", binary = "@postgres//:postgres-server"),
     "redis": struct(variable = "REDIS_SERVER", binary = "@redis//:redis-server"),
@@ -50,7 +51,7 @@ def mesh_py_test(
       srcs: its modules.
       deps: what they import; pytest and its plugins come by themselves.
       data: files that they read.
-      servers: any of "envoy", "grpcurl", "nats", "postgres", "redis", "triton".
+      servers: any of "envoy", "grpcurl", "kustomize", "nats", "postgres", "redis", "triton".
       env: environment variables, which may name data by $(rootpath).
       size: "small" (a minute at most), "medium" (five) or "large" (fifteen).
       shard_count: into how many processes to split the test's cases.

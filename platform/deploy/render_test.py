@@ -4,14 +4,18 @@ import shutil
 import subprocess
 from pathlib import Path
 from textwrap import dedent
+from typing import Final
 
 import pytest
 import yaml
 
-from deploy.overlays import FOLDER, NAMES, rendered
+from deploy.overlays import NAMES
 from deploy.render import NotRendered, key, render
+from meshtest.child_server import binary
 from tier.binaries import repository_root
 
+_TIMEOUT_SECONDS: Final = 120.0
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _POD = """\
 apiVersion: apps/v1
 kind: Deployment
@@ -102,20 +106,60 @@ def test_what_is_not_known_is_refused(tmp_path: Path, text: str, wrong: str) -> 
         render(_folder(tmp_path, text, pod=_POD))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_kustomize_makes_the_same(name: str) -> None:
-    """Each overlay is for Kustomize what it is for the checks, digit by digit."""
-    if kustomize := shutil.which("kustomize"):
-        command = [kustomize, "build"]
-    elif kubectl := shutil.which("kubectl"):
-        command = [kubectl, "kustomize"]
-    else:
-        pytest.skip("There is neither kustomize nor kubectl on this machine.")
-    # Where the file really is: Kustomize follows no links out of a folder.
-    folder = (repository_root() / FOLDER / name / "kustomization.yaml").resolve().parent
+@pytest.fixture(name="mesh", scope="module")
+def _mesh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy: Kustomize follows no links out of a folder, and links are what a test has."""
+    copy = tmp_path_factory.mktemp("mesh")
+    for name in ("istio", "kubernetes"):
+        shutil.copytree(repository_root() / "mesh" / name, copy / name)
+    return copy
+
+
+def _compare(folder: Path) -> None:
     made = subprocess.run(
-        [*command, folder], capture_output=True, text=True, check=True, timeout=60
+        [binary("KUSTOMIZE"), "build", folder],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=_TIMEOUT_SECONDS,
     )
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    theirs = {key(each): each for each in yaml.load_all(made.stdout, loader)}
-    assert {key(each): each for each in rendered(name)} == theirs
+    theirs = list(yaml.load_all(made.stdout, _LOADER))
+    ours = render(folder)
+    assert len(theirs) == len(ours)
+    assert {key(each): each for each in ours} == {key(each): each for each in theirs}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kustomize_makes_the_same(mesh: Path, name: str) -> None:
+    """Each overlay is for Kustomize what it is for the checks, digit by digit."""
+    _compare(mesh / "kubernetes/overlays" / name)
+
+
+@pytest.mark.parametrize("load", [50, 5000, 100000])
+@pytest.mark.parametrize("istio", ["", "sidecar", "sidecar canary", "ambient"])
+def test_kustomize_makes_the_same_of_components(mesh: Path, load: int, istio: str) -> None:
+    """Each size with each way to have Istio, or none, and with GPUs and a pool of them."""
+    components = [f"../../components/{each}" for each in (f"load-{load}", "gpu", "inference-pool")]
+    components += [f"../../../istio/{each}" for each in istio.split()]
+    text = f"resources: [../../base]\ncomponents: [{', '.join(components)}]\n"
+    name = f"{load}-{istio.replace(' ', '-')}"
+    _compare(_folder(mesh / "kubernetes/overlays" / name, text))
+
+
+def test_kustomize_makes_the_same_of_an_overlay_of_ones_own(mesh: Path) -> None:
+    """As docs/operations.md says how to write it: images by digest, a host, an issuer of tokens."""
+    text = f"""\
+        resources: [../production]
+        images:
+          - name: agentmesh/coordinator
+            newName: registry.example.com/agentmesh/coordinator
+            digest: sha256:{"0" * 64}
+        patches:
+          - target: {{kind: Gateway, name: gateway}}
+            patch: |
+              - {{op: replace, path: /spec/listeners/0/hostname, value: agents.example.com}}
+          - target: {{kind: RequestAuthentication, name: tokens}}
+            patch: |
+              - {{op: replace, path: /spec/jwtRules/0/issuer, value: "https://example.com"}}
+        """
+    _compare(_folder(mesh / "kubernetes/overlays/own", text))

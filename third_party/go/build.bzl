@@ -18,8 +18,9 @@ def build_go_program(rctx, go_mod, package, output):
     go = rctx.which("go")
     if not go:
         return "no Go toolchain on PATH"
-    rctx.symlink(go_mod, "go.mod")
-    rctx.symlink(go_mod.dirname.get_child("go.sum"), "go.sum")
+    if not rctx.path("go.mod").exists:
+        rctx.symlink(go_mod, "go.mod")
+        rctx.symlink(go_mod.dirname.get_child("go.sum"), "go.sum")
     result = rctx.execute(
         [go, "build", "-trimpath", "-o", output, package],
         environment = {
