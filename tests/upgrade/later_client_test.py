@@ -1,7 +1,8 @@
 """A client of a later version calls services of this one."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -98,10 +99,15 @@ def _kept(step: Step, answer: Answer) -> Mapping[str, str]:
     kept: dict[str, str] = {}
     for name, way in step.keep.items():
         for each in answer.answers:
-            value = json_format.MessageToDict(each, preserving_proto_field_name=True)
-            for part in way.split("."):
-                found = value.get(part) if isinstance(value, dict) else None
-                value = found[0] if isinstance(found, list) else found
-            if value:
-                kept[name] = str(value)
+            fields = json_format.MessageToDict(each, preserving_proto_field_name=True)
+            kept[name] = _at(fields, way.split(".")) or kept.get(name, "")
     return kept
+
+
+def _at(value: Any, way: Sequence[str]) -> str:
+    """The text there; of a list, in its first member."""
+    if isinstance(value, list):
+        value = cast(list[Any], value)[0]
+    if not way:
+        return str(value)
+    return _at(value[way[0]], way[1:]) if way[0] in value else ""

@@ -33,7 +33,8 @@ def count(message: Message) -> int:
 
 def fill(message: Message, depth: int = _DEPTH) -> None:
     """Gives each enum in it a value that is not known, and each list a member."""
-    for field in message.DESCRIPTOR.fields:
+    fields: Any = message.DESCRIPTOR.fields
+    for field in fields:
         oneof = field.containing_oneof
         if oneof is not None and message.WhichOneof(oneof.name) is not None:
             continue

@@ -10,7 +10,9 @@ from tier.version import VERSION
 # How many steps each had before the first release.
 _UNNAMED = {"services/coordinator": 1, "services/governor": 4}
 _OLD = Step("0001", "", (), ())
-_ADDED = Step("0002.0001", "0.2.0", (), (Call("add_column", ("task", sa.Column("x")), {}),))
+_ADDED = Step(
+    "0002.0001", "0.2.0", (), (Call("add_column", ("task", sa.Column("x", sa.Text)), {}),)
+)
 _UNUSED = Step("0003.0002", "0.3.0", ("task.old", "task.x", "former"), ())
 
 

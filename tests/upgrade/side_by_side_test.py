@@ -30,8 +30,10 @@ from tier import api
 
 _SEED: Final = int(os.environ.get("UPGRADE_SEED", "1"))
 # As docs/operations.md has it; back in the other order, so that each version calls the other.
-_UPGRADE: Final = ("governor", "reasoning", "memory", "tool", "coordinator", "executor")
-_BACK: Final = tuple(reversed(_UPGRADE))
+_UPGRADE: Final = [
+    [each] for each in ("governor", "reasoning", "memory", "tool", "coordinator", "executor")
+]
+_BACK: Final = (("executor", "coordinator", "tool"), ("memory", "reasoning", "governor"))
 # How many tasks are accepted while both versions of a service are there.
 _BESIDE: Final = 5
 _PER_SECOND: Final = 4.0
@@ -98,12 +100,14 @@ async def _begin_to_wait(load: Load) -> None:
         )
 
 
-async def _replace(mesh: UpgradedMesh, load: Load, parts: Sequence[str], version: Version) -> None:
-    """One part after the other: another instance comes, both work, the former goes."""
-    for part in parts:
-        await mesh.services.replace(part, version)
+async def _replace(
+    mesh: UpgradedMesh, load: Load, turns: Sequence[Sequence[str]], version: Version
+) -> None:
+    """Turn by turn: another instance of each part comes, both work, the former goes."""
+    for parts in turns:
+        await asyncio.gather(*(mesh.services.replace(each, version) for each in parts))
         await load.has_asked(_BESIDE)
-        await mesh.services.retire(part)
+        await asyncio.gather(*(mesh.services.retire(each) for each in parts))
 
 
 async def _old_command_works(previous: Previous, mesh: UpgradedMesh) -> None:
