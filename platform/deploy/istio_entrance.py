@@ -51,7 +51,8 @@ def entrance(policy: Policy, envoy: Mapping[str, Any]) -> dict[str, Any]:
         "networking.istio.io/v1alpha3",
         "EnvoyFilter",
         "entrance",
-        {"targetRefs": [target], "configPatches": patches},
+        # After what others say of the gateway without a number: places are among their filters.
+        {"targetRefs": [target], "priority": 10, "configPatches": patches},
     )
 
 
