@@ -67,7 +67,7 @@ def test_each_kind_of_alert_has_an_entry() -> None:
     assert "kind" in WatchAlertsResponse.DESCRIPTOR.fields_by_name
 
 
-@pytest.mark.parametrize("folder", ["tests/faults", "tests/mesh"])
+@pytest.mark.parametrize("folder", ["tests/faults", "tests/mesh", "tests/upgrade"])
 def test_each_fault_that_is_tested_has_an_entry(folder: str) -> None:
     """A module of these tests is named in the entry of what it brings about."""
     modules = _TEST_MODULE.findall((_ROOT / folder / "BUILD.bazel").read_text("utf-8"))
