@@ -14,12 +14,16 @@ from meshtest.eventually import eventually
 from meshtest.everywhere import Everywhere
 from tests.e2e.running_mesh import Client
 from tier import policy_contracts
-from tier.api import MeshOptions, Tier, start, status
+from tier.api import MeshOptions, RunningMesh, Tier, start, status
 
 
 def _crossed(folder: Path) -> list[dict[str, Any]]:
     lines = (folder / "logs" / "proxy-access.log").read_text("utf-8").splitlines()
     return [json.loads(each) for each in lines]
+
+
+async def _all_are_well(mesh: RunningMesh) -> bool:
+    return all(each.healthy for each in await status(mesh.state))
 
 
 @pytest.mark.parametrize("mtls", [True, False])
@@ -41,8 +45,8 @@ async def test_the_calls_for_a_task_cross_the_proxy(tmp_path: Path, mtls: bool) 
                 return state == TaskState.TASK_STATE_SUCCEEDED
 
             await eventually(has_succeeded, timeout_seconds=30)
+        await eventually(lambda: _all_are_well(mesh), timeout_seconds=30)
         processes = {each.name: each for each in await status(mesh.state)}
-        assert {name for name, each in processes.items() if not each.healthy} == set()
         how = "with mutual TLS" if mtls else "in plain text"
         assert processes["proxy"].detail == f"calls between services, {how}"
         plain = [each for each in mesh.state.notes if "plain text" in each]
