@@ -19,6 +19,7 @@ from agentmesh.coordinator.v1.task_event_pb2 import (
 from agentmesh.coordinator.v1.task_pb2 import TaskWait
 from cli.task_state import state_name
 from cli.wording import clean, dollars, plural, seconds, zoned_moment
+from tasklog.formats import EVENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,14 @@ def _describe(event: TaskEvent) -> tuple[str, str, str]:
         case "expired":
             return "expired", "retention removed its content; state and usage remain", "yellow"
         case _:
-            return "event", "of a kind that this version does not know", "yellow"
+            return "event", _unknown(event), "yellow"
+
+
+def _unknown(event: TaskEvent) -> str:
+    text = "of a kind that this version does not know"
+    if event.format <= EVENTS.reads:
+        return text
+    return f"{text}, in format {event.format}; formats up to {EVENTS.reads} are known here"
 
 
 def _started(event: TaskEvent) -> str:

@@ -36,6 +36,12 @@ def _event(after_milliseconds: int = 0) -> TaskEvent:
     return event
 
 
+def _later() -> TaskEvent:
+    event = _event()
+    event.format = 9
+    return event
+
+
 def _submitted() -> TaskEvent:
     event = _event()
     event.submitted.task.agent = "tenants/default/agents/assistant@1"
@@ -215,6 +221,11 @@ def _completed() -> TaskEvent:
         ),
         (_completed(), "  0.020 s  completed    offline answers [0 ms] with 1 source"),
         (_event(), "  0.000 s  event        of a kind that this version does not know"),
+        (
+            _later(),
+            "  0.000 s  event        of a kind that this version does not know, in format 9;"
+            " formats up to 1 are known here",
+        ),
     ],
 )
 @pytest.mark.usefixtures("berlin")
