@@ -58,6 +58,7 @@ def test_a_mesh_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     earlier = {**state.to_json(), "admin_address": "127.0.0.1:9901"}
     DataDir(tmp_path).state_file.write_text(json.dumps(earlier))
     found = read_state(tmp_path)
+    assert found is not None
     assert found == replace(state, admin_address=None)
     assert MeshState.from_json(found.to_json()) == found
 
