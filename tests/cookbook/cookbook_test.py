@@ -48,7 +48,9 @@ class _Reader:
         """
         if recipe.printed is None:
             raise Differs("the page does not say what this prints")
-        printed, code = await eventually(partial(self._answered, recipe.command), _BUSY_SECONDS)
+        answered = await eventually(lambda: self._answered(recipe.command), _BUSY_SECONDS)
+        assert answered is not None
+        printed, code = answered
         if code != exit_code(recipe.printed):
             raise Differs(f"it ends with {code}: {printed}")
         try:
