@@ -3,7 +3,8 @@
 # Tables of cases have one case a line.
 # ruff: noqa: E501
 
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -15,15 +16,18 @@ from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
 from meshkit import config, identity, log, redis_store
 from meshkit.bus import Bus
 from meshkit.ids import RandomIds
-from meshkit.service import Resources
+from meshkit.service import Resources, Service
 from meshtest.clock import FakeClock
 from meshtest.nats_server import NatsServer
 from meshtest.redis_server import RedisServer
 from meshtest.serving import serving
+from services.governor import main
 from services.governor.main import build
 from services.governor.settings import GovernorSettings, Settings
 
 pytest_plugins = ["meshtest.fixtures"]
+
+_Build = Callable[[Resources, Settings], Awaitable[Service]]
 
 
 @pytest.fixture
@@ -91,3 +95,24 @@ def test_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> None
     with pytest.raises(config.ConfigError) as caught:
         config.load(Settings, path=path, environ={})
     assert str(caught.value) == f"{path}: {message}"
+
+
+async def test_a_process_of_its_own_collects_garbage_in_small_portions(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No call waits for more than two thousand objects, and none for those of the start."""
+    begun: list[_Build] = []
+
+    def serve(name: str, settings: type[Settings], build: _Build) -> None:
+        begun.append(build)
+
+    monkeypatch.setattr(main, "serve_program", serve)
+    main.main()
+    usual, frozen = gc.get_threshold(), gc.get_freeze_count()
+    try:
+        await begun[0](resources, Settings(data_dir=tmp_path))
+        assert gc.get_threshold() == (2_000, *usual[1:])
+        assert gc.get_freeze_count() > frozen
+    finally:
+        gc.set_threshold(*usual)
+        gc.unfreeze()
