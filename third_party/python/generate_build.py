@@ -16,7 +16,7 @@ load("@rules_python//python:defs.bzl", "py_library")
 
 package(default_visibility = ["//visibility:public"])
 
-exports_files(glob(["{root}/bin/*"]) + ["{root}"])
+exports_files(glob(["{root}/bin/*"]) + ["{root}", "wheels.json"])
 """
 
 TARGET = """

@@ -2,7 +2,7 @@
 
 _INSTALL_SECONDS = 1200
 
-def pip_install(rctx, python, lock, packages, venv = None):
+def pip_install(rctx, python, lock, packages, venv = None, report = None):
     """Installs exactly what a lock file names.
 
     The machine's own pip configuration applies, so that no index is named here;
@@ -14,6 +14,7 @@ def pip_install(rctx, python, lock, packages, venv = None):
       lock: the path of the lock file.
       packages: the folder that the packages get into.
       venv: the virtual environment that this folder belongs to, if to one.
+      report: the file that pip says into what it has installed, if anybody asks.
     """
     rctx.report_progress("Installing locked packages with pip")
     result = rctx.execute(
@@ -26,7 +27,7 @@ def pip_install(rctx, python, lock, packages, venv = None):
             "--no-deps",
             "--only-binary=:all:",
             "--requirement=%s" % lock,
-        ] + ([] if venv else ["--target=%s" % packages]),
+        ] + ([] if venv else ["--target=%s" % packages]) + (["--report=%s" % report] if report else []),
         timeout = _INSTALL_SECONDS,
     )
     if result.return_code != 0:
