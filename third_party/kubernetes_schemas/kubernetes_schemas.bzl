@@ -33,6 +33,12 @@ _MODULES = [
         sum = "h1:bXgBpwCByXyAUcgBnyP0fxkSW2CEot78InTFjFlag5g=",
         files = ["manifests/crds/rollout-crd.yaml"],
     ),
+    # Of Compose, whose files are manifests of another kind.
+    struct(
+        module = "github.com/compose-spec/compose-go/v2@v2.16.2",
+        sum = "h1:pTp1DqQwJzFd85GzlWsSszKA1ABrV/ySqsClujIcWA8=",
+        files = ["schema/compose-spec.json"],
+    ),
 ]
 
 def _download(rctx, go, each):

@@ -1,0 +1,1 @@
+"""Staging in containers: what its files hold, and the checks of it."""
