@@ -31,6 +31,15 @@ def agentmesh_repositories():
     redis(name = "redis")
     triton_env(name = "triton_env")
     grpcurl(name = "grpcurl")
+    go_programs(
+        name = "kubernetes",
+        go_mod = "//third_party/kubernetes:go.mod",
+        go_sum = "//third_party/kubernetes:go.sum",
+        programs = {
+            "etcd": "go.etcd.io/etcd/server/v3",
+            "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+        },
+    )
     kubernetes_schemas(name = "kubernetes_schemas")
     go_programs(
         name = "kustomize",

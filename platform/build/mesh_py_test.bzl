@@ -14,8 +14,9 @@
 
 The files of `srcs` named *_test.py are the ones that pytest collects. `servers`
 names the real servers and other programs that the test starts; it finds each in the environment:
-ENVOY, GRPCURL, KUSTOMIZE, NATS_SERVER, POSTGRES_SERVER, REDIS_SERVER, TRITON_SERVER. One that
-the machine cannot have is missing there, and the test is to skip. No network but loopback.
+ENVOY, ETCD, GRPCURL, KUBE_APISERVER, KUSTOMIZE, NATS_SERVER, POSTGRES_SERVER, REDIS_SERVER,
+TRITON_SERVER. One that the machine cannot have is missing there, and the test is to skip. No
+network but loopback.
 """
 
 load("@rules_python//python:defs.bzl", "py_test")
@@ -25,8 +26,10 @@ _RUNNER = "//tools/pytest:runner.py"
 
 _SERVERS = {
     "envoy": struct(variable = "ENVOY", binary = "@envoy//:envoy"),
+    "etcd": struct(variable = "ETCD", binary = "@kubernetes//:etcd"),
     # No servers, but as those: programs that a machine may not have.
     "grpcurl": struct(variable = "GRPCURL", binary = "@grpcurl//:grpcurl"),
+    "kube-apiserver": struct(variable = "KUBE_APISERVER", binary = "@kubernetes//:kube-apiserver"),
     "kustomize": struct(variable = "KUSTOMIZE", binary = "@kustomize//:kustomize"),
     "nats": struct(variable = "NATS_SERVER", binary = "@nats//:nats-server"),
     "postgres": struct(variable = "POSTGRES_SERVER", binary = "@postgres//:postgres-server"),
@@ -51,7 +54,8 @@ def mesh_py_test(
       srcs: its modules.
       deps: what they import; pytest and its plugins come by themselves.
       data: files that they read.
-      servers: any of "envoy", "grpcurl", "kustomize", "nats", "postgres", "redis", "triton".
+      servers: any of "envoy", "etcd", "grpcurl", "kube-apiserver", "kustomize", "nats",
+        "postgres", "redis", "triton".
       env: environment variables, which may name data by $(rootpath).
       size: "small" (a minute at most), "medium" (five) or "large" (fifteen).
       shard_count: into how many processes to split the test's cases.

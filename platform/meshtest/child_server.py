@@ -37,11 +37,13 @@ class ChildServer:
         *,
         log_path: Path,
         answers: Callable[[int], bool],
+        ready_timeout_seconds: float = _READY_TIMEOUT_SECONDS,
     ) -> None:
         """`command` makes the command line for a port; `answers` tells whether it is up."""
         self._command: Final = command
         self._log_path: Final = log_path
         self._answers: Final = answers
+        self._ready_timeout_seconds: Final = ready_timeout_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self.port: Final = free_port()
 
@@ -57,7 +59,7 @@ class ChildServer:
             self._process = subprocess.Popen(
                 self._command(self.port), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        give_up = time.monotonic() + _READY_TIMEOUT_SECONDS
+        give_up = time.monotonic() + self._ready_timeout_seconds
         while not self._is_up():
             if self._process.poll() is not None or time.monotonic() > give_up:
                 self.kill()
