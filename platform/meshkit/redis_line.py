@@ -79,16 +79,21 @@ class RedisLine:
         if self._closed:
             raise ShuttingDown("The service is shutting down.")
         options, loop = self._options, asyncio.get_running_loop()
-        async with asyncio.timeout(_CONNECT_SECONDS):
-            if path := options.get("path"):
-                _, connection = await loop.create_unix_connection(_Connection, path)
-            else:
-                _, connection = await loop.create_connection(
-                    _Connection,
-                    options.get("host", "localhost"),
-                    options.get("port", 6379),
-                    ssl=self._tls_context() if self._tls else None,
-                )
+        # Reading certificates is not the server's time.
+        tls = self._tls_context() if self._tls else None
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                if path := options.get("path"):
+                    _, connection = await loop.create_unix_connection(_Connection, path)
+                else:
+                    _, connection = await loop.create_connection(
+                        _Connection,
+                        options.get("host", "localhost"),
+                        options.get("port", 6379),
+                        ssl=tls,
+                    )
+        except TimeoutError:
+            raise TimeoutError(f"no connection within {_CONNECT_SECONDS:g} s") from None
         greeting: list[Command] = []
         if password := options.get("password"):
             greeting.append(["AUTH", *filter(None, [options.get("username")]), password])
