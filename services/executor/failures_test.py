@@ -15,6 +15,8 @@ _RETRIED: Final = {
     "DEADLINE_EXCEEDED",
     "DEPENDENCY_UNAVAILABLE",
     "INTERNAL",
+    # An instance of a later version may answer.
+    "NEWER_FORMAT",
     "PROVIDER_FAILED",
     "SHUTTING_DOWN",
 }
