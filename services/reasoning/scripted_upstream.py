@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import h11
 import httpx2
@@ -17,6 +17,8 @@ _READ_BYTES: Final = 65536
 _OK: Final = 200
 # Scripts with a body of their own are long.
 _MOST_HEAD_BYTES: Final = 1024 * 1024
+
+ClientT = TypeVar("ClientT", bound=httpx2.AsyncClient)
 
 
 @dataclass(slots=True)
@@ -179,9 +181,7 @@ class ScriptedUpstream:
 
 
 @asynccontextmanager
-async def carrying(
-    script: Script, client: httpx2.AsyncClient
-) -> AsyncGenerator[httpx2.AsyncClient]:
+async def carrying(script: Script, client: ClientT) -> AsyncGenerator[ClientT]:
     """The client, whose requests all carry `script`; closed at the end."""
 
     async def add(request: httpx2.Request) -> None:
