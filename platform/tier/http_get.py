@@ -7,7 +7,8 @@ from typing import Final
 from tier.ports import HOST
 from tier.unix_socket import connected
 
-_TIMEOUT_SECONDS: Final = 1.0
+# An Envoy on a busy machine may take a second.
+_TIMEOUT_SECONDS: Final = 3.0
 
 # Where a server of this machine listens: a port of the loopback interface, or its socket.
 Place = int | Path
