@@ -32,6 +32,12 @@ def agentmesh_repositories():
     triton_env(name = "triton_env")
     grpcurl(name = "grpcurl")
     go_programs(
+        name = "istioctl",
+        go_mod = "//third_party/istioctl:go.mod",
+        go_sum = "//third_party/istioctl:go.sum",
+        programs = {"istioctl": "istio.io/istio/istioctl/cmd/istioctl"},
+    )
+    go_programs(
         name = "kubernetes",
         go_mod = "//third_party/kubernetes:go.mod",
         go_sum = "//third_party/kubernetes:go.sum",

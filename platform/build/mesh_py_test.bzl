@@ -29,6 +29,7 @@ _SERVERS = {
     "etcd": struct(variable = "ETCD", binary = "@kubernetes//:etcd"),
     # No servers, but as those: programs that a machine may not have.
     "grpcurl": struct(variable = "GRPCURL", binary = "@grpcurl//:grpcurl"),
+    "istioctl": struct(variable = "ISTIOCTL", binary = "@istioctl//:istioctl"),
     "kube-apiserver": struct(variable = "KUBE_APISERVER", binary = "@kubernetes//:kube-apiserver"),
     "kustomize": struct(variable = "KUSTOMIZE", binary = "@kustomize//:kustomize"),
     "nats": struct(variable = "NATS_SERVER", binary = "@nats//:nats-server"),
@@ -54,7 +55,7 @@ def mesh_py_test(
       srcs: its modules.
       deps: what they import; pytest and its plugins come by themselves.
       data: files that they read.
-      servers: any of "envoy", "etcd", "grpcurl", "kube-apiserver", "kustomize", "nats",
+      servers: any of "envoy", "etcd", "grpcurl", "istioctl", "kube-apiserver", "kustomize", "nats",
         "postgres", "redis", "triton".
       env: environment variables, which may name data by $(rootpath).
       size: "small" (a minute at most), "medium" (five) or "large" (fifteen).
