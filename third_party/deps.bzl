@@ -5,7 +5,6 @@ None is fetched before a target that uses it is built.
 
 load("//third_party/envoy:envoy.bzl", "envoy")
 load("//third_party/go:programs.bzl", "go_programs")
-load("//third_party/grpcurl:grpcurl.bzl", "grpcurl")
 load("//third_party/kubernetes_schemas:kubernetes_schemas.bzl", "kubernetes_schemas")
 load("//third_party/nats:nats.bzl", "nats")
 load("//third_party/postgres:postgres.bzl", "postgres")
@@ -30,7 +29,12 @@ def agentmesh_repositories():
     postgres(name = "postgres")
     redis(name = "redis")
     triton_env(name = "triton_env")
-    grpcurl(name = "grpcurl")
+    go_programs(
+        name = "grpcurl",
+        go_mod = "//third_party/grpcurl:go.mod",
+        go_sum = "//third_party/grpcurl:go.sum",
+        programs = {"grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl"},
+    )
     go_programs(
         name = "istioctl",
         go_mod = "//third_party/istioctl:go.mod",

@@ -135,6 +135,7 @@ class ApiServer:
         ):
             if time.monotonic() > give_up:
                 raise RuntimeError(f"The server does not serve {path}")
+            # It serves a kind some time after it has taken it, and tells nobody when.
             time.sleep(0.05)
 
 

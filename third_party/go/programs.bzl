@@ -1,4 +1,4 @@
-"""Programs that only checks use, each built from its Go module or named by AGENTMESH_<PROGRAM>.
+"""Programs that checks use and services do not, each built from its Go module or named by AGENTMESH_<PROGRAM>.
 
 On a machine that cannot build one it is a text that says why, and the tests that need it are
 skipped.
@@ -37,6 +37,9 @@ go_programs = repository_rule(
             mandatory = True,
         ),
     },
-    environ = [_override(program) for program in ("etcd", "istioctl", "kube-apiserver", "kustomize")],
+    environ = [
+        _override(program)
+        for program in ("etcd", "grpcurl", "istioctl", "kube-apiserver", "kustomize")
+    ],
     doc = "Provides programs out of the modules that a go.mod and go.sum pin.",
 )
