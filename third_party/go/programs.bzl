@@ -1,4 +1,4 @@
-"""Programs that checks use and services do not, each built from its Go module or named by AGENTMESH_<PROGRAM>.
+"""Programs that no service needs, each built from its Go module or named by AGENTMESH_<PROGRAM>.
 
 On a machine that cannot build one it is a text that says why, and the tests that need it are
 skipped.
