@@ -65,11 +65,6 @@ async def test_it_gives_the_reference_vectors(embedder: Embedder) -> None:
     assert cosines(vectors, expected.vectors).min() > MIN_COSINE
 
 
-async def test_no_texts_have_no_vectors(embedder: Embedder) -> None:
-    """An empty call has an empty answer of the right width."""
-    assert (await embedder.embed([])).shape == (0, 384)
-
-
 async def test_a_large_call_keeps_its_order(embedder: Embedder) -> None:
     """A call that takes several batches is answered in the order of its texts."""
     expected = reference()

@@ -1,4 +1,4 @@
-"""Embeds on a Triton server, by its model `text_embedder`."""
+"""Embeds on a Triton server, by any of its models that takes texts and gives vectors."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, cast
@@ -9,10 +9,8 @@ from tritonclient.grpc.aio import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
 from meshkit.errors import DependencyUnavailable, ProviderFailed
-from models.minilm.architecture import DIMENSIONS
 from services.reasoning.embedding_admission import EmbeddingAdmission
 
-_MODEL: Final = "text_embedder"
 # About as much as the server computes in one go. It joins what several callers
 # send at the same time by itself.
 _MAX_REQUEST_TEXTS: Final = 32
@@ -21,14 +19,20 @@ _CHECK_SECONDS: Final = 1.0
 
 
 class TritonEmbedder:
-    """A client of one Triton server. Make it inside the event loop."""
+    """A client of one model of one Triton server. Make it inside the event loop."""
 
-    def __init__(self, target: str, *, max_waiting_texts: int = 4096) -> None:
-        """`target`: host:port of the gRPC endpoint.
+    def __init__(
+        self, target: str, model: str = "text_embedder", *, max_waiting_texts: int = 4096
+    ) -> None:
+        """Makes the client, which connects when it is first needed.
 
-        `max_waiting_texts`: without an answer, beyond which QueueFull is raised.
+        Args:
+            target: host:port of the gRPC endpoint.
+            model: As the server calls it.
+            max_waiting_texts: Without an answer, beyond which QueueFull is raised.
         """
         self._target: Final = target
+        self._model: Final = model
         # Any, here and below: the package has no types.
         self._client: Final = cast(Any, InferenceServerClient(target))
         self._admission: Final = EmbeddingAdmission(max_waiting_texts)
@@ -41,29 +45,27 @@ class TritonEmbedder:
     async def embed(
         self, texts: Sequence[str], *, timeout_seconds: float = 120.0
     ) -> NDArray[np.float32]:
-        """Unit vectors `[len(texts), 384]`, in the order of `texts`.
+        """Unit vectors `[len(texts), dimensions]`, in the order of `texts`, one at least.
 
         Raises what EmbeddingAdmission.admit does, and ProviderFailed where the
         server cannot be reached or fails.
         """
-        vectors = np.empty((len(texts), DIMENSIONS), np.float32)
+        vectors: list[NDArray[np.float32]] = []
         async with self._admission.admit(texts, timeout_seconds):
-            done = 0
             # One request after the other, so that callers take turns.
             for part in _parts(texts):
                 self._admission.check_open()
-                vectors[done : done + len(part)] = await self._infer(part)
-                done += len(part)
-        return vectors
+                vectors.append(await self._infer(part))
+        return np.concatenate(vectors)
 
     async def check(self) -> None:
         """Raises DependencyUnavailable where the server or its model is not ready."""
         try:
-            ready = await self._client.is_model_ready(_MODEL, client_timeout=_CHECK_SECONDS)
+            ready = await self._client.is_model_ready(self._model, client_timeout=_CHECK_SECONDS)
         except InferenceServerException as error:
             raise self._unavailable(f"does not answer: {_text(error)}") from error
         if not ready:
-            raise self._unavailable(f"has no model {_MODEL}")
+            raise self._unavailable(f"has no model {self._model}")
 
     async def close(self) -> None:
         """Waits for the requests that are out; calls with more to send get ShuttingDown."""
@@ -75,7 +77,7 @@ class TritonEmbedder:
         encoded = cast(Any, InferInput("TEXT", [len(texts), 1], "BYTES"))
         encoded.set_data_from_numpy(np.array([[text.encode()] for text in texts], np.object_))
         try:
-            answer = await self._client.infer(_MODEL, [encoded])
+            answer = await self._client.infer(self._model, [encoded])
         except InferenceServerException as error:
             raise ProviderFailed(
                 f"Failed to embed texts on Triton at {self._target}: {_text(error)}",

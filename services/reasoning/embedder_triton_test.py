@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import grpc
+import numpy as np
 import pytest
 import pytest_asyncio
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from meshkit.errors import DependencyUnavailable, ProviderFailed
 from meshtest.child_server import binary, free_port
-from models.minilm.reference import require_model
+from models.minilm.embedder import PACKAGED_MODEL
+from models.minilm.reference import MIN_COSINE, cosines, require_model
+from models.triton_repository import RepositoryOptions
 from models.triton_server import TritonOptions, running_triton
 from services.reasoning.embedder_triton import TritonEmbedder
 
@@ -66,14 +69,25 @@ async def test_a_server_without_the_model_is_not_healthy() -> None:
     await server.stop(None)
 
 
-async def test_a_close_waits_for_the_request_that_is_out(tmp_path: Path) -> None:
-    """A call that was sent is answered, although the embedder was closed meanwhile."""
+async def test_it_embeds_with_the_model_that_it_is_given(tmp_path: Path) -> None:
+    """The embedder of code is another model of the server; with the same weights it says the same.
+
+    A call that was sent is answered, although the embedder was closed meanwhile.
+    """
     require_model()
-    options = TritonOptions(binary("TRITON_SERVER"), free_port())
+    repository = RepositoryOptions(code_embedder=PACKAGED_MODEL)
+    options = TritonOptions(binary("TRITON_SERVER"), free_port(), repository=repository)
+    code = "def add(left, right):\n    return left + right"
     async with running_triton(options, log_path=tmp_path / "triton.log") as triton:
+        for_code = TritonEmbedder(triton.target, "code_embedder")
+        await for_code.check()
+        vectors = await for_code.embed([code] * 40)
+        await for_code.close()
         embedder = TritonEmbedder(triton.target)
         await embedder.check()
-        call = asyncio.ensure_future(embedder.embed(["text"]))
+        call = asyncio.ensure_future(embedder.embed([code]))
         await asyncio.sleep(0)  # lets it begin
         await embedder.close()
-        assert (await call).shape == (1, 384)
+        expected = await call
+    assert (expected.shape, vectors.shape) == ((1, 384), (40, 384))
+    assert cosines(vectors, np.repeat(expected, 40, axis=0)).min() > MIN_COSINE

@@ -15,7 +15,7 @@ class Embedder(Protocol):
     """Runs an embedding model: one adapter each."""
 
     async def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
-        """Unit vectors `[len(texts), dimensions]`, in the order of the texts.
+        """Unit vectors `[len(texts), dimensions]`, in the order of the texts, one at least.
 
         Raises ProviderFailed where the model cannot be reached or run.
         """

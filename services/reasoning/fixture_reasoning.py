@@ -253,7 +253,7 @@ def _parts(
         )
 
     generator = budgeted(catalogue.first_of)
-    reasoner = Reasoner(catalogue, generator, EmbeddingModel(TINY, embedder))
+    reasoner = Reasoner(catalogue, generator, [EmbeddingModel(TINY, embedder)])
     check = ModelCheck(
         catalogue,
         budgeted(lambda _: None),

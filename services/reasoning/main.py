@@ -5,7 +5,7 @@ import random
 import zoneinfo
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceStub
 from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc as pb_grpc
@@ -16,7 +16,7 @@ from meshkit.service import Resources, Service, serve_program
 from services.reasoning.allowance import Allowance
 from services.reasoning.budgeted_model import BudgetedModel
 from services.reasoning.catalogue import Catalogue
-from services.reasoning.embedding import EmbeddingModel
+from services.reasoning.embedding import Embedder, EmbeddingModel
 from services.reasoning.endpoint_rates import RateRules
 from services.reasoning.endpoint_state import EndpointStates
 from services.reasoning.generation import Generator, Provider
@@ -40,8 +40,11 @@ from services.reasoning.settings import ReasoningSettings, Settings, TierName
 from services.reasoning.settlement_file import SettlementFile
 from services.reasoning.settlement_queue import SettlementQueue
 from services.reasoning.structured import structured_providers
-from services.reasoning.triton_models import code_embedder, triton_generators
+from services.reasoning.triton_models import CODE_EMBEDDER, code_embedder, triton_generators
 from tasklog.policy_store import PolicyStore
+
+if TYPE_CHECKING:
+    from services.reasoning.embedder_triton import TritonEmbedder
 
 # The one price book of the mesh. The governor charges by it.
 _PRICE_BOOK: Final = Path(__file__).parents[1] / "governor" / "prices.yaml"
@@ -57,7 +60,7 @@ async def build(
     """
     book = section.price_book or _PRICE_BOOK
     prices = load_prices(book)
-    embedding, dependencies = _embedding(section, resources)
+    embeddings, dependencies = _embeddings(section, resources)
     stubs = _stubs(section)
     found = models_of(
         environ, openai_model=section.openai_model, anthropic_model=section.anthropic_model
@@ -65,9 +68,11 @@ async def build(
     by_triton = triton_generators(section.triton_models, section.triton_target)
     configured = {**(section.models or found), **by_triton}
     served = make_providers(configured, environ, resources.stack, resources.clock)
-    models = [OFFLINE, embedding.spec, *(STUB for _ in stubs), *(each.spec for each in served)]
-    if section.embedder == "triton":
-        models.append(code_embedder(section.triton_models))
+    embedding_specs = [each.spec for each in embeddings]
+    models = [OFFLINE, *embedding_specs, *(STUB for _ in stubs), *(each.spec for each in served)]
+    slot = code_embedder(section.triton_models)
+    if section.embedder == "triton" and not slot.callable:
+        models.append(slot)
     tiers = _tiers(section, found)
     _check(tiers, models, prices.present, book)
     catalogue = Catalogue(
@@ -162,7 +167,7 @@ async def build(
         random=random.random,
     )
     paid = budgeted(resilience.around_providers(provided), resilience.first_of)
-    reasoner = Reasoner(catalogue, resilience.around_budgets(paid, OFFLINE), embedding)
+    reasoner = Reasoner(catalogue, resilience.around_budgets(paid, OFFLINE), embeddings)
     check = ModelCheck(
         catalogue,
         # Straight to the provider, and never to a cheaper model: it is this one that is asked.
@@ -196,6 +201,8 @@ def _with_triton(
     }
     if section.embedder == "triton":
         places[_minilm("triton").name] = (section.triton_target, "text_embedder")
+    if "code_embedder" in section.triton_models:
+        places[CODE_EMBEDDER] = (section.triton_target, "code_embedder")
     if not places:
         return states, ()
     from services.reasoning.triton_health import TritonHealth, TritonModel
@@ -218,16 +225,36 @@ def _limits(settings: ModelSettings) -> EndpointLimitSettings:
     return EndpointLimitSettings(rates, settings.max_in_flight)
 
 
-def _embedding(
+def _embeddings(
     section: ReasoningSettings, resources: Resources
-) -> tuple[EmbeddingModel, Sequence[Dependency]]:
-    """What embeds. The libraries are imported here: one of the two is never needed."""
-    if section.embedder == "triton":
-        from services.reasoning.embedder_triton import TritonEmbedder
+) -> tuple[Sequence[EmbeddingModel], Sequence[Dependency]]:
+    """What embeds, the default first, and what this service cannot do without.
 
-        triton = TritonEmbedder(section.triton_target)
-        resources.stack.push_async_callback(triton.close)
-        return EmbeddingModel(_minilm("triton"), triton), [triton]
+    The libraries are imported here: most meshes need one of the two.
+    """
+    found: list[EmbeddingModel] = []
+    dependencies: list[Dependency] = []
+    if section.embedder == "triton":
+        text = _on_triton(section, resources, "text_embedder")
+        found.append(EmbeddingModel(_minilm("triton"), text))
+        dependencies.append(text)
+    else:
+        found.append(EmbeddingModel(_minilm("inprocess"), _in_process(section, resources)))
+    if "code_embedder" in section.triton_models:
+        code = _on_triton(section, resources, "code_embedder")
+        found.append(EmbeddingModel(code_embedder(section.triton_models), code))
+    return found, dependencies
+
+
+def _on_triton(section: ReasoningSettings, resources: Resources, model: str) -> "TritonEmbedder":
+    from services.reasoning.embedder_triton import TritonEmbedder
+
+    embedder = TritonEmbedder(section.triton_target, model)
+    resources.stack.push_async_callback(embedder.close)
+    return embedder
+
+
+def _in_process(section: ReasoningSettings, resources: Resources) -> Embedder:
     from models.minilm.embedder import PACKAGED_MODEL, MiniLmEmbedder
     from services.reasoning.embedder_inprocess import InProcessEmbedder
 
@@ -235,7 +262,7 @@ def _embedding(
     model = MiniLmEmbedder(section.embedding_model or PACKAGED_MODEL)
     embedder = InProcessEmbedder(model)
     resources.stack.push_async_callback(embedder.close)
-    return EmbeddingModel(_minilm("inprocess"), embedder), []
+    return embedder
 
 
 def _minilm(provider: str) -> ModelSpec:

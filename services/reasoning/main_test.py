@@ -17,7 +17,7 @@ from meshkit.bus import Bus
 from meshkit.client import Channels
 from meshkit.clock import SystemClock
 from meshkit.config import ConfigError
-from meshkit.errors import BreakerOpen, ModelNotFound
+from meshkit.errors import BreakerOpen, ModelNotFound, ProviderFailed
 from meshkit.ids import RandomIds
 from meshkit.service import Resources
 from meshtest.nats_server import NatsServer
@@ -288,6 +288,25 @@ async def test_a_model_of_the_environment_needs_a_price_as_well(
     assert str(caught.value).endswith(
         '"llama3.1:8b": {input: 0, output: 0, cached_input: 0, batch_input: 0, batch_output: 0}'
     )
+
+
+async def test_code_is_embedded_by_the_model_that_is_there_for_it(
+    tmp_path: Path, nats_url: str
+) -> None:
+    """Beside a default embedder in this process, too; where its Triton is away, that is told."""
+    section = ReasoningSettings(triton_models=["code_embedder"], triton_target=_NOBODY)
+    async with _reasoning(tmp_path, nats_url, section, {}) as reasoning:
+        listed = (await reasoning.ListModels(pb.ListModelsRequest(), timeout=10)).models
+        with pytest.raises(ProviderFailed, match=r"^Failed to embed texts on Triton at 127"):
+            await reasoning.Embed(
+                pb.EmbedRequest(texts=["x = 1"], model="code-embedder"), timeout=10
+            )
+        with pytest.raises(ModelNotFound, match=r"Known: minilm-l6-v2, code-embedder\.$"):
+            await reasoning.Embed(pb.EmbedRequest(texts=["x = 1"], model="coder"), timeout=10)
+    assert [each.name for each in listed if each.kind == model_pb2.MODEL_KIND_EMBEDDER] == [
+        "minilm-l6-v2",
+        "code-embedder",
+    ]
 
 
 def test_triton_needs_its_address(tmp_path: Path) -> None:

@@ -16,12 +16,16 @@ class Reasoner:
     """Answers conversations and embeds texts with the configured models."""
 
     def __init__(
-        self, catalogue: Catalogue, generator: Generator, embedding: EmbeddingModel
+        self, catalogue: Catalogue, generator: Generator, embeddings: Sequence[EmbeddingModel]
     ) -> None:
-        """`generator` makes the calls: a chain of wrappers around the providers."""
+        """`generator` makes the calls: a chain of wrappers around the providers.
+
+        `embeddings`: what can embed; the first of them does unless another is named.
+        """
         self._catalogue: Final = catalogue
         self._generator: Final = generator
-        self._embedding: Final = embedding
+        self._embeddings: Final = {each.spec.name: each.embedder for each in embeddings}
+        self._default_embedding: Final = embeddings[0].spec.name
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """The model's next message. Raises ModelNotFound and what the call raises."""
@@ -35,14 +39,16 @@ class Reasoner:
 
     async def embed(self, texts: Sequence[str], model: str) -> Embeddings:
         """The vectors of `texts`. Raises ModelNotFound, ProviderFailed."""
-        spec = self._embedding.spec
-        if model not in ("", spec.name):
+        name = model or self._default_embedding
+        embedder = self._embeddings.get(name)
+        if embedder is None:
+            known = ", ".join(self._embeddings)
             raise ModelNotFound(
-                f"There is no embedding model {model[:80]!r}. There is: {spec.name}.",
-                metadata={"model": model[:80]},
+                f"There is no embedding model {name[:80]!r}. Known: {known}.",
+                metadata={"model": name[:80]},
             )
-        vectors = await self._embedding.embedder.embed(texts)
-        return Embeddings(vectors.tolist(), spec.name, sum(map(text_tokens, texts)))
+        vectors = await embedder.embed(texts)
+        return Embeddings(vectors.tolist(), name, sum(map(text_tokens, texts)))
 
     def models(self, tier: Tier | None) -> Sequence[tuple[ModelSpec, Tier | None]]:
         """The configured models in order of tier and preference, each with its tier."""

@@ -437,7 +437,7 @@ async def test_embed_knows_its_model_by_name(bench: Bench) -> None:
     """Another name is not found, and the right one is told."""
     with pytest.raises(errors.ModelNotFound) as caught:
         await bench.reasoning.Embed(pb.EmbedRequest(texts=["a"], model="offline"), timeout=_TIMEOUT)
-    assert caught.value.message == "There is no embedding model 'offline'. There is: tiny."
+    assert caught.value.message == "There is no embedding model 'offline'. Known: tiny."
 
 
 async def test_models_are_listed_in_order_of_tier_with_prices_and_states(bench: Bench) -> None:

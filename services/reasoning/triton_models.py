@@ -24,7 +24,7 @@ def triton_generators(served: Sequence[str], target: str) -> dict[str, ModelSett
 
 
 def code_embedder(served: Sequence[str]) -> ModelSpec:
-    """The slot of an embedder of code, as it is listed."""
+    """The embedder of code; without a model of its own, a slot that is listed and empty."""
     loaded = "code_embedder" in served
     return ModelSpec(
         name=CODE_EMBEDDER,
@@ -32,9 +32,9 @@ def code_embedder(served: Sequence[str]) -> ModelSpec:
         kind=Kind.EMBEDDER,
         context_tokens=512,
         description=(
-            "Loaded by Triton; this version embeds with it on Triton alone, not by Embed."
+            "Unit vectors of source code, by the model that triton.code_embedder names."
             if loaded
             else "Not configured: triton.code_embedder names no folder with a model."
         ),
-        callable=False,
+        callable=loaded,
     )
