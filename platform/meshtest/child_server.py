@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-_READY_TIMEOUT_SECONDS: Final = 20.0
+_READY_TIMEOUT_SECONDS: Final = 60.0
 
 
 def free_port() -> int:
@@ -71,14 +71,14 @@ class ChildServer:
         """Ends the server the friendly way."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(20)
+            self._process.wait(60)
             self._process = None
 
     def kill(self) -> None:
         """Ends the server as a crash would."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(20)
+            self._process.wait(60)
             self._process = None
 
     def restart(self) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 T = TypeVar("T")
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], timeout_seconds: float = 5.0) -> T:
+async def eventually(condition: Callable[[], T | Awaitable[T]], timeout_seconds: float = 60.0) -> T:
     """What `condition` gives, as soon as that is true.
 
     A condition that raises AssertionError or LookupError counts as not yet

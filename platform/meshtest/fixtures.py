@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -10,6 +11,10 @@ from meshtest.ids import FakeIds
 from meshtest.nats_server import NatsServer
 from meshtest.postgres_server import PostgresServer
 from meshtest.redis_server import RedisServer
+
+
+# More than there are tests in a module.
+_ACCOUNTS: Final = 256
 
 
 @pytest.fixture
@@ -34,6 +39,30 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
 def postgres_server(tmp_path: Path) -> Iterator[PostgresServer]:
     """A running, empty PostgreSQL server; its `url` is where to connect."""
     server = PostgresServer(tmp_path / "postgres")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def shared_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A NATS server for tests that let it live; see `nats_url`, and `new_account` of it."""
+    server = NatsServer(tmp_path_factory.mktemp("nats"), accounts=_ACCOUNTS)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def nats_url(shared_nats: NatsServer) -> str:
+    """Where clients find empty streams, on a server that other tests use, too."""
+    return shared_nats.new_account()
+
+
+@pytest.fixture(scope="module")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis server for tests that let it live, and mind what others left there."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
     server.kill()

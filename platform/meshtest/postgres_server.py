@@ -14,7 +14,7 @@ _USER: Final = "agentmesh"
 _DATABASE: Final = "postgres"
 # Version 3.0 of its protocol.
 _PROTOCOL: Final = 196_608
-_KILL_SECONDS: Final = 10.0
+_KILL_SECONDS: Final = 60.0
 
 
 class PostgresServer(ChildServer):

@@ -15,6 +15,8 @@ class FaultProxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.swallow_answers = False
+        # Bytes so far.
+        self.swallowed = 0
         self.refuse = False
         self.port = 0
         self._whole = asyncio.Event()
@@ -81,6 +83,7 @@ class FaultProxy:
         with suppress(OSError):
             while data := await reader.read(65536):
                 if answers and self.swallow_answers:
+                    self.swallowed += len(data)
                     continue
                 await self._whole.wait()
                 writer.write(data)
