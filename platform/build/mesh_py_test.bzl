@@ -58,7 +58,7 @@ def mesh_py_test(
       servers: any of "envoy", "etcd", "grpcurl", "istioctl", "kube-apiserver", "kustomize", "nats",
         "postgres", "redis", "triton".
       env: environment variables, which may name data by $(rootpath).
-      size: "small" (a minute at most), "medium" (five) or "large" (fifteen).
+      size: "small" (some seconds), "medium" (a minute) or "large"; /.bazelrc has their limits.
       shard_count: into how many processes to split the test's cases.
       tags: Bazel's tags.
     """
