@@ -58,6 +58,7 @@ class Commands:
     """Runs command lines against a gateway, one at a time: each takes the process's output."""
 
     gateway: str
+    tenant: str = "default"
 
     async def run(self, *arguments: str, stdin: str | None = None) -> Result:
         """The end of `agentmesh ARGUMENTS`, without a terminal."""
@@ -65,12 +66,15 @@ class Commands:
         def invoke() -> Result:
             return CliRunner().invoke(
                 app,
-                [*arguments, "--gateway", self.gateway],
+                [*arguments, "--gateway", self.gateway, *self._who()],
                 input=stdin,
                 prog_name="agentmesh",
             )
 
         return await asyncio.to_thread(invoke)
+
+    def _who(self) -> list[str]:
+        return [] if self.tenant == "default" else ["--tenant", self.tenant]
 
 
 @asynccontextmanager

@@ -1,9 +1,6 @@
 """One task through the whole mesh: gateway, services, log and back."""
 
 import asyncio
-import statistics
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +11,10 @@ from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
 from agentmesh.memory.v1 import document_pb2, memory_service_pb2
 from agentmesh.memory.v1.memory_service_pb2_grpc import MemoryServiceStub
 from meshkit.errors import MeshError, TooLarge
-from tests.e2e.running_mesh import PARENT, Client, running
-from tier.api import Tier
+from tests.e2e.running_mesh import PARENT, Client
+
+pytest_plugins = ["tests.e2e.shared_meshes"]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _RUNBOOK = """# Rate limits
 
@@ -29,12 +28,6 @@ Backups are taken every night at two and kept for a month.
 """
 
 
-@pytest.fixture(params=[Tier.PROTOTYPE, Tier.STAGING])
-async def client(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Client]:
-    async with running(tmp_path, request.param) as client:
-        yield client
-
-
 async def test_a_question_is_answered_from_documents_and_tools(client: Client) -> None:
     """The answer is grounded, cites lines that say so, and lists what it used."""
     memory = MemoryServiceStub(client.channels.get("gateway"))
@@ -46,7 +39,7 @@ async def test_a_question_is_answered_from_documents_and_tools(client: Client) -
                 document_pb2.DocumentSource(uri="docs/backups.md", content=_OTHER.encode()),
             ],
         ),
-        timeout=60,
+        timeout=120,
     )
     assert [each.outcome for each in stored.results] == [
         document_pb2.UPSERT_OUTCOME_CREATED,
@@ -61,7 +54,7 @@ async def test_a_question_is_answered_from_documents_and_tools(client: Client) -
             lane=tier_pb2.LANE_INTERACTIVE,
         ),
     )
-    updates = [update async for update in client.tasks.RunTask(request, timeout=60)]
+    updates = [update async for update in client.tasks.RunTask(request, timeout=120)]
     task = updates[-1].task
     assert task.state == task_pb2.TASK_STATE_SUCCEEDED
     assert "434" in task.output.text
@@ -114,15 +107,10 @@ async def test_ten_megabytes_of_text_are_refused_by_name(client: Client) -> None
 
 
 async def test_many_tasks_at_once_each_end_with_their_own_answer(client: Client) -> None:
-    """A hundred tasks, each its own sum."""
-    tasks = await asyncio.gather(*(client.submit(f"What is {n} + 1000?") for n in range(100)))
-    seconds: list[float] = []
+    """Forty tasks, each its own sum."""
+    tasks = await asyncio.gather(*(client.submit(f"What is {n} + 1000?") for n in range(40)))
     for number, task in enumerate(tasks):
-        async for _ in client.tasks.WatchTask(pb.WatchTaskRequest(name=task.name), timeout=60):
+        async for _ in client.tasks.WatchTask(pb.WatchTaskRequest(name=task.name), timeout=120):
             pass
         ended = await client.get(task.name)
         assert f"{number + 1000:,}" in ended.output.text or str(number + 1000) in ended.output.text
-        seconds.append(
-            (ended.end_time.ToDatetime() - ended.create_time.ToDatetime()).total_seconds()
-        )
-    print(f"submitted to done: median {statistics.median(seconds) * 1000:.0f} ms")

@@ -20,6 +20,8 @@ from tasklog import fold
 from tier.api import Event, MeshOptions, RunningMesh, Tier, start
 
 PARENT = "tenants/default"
+# Of one call, on a machine that has much else to do.
+_TIMEOUT_SECONDS = 60
 
 
 class Client:
@@ -31,16 +33,19 @@ class Client:
         self.tasks = CoordinatorServiceStub(channels.get("gateway"))
 
     async def submit(self, text: str, request_id: str = "", **fields: object) -> Task:
-        """The task, as accepted."""
+        """The task, as accepted, of the tenant that the caller acts for."""
         task = Task(input=TaskInput(text=text), **fields)  # type: ignore[arg-type]
+        parent = f"tenants/{identity.current().tenant}"
         answer = await self.tasks.SubmitTask(
-            pb.SubmitTaskRequest(parent=PARENT, task=task, request_id=request_id), timeout=20
+            pb.SubmitTaskRequest(parent=parent, task=task, request_id=request_id),
+            timeout=_TIMEOUT_SECONDS,
         )
         return answer.task
 
     async def get(self, name: str) -> Task:
         """The task, as it stands."""
-        return (await self.tasks.GetTask(pb.GetTaskRequest(name=name), timeout=20)).task
+        request = pb.GetTaskRequest(name=name)
+        return (await self.tasks.GetTask(request, timeout=_TIMEOUT_SECONDS)).task
 
     async def reflected_services(self) -> set[str]:
         """Every service that the gateway's reflection lists."""
@@ -49,14 +54,14 @@ class Client:
             yield reflection.ServerReflectionRequest(list_services="")
 
         stub: Any = reflection_grpc.ServerReflectionStub(cast(Any, self.channels.get("gateway")))
-        async for answer in stub.ServerReflectionInfo(ask(), timeout=10):
+        async for answer in stub.ServerReflectionInfo(ask(), timeout=_TIMEOUT_SECONDS):
             return {each.name for each in answer.list_services_response.service}
         return set()
 
     async def log(self, name: str) -> list[TaskEvent]:
         """The whole log of a task, which must replay without a fault."""
         answer = await self.tasks.ListTaskEvents(
-            pb.ListTaskEventsRequest(name=name, page_size=1000), timeout=20
+            pb.ListTaskEventsRequest(name=name, page_size=1000), timeout=_TIMEOUT_SECONDS
         )
         fold.replay(answer.events)
         return list(answer.events)

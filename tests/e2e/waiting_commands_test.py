@@ -1,30 +1,39 @@
 """Tasks that wait for people, times and other tasks, followed and answered at the command line."""
 
+import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from cli.command_mesh import Commands
 from meshtest.eventually import eventually
-from tests.e2e.running_mesh import running
-from tier.api import Tier
+from tests.e2e.running_mesh import Client
+
+pytest_plugins = ["tests.e2e.shared_meshes"]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest.fixture
-async def commands(tmp_path: Path) -> AsyncIterator[Commands]:
-    """Command lines for a mesh with an agent that may wait."""
-    async with running(tmp_path, Tier.PROTOTYPE) as client:
-        commands = Commands(client.mesh.address)
-        tools = ("ask_person", "wait", "delegate", "calculator", "current_time")
-        await _document(
-            commands, "agent", "create", "helper", "--instructions", "Help.",
-            *(word for tool in tools for word in ("--tool", tool)),
-        )  # fmt: skip
-        yield commands
+@pytest.fixture(scope="module")
+def tenants() -> Iterator[str]:
+    """Those of the tests, one after the other."""
+    return (f"patient-{number}" for number in itertools.count())
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def commands(prototype: Client, tenants: Iterator[str]) -> Commands:
+    """Command lines of a tenant with an agent that may wait."""
+    commands = Commands(prototype.mesh.address, next(tenants))
+    tools = ("ask_person", "wait", "delegate", "calculator", "current_time")
+    await _document(
+        commands, "agent", "create", "helper", "--instructions", "Help.",
+        *(word for tool in tools for word in ("--tool", tool)),
+    )  # fmt: skip
+    return commands
 
 
 async def _document(commands: Commands, *arguments: str) -> dict[str, Any]:
@@ -46,7 +55,7 @@ async def _reaches(commands: Commands, name: str, state: str) -> dict[str, Any]:
     async def reached() -> bool:
         return (await _get(commands, name))["task"]["state"] == f"TASK_STATE_{state}"
 
-    await eventually(reached, 30)
+    await eventually(reached, 60)
     return await _get(commands, name)
 
 
@@ -60,7 +69,7 @@ async def test_a_question_is_listed_answered_and_used(commands: Commands) -> Non
         found = await _document(commands, "task", "list", "--waiting")
         return [each["name"] for each in found["tasks"]] == [name]
 
-    await eventually(listed, 30)
+    await eventually(listed, 60)
     signalled = await commands.run("task", "signal", name, "--input", "blue", "--request-id", "r")
     assert signalled.stdout.startswith(f"{name} is answered; it is ")
     ended = (await _reaches(commands, name, "SUCCEEDED"))["task"]
@@ -95,7 +104,7 @@ async def test_two_children_answer_for_their_parent(commands: Commands) -> None:
         found = await _document(commands, "task", "list", "--label", "run=7")
         return len(found["tasks"]) == 3
 
-    await eventually(listed, 30)
+    await eventually(listed, 60)
     found = (await _document(commands, "task", "list", "--label", "run=7"))["tasks"]
     children = [each for each in found if each["parent_task"] == name]
     assert [each["state"] for each in children] == ["TASK_STATE_SUCCEEDED"] * 2
@@ -119,23 +128,23 @@ async def test_a_parent_waits_for_a_child_that_a_person_must_answer(commands: Co
 async def test_a_batch_is_accepted_line_by_line(commands: Commands, tmp_path: Path) -> None:
     """Refused lines are told; the same file again starts nothing twice."""
     file = tmp_path / "tasks.jsonl"
-    lines = [json.dumps({"text": f"What is {number} + 1?"}) for number in range(50)]
+    lines = [json.dumps({"text": f"What is {number} + 1?"}) for number in range(20)]
     file.write_text("\n".join([*lines, '{"text": "x", "agent": "nobody"}']))
     arguments = ("task", "submit", "--batch", str(file), "--request-id", "import", "--json")
     first = await commands.run(*arguments)
     assert first.exit_code == 1
     results = {line["line"]: line for line in map(json.loads, first.stdout.splitlines())}
-    assert sorted(results) == list(range(1, 52))
-    assert results[51]["error"]["reason"] == "AGENT_NOT_FOUND"
+    assert sorted(results) == list(range(1, 22))
+    assert results[21]["error"]["reason"] == "AGENT_NOT_FOUND"
     again = await commands.run(*arguments)
     names = {
         line["line"]: line["task"]["name"]
         for line in map(json.loads, again.stdout.splitlines())
         if "task" in line
     }
-    assert names == {number: results[number]["task"]["name"] for number in range(1, 51)}
-    ended = [await _reaches(commands, names[number], "SUCCEEDED") for number in (1, 50)]
-    assert "49 + 1 is 50" in ended[1]["task"]["output"]["text"]
+    assert names == {number: results[number]["task"]["name"] for number in range(1, 21)}
+    ended = [await _reaches(commands, names[number], "SUCCEEDED") for number in (1, 20)]
+    assert "19 + 1 is 20" in ended[1]["task"]["output"]["text"]
 
 
 async def test_limits_change_while_the_mesh_runs(commands: Commands, tmp_path: Path) -> None:
@@ -151,7 +160,7 @@ async def test_limits_change_while_the_mesh_runs(commands: Commands, tmp_path: P
     )
     assert deadline - created == timedelta(minutes=7)
     await commands.run("queue", "set", "tier", "free", "submits_per_second=0.001", "submit_burst=1")
-    await commands.run("queue", "set", "tenant", "default", "--tier", "free")
+    await commands.run("queue", "set", "tenant", commands.tenant, "--tier", "free")
     answers = [
         await commands.run("task", "submit", "What is 1 + 1?", "--agent", "helper")
         for _ in range(2)
@@ -164,7 +173,7 @@ async def test_limits_change_while_the_mesh_runs(commands: Commands, tmp_path: P
     stale = await commands.run("queue", "apply", str(old))
     assert stale.exit_code == 1
     assert "(CONFLICT)" in stale.stderr
-    back = await commands.run("queue", "set", "tenant", "default", "--default")
+    back = await commands.run("queue", "set", "tenant", commands.tenant, "--default")
     assert back.exit_code == 0
     await _submit(commands, "What is 1 + 1?")
 
