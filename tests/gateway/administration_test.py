@@ -4,30 +4,28 @@ import asyncio
 import os
 import signal
 import stat
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
 import pytest
-import pytest_asyncio
 
-from tests.gateway.guarded import guarded
+from tests.gateway.guarded import Guarded
 from tests.gateway.running_gateway import Gateway, gateway
 from tier.http_get import get, post
 
-_module = pytest.mark.asyncio(loop_scope="module")
+pytest_plugins = ["tests.gateway.shared_gateways"]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 # Of the address of a socket, in bytes.
 _LONGEST_ADDRESS = 108
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+@pytest.fixture
+def running(mesh: Guarded) -> Gateway:
     """A gateway that asks callers for credentials."""
-    async with guarded(tmp_path_factory.mktemp("mesh")) as mesh:
-        yield mesh.front.gateway
+    return mesh.front.gateway
 
 
-@_module
 async def test_its_owner_alone_asks(running: Gateway) -> None:
     """No port is open for it, which a page in a browser could reach, and other users of the
     machine may not open the socket.
@@ -40,7 +38,6 @@ async def test_its_owner_alone_asks(running: Gateway) -> None:
     assert stat.S_IMODE(mode) == 0o600
 
 
-@_module
 async def test_nobody_ends_it_or_has_it_tell_secrets(running: Gateway) -> None:
     """What the mesh itself asks is answered, and nothing else."""
     for path in (
@@ -59,7 +56,7 @@ async def test_the_next_takes_the_place_of_one_that_was_killed(tmp_path: Path) -
     async with gateway(folder, [1]) as killed:
         assert len(str(killed.admin)) > _LONGEST_ADDRESS
         os.kill(killed.pid, signal.SIGKILL)
-        await asyncio.to_thread(psutil.Process(killed.pid).wait, 10)
+        await asyncio.to_thread(psutil.Process(killed.pid).wait, 60)
     assert killed.admin.is_socket()
     async with gateway(folder, [1]) as running:
         assert running.admin == killed.admin

@@ -1,17 +1,16 @@
 """Pages in browsers, and what they are told of answers."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
-import pytest_asyncio
 
-from tests.gateway.guarded import KEY, Guarded, guarded
+from tests.gateway.guarded import KEY, Guarded
 from tests.gateway.shapes import status_by_web
+from tests.gateway.shared_gateways import CONSOLE
+
+pytest_plugins = ["tests.gateway.shared_gateways"]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _TASK = "/v1/tenants/acme/tasks/t1"
 _GET = "/agentmesh.coordinator.v1.CoordinatorService/GetTask"
-_CONSOLE = "https://console.example.com"
 _HARDENING = {
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
@@ -20,15 +19,7 @@ _HARDENING = {
 }
 
 
-@pytest_asyncio.fixture
-async def mesh(tmp_path: Path) -> AsyncIterator[Guarded]:
-    """A guarded gateway that lets in the pages of one site."""
-    async with guarded(tmp_path, origins=(_CONSOLE,)) as each:
-        each.knows(KEY)
-        yield each
-
-
-@pytest.mark.parametrize("origin", [_CONSOLE, "http://localhost:5173"])
+@pytest.mark.parametrize("origin", [CONSOLE, "http://localhost:5173"])
 async def test_pages_that_are_let_in_may_send_credentials(mesh: Guarded, origin: str) -> None:
     """A page of a site in the settings, or of this machine, may call with a key or a token, and
     its browser asks for that without one.
@@ -54,15 +45,15 @@ async def test_pages_that_are_let_in_may_send_credentials(mesh: Guarded, origin:
 
 async def test_a_page_can_read_why_it_is_refused(mesh: Guarded) -> None:
     """A refusal may be read by the page, too."""
-    answer = await mesh.front.gateway.http("GET", _TASK, headers={"origin": _CONSOLE})
+    answer = await mesh.front.gateway.http("GET", _TASK, headers={"origin": CONSOLE})
     assert answer.status == 401
-    assert answer.headers["access-control-allow-origin"] == _CONSOLE
-    status = await status_by_web(mesh.front.gateway, _GET, {"origin": _CONSOLE})
+    assert answer.headers["access-control-allow-origin"] == CONSOLE
+    status = await status_by_web(mesh.front.gateway, _GET, {"origin": CONSOLE})
     assert status.code == 16
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example", f"{_CONSOLE}.evil.example", "https://console.example.co"]
+    "origin", ["https://evil.example", f"{CONSOLE}.evil.example", "https://console.example.co"]
 )
 async def test_other_pages_may_not_call(mesh: Guarded, origin: str) -> None:
     """Pages of other sites are refused with the best of keys, and told nothing."""

@@ -6,16 +6,19 @@ import hmac
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jwt
+import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.gateway.credentials import TokenIssuer
-from tests.gateway.guarded import guarded
+from tests.gateway.guarded import Guarded
 from tier.access_tokens import SigningKey
+
+pytest_plugins = ["tests.gateway.shared_gateways"]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _TASK = "/v1/tenants/acme/tasks/t1"
 
@@ -68,17 +71,16 @@ def _forged(issuer: TokenIssuer) -> Iterator[tuple[str, str]]:
     yield "zeros", f"{head}.{_encoded(claims)}.{_encoded(bytes(64))}"
 
 
-async def test_forged_tokens_open_nothing(tmp_path: Path) -> None:
+async def test_forged_tokens_open_nothing(mesh: Guarded) -> None:
     """Whatever algorithm, key or signature a token names, only what its issuer signed counts; the
     gateway fetches no keys either.
     """
-    async with guarded(tmp_path) as mesh:
-        said: dict[str, int] = {}
-        for name, token in _forged(mesh.issuer):
-            headers = {"authorization": f"Bearer {token}"}
-            answer = await mesh.front.gateway.http("GET", _TASK, headers=headers)
-            said[name] = answer.status
-        assert set(said.values()) == {401}, said
-        assert mesh.front.coordinator.calls == {}
-        good = {"authorization": f"Bearer {mesh.issuer.signed(role='admin')}"}
-        assert (await mesh.front.gateway.http("GET", _TASK, headers=good)).status == 200
+    said: dict[str, int] = {}
+    for name, token in _forged(mesh.issuer):
+        headers = {"authorization": f"Bearer {token}"}
+        answer = await mesh.front.gateway.http("GET", _TASK, headers=headers)
+        said[name] = answer.status
+    assert set(said.values()) == {401}, said
+    assert mesh.front.coordinator.calls == {}
+    good = {"authorization": f"Bearer {mesh.issuer.signed(role='admin')}"}
+    assert (await mesh.front.gateway.http("GET", _TASK, headers=good)).status == 200

@@ -35,6 +35,12 @@ class StandInAuthorization(_Servicer):
         # The headers of every request that it was asked about.
         self.asked: list[dict[str, str]] = []
 
+    def forget(self) -> None:
+        """Is as it was in the beginning."""
+        self.known.clear()
+        self.asked.clear()
+        self.fails = False
+
     async def Check(self, request: Any, context: Any) -> Any:
         """The caller whose key it is, or UNAUTHENTICATED."""
         headers = dict(request.attributes.request.http.headers)
@@ -62,19 +68,23 @@ class Guarded:
     guard: Guard
     issuer: TokenIssuer
     keys: StandInAuthorization
+    # Where its files lie.
+    folder: Path
+    # A plain one to the gateway.
+    channel: grpc.aio.Channel
     clock: FakeClock = field(default_factory=FakeClock)
     # What there was to be said of issuers' keys.
     reports: list[tuple[str, Phase, str]] = field(default_factory=list[tuple[str, Phase, str]])
 
     @property
     def stub(self) -> Any:
-        """The coordinator over a plain channel; the caller closes nothing."""
+        """The coordinator over the plain channel."""
         return coordinator_service_pb2_grpc.CoordinatorServiceStub(self.channel)
 
-    @property
-    def channel(self) -> grpc.aio.Channel:
-        """A plain channel to the gateway."""
-        return grpc.aio.insecure_channel(self.front.gateway.address)
+    def forget(self) -> None:
+        """No key is known, and nobody has called."""
+        self.keys.forget()
+        self.front.coordinator.forget()
 
     def knows(self, text: str, **others: str) -> None:
         """A key of the tenant acme becomes known."""
@@ -114,5 +124,8 @@ async def guarded(
         keys,
         guarded=False,
     )
-    async with front(folder, served, guard=asks) as running:
-        yield Guarded(running, asks, issuer, keys)
+    async with (
+        front(folder, served, guard=asks) as running,
+        grpc.aio.insecure_channel(running.gateway.address) as channel,
+    ):
+        yield Guarded(running, asks, issuer, keys, folder, channel)

@@ -54,7 +54,7 @@ async def _sent(mesh: Guarded, head: str) -> None:
     reader, writer = await asyncio.open_connection(ports.HOST, mesh.front.gateway.port)
     try:
         writer.write(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + _MESSAGE)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert (await reader.read(12)).startswith(b"HTTP/1.1 ")
     finally:
         writer.close()

@@ -5,9 +5,10 @@ import http.client
 import io
 import json
 import os
+import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,18 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Trace:
+    """One of a test's own, by which it finds its calls in a log."""
+
+    trace_id: str = field(default_factory=lambda: secrets.token_hex(16))
+
+    @property
+    def header(self) -> tuple[str, str]:
+        """With which a call is of it."""
+        return "traceparent", f"00-{self.trace_id}-{'1' * 16}-01"
+
+
+@dataclass(frozen=True, slots=True)
 class Gateway:
     """An Envoy that runs the shipped configuration."""
 
@@ -70,7 +83,7 @@ class Gateway:
         pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
 
         def exchange() -> Answer:
-            connection = http.client.HTTPConnection(ports.HOST, self.port, timeout=20)
+            connection = http.client.HTTPConnection(ports.HOST, self.port, timeout=60)
             try:
                 connection.putrequest(method, path, skip_host="host" in dict(pairs))
                 for key, value in pairs:
@@ -106,6 +119,10 @@ class Gateway:
     def access(self) -> list[dict[str, Any]]:
         """The lines of the access log."""
         return [json.loads(line) for line in self.access_log.read_text().splitlines()]
+
+    def access_of(self, trace: Trace) -> list[dict[str, Any]]:
+        """Those of a trace."""
+        return [each for each in self.access() if each["trace_id"] == trace.trace_id]
 
 
 @asynccontextmanager

@@ -1,17 +1,18 @@
 """Nobody says by headers who they are: not in any spelling, shape or number."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
 import pytest
-import pytest_asyncio
 
 from agentmesh.coordinator.v1 import coordinator_service_pb2
 from meshkit.errors import from_rpc_error
-from tests.gateway.guarded import KEY, Guarded, guarded
+from tests.gateway.guarded import KEY, Guarded
+
+pytest_plugins = ["tests.gateway.shared_gateways"]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _TASK = "tenants/acme/tasks/t1"
 _GET = "/agentmesh.coordinator.v1.CoordinatorService/GetTask"
@@ -39,14 +40,6 @@ _SPELLINGS: dict[str, Callable[[str], list[str]]] = {
 }
 
 
-@pytest_asyncio.fixture
-async def mesh(tmp_path: Path) -> AsyncIterator[Guarded]:
-    """A guarded gateway that knows one key."""
-    async with guarded(tmp_path) as each:
-        each.knows(KEY)
-        yield each
-
-
 def _spelt(spelling: str) -> list[tuple[str, str]]:
     return [
         (name, value)
@@ -57,7 +50,7 @@ def _spelt(spelling: str) -> list[tuple[str, str]]:
 
 async def _by_grpc(mesh: Guarded, headers: Sequence[tuple[str, str]]) -> Any:
     request = coordinator_service_pb2.GetTaskRequest(name=_TASK)
-    return (await mesh.stub.GetTask(request, timeout=5, metadata=headers)).task
+    return (await mesh.stub.GetTask(request, timeout=60, metadata=headers)).task
 
 
 async def _by_web(mesh: Guarded, headers: Sequence[tuple[str, str]]) -> Any:

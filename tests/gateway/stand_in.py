@@ -45,6 +45,11 @@ class StandInCoordinator(_Servicer):
         # For which calls of WAITS wait.
         self.go_on = asyncio.Event()
 
+    def forget(self) -> None:
+        """Is as it was before the first call."""
+        self.calls.clear()
+        self.go_on.clear()
+
     async def GetTask(self, request: Any, context: Any) -> Any:
         """Any task, after what its id asks for."""
         await self._behave("GetTask", request.name)

@@ -1,22 +1,15 @@
 """Streams for those who read JSON: a line a message, or server-sent events."""
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from tests.gateway.running_gateway import Answer, Front, front
+from tests.gateway.running_gateway import Answer, Front
+
+pytest_plugins = ["tests.gateway.shared_gateways"]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _RUN = "/v1/tenants/default/tasks:run"
-
-
-@pytest_asyncio.fixture
-async def running(tmp_path: Path) -> AsyncIterator[Front]:
-    """A gateway with one instance behind it."""
-    async with front(tmp_path) as each:
-        yield each
 
 
 async def _run(running: Front, request_id: str, accept: str) -> Answer:

@@ -3,38 +3,32 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-import pytest_asyncio
 from cryptography import x509
 
 from agentmesh.coordinator.v1 import coordinator_service_pb2, coordinator_service_pb2_grpc
 from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
-from tests.gateway.guarded import KEY, Guarded, guarded
+from tests.gateway.guarded import KEY, Guarded
+from tests.gateway.running_gateway import Trace
 from tier import identities, ports
 from tier.authority import Authority
+
+pytest_plugins = ["tests.gateway.shared_gateways"]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _TASK = "tenants/acme/tasks/t1"
 _REQUEST = coordinator_service_pb2.GetTaskRequest(name=_TASK)
 
 
-@pytest_asyncio.fixture
-async def mesh(tmp_path: Path) -> AsyncIterator[Guarded]:
-    """A guarded gateway."""
-    async with guarded(tmp_path) as each:
-        yield each
-
-
 @pytest.fixture
-def trusted(tmp_path: Path, mesh: Guarded) -> bytes:
+def trusted(mesh: Guarded) -> bytes:
     """The certificate of the mesh's authority."""
-    return (tmp_path / "certificates" / "authority" / "certificate.pem").read_bytes()
+    return (mesh.folder / "certificates" / "authority" / "certificate.pem").read_bytes()
 
 
 def _stub(mesh: Guarded, trusted: bytes) -> Any:
@@ -58,10 +52,11 @@ async def test_a_client_that_trusts_the_authority_calls_with_tls(
     mesh: Guarded, trusted: bytes
 ) -> None:
     """A call with TLS and a token is served as one of that caller, and logged as with TLS."""
-    token = [("authorization", f"Bearer {mesh.issuer.token()}")]
-    answer = await _stub(mesh, trusted).GetTask(_REQUEST, timeout=5, metadata=token)
+    trace = Trace()
+    shown = [trace.header, ("authorization", f"Bearer {mesh.issuer.token()}")]
+    answer = await _stub(mesh, trusted).GetTask(_REQUEST, timeout=60, metadata=shown)
     assert answer.task.labels["caller"] == "user:ann"
-    (line,) = await eventually(mesh.front.gateway.access)
+    (line,) = await eventually(lambda: mesh.front.gateway.access_of(trace), 60)
     assert (line["tls"], line["caller"]) == ("TLSv1.3", "user:ann")
 
 
@@ -75,14 +70,14 @@ async def test_grpc_s_own_credentials_will_do(mesh: Guarded, trusted: bytes) -> 
         address = f"localhost:{mesh.front.gateway.tls_port}"
         async with grpc.aio.secure_channel(address, credentials) as channel:
             stub: Any = coordinator_service_pb2_grpc.CoordinatorServiceStub(channel)
-            answer = await stub.GetTask(_REQUEST, timeout=5)
+            answer = await stub.GetTask(_REQUEST, timeout=60)
         assert answer.task.labels["caller"] == caller
 
 
 async def test_tls_alone_lets_nobody_in(mesh: Guarded, trusted: bytes) -> None:
     """Who calls with TLS shows credentials like everybody else."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await _stub(mesh, trusted).GetTask(_REQUEST, timeout=5)
+        await _stub(mesh, trusted).GetTask(_REQUEST, timeout=60)
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -97,7 +92,7 @@ async def test_old_protocols_and_plain_text_get_no_answer(mesh: Guarded, trusted
         await _certificate(mesh, old)
     reader, writer = await asyncio.open_connection(ports.HOST, mesh.front.gateway.tls_port)
     writer.write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
     writer.close()
@@ -117,9 +112,7 @@ async def test_clients_choose_their_http(
     writer.close()
 
 
-async def test_a_renewed_certificate_breaks_no_connection(
-    mesh: Guarded, trusted: bytes, tmp_path: Path
-) -> None:
+async def test_a_renewed_certificate_breaks_no_connection(mesh: Guarded, trusted: bytes) -> None:
     """New connections are shown the renewed certificate, in the same gateway, while the connection
     that was there before serves on, with the call that was in it.
     """
@@ -132,19 +125,19 @@ async def test_a_renewed_certificate_breaks_no_connection(
         timeout=60,
         metadata=token,
     )
-    await eventually(lambda: mesh.front.coordinator.calls.get("GetTask"))
+    await eventually(lambda: mesh.front.coordinator.calls.get("GetTask"), 60)
 
     # Half of a short life has passed.
     clock = FakeClock(datetime.now(UTC) + timedelta(seconds=250))
-    renewer = Authority.open(tmp_path / "certificates", clock=clock, life_seconds=400.0)
+    renewer = Authority.open(mesh.folder / "certificates", clock=clock, life_seconds=400.0)
     renewer.issue(identities.GATEWAY)
 
     async def renewed() -> bool:
         return (await _certificate(mesh, context)).serial_number != before.serial_number
 
-    assert await eventually(renewed)
+    assert await eventually(renewed, 60)
     connections = await _connections(mesh)
-    assert (await stub.GetTask(_REQUEST, timeout=5, metadata=token)).task.name == _TASK
+    assert (await stub.GetTask(_REQUEST, timeout=60, metadata=token)).task.name == _TASK
     mesh.front.coordinator.go_on.set()
     assert (await waiting).task.name == "tenants/acme/tasks/waits"
     assert await _connections(mesh) == connections
