@@ -45,12 +45,15 @@ class PostgresServer(ChildServer):
         """Where clients connect to a database."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
-    def new_database(self) -> str:
-        """Where clients connect to a database that nobody has used yet."""
+    def new_database(self, *, like: str = "template1") -> str:
+        """Where clients connect to a database that nobody has used yet.
+
+        `like`: the name of the one that it is a copy of, to which nobody is connected.
+        """
         self._databases += 1
         name = f"test_{self._databases}"
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{like}"'.encode())
         return self.url_of(name)
 
     def kill(self) -> None:

@@ -4,7 +4,9 @@ runner.py TEST-FILE...
 """
 
 import gc
+import gzip
 import importlib
+import json
 import os
 import sys
 from collections.abc import MutableMapping
@@ -40,14 +42,41 @@ class LateCollection:
         gc.enable()
 
 
+class Characters:
+    """Tells hypothesis, where it is used, what UTF-8 can encode: all but surrogates.
+
+    It would try out each character, for seconds of CPU, and keep what it found in a file
+    that the next test does not have.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def pytest_collection_finish(self) -> None:
+        """Write that file. Any earlier, and hypothesis warns that it is used too soon."""
+        if "hypothesis" not in sys.modules:
+            return
+        from hypothesis.configuration import set_hypothesis_home_dir
+        from hypothesis.internal.charmap import charmap_file
+
+        set_hypothesis_home_dir(self.folder)
+        known = charmap_file("codec-v2-utf-8")
+        known.parent.mkdir(parents=True, exist_ok=True)
+        encodable = [[0, 0xD7FF], [0xE000, sys.maxunicode]]
+        with gzip.open(known, "wt", encoding="utf-8") as file:
+            json.dump([encodable, []], file)
+
+
 def plugins(environment: dict[str, str]) -> list[object]:
     """Return what this run adds to pytest, and tell Bazel that shards work."""
+    characters = Characters(Path(environment["TEST_TMPDIR"]) / "hypothesis")
+    always: list[object] = [LateCollection(), characters]
     status_file = environment.get("TEST_SHARD_STATUS_FILE")
     if not status_file:
-        return [LateCollection()]
+        return always
     Path(status_file).touch()
     shard = Shard(int(environment["TEST_SHARD_INDEX"]), int(environment["TEST_TOTAL_SHARDS"]))
-    return [LateCollection(), shard]
+    return [*always, shard]
 
 
 def options(environment: dict[str, str]) -> list[str]:
