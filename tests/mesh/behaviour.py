@@ -8,7 +8,7 @@ from typing import Final, Literal, Self
 # The trailing metadata by which an instance says its name.
 INSTANCE_KEY: Final = "instance"
 # Of the events of every task.
-LAST_SEQUENCE: Final = 80
+LAST_SEQUENCE: Final = 20
 
 # What an instance answers where it is told to fail.
 Failure = Literal["UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED", "NOT_FOUND"]
@@ -23,6 +23,8 @@ class Behaviour:
     failure: Failure = "UNAVAILABLE"
     # Before every answer.
     delay_seconds: float = 0.0
+    # Nothing is answered while this is in force, and of streams the first half alone.
+    held: bool = False
 
     @classmethod
     def read(cls, line: str | bytes) -> Self:

@@ -20,9 +20,10 @@ from tier.serving import until_serving
 
 _MODULE: Final = "tests.mesh.scripted_instance"
 _START_SECONDS: Final = 60.0
-_ANSWER_SECONDS: Final = 20.0
+_ANSWER_SECONDS: Final = 60.0
 # Longer than anybody stays ejected.
-_CALM_SECONDS: Final = 40.0
+_CALM_SECONDS: Final = 60.0
+_WELL: Final = Behaviour()
 
 
 class Instance:
@@ -33,6 +34,11 @@ class Instance:
         self.port: Final = port
         self._log: Final = log
         self._process: Process | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started, and not ended since."""
+        return self._process is not None
 
     @property
     def pid(self) -> int:
@@ -81,14 +87,15 @@ class Mesh:
     proxy: Front
 
     async def calm(self) -> None:
-        """Has all instances answer; returns when both Envoys use each of them."""
+        """Has all instances run and answer; returns when both Envoys use each of them."""
+        await asyncio.gather(*(each.start() for each in self.instances if not each.runs))
         await self.calls()
         for front in (self.gateway, self.proxy):
             await eventually(lambda front=front: front.healthy(len(self.instances)), _CALM_SECONDS)
 
-    async def calls(self, *methods: str) -> list[int]:
-        """How many calls each instance has had; all answer everything from now on."""
-        counted = [await each.behave(Behaviour()) for each in self.instances]
+    async def calls(self, *methods: str, behaviour: Behaviour = _WELL) -> list[int]:
+        """How many calls each instance that runs has had; all behave so from now on."""
+        counted = [await each.behave(behaviour) for each in self.instances if each.runs]
         return [sum(each.calls.get(method, 0) for method in methods) for each in counted]
 
 

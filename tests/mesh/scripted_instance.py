@@ -24,8 +24,6 @@ from tests.mesh.behaviour import INSTANCE_KEY, LAST_SEQUENCE, Behaviour, Counted
 from tier.ports import HOST
 
 _MEMORY: Final = "agentmesh.memory.v1.MemoryService"
-_BETWEEN_EVENTS_SECONDS: Final = 0.05
-_DRAIN_SECONDS: Final = 1.0
 
 # Typed as abstract, though what is not overridden answers UNIMPLEMENTED.
 _MemoryServicer: Any = memory_service_pb2_grpc.MemoryServiceServicer
@@ -35,21 +33,33 @@ class Script:
     """What every call goes through."""
 
     def __init__(self, instance: str, chance: random.Random) -> None:
-        self.behaviour = Behaviour()
         # By method.
         self.calls: Final[dict[str, int]] = {}
+        self._behaviour = Behaviour()
+        self._changed = asyncio.Event()
         self._instance: Final = instance
         self._chance: Final = chance
+
+    def obey(self, behaviour: Behaviour) -> None:
+        """From now on."""
+        self._behaviour = behaviour
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def play(self, method: str, context: Any) -> None:
         """Counts, waits and fails by the behaviour; says who it was."""
         self.calls[method] = self.calls.get(method, 0) + 1
-        behaviour = self.behaviour
+        behaviour = self._behaviour
         if behaviour.delay_seconds:
             await asyncio.sleep(behaviour.delay_seconds)
         if self._chance.random() < behaviour.failing:
             raise _error(behaviour.failure)
         context.set_trailing_metadata(((INSTANCE_KEY, self._instance),))
+
+    async def released(self) -> None:
+        """Returns when calls are not held."""
+        while self._behaviour.held:
+            await self._changed.wait()
 
 
 class ScriptedCoordinator(StandInCoordinator):
@@ -62,22 +72,25 @@ class ScriptedCoordinator(StandInCoordinator):
     async def GetTask(self, request: Any, context: Any) -> Any:
         """A read."""
         await self._script.play("GetTask", context)
+        await self._script.released()
         return await super().GetTask(request, context)
 
     async def SubmitTask(self, request: Any, context: Any) -> Any:
         """An effect."""
         await self._script.play("SubmitTask", context)
+        await self._script.released()
         return await super().SubmitTask(request, context)
 
     async def WatchTask(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        """The rest of the events, at a pace; with the last of them the task has succeeded."""
+        """The rest of the events; with the last of them the task has succeeded."""
         await self._script.play("WatchTask", context)
         for sequence in range(request.after_sequence + 1, LAST_SEQUENCE + 1):
             event = task_event_pb2.TaskEvent(sequence=sequence)
             if sequence == LAST_SEQUENCE:
                 event.status.state = task_pb2.TASK_STATE_SUCCEEDED
             yield coordinator_service_pb2.WatchTaskResponse(event=event)
-            await asyncio.sleep(_BETWEEN_EVENTS_SECONDS)
+            if sequence == LAST_SEQUENCE // 2:
+                await self._script.released()
 
 
 class ScriptedMemory(_MemoryServicer):
@@ -89,11 +102,13 @@ class ScriptedMemory(_MemoryServicer):
     async def Search(self, _request: Any, context: Any) -> Any:
         """A read."""
         await self._script.play("Search", context)
+        await self._script.released()
         return memory_service_pb2.SearchResponse()
 
     async def AppendMessages(self, _request: Any, context: Any) -> Any:
         """An effect."""
         await self._script.play("AppendMessages", context)
+        await self._script.released()
         return memory_service_pb2.AppendMessagesResponse()
 
 
@@ -115,7 +130,7 @@ async def _obey(script: Script) -> None:
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while line := await lines.readline():
-        script.behaviour = Behaviour.read(line)
+        script.obey(Behaviour.read(line))
         sys.stdout.buffer.write(Counted(script.calls).line)
         sys.stdout.buffer.flush()
 
@@ -134,7 +149,6 @@ async def _serve(name: str, port: int) -> None:
         registrations=[memory, *(each for each in others if each.service_name != _MEMORY)],
         log=log.get(name, stream=sys.stderr),
         default_tenant="default",
-        drain_seconds=_DRAIN_SECONDS,
     )
     serving = asyncio.create_task(server.serve())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, serving.cancel)
