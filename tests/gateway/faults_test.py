@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,6 +14,8 @@ from meshtest.eventually import eventually
 from tests.gateway.instance import Instance, instances
 from tests.gateway.running_gateway import Gateway, gateway
 from tier import ports
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,32 +29,50 @@ class Pair:
     async def get(self, task: str = "t1") -> str:
         """Reads a task; the name of the instance that answered."""
         request = coordinator_service_pb2.GetTaskRequest(name=f"tenants/default/tasks/{task}")
-        return (await self.stub.GetTask(request, timeout=10)).task.labels["instance"]
+        return (await self.stub.GetTask(request, timeout=60)).task.labels["instance"]
 
     async def submit(self, request_id: str) -> str:
         """Submits a task; the name of the instance that answered."""
         request = coordinator_service_pb2.SubmitTaskRequest(
             parent="tenants/default", request_id=request_id
         )
-        return (await self.stub.SubmitTask(request, timeout=10)).task.labels["instance"]
+        return (await self.stub.SubmitTask(request, timeout=60)).task.labels["instance"]
 
     async def both(self) -> bool:
         """Whether both instances get calls."""
         return {await self.get() for _ in range(20)} == {"a", "b"}
 
+    async def counted(self, name: str) -> int:
+        """One of the gateway's own counters of the coordinator's instances."""
+        return (await self.gateway.statistics("cluster.coordinator."))[name]
 
-@pytest_asyncio.fixture
-async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
-    """Two instances, both in use."""
+    async def healthy(self, count: int) -> bool:
+        """Whether the gateway takes so many instances for well."""
+        return await self.counted("membership_healthy") == count
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
+    """See `pair`."""
     first, second = ports.free_ports(2)
     async with (
         instances(a=first, b=second) as running,
-        gateway(tmp_path, [first, second]) as front,
+        gateway(tmp_path_factory.mktemp("pair"), [first, second]) as front,
         grpc.aio.insecure_channel(front.address) as channel,
     ):
-        made = Pair(front, running, coordinator_service_pb2_grpc.CoordinatorServiceStub(channel))
-        await eventually(made.both)
-        yield made
+        stub = coordinator_service_pb2_grpc.CoordinatorServiceStub(channel)
+        yield Pair(front, running, stub)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def pair(running: Pair) -> Pair:
+    """Two instances, both in use, whatever died in the test before."""
+    for each in running.instances.values():
+        if not each.alive:
+            await each.start()
+    await eventually(lambda: running.healthy(2), 60)
+    await eventually(running.both, 60)
+    return running
 
 
 async def test_no_safe_call_fails_when_an_instance_is_killed(pair: Pair) -> None:
@@ -66,7 +85,7 @@ async def test_no_safe_call_fails_when_an_instance_is_killed(pair: Pair) -> None
             answers.append(answer)
 
     readers = [asyncio.create_task(read_many()) for _ in range(8)]
-    await eventually(lambda: len(answers) > 200)
+    await eventually(lambda: len(answers) > 200, 60)
     pair.instances["a"].kill()
     await asyncio.gather(*readers)
     assert len(answers) == 8 * 150
@@ -79,36 +98,36 @@ async def test_a_read_in_flight_is_repeated_elsewhere(pair: Pair) -> None:
         await pair.get("dies")
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     # The connection breaks a moment before the process has ended.
-    await eventually(lambda: not any(each.alive for each in pair.instances.values()))
+    await eventually(lambda: not any(each.alive for each in pair.instances.values()), 60)
 
 
 async def test_an_effect_in_flight_is_not_repeated(pair: Pair) -> None:
     """A submission whose instance dies over it fails at once, and reaches no other instance."""
+    before = await pair.counted("upstream_rq_retry")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await pair.submit("dies")
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    statistics = await pair.gateway.statistics("cluster.coordinator.")
-    assert statistics["upstream_rq_retry"] == 0
-    await eventually(lambda: not all(each.alive for each in pair.instances.values()))
+    assert await pair.counted("upstream_rq_retry") == before
+    await eventually(lambda: not all(each.alive for each in pair.instances.values()), 60)
     assert any(each.alive for each in pair.instances.values())
 
 
 async def test_an_effect_that_was_refused_is_not_repeated(pair: Pair) -> None:
     """A submission that a service answered with UNAVAILABLE is the caller's to repeat."""
+    before = await pair.counted("upstream_rq_retry")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await pair.submit("unavailable")
     assert caught.value.details() == "Not today."
-    statistics = await pair.gateway.statistics("cluster.coordinator.")
-    assert statistics["upstream_rq_retry"] == 0
+    assert await pair.counted("upstream_rq_retry") == before
 
 
 async def test_a_read_that_was_refused_is_not_repeated_either(pair: Pair) -> None:
     """What a service has answered is told at once, though the call could be repeated."""
+    before = await pair.counted("upstream_rq_retry")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await pair.get("unavailable")
     assert caught.value.details() == "Not today."
-    statistics = await pair.gateway.statistics("cluster.coordinator.")
-    assert statistics["upstream_rq_retry"] == 0
+    assert await pair.counted("upstream_rq_retry") == before
 
 
 async def test_submissions_find_the_living_after_a_death(pair: Pair) -> None:
@@ -125,16 +144,10 @@ async def test_submissions_find_the_living_after_a_death(pair: Pair) -> None:
 async def test_a_dead_instance_is_left_alone_and_comes_back(pair: Pair) -> None:
     """Health checks take a killed instance out, and put it back when it serves again."""
     pair.instances["a"].kill()
-
-    async def healthy(count: int) -> bool:
-        statistics = await pair.gateway.statistics("cluster.coordinator.")
-        return statistics["membership_healthy"] == count
-
-    await eventually(lambda: healthy(1), timeout_seconds=15)
-    before = (await pair.gateway.statistics("cluster.coordinator."))["upstream_rq_retry"]
+    await eventually(lambda: pair.healthy(1), 60)
+    before = await pair.counted("upstream_rq_retry")
     assert {await pair.get() for _ in range(50)} == {"b"}
-    after = (await pair.gateway.statistics("cluster.coordinator."))["upstream_rq_retry"]
-    assert after == before
+    assert await pair.counted("upstream_rq_retry") == before
     await pair.instances["a"].start()
-    await eventually(lambda: healthy(2), timeout_seconds=15)
-    await eventually(pair.both)
+    await eventually(lambda: pair.healthy(2), 60)
+    await eventually(pair.both, 60)

@@ -31,7 +31,7 @@ class Instance:
         async def serves() -> bool:
             return not await who_serves_not(f"{HOST}:{self.port}", [""])
 
-        await eventually(serves, timeout_seconds=20)
+        await eventually(serves, timeout_seconds=60)
 
     def _spawn(self) -> None:
         self._process = subprocess.Popen(
