@@ -19,7 +19,6 @@ from meshkit.bus import Bus
 from meshkit.clock import SystemClock
 from meshkit.ids import RandomIds
 from meshtest.eventually import eventually
-from meshtest.nats_server import NatsServer
 from services.governor import alert_stream
 from services.governor.alert_finder import AlertFinder
 from services.governor.alert_recorder import AlertRecorder
@@ -39,22 +38,16 @@ from services.governor.window import WindowKind
 from sqlstore.database import Database
 from sqlstore.positions import Moved, Place
 
-pytest_plugins = ["meshtest.fixtures"]
+pytest_plugins = ["meshtest.fixtures", "services.governor.fixture_ledger"]
 
 _LIMIT = 1_000
 _FOUR = ["ALERT", "DEGRADE", "THROTTLE", "SHUTOFF"]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def address(request: pytest.FixtureRequest) -> str:
-    """Where a ledger may be: empty for a file."""
-    return request.getfixturevalue("postgres_url") if request.param == "postgresql" else ""
-
-
 @pytest.fixture
-async def bus(nats_server: NatsServer) -> AsyncGenerator[Bus]:
+async def bus(nats_url: str) -> AsyncGenerator[Bus]:
     """There are a journal and a stream of alerts."""
-    async with await Bus.connect(nats_server.url, name="test") as bus:
+    async with await Bus.connect(nats_url, name="test") as bus:
         await JetStreamJournal(bus, RandomIds()).prepare(
             usage_stream_spec(keep_days=None, max_bytes=None)
         )
@@ -105,10 +98,12 @@ async def _governor(bus: Bus, folder: Path, address: str) -> AsyncGenerator[Data
         await database.close()
 
 
-async def test_spending_fires_each_threshold_once(bus: Bus, tmp_path: Path, address: str) -> None:
+async def test_spending_fires_each_threshold_once(
+    bus: Bus, ledger_folder: Path, address: str
+) -> None:
     """As calls are settled, each kind is told when it is reached; repeats count for nothing."""
     now = datetime.now(UTC)
-    async with _governor(bus, tmp_path, address):
+    async with _governor(bus, ledger_folder, address):
         for number in range(1, 13):
             record = _record(f"k{number}", 100, "acme", now)
             await _append(bus, record, record)
@@ -133,11 +128,11 @@ async def _is_told(bus: Bus, count: int) -> bool:
 
 
 async def test_alerts_stand_and_fall_with_the_charges_behind_them(
-    tmp_path: Path, address: str
+    ledger_folder: Path, address: str
 ) -> None:
     """A transaction that fails leaves neither; the next one leaves both."""
     lines = log.get("test", stream=io.StringIO())
-    database = await open_ledger(address, folder=tmp_path, log=lines)
+    database = await open_ledger(address, folder=ledger_folder, log=lines)
     heard: list[str] = []
     recorder = AlertRecorder(AlertFinder(Budgets(_budgets_of), SystemClock()))
     recorder.on_recorded(lambda: heard.append("recorded"))
@@ -175,25 +170,26 @@ async def test_alerts_stand_and_fall_with_the_charges_behind_them(
         await database.close()
 
 
-@pytest.mark.parametrize("seed", range(2))
 async def test_governors_may_be_killed_at_any_moment(
-    bus: Bus, nats_server: NatsServer, tmp_path: Path, address: str, seed: int
+    bus: Bus, nats_url: str, ledger_folder: Path, address: str
 ) -> None:
     """Two governors, of which one or the other is killed again and again: each alert once."""
-    chance = random.Random(seed)
+    chance = random.Random(1)
     tenants = [f"t{number}" for number in range(8)]
     now = datetime.now(UTC)
-    programs = [await _program(nats_server, tmp_path, address) for _ in range(2)]
+    programs = [await _program(nats_url, ledger_folder, address) for _ in range(2)]
     try:
-        for turn in range(6):
-            for number in range(8):
+        for turn in range(3):
+            for number in range(16):
                 tenant = chance.choice(tenants)
                 await _append(bus, _record(f"{turn}-{number}", 130, tenant, now))
-            await asyncio.sleep(chance.uniform(0.0, 0.4))
+            # One of them is at work, and somewhere in it.
+            await eventually(lambda turn=turn: _is_told(bus, 3 * turn + 1))
+            await asyncio.sleep(chance.uniform(0.0, 0.05))
             victim = chance.randrange(2)
             programs[victim].kill()
             await programs[victim].wait()
-            programs[victim] = await _program(nats_server, tmp_path, address)
+            programs[victim] = await _program(nats_url, ledger_folder, address)
         for tenant in tenants:
             await _append(bus, _record("last", 2 * _LIMIT, tenant, now))
         await eventually(lambda: _is_told(bus, 4 * len(tenants)), timeout_seconds=60)
@@ -205,10 +201,10 @@ async def test_governors_may_be_killed_at_any_moment(
     assert sorted(told) == sorted((tenant, kind) for tenant in tenants for kind in _FOUR)
 
 
-async def _program(nats: NatsServer, folder: Path, address: str) -> asyncio.subprocess.Process:
+async def _program(nats_url: str, folder: Path, address: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "services.governor.alert_program"),
-        *(nats.url, folder, address, str(_LIMIT)),
+        *(nats_url, folder, address, str(_LIMIT)),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=asyncio.subprocess.DEVNULL,
     )

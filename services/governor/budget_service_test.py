@@ -6,7 +6,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pytest
 
@@ -21,7 +21,6 @@ from meshkit.redis_line import RedisLine
 from meshkit.server import Registration
 from meshkit.unbroken import Unbroken
 from meshtest.clock import FakeClock
-from meshtest.nats_server import NatsServer
 from meshtest.redis_server import RedisServer
 from meshtest.serving import serving
 from services.governor.account import Decision
@@ -51,8 +50,16 @@ def noticed() -> list[Decision]:
 
 
 @pytest.fixture
+async def redis_url(shared_redis: RedisServer) -> str:
+    """An empty Redis."""
+    async with redis_store.connect(shared_redis.url) as connection:
+        await cast(Any, connection).flushall()
+    return shared_redis.url
+
+
+@pytest.fixture
 async def stubs(
-    nats_server: NatsServer, redis_server: RedisServer, clock: FakeClock, noticed: list[Decision]
+    nats_url: str, redis_url: str, clock: FakeClock, noticed: list[Decision]
 ) -> AsyncIterator[list[Any]]:
     """Two governors, each a server of its own; called for the tenant acme."""
     ledger = ScriptedLedger()
@@ -60,9 +67,9 @@ async def stubs(
         stubs: list[Any] = []
         # To the second one, and to that alone, this test is an operator.
         for operators in ([], ["service:test"]):
-            redis = await stack.enter_async_context(redis_store.connect(redis_server.url))
+            redis = await stack.enter_async_context(redis_store.connect(redis_url))
             line = await stack.enter_async_context(RedisLine(redis))
-            bus = await stack.enter_async_context(await Bus.connect(nats_server.url, name="g"))
+            bus = await stack.enter_async_context(await Bus.connect(nats_url, name="g"))
             budgets = Budgets(_DEFAULTS)
             store = JetStreamBudgets(bus, budgets, clock, most_per_tenant=3)
             await store.prepare()
@@ -114,14 +121,14 @@ def _budget(name: str = _DAY, **more: Any) -> budget_pb2.Budget:
 
 async def _set(stub: Any, budget: budget_pb2.Budget, request_id: str = "") -> budget_pb2.Budget:
     request = pb.SetBudgetRequest(budget=budget, request_id=request_id)
-    return (await stub.SetBudget(request, timeout=5)).budget
+    return (await stub.SetBudget(request, timeout=30)).budget
 
 
 async def _admit(stub: Any, key: str, tokens: int, **fields: Any) -> pb.AdmitResponse:
     request = pb.AdmitRequest(
         parent=_ACME, key=key, model="unit", input_tokens=tokens, task_type="chat", **fields
     )
-    return await stub.Admit(request, timeout=5)
+    return await stub.Admit(request, timeout=30)
 
 
 async def test_set_budget_is_stored_with_what_its_name_says(stubs: list[Any]) -> None:
@@ -143,7 +150,7 @@ async def test_set_budget_is_stored_with_what_its_name_says(stubs: list[Any]) ->
     assert stored.thresholds == budget_pb2.BudgetThresholds(
         alert_percent=50, degrade_percent=50, shutoff_percent=100
     )
-    status = (await stubs[1].GetBudget(pb.GetBudgetRequest(name=_CHAT), timeout=5)).status
+    status = (await stubs[1].GetBudget(pb.GetBudgetRequest(name=_CHAT), timeout=30)).status
     assert status.budget == stored
     # The clock says 00:00 in UTC.
     assert status.window_start.ToJsonString() == "2025-12-31T23:00:00Z"
@@ -168,9 +175,9 @@ async def test_new_budget_begins_with_what_was_spent(stubs: list[Any]) -> None:
         settle = pb.SettleRequest(
             parent=_ACME, key=key, model="unit", usage=usage, task_type="chat"
         )
-        await stubs[0].Settle(settle, timeout=5)
+        await stubs[0].Settle(settle, timeout=30)
     await _set(stubs[0], _budget(_CHAT))
-    status = (await stubs[1].GetBudget(pb.GetBudgetRequest(name=_CHAT), timeout=5)).status
+    status = (await stubs[1].GetBudget(pb.GetBudgetRequest(name=_CHAT), timeout=30)).status
     assert (status.spent_micros, status.reserved_micros) == (400, 0)
     assert (await _admit(stubs[1], "c", 101)).budget == _CHAT
     assert (await _admit(stubs[1], "d", 100)).decision == budget_pb2.DECISION_ALLOW
@@ -189,8 +196,8 @@ async def test_stale_etag_is_a_conflict(stubs: list[Any]) -> None:
             " Read it again, and apply your change to that."
         )
     with pytest.raises(errors.Conflict) as caught:
-        await stubs[0].DeleteBudget(pb.DeleteBudgetRequest(name=_DAY, etag=first.etag), timeout=5)
-    status = (await stubs[0].GetBudget(pb.GetBudgetRequest(name=_DAY), timeout=5)).status
+        await stubs[0].DeleteBudget(pb.DeleteBudgetRequest(name=_DAY, etag=first.etag), timeout=30)
+    status = (await stubs[0].GetBudget(pb.GetBudgetRequest(name=_DAY), timeout=30)).status
     assert status.budget == second
 
 
@@ -212,7 +219,7 @@ async def test_repeated_request_gives_the_same_budget(stubs: list[Any]) -> None:
     first = await _set(stubs[0], _budget(), request_id="r1")
     await _set(stubs[1], _budget(limit_micros=600))
     assert await _set(stubs[1], _budget(), request_id="r1") == first
-    status = (await stubs[0].GetBudget(pb.GetBudgetRequest(name=_DAY), timeout=5)).status
+    status = (await stubs[0].GetBudget(pb.GetBudgetRequest(name=_DAY), timeout=30)).status
     assert status.budget.limit_micros == 600
     with pytest.raises(errors.RequestIdReused):
         await _set(stubs[1], _budget(limit_micros=700), request_id="r1")
@@ -223,15 +230,15 @@ async def test_deleted_budget_leaves_the_one_of_the_tier(stubs: list[Any]) -> No
     delete = pb.DeleteBudgetRequest(name=_DAY)
     await _set(stubs[0], _budget(limit_micros=50))
     assert (await _admit(stubs[1], "a", 51)).decision == budget_pb2.DECISION_DENY
-    await stubs[0].DeleteBudget(delete, timeout=5)
+    await stubs[0].DeleteBudget(delete, timeout=30)
     assert (await _admit(stubs[1], "a", 51)).decision == budget_pb2.DECISION_ALLOW
-    status = (await stubs[1].GetBudget(pb.GetBudgetRequest(name=_DAY), timeout=5)).status
+    status = (await stubs[1].GetBudget(pb.GetBudgetRequest(name=_DAY), timeout=30)).status
     assert (status.budget.limit_micros, status.budget.etag) == (1_000, "")
     with pytest.raises(errors.BudgetNotFound) as caught:
-        await stubs[0].DeleteBudget(delete, timeout=5)
+        await stubs[0].DeleteBudget(delete, timeout=30)
     assert caught.value.message == f"There is no budget {_DAY!r} to delete."
     with pytest.raises(errors.BudgetNotFound):
-        await stubs[0].GetBudget(pb.GetBudgetRequest(name=_CHAT), timeout=5)
+        await stubs[0].GetBudget(pb.GetBudgetRequest(name=_CHAT), timeout=30)
 
 
 async def test_budgets_are_listed_in_order_and_by_page(stubs: list[Any]) -> None:
@@ -240,14 +247,14 @@ async def test_budgets_are_listed_in_order_and_by_page(stubs: list[Any]) -> None
     names: list[str] = []
     request = pb.ListBudgetsRequest(parent=_ACME, page_size=2)
     while True:
-        page = await stubs[1].ListBudgets(request, timeout=5)
+        page = await stubs[1].ListBudgets(request, timeout=30)
         names += [each.budget.name for each in page.statuses]
         if not page.next_page_token:
             break
         request.page_token = page.next_page_token
     assert names == [_CHAT, _DAY, f"{_ACME}/budgets/tenant-month"]
     with pytest.raises(errors.InvalidPageToken):
-        await stubs[1].ListBudgets(pb.ListBudgetsRequest(parent=_ACME, page_token="x"), timeout=5)
+        await stubs[1].ListBudgets(pb.ListBudgetsRequest(parent=_ACME, page_token="x"), timeout=30)
 
 
 async def test_tenant_may_have_so_many_budgets(stubs: list[Any]) -> None:
@@ -266,27 +273,27 @@ async def test_only_operators_set_and_see_what_concerns_all_tenants(stubs: list[
     """Others are told so; tenants have their own budgets alone."""
     everywhere = "budgets/global-month"
     for call in (
-        stubs[0].SetBudget(pb.SetBudgetRequest(budget=_budget(everywhere)), timeout=5),
-        stubs[0].GetBudget(pb.GetBudgetRequest(name=everywhere), timeout=5),
-        stubs[0].DeleteBudget(pb.DeleteBudgetRequest(name=everywhere), timeout=5),
-        stubs[0].ListBudgets(pb.ListBudgetsRequest(parent="tenants/-"), timeout=5),
+        stubs[0].SetBudget(pb.SetBudgetRequest(budget=_budget(everywhere)), timeout=30),
+        stubs[0].GetBudget(pb.GetBudgetRequest(name=everywhere), timeout=30),
+        stubs[0].DeleteBudget(pb.DeleteBudgetRequest(name=everywhere), timeout=30),
+        stubs[0].ListBudgets(pb.ListBudgetsRequest(parent="tenants/-"), timeout=30),
         stubs[0].SetBudget(
-            pb.SetBudgetRequest(budget=_budget("tenants/other/budgets/tenant-day")), timeout=5
+            pb.SetBudgetRequest(budget=_budget("tenants/other/budgets/tenant-day")), timeout=30
         ),
-        stubs[0].ListBudgets(pb.ListBudgetsRequest(parent="tenants/other"), timeout=5),
-        stubs[0].ExplainBudget(pb.ExplainBudgetRequest(parent="tenants/other"), timeout=5),
+        stubs[0].ListBudgets(pb.ListBudgetsRequest(parent="tenants/other"), timeout=30),
+        stubs[0].ExplainBudget(pb.ExplainBudgetRequest(parent="tenants/other"), timeout=30),
     ):
         with pytest.raises(errors.Forbidden):
             await call
     await _set(stubs[1], _budget(everywhere, limit_micros=10))
-    listed = await stubs[1].ListBudgets(pb.ListBudgetsRequest(parent="tenants/-"), timeout=5)
+    listed = await stubs[1].ListBudgets(pb.ListBudgetsRequest(parent="tenants/-"), timeout=30)
     assert [each.budget.name for each in listed.statuses] == [everywhere]
     denied = await _admit(stubs[0], "a", 11)
     assert (denied.budget, denied.explanation) == (
         everywhere,
         "What all tenants together may spend is spent. It starts again at 2026-02-01T00:00:00Z.",
     )
-    explained = await stubs[0].ExplainBudget(pb.ExplainBudgetRequest(parent=_ACME), timeout=5)
+    explained = await stubs[0].ExplainBudget(pb.ExplainBudgetRequest(parent=_ACME), timeout=30)
     assert [each.budget.name for each in explained.statuses] == [
         _DAY,
         f"{_ACME}/budgets/tenant-month",
@@ -306,10 +313,10 @@ async def test_explanation_has_every_budget_and_names_the_one_that_decides(
     asked = pb.ExplainBudgetRequest(
         parent=_ACME, task_type="chat", task="t1", tier=tier_pb2.MODEL_TIER_BALANCED
     )
-    explained = await stubs[0].ExplainBudget(asked, timeout=5)
+    explained = await stubs[0].ExplainBudget(asked, timeout=30)
     assert explained.decision == budget_pb2.DECISION_ALLOW
     await _admit(stubs[0], "a", 200, task="t1", task_limit_micros=450)
-    explained = await stubs[1].ExplainBudget(asked, timeout=5)
+    explained = await stubs[1].ExplainBudget(asked, timeout=30)
     stands = [
         (each.budget.name, each.spent_micros, each.reserved_micros, each.budget.limit_micros)
         for each in explained.statuses
@@ -330,13 +337,13 @@ async def test_explanation_has_every_budget_and_names_the_one_that_decides(
         " from 40 % on cheaper tiers are used."
     )
     await _admit(stubs[0], "b", 200, task="t1", task_limit_micros=450)
-    explained = await stubs[1].ExplainBudget(asked, timeout=5)
+    explained = await stubs[1].ExplainBudget(asked, timeout=30)
     assert explained.decision == budget_pb2.DECISION_THROTTLE
     asked.lane = tier_pb2.LANE_INTERACTIVE
-    explained = await stubs[1].ExplainBudget(asked, timeout=5)
+    explained = await stubs[1].ExplainBudget(asked, timeout=30)
     assert explained.decision == budget_pb2.DECISION_DEGRADE
     await _admit(stubs[0], "c", 50, task="t1", task_limit_micros=450, lane=1)
-    explained = await stubs[1].ExplainBudget(asked, timeout=5)
+    explained = await stubs[1].ExplainBudget(asked, timeout=30)
     assert (explained.decision, explained.deciding_budget) == (
         budget_pb2.DECISION_DENY,
         f"{_ACME}/budgets/task-lifetime-t1",
@@ -350,7 +357,7 @@ async def test_what_refuses_a_task_before_its_first_call_is_noticed(
     """Tasks are asked about before they are accepted: nobody else hears of a spent budget."""
     await _set(stubs[0], _budget(_DAY, limit_micros=100))
     await _admit(stubs[0], "a", 100)
-    await stubs[0].ExplainBudget(pb.ExplainBudgetRequest(parent=_ACME), timeout=5)
+    await stubs[0].ExplainBudget(pb.ExplainBudgetRequest(parent=_ACME), timeout=30)
     (decision,) = noticed
     assert (decision.level, decision.reserved_micros) == (3, 100)
 
@@ -359,7 +366,7 @@ async def test_explanation_says_which_tiers_a_tenant_may_use(stubs: list[Any]) -
     """The tenant's tier decides where no budget does."""
     with identity.use(identity.Identity("free", "user:anna")):
         asked = pb.ExplainBudgetRequest(parent="tenants/free", tier=tier_pb2.MODEL_TIER_POWERFUL)
-        explained = await stubs[0].ExplainBudget(asked, timeout=5)
+        explained = await stubs[0].ExplainBudget(asked, timeout=30)
     assert (explained.decision, explained.deciding_budget, explained.degrade_to) == (
         budget_pb2.DECISION_DEGRADE,
         "tenants/free",
@@ -368,43 +375,41 @@ async def test_explanation_says_which_tiers_a_tenant_may_use(stubs: list[Any]) -
     assert explained.explanation == "The tenant free may use FAST models only."
 
 
-@pytest.mark.parametrize(
-    ("budget", "field", "description"),
-    [
-        (_budget(limit_micros=0), "budget.limit_micros", "must be from 1 to 9000000000000000, not 0"),
-        (_budget(limit_micros=-1), "budget.limit_micros", "must be from 1 to 9000000000000000, not -1"),
-        (_budget(limit_micros=2**63 - 1), "budget.limit_micros", "must be from 1 to 9000000000000000, not 9223372036854775807"),
-        (_budget(scope=budget_pb2.BUDGET_SCOPE_AGENT), "budget.scope", "must be TENANT, as the name says, or unset"),
-        (_budget(scope=99), "budget.scope", "must be GLOBAL, TENANT, TASK_TYPE, AGENT, SESSION or unset"),
-        (_budget(scope=budget_pb2.BUDGET_SCOPE_TASK), "budget.scope", "must not be TASK: a task's cap is given when the task is submitted"),
-        (_budget(f"{_ACME}/budgets/task-lifetime-t1"), "budget.scope", "must not be TASK: a task's cap is given when the task is submitted"),
-        (_budget(subject="x"), "budget.subject", "must be empty, not 'x'"),
-        (_budget(_CHAT, subject="x"), "budget.subject", "must be 'chat', as the name says, or empty, not 'x'"),
-        (_budget(window=budget_pb2.BUDGET_WINDOW_MONTH), "budget.window", "must be DAY, as the name says, or unset"),
-        (_budget(f"{_ACME}/budgets/tenant-lifetime"), "budget.window", "must be DAY or MONTH with scope TENANT, not LIFETIME"),
-        (_budget(f"{_ACME}/budgets/session-day-s1"), "budget.window", "must be LIFETIME with scope SESSION, not DAY"),
-        (_budget(time_zone="Mars/Olympus"), "budget.time_zone", "must be the IANA name of a time zone, such as 'Europe/Berlin', not 'Mars/Olympus'"),
-        (_budget(thresholds=budget_pb2.BudgetThresholds(alert_percent=101)), "budget.thresholds.alert_percent", "must be from 0 to 100, not 101"),
-        (_budget(thresholds=budget_pb2.BudgetThresholds(degrade_percent=-1)), "budget.thresholds.degrade_percent", "must be from 0 to 100, not -1"),
-        (_budget(thresholds=budget_pb2.BudgetThresholds(degrade_percent=90, throttle_percent=80)), "budget.thresholds.throttle_percent", "must be at least degrade_percent (90), or 0 to be off, not 80"),
-        (_budget(thresholds=budget_pb2.BudgetThresholds(alert_percent=70, shutoff_percent=60)), "budget.thresholds.shutoff_percent", "must be at least alert_percent (70), or 0 to be off, not 60"),
-        (_budget("tenants/acme/budgets/tenant-week"), "budget.name", None),
-        (_budget("budgets/tenant-day"), "budget.name", None),
-        (_budget("tenants/acme/budgets/global-day"), "budget.name", None),
-        (_budget("tenants/acme/budgets/agent-day-*"), "budget.name", None),
-        (_budget("tenants/acme/budgets/tenant-day-x"), "budget.name", None),
-        (_budget(""), "budget.name", None),
-    ],
-)  # fmt: skip
-async def test_wrong_field_is_named(
-    stubs: list[Any], budget: budget_pb2.Budget, field: str, description: str | None
-) -> None:
+_MALFORMED: Final = [
+    (_budget(limit_micros=0), "budget.limit_micros", "must be from 1 to 9000000000000000, not 0"),
+    (_budget(limit_micros=-1), "budget.limit_micros", "must be from 1 to 9000000000000000, not -1"),
+    (_budget(limit_micros=2**63 - 1), "budget.limit_micros", "must be from 1 to 9000000000000000, not 9223372036854775807"),
+    (_budget(scope=budget_pb2.BUDGET_SCOPE_AGENT), "budget.scope", "must be TENANT, as the name says, or unset"),
+    (_budget(scope=99), "budget.scope", "must be GLOBAL, TENANT, TASK_TYPE, AGENT, SESSION or unset"),
+    (_budget(scope=budget_pb2.BUDGET_SCOPE_TASK), "budget.scope", "must not be TASK: a task's cap is given when the task is submitted"),
+    (_budget(f"{_ACME}/budgets/task-lifetime-t1"), "budget.scope", "must not be TASK: a task's cap is given when the task is submitted"),
+    (_budget(subject="x"), "budget.subject", "must be empty, not 'x'"),
+    (_budget(_CHAT, subject="x"), "budget.subject", "must be 'chat', as the name says, or empty, not 'x'"),
+    (_budget(window=budget_pb2.BUDGET_WINDOW_MONTH), "budget.window", "must be DAY, as the name says, or unset"),
+    (_budget(f"{_ACME}/budgets/tenant-lifetime"), "budget.window", "must be DAY or MONTH with scope TENANT, not LIFETIME"),
+    (_budget(f"{_ACME}/budgets/session-day-s1"), "budget.window", "must be LIFETIME with scope SESSION, not DAY"),
+    (_budget(time_zone="Mars/Olympus"), "budget.time_zone", "must be the IANA name of a time zone, such as 'Europe/Berlin', not 'Mars/Olympus'"),
+    (_budget(thresholds=budget_pb2.BudgetThresholds(alert_percent=101)), "budget.thresholds.alert_percent", "must be from 0 to 100, not 101"),
+    (_budget(thresholds=budget_pb2.BudgetThresholds(degrade_percent=-1)), "budget.thresholds.degrade_percent", "must be from 0 to 100, not -1"),
+    (_budget(thresholds=budget_pb2.BudgetThresholds(degrade_percent=90, throttle_percent=80)), "budget.thresholds.throttle_percent", "must be at least degrade_percent (90), or 0 to be off, not 80"),
+    (_budget(thresholds=budget_pb2.BudgetThresholds(alert_percent=70, shutoff_percent=60)), "budget.thresholds.shutoff_percent", "must be at least alert_percent (70), or 0 to be off, not 60"),
+    (_budget("tenants/acme/budgets/tenant-week"), "budget.name", None),
+    (_budget("budgets/tenant-day"), "budget.name", None),
+    (_budget("tenants/acme/budgets/global-day"), "budget.name", None),
+    (_budget("tenants/acme/budgets/agent-day-*"), "budget.name", None),
+    (_budget("tenants/acme/budgets/tenant-day-x"), "budget.name", None),
+    (_budget(""), "budget.name", None),
+]  # fmt: skip
+
+
+async def test_wrong_field_is_named(stubs: list[Any]) -> None:
     """What is malformed is INVALID_FIELD with the field's path and what would be right."""
-    with pytest.raises(errors.InvalidField) as caught:
-        await _set(stubs[0], budget)
-    (violation,) = caught.value.violations
-    assert violation.field == field
-    assert description is None or violation.description == description
+    for budget, field, description in _MALFORMED:
+        with pytest.raises(errors.InvalidField) as caught:
+            await _set(stubs[0], budget)
+        (violation,) = caught.value.violations
+        told = (violation.field, violation.description)
+        assert told == (field, description or violation.description), budget
 
 
 async def test_every_fault_is_named_at_once(stubs: list[Any]) -> None:

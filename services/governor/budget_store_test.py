@@ -37,8 +37,8 @@ def _budget(limit: int = 5) -> Budget:
     return Budget(*_PLACE, limit)
 
 
-async def _governor(stack: AsyncExitStack, server: NatsServer, start: datetime) -> _Governor:
-    bus = await stack.enter_async_context(await Bus.connect(server.url, name="governor"))
+async def _governor(stack: AsyncExitStack, nats_url: str, start: datetime) -> _Governor:
+    bus = await stack.enter_async_context(await Bus.connect(nats_url, name="governor"))
     budgets = Budgets(lambda _: ())
     store = JetStreamBudgets(bus, budgets, RunningClock(start), most_per_tenant=10)
     await store.prepare()
@@ -48,10 +48,10 @@ async def _governor(stack: AsyncExitStack, server: NatsServer, start: datetime) 
 
 
 @pytest.fixture
-async def both(nats_server: NatsServer) -> AsyncIterator[list[_Governor]]:
+async def both(nats_url: str) -> AsyncIterator[list[_Governor]]:
     """Two governors."""
     async with AsyncExitStack() as stack:
-        yield [await _governor(stack, nats_server, datetime.now(UTC)) for _ in range(2)]
+        yield [await _governor(stack, nats_url, datetime.now(UTC)) for _ in range(2)]
 
 
 async def test_what_one_sets_and_removes_the_other_reaches(both: list[_Governor]) -> None:
@@ -69,14 +69,13 @@ async def test_what_one_sets_and_removes_the_other_reaches(both: list[_Governor]
 
 
 async def test_a_broker_that_restarts_stops_nobody(
-    both: list[_Governor], nats_server: NatsServer
+    both: list[_Governor], shared_nats: NatsServer
 ) -> None:
     """What is set afterwards comes to all; what was set is there."""
     one, other = both
     stored, place = await one.store.set(_budget(), etag="", request_id="")
     await other.store.reach(place)
-    nats_server.kill()
-    nats_server.start()
+    shared_nats.restart()
     assert other.budgets.get(_PLACE) == stored
 
     async def set_again() -> bool:
@@ -86,13 +85,13 @@ async def test_a_broker_that_restarts_stops_nobody(
             raise LookupError(error.message) from error
         return True
 
-    await eventually(set_again, timeout_seconds=20)
+    await eventually(set_again)
 
     async def arrived() -> bool:
         budget = other.budgets.get(_PLACE)
         return budget is not None and budget.limit_micros == 6
 
-    await eventually(arrived, timeout_seconds=20)
+    await eventually(arrived)
 
 
 async def test_a_stream_that_begins_anew_is_not_waited_for(both: list[_Governor]) -> None:
@@ -103,7 +102,7 @@ async def test_a_stream_that_begins_anew_is_not_waited_for(both: list[_Governor]
 
 
 async def test_governor_that_starts_knows_the_newest_word_on_each_budget(
-    both: list[_Governor], nats_server: NatsServer
+    both: list[_Governor], nats_url: str
 ) -> None:
     """Also that one is gone: what was counted under an earlier word may have missed something."""
     one, _ = both
@@ -113,12 +112,12 @@ async def test_governor_that_starts_knows_the_newest_word_on_each_budget(
     removed = await one.store.delete(_PLACE, etag="")
     assert one.budgets.written(_PLACE) == removed
     async with AsyncExitStack() as stack:
-        later = await _governor(stack, nats_server, datetime.now(UTC) + timedelta(days=34))
+        later = await _governor(stack, nats_url, datetime.now(UTC) + timedelta(days=34))
         assert later.budgets.written(_PLACE) == removed
 
 
 async def test_budgets_of_a_stream_that_is_gone_are_forgotten(
-    both: list[_Governor], nats_server: NatsServer
+    both: list[_Governor], nats_url: str
 ) -> None:
     """Where it is created anew, what was set in the one before is in force nowhere, and places that
     are small again count."""
@@ -131,7 +130,7 @@ async def test_budgets_of_a_stream_that_is_gone_are_forgotten(
     await link.ask_json("$JS.API.STREAM.DELETE.BUDGETS", {})
     async with AsyncExitStack() as stack:
         # Creates it.
-        third = await _governor(stack, nats_server, datetime.now(UTC))
+        third = await _governor(stack, nats_url, datetime.now(UTC))
         stored, place = await one.store.set(_budget(3), etag="", request_id="")
         assert place < before
         await third.store.reach(place)
@@ -143,7 +142,7 @@ async def test_budgets_of_a_stream_that_is_gone_are_forgotten(
 
 
 async def test_removed_budgets_leave_nothing_in_the_end(
-    both: list[_Governor], nats_server: NatsServer
+    both: list[_Governor], nats_url: str
 ) -> None:
     """Their last word is kept for as long as there may be a counter of theirs."""
     one, _ = both
@@ -151,7 +150,7 @@ async def test_removed_budgets_leave_nothing_in_the_end(
     await one.store.delete(_PLACE, etag="")
     assert len(await one.bus.subjects("BUDGETS", ">")) == 1
     async with AsyncExitStack() as stack:
-        later = await _governor(stack, nats_server, datetime(2999, 1, 1, tzinfo=UTC))
+        later = await _governor(stack, nats_url, datetime(2999, 1, 1, tzinfo=UTC))
         assert len(await one.bus.subjects("BUDGETS", ">")) == 0
         stored, _ = await later.store.set(_budget(7), etag="0", request_id="")
 

@@ -1,9 +1,11 @@
 """Any interleaving of repeats, crashes and second writers comes to the same sums."""
 
 import io
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,8 @@ from services.governor.ledger_writer import LedgerWriter
 from services.governor.scripted_spending import NOON, charge
 from services.governor.usage_stream import STREAM
 from sqlstore.positions import BEGINNING, Moved, Place
+
+pytest_plugins = ["services.governor.fixture_ledger"]
 
 
 def _made(key: str, tenant: str, cost: int, minutes: int, rest: dict[str, str]) -> Charge:
@@ -72,16 +76,19 @@ class _Crashing:
 
 
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
 )
 @given(st.lists(st.tuples(st.lists(_CHARGES, max_size=6), _FATES), max_size=8))
 async def test_each_key_is_charged_once_and_the_books_balance(
-    tmp_path_factory: pytest.TempPathFactory, batches: list[tuple[list[Charge], str]]
+    made_file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    batches: list[tuple[list[Charge], str]],
 ) -> None:
     """By its first record in the journal, whatever becomes of those who write."""
     folder = tmp_path_factory.mktemp("ledger")
+    shutil.copy(made_file, folder)
     database = await open_ledger("", folder=folder, log=log.get("test", stream=io.StringIO()))
     crashing = _Crashing()
     writer = LedgerWriter(database, companions=[crashing])

@@ -2,8 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -14,7 +13,6 @@ from meshkit.errors import DependencyUnavailable
 from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
 from services.governor.ledger_charge import Charge, Figures
-from services.governor.ledger_database import open_ledger
 from services.governor.ledger_writer import LedgerWriter
 from services.governor.profiles import News, Profile, Profiles, Sample, WorkKey, profile_of
 from services.governor.profiles_sql import SqlProfiles
@@ -22,24 +20,13 @@ from services.governor.usage_stream import STREAM
 from sqlstore.database import Database
 from sqlstore.positions import BEGINNING, Place
 
-pytest_plugins = ["meshtest.fixtures"]
+pytest_plugins = ["meshtest.fixtures", "services.governor.fixture_ledger"]
 
 _CHAT = WorkKey("acme", "chat", 1)
 
 
 def _journal() -> log.Log:
     return log.get("test", stream=io.StringIO())
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def database(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncGenerator[Database]:
-    """An empty ledger."""
-    postgres = request.param == "postgresql"
-    address = request.getfixturevalue("postgres_url") if postgres else ""
-    opened = await open_ledger(address, folder=tmp_path, log=_journal())
-    await opened.lead()
-    yield opened
-    await opened.close()
 
 
 class _Carrier:

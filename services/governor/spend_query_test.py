@@ -1,7 +1,8 @@
 """Spending by group: what the ledger has, each charge in one group and each task once."""
 
 import io
-from collections.abc import AsyncGenerator, Sequence
+import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,23 +18,11 @@ from services.governor.scripted_spending import NOON, ScriptedSpending, charge
 from services.governor.spend_query import Dimension, SpendGroup, SpendLedger, SpendQuery
 from sqlstore.database import Database
 
-pytest_plugins = ["meshtest.fixtures"]
+pytest_plugins = ["meshtest.fixtures", "services.governor.fixture_ledger"]
 
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _LATER = NOON + timedelta(days=400)
 _BERLIN = ZoneInfo("Europe/Berlin")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def database(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncGenerator[Database]:
-    """An empty ledger."""
-    postgres = request.param == "postgresql"
-    address = request.getfixturevalue("postgres_url") if postgres else ""
-    journal = log.get("test", stream=io.StringIO())
-    opened = await open_ledger(address, folder=tmp_path, log=journal)
-    await opened.lead()
-    yield opened
-    await opened.close()
 
 
 def _query(*group_by: Dimension, tenant: str | None = "acme", zone: str = "") -> SpendQuery:
@@ -168,12 +157,14 @@ _CHARGES = st.lists(
 )
 @given(batches=st.lists(_CHARGES, max_size=4), zone=st.sampled_from(["UTC", "Europe/Berlin"]))
 async def test_groups_add_up_to_the_whole(
+    made_file: Path,
     tmp_path_factory: pytest.TempPathFactory,
     batches: list[list[tuple[str, int, int, str, str]]],
     zone: str,
 ) -> None:
     """However spending is grouped, and whatever is repeated: the first of a key counts."""
     folder = tmp_path_factory.mktemp("ledger")
+    shutil.copy(made_file, folder)
     database = await open_ledger("", folder=folder, log=log.get("test", stream=io.StringIO()))
     spending, expected = ScriptedSpending(database), dict[str, int]()
     for batch in batches:

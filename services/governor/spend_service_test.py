@@ -6,28 +6,25 @@
 import csv
 import importlib
 import io
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
-from meshkit import identity, log
+from meshkit import identity
 from meshkit.errors import Forbidden, InvalidField, InvalidPageToken
 from meshkit.operators import Operators
 from meshtest.clock import FakeClock
 from services.governor import spend_export
 from services.governor.budget import Budget, Place, Scope, ScopeKind
 from services.governor.forecast_sql import SqlTaskUses
-from services.governor.ledger_database import open_ledger
 from services.governor.scripted_spending import ScriptedSpending, charge
 from services.governor.spend_service import SpendService
 from services.governor.window import WindowKind
 from sqlstore.database import Database
 
-pytest_plugins = ["meshtest.fixtures"]
+pytest_plugins = ["meshtest.fixtures", "services.governor.fixture_ledger"]
 
 _PARENT = "tenants/acme"
 _ARROW: Any = importlib.import_module("pyarrow")
@@ -43,18 +40,6 @@ class _Budgets:
         if (scope, window) != (Scope(ScopeKind.TENANT, "acme"), WindowKind.DAY):
             return None
         return Budget(scope, window, 1_000, "Europe/Berlin")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def database(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncGenerator[Database]:
-    """An empty ledger."""
-    postgres = request.param == "postgresql"
-    address = request.getfixturevalue("postgres_url") if postgres else ""
-    journal = log.get("test", stream=io.StringIO())
-    opened = await open_ledger(address, folder=tmp_path, log=journal)
-    await opened.lead()
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture
