@@ -7,13 +7,13 @@ import os
 import ssl
 import stat
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.mesh.small_mesh import children, pid_of
+from tests.mesh.small_mesh import children, listens
 from tier import api
 from tier.api import BadConfig, MeshOptions, MeshState, Tier
 
@@ -22,11 +22,28 @@ _TASKS = "/v1/tenants/default/tasks"
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> Iterator[MeshOptions]:
-    """Staging on free ports, ended after the test."""
-    chosen = MeshOptions(tier=Tier.STAGING, data_dir=tmp_path / "data", port=0)
-    yield chosen
-    api.stop_detached(chosen.data_dir, lambda _: None)
+def options(tmp_path: Path) -> MeshOptions:
+    """Staging on free ports."""
+    return MeshOptions(tier=Tier.STAGING, data_dir=tmp_path / "data", port=0)
+
+
+@dataclass
+class _Guarded:
+    """A mesh that runs."""
+
+    options: MeshOptions
+    state: MeshState
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Guarded]:
+    """Staging in a folder that others may enter."""
+    options = MeshOptions(
+        tier=Tier.STAGING, data_dir=tmp_path_factory.mktemp("mesh") / "data", port=0
+    )
+    options.data_dir.mkdir(mode=0o755)
+    yield _Guarded(options, api.start_detached(options, lambda _: None))
+    api.stop_detached(options.data_dir, lambda _: None)
 
 
 def _key(options: MeshOptions) -> str:
@@ -57,20 +74,9 @@ def _secure(options: MeshOptions, address: str) -> http.client.HTTPConnection:
     return http.client.HTTPSConnection(address, timeout=30, context=context)
 
 
-def _listens(state: MeshState, name: str) -> set[str]:
-    """The addresses at which a process really listens."""
-    sockets = psutil.Process(pid_of(state, name)).net_connections()
-    # gRPC has IPv4 in IPv6.
-    return {
-        each.laddr[0].removeprefix("::ffff:")
-        for each in sockets
-        if each.status == psutil.CONN_LISTEN
-    }
-
-
-async def test_it_asks_for_credentials_on_both_ports(options: MeshOptions) -> None:
+async def test_it_asks_for_credentials_on_both_ports(guarded: _Guarded) -> None:
     """The owner's key opens the plain port and the one with TLS; without it neither opens."""
-    state = api.start_detached(options, lambda _: None)
+    options, state = guarded.options, guarded.state
     assert state.tls_address is not None
     for port in (_plain(state), _secure(options, state.tls_address)):
         assert await _status(port, None) == 401
@@ -79,20 +85,13 @@ async def test_it_asks_for_credentials_on_both_ports(options: MeshOptions) -> No
     assert not any("no authentication" in note for note in state.notes)
     for name in ("access/local.key", "access/signing.pem", "certificates/gateway/current/key.pem"):
         assert stat.S_IMODE((options.data_dir / name).stat().st_mode) == 0o600
-    # What was made at the first start holds after the next.
-    key = _key(options)
-    api.stop_detached(options.data_dir, lambda _: None)
-    state = api.start_detached(options, lambda _: None)
-    assert _key(options) == key
-    assert await _status(_plain(state), key) == 200
 
 
-async def test_secrets_stay_where_they_belong(options: MeshOptions) -> None:
+async def test_secrets_stay_where_they_belong(guarded: _Guarded) -> None:
     """In a folder that others may enter, nothing is open to them; a mesh's key and passwords are
     in their own files alone, and in no process's arguments.
     """
-    options.data_dir.mkdir(mode=0o755)
-    state = api.start_detached(options, lambda _: None)
+    options, state = guarded.options, guarded.state
     assert await _status(_plain(state), _key(options)) == 200
     assert await _status(_plain(state), _key(options)[:-1] + "~") == 401
     found = [each for each in options.data_dir.rglob("*") if not each.is_symlink()]
@@ -116,25 +115,20 @@ def _holds(path: Path, text: str) -> bool:
         return False
 
 
-async def test_whoever_leaves_it_open_is_told_so(options: MeshOptions) -> None:
-    """Without credentials everybody on this machine may call, nobody else, and status says so."""
-    state = api.start_detached(replace(options, no_auth=True), lambda _: None)
-    assert await _status(_plain(state), None) == 200
-    assert state.tls_address is None
-    assert (
-        "There is no authentication: whoever reaches the loopback interface may name any tenant,"
-        " and may do everything."
-    ) in state.notes
-    names = [each.name for each in state.processes if each.pid in children(state)]
-    assert {address for name in names for address in _listens(state, name)} == {"127.0.0.1"}
+async def test_it_listens_where_it_is_told_to_with_tls_alone(guarded: _Guarded) -> None:
+    """Other machines reach the port with TLS, whose certificate has this machine's names.
 
-
-async def test_it_listens_where_it_is_told_to_with_tls_alone(options: MeshOptions) -> None:
-    """Other machines reach the port with TLS, whose certificate has this machine's names."""
-    state = api.start_detached(replace(options, listen="0.0.0.0"), lambda _: None)
+    The key that was made at the first start holds after the next.
+    """
+    key = _key(guarded.options)
+    api.stop_detached(guarded.options.data_dir, lambda _: None)
+    options = replace(guarded.options, listen="0.0.0.0")
+    guarded.state = state = api.start_detached(options, lambda _: None)
+    assert _key(options) == key
+    assert await _status(_plain(state), key) == 200
     assert state.tls_address is not None
     assert state.tls_address.startswith("0.0.0.0:")
-    assert _listens(state, "gateway") == {"127.0.0.1", "0.0.0.0"}
+    assert listens(state, "gateway") == {"127.0.0.1", "0.0.0.0"}
     port = state.tls_address.rpartition(":")[2]
     addresses = [
         each.address
@@ -145,10 +139,10 @@ async def test_it_listens_where_it_is_told_to_with_tls_alone(options: MeshOption
     for address in addresses:
         secure = _secure(options, f"{address}:{port}")
         assert await _status(secure, None) == 401
-        assert await _status(secure, _key(options)) == 200
+        assert await _status(secure, key) == 200
     others = [each.name for each in state.processes if each.pid != os.getpid()]
     others.remove("gateway")
-    assert {address for name in others for address in _listens(state, name)} == {"127.0.0.1"}
+    assert {address for name in others for address in listens(state, name)} == {"127.0.0.1"}
 
 
 async def test_keys_of_an_issuer_that_are_not_there_are_told(

@@ -46,10 +46,12 @@ class RawHttp2:
         # Set when the other side has ended the connection.
         self.ended: Final = asyncio.Event()
 
-    def send(self, kind: Frame, stream: int, payload: bytes = b"", *, flags: int = 0) -> None:
-        """Puts a frame on its way; see `sent`."""
+    def send(
+        self, kind: Frame, stream: int, payload: bytes = b"", *, flags: int = 0, times: int = 1
+    ) -> None:
+        """Puts a frame on its way, or so many of them in one piece; see `sent`."""
         head = struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream)
-        self._writer.write(head + payload)
+        self._writer.write((head + payload) * times)
 
     def request(self, stream: int, headers: Headers, *, flags: int = END_HEADERS) -> None:
         """The beginning of a request."""

@@ -57,3 +57,14 @@ def pid_of(state: MeshState, name: str) -> int:
 def children(state: MeshState) -> list[int]:
     """The pids of all processes but the supervisor."""
     return [each.pid for each in state.processes if each.pid != state.pid]
+
+
+def listens(state: MeshState, name: str) -> set[str]:
+    """The addresses at which a process really listens."""
+    sockets = psutil.Process(pid_of(state, name)).net_connections()
+    # gRPC has IPv4 in IPv6.
+    return {
+        each.laddr[0].removeprefix("::ffff:")
+        for each in sockets
+        if each.status == psutil.CONN_LISTEN
+    }
