@@ -22,7 +22,6 @@ from tier.parts import SERVICES
 from tier.ports import HOST, free_ports
 from tier.serving import who_serves_not
 
-
 _PATIENCE_SECONDS = 60.0
 
 
