@@ -6,13 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
-from redis.asyncio import Redis
 
-from meshkit import config, log, redis_store
-from meshkit.bus import Bus
+from meshkit import config, log
 from meshkit.client import Channels
 from meshkit.clock import Clock, SystemClock
 from meshkit.ids import Ids, RandomIds
@@ -20,6 +18,11 @@ from meshkit.log import Log
 from meshkit.program import Program, run
 from meshkit.server import MeshServer, Registration
 from meshkit.tls import ClientTls, TlsSettings
+
+if TYPE_CHECKING:  # takes its time to import, and who reads settings alone needs none of it
+    from redis.asyncio import Redis
+
+    from meshkit.bus import Bus
 
 # A service that is started again serves after this, even on a busy machine.
 _PEERS_RESTART_SECONDS: Final = 5.0
@@ -36,8 +39,8 @@ class Resources:
 
     # Closes, in reverse order, what services put on it.
     stack: AsyncExitStack
-    bus: Bus
-    redis: Redis
+    bus: "Bus"
+    redis: "Redis"
     channels: Channels
     clock: Clock
     ids: Ids
@@ -110,6 +113,9 @@ async def resources(settings: ProcessSettings, program: Program, *, name: str) -
     Raises DependencyUnavailable where NATS cannot be reached; Redis is reached
     at first use.
     """
+    from meshkit import redis_store
+    from meshkit.bus import Bus
+
     full_name = f"{name}-{settings.instance}" if settings.instance else name
     logger = log.get(full_name, level=settings.log_level, pretty=_PRETTY[settings.log_format])
     settings.data_dir.mkdir(parents=True, exist_ok=True)

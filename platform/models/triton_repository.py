@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from models.imported_code import imported_code
-from models.minilm.architecture import GRAPH_FILE, TOKENIZER_FILE, WEIGHTS_FILE
-from models.minilm.embedder import PACKAGED_MODEL
+from models.minilm.architecture import (
+    GRAPH_FILE,
+    PACKAGED_MODEL,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+)
 
 TEXT_EMBEDDER: Final = "text_embedder"
 CODE_EMBEDDER: Final = "code_embedder"

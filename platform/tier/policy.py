@@ -104,7 +104,7 @@ class _Reader:
 
     def policy(self, text: str) -> Policy:
         try:
-            root = yaml.compose(text, Loader=yaml.SafeLoader)
+            root = yaml.compose(text, Loader=yaml.CSafeLoader)
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise BadPolicy(f"{self._name}:{line}: is no YAML: {error.problem}") from error

@@ -52,7 +52,7 @@ def service_child(
     }
     if tls:
         common["tls"] = tls.settings.model_dump(mode="json")
-    configuration.write_text(yaml.safe_dump({**common, **values}), "utf-8")
+    configuration.write_text(yaml.dump({**common, **values}, Dumper=yaml.CSafeDumper), "utf-8")
     program = (*program, "--config", str(configuration))
 
     async def probe() -> str | None:

@@ -255,7 +255,8 @@ def _on_triton(section: ReasoningSettings, resources: Resources, model: str) -> 
 
 
 def _in_process(section: ReasoningSettings, resources: Resources) -> Embedder:
-    from models.minilm.embedder import PACKAGED_MODEL, MiniLmEmbedder
+    from models.minilm.architecture import PACKAGED_MODEL
+    from models.minilm.embedder import MiniLmEmbedder
     from services.reasoning.embedder_inprocess import InProcessEmbedder
 
     # The weights are loaded by the first text, so that nothing waits for them at the start.

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.minilm.architecture import DIMENSIONS, GRAPH_FILE
+from models.minilm.architecture import DIMENSIONS, GRAPH_FILE, PACKAGED_MODEL
 from models.minilm.batches import plan_batches
 
 if TYPE_CHECKING:
     from models.minilm.network import Network
     from models.minilm.tokens import WordPieces
-
-# Where the build puts what `export_onnx` writes.
-PACKAGED_MODEL: Final = Path(__file__).parent / "model"
 
 
 @dataclass(frozen=True, slots=True)

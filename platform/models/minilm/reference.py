@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.minilm.architecture import GRAPH_FILE
-from models.minilm.embedder import PACKAGED_MODEL
+from models.minilm.architecture import GRAPH_FILE, PACKAGED_MODEL
 
 _VECTORS: Final = Path(__file__).parent / "reference_vectors.jsonl"
 MIN_COSINE: Final = 0.9999
