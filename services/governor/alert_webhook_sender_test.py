@@ -17,7 +17,6 @@ from meshkit import log
 from meshkit.bus import Bus
 from meshkit.clock import SystemClock
 from meshtest.eventually import eventually
-from meshtest.nats_server import NatsServer
 from services.governor import alert_stream
 from services.governor.alert import Alert, Kind
 from services.governor.alert_receiver import Receiver
@@ -31,7 +30,10 @@ pytest_plugins = ["meshtest.fixtures"]
 _NOW = datetime(2026, 11, 20, 15, 30, tzinfo=UTC)
 _SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 _QUICK = Retry(first_seconds=0.01, most_seconds=0.05, limit=4)
-_TIMEOUT_SECONDS = 2.0
+# Nobody waits for so long for an answer: it is there, or will never be.
+_PATIENT_SECONDS = 60.0
+# As long as one that hangs is waited for; one that answers has to do it in this time.
+_HANGS_SECONDS = 5.0
 
 
 class _Mesh:
@@ -67,9 +69,10 @@ class _Mesh:
         name: str = "pager",
         tenants: frozenset[str] = frozenset(),
         retry: Retry = _QUICK,
+        timeout_seconds: float = _PATIENT_SECONDS,
     ) -> AsyncGenerator[None]:
         """A sender for a webhook, from when its consumer is there."""
-        webhook = Webhook(name, url, Secret.parse(_SECRET), tenants, _TIMEOUT_SECONDS)
+        webhook = Webhook(name, url, Secret.parse(_SECRET), tenants, timeout_seconds)
         async with HttpxPoster() as poster:
             sender = WebhookSender(
                 webhook,
@@ -104,8 +107,8 @@ class _Mesh:
 
 
 @pytest.fixture
-async def mesh(nats_server: NatsServer) -> AsyncIterator[_Mesh]:
-    async with await Bus.connect(nats_server.url, name="test") as bus:
+async def mesh(nats_url: str) -> AsyncIterator[_Mesh]:
+    async with await Bus.connect(nats_url, name="test") as bus:
         await bus.ensure_stream(alert_stream.stream_spec(90))
         yield _Mesh(bus)
 
@@ -154,15 +157,19 @@ async def test_an_alert_is_posted_once(mesh: _Mesh) -> None:
         ("429", "status 429"),
         ("302 location: /elsewhere", "status 302"),
         ("307 location: http://127.0.0.1:1/", "status 307"),
-        ("hang", "no answer within 2 s"),
-        ("drip", "no answer within 2 s"),
+        ("hang", "no answer within 5 s"),
+        ("drip", "no answer within 5 s"),
         ("close", "RemoteProtocolError"),
         ("garbage", "RemoteProtocolError"),
     ],
 )
 async def test_what_was_not_taken_is_sent_again(mesh: _Mesh, fault: str, cause: str) -> None:
     """After any such answer, or none, the same alert comes again; redirects are not followed."""
-    async with Receiver(fault) as receiver, mesh.sending(receiver.url):
+    seconds = _HANGS_SECONDS if fault in ("hang", "drip") else _PATIENT_SECONDS
+    async with (
+        Receiver(fault) as receiver,
+        mesh.sending(receiver.url, timeout_seconds=seconds),
+    ):
         alert = await mesh.tell()
         await eventually(_logged(mesh, "webhook.delivered"))
     assert _ids(receiver) == [alert, alert]
@@ -196,18 +203,19 @@ async def test_nobody_listening_is_tried_again(mesh: _Mesh) -> None:
 
 
 async def test_one_that_hangs_holds_up_nobody_else(mesh: _Mesh) -> None:
-    """While one webhook hangs with every alert, another has all of them at once."""
+    """While one webhook hangs with its first alert, another has all of them."""
     async with (
-        Receiver(*["hang"] * 100) as hanging,
+        Receiver("hang") as hanging,
         Receiver() as quick,
         mesh.sending(hanging.url, name="hanging"),
         mesh.sending(quick.url, name="quick"),
     ):
         told = [await mesh.tell() for _ in range(20)]
-        async with asyncio.timeout(5):
-            await eventually(lambda: len(quick.received) == 20)
+        await eventually(lambda: len(mesh.logged("webhook.delivered")) == 20)
         assert sorted(_ids(quick)) == sorted(told)
-        assert not [line for line in mesh.logged("webhook.delivered") if line["webhook"] != "quick"]
+        assert {line["webhook"] for line in mesh.logged("webhook.delivered")} == {"quick"}
+        assert len(hanging.received) == 1
+        assert mesh.logged("webhook.not_delivered") == []
 
 
 async def test_one_alert_that_is_not_taken_holds_up_no_other(mesh: _Mesh) -> None:
@@ -249,13 +257,13 @@ async def test_a_webhook_begins_with_what_comes(mesh: _Mesh) -> None:
 async def test_a_restart_loses_nothing_and_repeats_only_the_call_under_way(mesh: _Mesh) -> None:
     """What was told while nobody ran is sent, and what was under way is sent again."""
     async with Receiver("204", "hang") as receiver:
-        async with mesh.sending(receiver.url):
+        async with mesh.sending(receiver.url, timeout_seconds=_HANGS_SECONDS):
             taken = await mesh.tell()
             under_way = await mesh.tell()
             await eventually(lambda: len(receiver.received) == 2)
         later = [await mesh.tell() for _ in range(5)]
-        async with mesh.sending(receiver.url):
-            await eventually(lambda: len(receiver.received) == 8, timeout_seconds=20)
+        async with mesh.sending(receiver.url, timeout_seconds=_HANGS_SECONDS):
+            await eventually(lambda: len(receiver.received) == 8)
             await eventually(lambda: len(mesh.logged("webhook.delivered")) == 7)
     assert _ids(receiver)[:2] == [taken, under_way]
     assert sorted(_ids(receiver)[2:]) == sorted([under_way, *later])
@@ -275,7 +283,10 @@ async def test_two_processes_share_the_work(mesh: _Mesh) -> None:
 
 async def test_no_secret_and_no_address_is_logged(mesh: _Mesh) -> None:
     """What only the receiver should know stays out of the log, whatever fails."""
-    async with Receiver("500", "hang", "404") as receiver, mesh.sending(receiver.url):
+    async with (
+        Receiver("500", "hang", "404") as receiver,
+        mesh.sending(receiver.url, timeout_seconds=_HANGS_SECONDS),
+    ):
         await mesh.tell()
         await eventually(_logged(mesh, "webhook.delivered"))
     assert "/hook" not in mesh.lines.getvalue()

@@ -17,11 +17,9 @@ def _records(*keys: str) -> list[UsageRecord]:
     return [UsageRecord(tenant="acme", key=key, model="m") for key in keys]
 
 
-async def test_a_batch_is_one_message_and_appending_gives_its_place(
-    nats_server: NatsServer,
-) -> None:
+async def test_a_batch_is_one_message_and_appending_gives_its_place(nats_url: str) -> None:
     """Each batch has the sequence that the ledger will have passed when it holds it."""
-    async with await Bus.connect(nats_server.url, name="test") as bus:
+    async with await Bus.connect(nats_url, name="test") as bus:
         journal = JetStreamJournal(bus, RandomIds())
         await journal.prepare(usage_stream_spec(keep_days=90, max_bytes=None))
         assert await journal.append(_records("a", "b")) == 1
@@ -35,15 +33,14 @@ async def test_a_batch_is_one_message_and_appending_gives_its_place(
 
 
 async def test_what_was_appended_outlives_a_broker_that_is_killed(
-    nats_server: NatsServer,
+    nats_url: str, shared_nats: NatsServer
 ) -> None:
     """An acknowledged record is on disk."""
-    async with await Bus.connect(nats_server.url, name="test") as bus:
+    async with await Bus.connect(nats_url, name="test") as bus:
         journal = JetStreamJournal(bus, RandomIds())
         await journal.prepare(usage_stream_spec(keep_days=None, max_bytes=None))
         await journal.append(_records("a"))
-        nats_server.kill()
-        nats_server.start()
+        shared_nats.restart()
         assert await journal.append(_records("b")) == 2
 
 
@@ -52,9 +49,9 @@ async def _fill(journal: JetStreamJournal) -> None:
         await journal.append(_records("k" * 200))
 
 
-async def test_a_full_journal_refuses_and_forgets_nothing(nats_server: NatsServer) -> None:
+async def test_a_full_journal_refuses_and_forgets_nothing(nats_url: str) -> None:
     """A record that the ledger may still need is never dropped for a new one."""
-    async with await Bus.connect(nats_server.url, name="test") as bus:
+    async with await Bus.connect(nats_url, name="test") as bus:
         journal = JetStreamJournal(bus, RandomIds())
         await journal.prepare(usage_stream_spec(keep_days=90, max_bytes=2_000))
         with pytest.raises(DependencyUnavailable) as caught:

@@ -20,22 +20,21 @@ from meshkit.ids import RandomIds
 from meshkit.service import Resources
 from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
-from meshtest.nats_server import NatsServer
 from meshtest.redis_server import RedisServer
 from meshtest.serving import serving
 from services.governor.main import build
 from services.governor.settings import GovernorSettings
 
-pytest_plugins = ["meshtest.fixtures"]
+pytest_plugins = ["meshtest.fixtures", "services.governor.fixture_ledger"]
 
 _ACME = "tenants/acme"
-_CALLS = 120
-_SECONDS = 30.0
+_CALLS = 48
+_SECONDS = 60.0
 
 
 async def _governor(
     stack: AsyncExitStack,
-    nats: NatsServer,
+    nats_url: str,
     redis: RedisServer,
     clock: FakeClock,
     folder: Path,
@@ -44,7 +43,7 @@ async def _governor(
     """A stub of a governor with everything that runs beside it."""
     resources = Resources(
         stack=stack,
-        bus=await stack.enter_async_context(await Bus.connect(nats.url, name="governor")),
+        bus=await stack.enter_async_context(await Bus.connect(nats_url, name="governor")),
         redis=await stack.enter_async_context(redis_store.connect(redis.url)),
         channels=cast(Any, None),
         clock=clock,
@@ -69,20 +68,18 @@ async def _governor(
     return pb_grpc.CostGovernorServiceStub(channels.get("governor"))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 async def stubs(
-    nats_server: NatsServer,
+    nats_url: str,
     redis_server: RedisServer,
     clock: FakeClock,
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
+    ledger_folder: Path,
+    address: str,
 ) -> AsyncIterator[list[Any]]:
     """Two governors that share a ledger: a file, or a server."""
-    postgres = request.param == "postgresql"
-    address = request.getfixturevalue("postgres_url") if postgres else ""
     async with AsyncExitStack() as stack:
         yield [
-            await _governor(stack, nats_server, redis_server, clock, tmp_path, address)
+            await _governor(stack, nats_url, redis_server, clock, ledger_folder, address)
             for _ in range(2)
         ]
 
@@ -166,7 +163,7 @@ async def test_counters_and_ledger_agree_and_a_lost_redis_is_built_again(
         await _lose_everything(redis_server)
         assert await _counted(stubs[1]) == (total, total)
         # Nobody knows any more that these were settled, but the ledger.
-        await asyncio.gather(*map(settle, chance.sample(settlements, 30)))
+        await asyncio.gather(*map(settle, chance.sample(settlements, 12)))
         assert await _counted(stubs[0]) == (total, total)
         await _lose_everything(redis_server)
         # A call is settled before anybody asks for the counters that it falls under.
