@@ -3,14 +3,22 @@
 import asyncio
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
+import pytest
+
 from meshkit.errors import from_status
+from meshtest.eventually import eventually
 from tests.faults.fault import Action, in_turn
-from tests.faults.fault_mesh import Arrangement, running
+from tests.faults.fault_mesh import Arrangement, FaultMesh, running
 from tests.faults.load import users
 from tests.faults.outside import Effect
+from tests.faults.question import tenants_of
 from tests.faults.verdict import Ended, after_the_fault
+
+pytest_plugins = ["tests.faults.shared_mesh"]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _ROUNDS = int(os.environ.get("FAULTS_ROUNDS", "1"))
 _SEED = int(os.environ.get("FAULTS_SEED", "1"))
@@ -18,48 +26,46 @@ _SEED = int(os.environ.get("FAULTS_SEED", "1"))
 _CALLED = ("tool", "reasoning", "governor")
 # Longer than a claim, and than reasoning waits for the governor.
 _STANDS_STILL = (4.0, 4.5)
-# Enough for some calls to come and to be lost.
-_CUT_OFF = (0.5, 0.8)
-# Some effects have happened by the end of that, and some have not.
-_EFFECT_SECONDS = 0.3
-# Longer than an attempt waits after one that failed, so that no task is hit in both.
-_NEXT = (2.0, 2.5)
+_CUT_OFF = (0.3, 0.5)
+# More than what keeps a connection alive: answers are among it. The governor is not asked often.
+_ANSWERS_BYTES = {"tool": 200, "reasoning": 200, "governor": 0}
+_LOST_WITHIN_SECONDS = 60.0
 # What says: try again.
 _RETRYABLE = {"DEPENDENCY_UNAVAILABLE", "DEADLINE_EXCEEDED"}
 
 
-async def test_those_who_are_called_stand_still(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def arrangement() -> Arrangement:
+    """Those who are called can be cut off from their callers."""
+    return Arrangement(called_through_proxy=_CALLED)
+
+
+async def test_those_who_are_called_stand_still(mesh: FaultMesh) -> None:
     """Calls wait for their answers, none is made twice, and no task does without one."""
-    async with running(tmp_path) as mesh:
-        async with users(mesh.address, seed=_SEED) as load:
-            for fault in in_turn(
-                _CALLED, Action.FREEZE, seed=_SEED, rounds=_ROUNDS, lasts=_STANDS_STILL
-            ):
-                await mesh.inflict(fault)
-            await load.has_asked(10)
-        ended = await after_the_fault(mesh, load)
+    async with users(mesh.address, seed=_SEED, tenants=tenants_of("still")) as load:
+        for fault in in_turn(
+            _CALLED, Action.FREEZE, seed=_SEED, rounds=_ROUNDS, lasts=_STANDS_STILL
+        ):
+            await mesh.inflict(fault, lambda: load.has_asked(3))
+        await load.has_asked(10)
+    ended = await after_the_fault(mesh, load)
     assert set(mesh.outside.asked.values()) == {1}
     assert [each.task.name for each in ended.values() if each.degraded] == []
     # Calls were on their way, else the test has shown nothing. The governor's are nobody's to
     # wait for: models are called without it after a while.
-    assert min(_longest(ended, "tool_called"), _longest(ended, "model_called")) > 3
+    assert min(_longest(ended, "tool_called"), _longest(ended, "model_called")) > 2
 
 
-async def test_those_who_are_called_are_cut_off_from_their_callers(tmp_path: Path) -> None:
+async def test_those_who_are_called_are_cut_off_from_their_callers(mesh: FaultMesh) -> None:
     """What was done and not heard of is not done again: each call is answered or tried again."""
-    async with running(tmp_path, Arrangement(called_through_proxy=_CALLED)) as mesh:
-        async with users(mesh.address, seed=_SEED) as load:
-            await load.has_asked(20)
-            for fault in in_turn(
-                *(_CALLED, Action.BREAK_OFF),
-                seed=_SEED,
-                rounds=_ROUNDS,
-                after=_NEXT,
-                lasts=_CUT_OFF,
-            ):
-                await mesh.inflict(fault)
-            await load.has_asked(10)
-        ended = await after_the_fault(mesh, load)
+    async with users(mesh.address, seed=_SEED) as load:
+        await load.has_asked(10)
+        for fault in in_turn(_CALLED, Action.BREAK_OFF, seed=_SEED, rounds=_ROUNDS, lasts=_CUT_OFF):
+            await mesh.inflict(fault, partial(_answers_are_lost, mesh, fault.target))
+            # No task is hit in two of them.
+            await load.settles()
+        await load.has_asked(5)
+    ended = await after_the_fault(mesh, load)
     assert set(mesh.outside.asked.values()) == {1}
     retried = [
         event.retried.error
@@ -73,30 +79,56 @@ async def test_those_who_are_called_are_cut_off_from_their_callers(tmp_path: Pat
     assert any(note.code == "TOOL_SKIPPED" for each in ended.values() for note in each.task.notes)
 
 
+class _HalfDone:
+    """Of what is done outside while `hold` has been called, every other thing takes longer."""
+
+    def __init__(self) -> None:
+        self._going_on = asyncio.Event()
+        self._going_on.set()
+        self._since = 0
+
+    async def on_effect(self, _: Effect) -> None:
+        """Waits, perhaps."""
+        self._since += 1
+        if self._since % 2:
+            await self._going_on.wait()
+
+    async def hold(self) -> None:
+        """Returns when one has happened and others have not, from now on."""
+        self._going_on.clear()
+        self._since = 0
+        await eventually(lambda: self._since > 3, _LOST_WITHIN_SECONDS)
+
+    def release(self) -> None:
+        """Lets the others happen."""
+        self._going_on.set()
+
+
 async def test_effects_that_must_not_happen_twice_are_cut_off(tmp_path: Path) -> None:
     """What was done is told when it is asked for again; a person is asked about what was not."""
-
-    async def slowly(_: Effect) -> None:
-        await asyncio.sleep(_EFFECT_SECONDS)
-
+    half_done = _HalfDone()
     arrangement = Arrangement(called_through_proxy=("tool",), effect="UNSAFE")
     async with running(tmp_path, arrangement) as mesh:
-        mesh.outside.on_effect = slowly
+        mesh.outside.on_effect = half_done.on_effect
         async with users(mesh.address, seed=_SEED) as load:
-            await load.has_asked(20)
+            await load.has_asked(10)
             for fault in in_turn(
-                *(("tool",), Action.BREAK_OFF),
-                seed=_SEED,
-                rounds=2 * _ROUNDS,
-                after=_NEXT,
-                lasts=_CUT_OFF,
+                ("tool",), Action.BREAK_OFF, seed=_SEED, rounds=_ROUNDS, lasts=_CUT_OFF
             ):
-                await mesh.inflict(fault)
+                await mesh.inflict(fault, half_done.hold)
+                half_done.release()
+                await load.settles()
             await load.approve_what_is_unknown()
         ended = await after_the_fault(mesh, load)
     assert set(mesh.outside.asked.values()) == {1}
     assert any(event.tool_called.replayed for each in ended.values() for event in each.events)
     assert any("waiting" in each.kinds() for each in ended.values())
+
+
+async def _answers_are_lost(mesh: FaultMesh, target: str) -> None:
+    """Returns when a service has answered calls whose callers do not hear of it."""
+    enough = _ANSWERS_BYTES[target]
+    await eventually(lambda: mesh.swallowed(target) >= enough, _LOST_WITHIN_SECONDS)
 
 
 def _longest(ended: Mapping[str, Ended], kind: str) -> float:

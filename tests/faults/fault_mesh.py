@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import os
 import signal
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,12 +129,29 @@ class FaultMesh:
                     return name
         raise LookupError(f"no executor has port {port}")
 
-    async def inflict(self, fault: Fault) -> None:
-        """Waits for its moment, does it, and undoes it; the target runs when this returns."""
+    async def inflict(
+        self, fault: Fault, meanwhile: Callable[[], Awaitable[object]] | None = None
+    ) -> None:
+        """Waits for its moment, does it, and undoes it; the target runs when this returns.
+
+        What is to happen `meanwhile` does so first, and its time does not count.
+        """
         await asyncio.sleep(fault.after)
         await self.hurt(fault)
+        if meanwhile is not None:
+            await meanwhile()
         await asyncio.sleep(fault.lasts)
         await self.heal(fault)
+
+    def swallowed(self, name: str) -> int:
+        """How many bytes of its answers have not reached its callers since it was hurt."""
+        return self._fronts[name].swallowed
+
+    def forget(self) -> None:
+        """Begins anew, for the next test: nobody died, and nothing was done outside."""
+        self.deaths.clear()
+        self.outside.asked.clear()
+        self.outside.on_effect = None
 
     async def hurt(self, fault: Fault) -> None:
         """Does it."""
@@ -151,6 +168,7 @@ class FaultMesh:
                 self._proxies[target].refuse = True
                 self._proxies[target].cut()
             case Action.BREAK_OFF:
+                self._fronts[target].swallowed = 0
                 self._fronts[target].swallow_answers = True
             case Action.HOUR_AHEAD:
                 os.kill(self.pid(target), signal.SIGUSR1)

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Final
 
 from agentmesh.common.v1 import tier_pb2
@@ -32,9 +33,12 @@ from tests.faults.question import (
 
 _CALL_SECONDS: Final = 10.0
 _RETRY_AFTER_SECONDS: Final = 0.25
-_ACCEPTED_WITHIN_SECONDS: Final = 30.0
+_ACCEPTED_WITHIN_SECONDS: Final = 60.0
 _SETTLED_WITHIN_SECONDS: Final = 60.0
-_WATCH_SECONDS: Final = 60.0
+_WATCH_SECONDS: Final = 120.0
+# So many tasks are on their way at most, else a slow machine would pile up more and more, and
+# a task would meet faults that were long over when it was asked for.
+_AT_ONCE: Final = 16
 # One task of so many is watched from its beginning to its end.
 _WATCHED: Final = 5
 
@@ -42,10 +46,18 @@ _WATCHED: Final = 5
 class Load:
     """Asks one question after the other, and knows what became of asking."""
 
-    def __init__(self, channels: Channels, questions: Iterator[Question], *, seed: int) -> None:
+    def __init__(
+        self,
+        channels: Channels,
+        questions: Iterator[Question],
+        *,
+        seed: int,
+        tenants: Sequence[str] = TENANTS,
+    ) -> None:
         self._tasks: Final = CoordinatorServiceStub(channels.get("gateway"))
         self._agents: Final = AgentServiceStub(channels.get("gateway"))
         self._questions: Final = questions
+        self._tenants: Final = tenants
         self._chance: Final = random.Random(seed)
         # By the name of the task that the mesh made of it.
         self.accepted: Final[dict[str, Question]] = {}
@@ -54,6 +66,11 @@ class Load:
         self.refused: Final[list[tuple[Question, MeshError]]] = []
         # Sequences of the events that a watcher saw, by task.
         self.watched: Final[dict[str, list[int]]] = {}
+        # Questions that nobody has answered yet.
+        self._asking = 0
+        # Tasks of which nobody knows that they have ended, and that a person has to decide on.
+        self._on_their_way: Final[set[str]] = set()
+        self._in_doubt: Final[set[str]] = set()
 
     async def ask(self, question: Question) -> str | None:
         """The task's name; None where both tries failed."""
@@ -84,6 +101,7 @@ class Load:
         with identity.use(Identity(question.tenant, "user:load")):
             answer = await self._tasks.SubmitTask(request, timeout=_CALL_SECONDS)
         self.accepted[answer.task.name] = question
+        self._on_their_way.add(answer.task.name)
         return answer.task.name
 
     async def get(self, name: str) -> Task:
@@ -91,17 +109,36 @@ class Load:
         with identity.use(Identity(name.split("/")[1], "user:load")):
             return (await self._tasks.GetTask(pb.GetTaskRequest(name=name), timeout=20)).task
 
+    async def is_taken_over(self, task_id: str) -> bool:
+        """Whether a task that was accepted is in another attempt than its first one."""
+        names = [name for name in self.accepted if name.endswith(f"/{task_id}")]
+        try:
+            return any([(await self.get(name)).attempt > 1 for name in names])
+        except MeshError:
+            return False
+
+    async def settles(self) -> None:
+        """Lets all tasks so far come to their end, or to ask whether a call happened."""
+        for name in tuple(self._on_their_way):
+            await eventually(partial(self._has_settled, name), _SETTLED_WITHIN_SECONDS)
+
+    async def _has_settled(self, name: str) -> bool:
+        try:
+            task = await self.get(name)
+        except MeshError:
+            return False
+        if task.wait.approval.outcome_unknown:
+            self._in_doubt.add(name)
+        elif task.state not in lifecycle.TERMINAL:
+            return False
+        self._on_their_way.discard(name)
+        return True
+
     async def approve_what_is_unknown(self) -> None:
         """Lets all tasks come to their end, or to ask whether a call happened: it did not."""
-        for name in tuple(self.accepted):
-
-            async def settled(name: str = name) -> Task:
-                task = await self.get(name)
-                assert task.wait.approval.outcome_unknown or task.state in lifecycle.TERMINAL
-                return task
-
-            if (await eventually(settled, _SETTLED_WITHIN_SECONDS)).wait.HasField("approval"):
-                await self._approve(name)
+        await self.settles()
+        while self._in_doubt:
+            await self._approve(self._in_doubt.pop())
 
     async def _approve(self, name: str) -> None:
         signal = TaskSignal(approval=TaskSignal.Approval(comment="It did not happen."))
@@ -137,7 +174,7 @@ class Load:
             instructions="Wait and delegate as you are told.",
             tools=["calculator", "wait", "delegate"],
         )
-        for tenant in TENANTS:
+        for tenant in self._tenants:
             with identity.use(Identity(tenant, "user:load")):
                 await self._agents.CreateAgent(
                     CreateAgentRequest(parent=f"tenants/{tenant}", agent_id=HELPER, spec=spec),
@@ -145,13 +182,28 @@ class Load:
                 )
 
     async def _run(self, per_second: float, enough: asyncio.Event) -> None:
-        """Asks at that pace, whether answers come or not; returns when what was begun has ended."""
+        """Asks at that pace, as long as the mesh keeps up, whether answers come or not.
+
+        Returns when what was begun has ended.
+        """
         async with asyncio.TaskGroup() as group:
             while not enough.is_set():
-                group.create_task(self._one(next(self._questions)))
-                pause = self._chance.expovariate(per_second)
+                if await self._is_full():
+                    pause = _RETRY_AFTER_SECONDS
+                else:
+                    self._asking += 1
+                    group.create_task(self._one(next(self._questions)))
+                    pause = self._chance.expovariate(per_second)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(enough.wait(), pause)
+
+    async def _is_full(self) -> bool:
+        """Whether as many tasks are on their way as may be."""
+        if self._asking + len(self._on_their_way) < _AT_ONCE:
+            return False
+        for name in tuple(self._on_their_way):
+            await self._has_settled(name)
+        return self._asking + len(self._on_their_way) >= _AT_ONCE
 
     @asynccontextmanager
     async def going_on(self, per_second: float) -> AsyncGenerator[None]:
@@ -169,7 +221,10 @@ class Load:
             await asyncio.wait([asking])
 
     async def _one(self, question: Question) -> None:
-        name = await self.ask(question)
+        try:
+            name = await self.ask(question)
+        finally:
+            self._asking -= 1
         if name is not None and len(self.accepted) % _WATCHED == 0:
             self.watched[name] = []
             await self._follow(name)
@@ -205,11 +260,13 @@ async def one_user(
     seed: int,
     kinds: Sequence[Kind] = PLAIN,
     lanes: Sequence[tier_pb2.Lane] = LANES,
+    tenants: Sequence[str] = TENANTS,
 ) -> AsyncGenerator[Load]:
     """Somebody who asks when told to."""
     print(f"load with seed {seed}")
     async with Channels(Everywhere(address), caller="user:load") as channels:
-        load = Load(channels, questions(seed, kinds=kinds, lanes=lanes), seed=seed)
+        asked = questions(seed, kinds=kinds, lanes=lanes, tenants=tenants)
+        load = Load(channels, asked, seed=seed, tenants=tenants)
         await load.employ_helpers()
         yield load
 
@@ -219,13 +276,14 @@ async def users(
     address: str,
     *,
     seed: int,
-    per_second: float = 15.0,
+    per_second: float = 10.0,
     kinds: Sequence[Kind] = PLAIN,
     lanes: Sequence[tier_pb2.Lane] = LANES,
+    tenants: Sequence[str] = TENANTS,
 ) -> AsyncGenerator[Load]:
     """Users who keep on asking inside the block; after it every question was accepted."""
     async with (
-        one_user(address, seed=seed, kinds=kinds, lanes=lanes) as load,
+        one_user(address, seed=seed, kinds=kinds, lanes=lanes, tenants=tenants) as load,
         load.going_on(per_second),
     ):
         yield load

@@ -57,14 +57,23 @@ PLAIN: Final[Sequence[Kind]] = (sum_of,)
 MIXED: Final[Sequence[Kind]] = (sum_of, sum_of, sum_after_a_while, sums_by_others)
 
 
+def tenants_of(test: str) -> Sequence[str]:
+    """Tenants of whom a mesh has not heard before, where several tests have it in turn."""
+    return [f"{each}-{test.replace(' ', '-')}" for each in TENANTS]
+
+
 def questions(
-    seed: int, *, kinds: Sequence[Kind] = PLAIN, lanes: Sequence[tier_pb2.Lane] = LANES
+    seed: int,
+    *,
+    kinds: Sequence[Kind] = PLAIN,
+    lanes: Sequence[tier_pb2.Lane] = LANES,
+    tenants: Sequence[str] = TENANTS,
 ) -> Iterator[Question]:
     """Questions without end, none of them twice."""
     chance = random.Random(seed)
     number = 0
     while True:
-        ask, tenant, lane = chance.choice(kinds), chance.choice(TENANTS), chance.choice(lanes)
+        ask, tenant, lane = chance.choice(kinds), chance.choice(tenants), chance.choice(lanes)
         yield ask(f"{seed}-{number}", tenant, lane, number)
         number += 1
 

@@ -2,17 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
+from meshtest.eventually import eventually
 from tests.faults.fault import Action, Fault
 from tests.faults.fault_mesh import FaultMesh
 from tests.faults.outside import Effect
 
+Until = Callable[[str], Awaitable[bool]]
 # Time for an effect to come by, and for a process to start again.
-_SPRINGS_WITHIN_SECONDS: Final = 20.0
+_SPRINGS_WITHIN_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class Trap:
     """What becomes of the executor that makes a call."""
 
     action: Action
-    # Seconds until it is undone.
+    # Seconds until it is undone, at least.
     lasts: float
     # How often it springs.
     times: int
@@ -33,10 +36,11 @@ class Trap:
 class Sprung:
     """Where a trap has sprung, and when."""
 
-    def __init__(self, mesh: FaultMesh, trap: Trap) -> None:
+    def __init__(self, mesh: FaultMesh, trap: Trap, until: Until | None) -> None:
         """Made by `laid` alone."""
         self._mesh: Final = mesh
         self._trap: Final = trap
+        self._until: Final = until
         self._healing: asyncio.Task[None] | None = None
         self._sprung_out: Final = asyncio.Event()
         # The effect, and the wall clock's seconds when its executor was hurt.
@@ -61,7 +65,8 @@ class Sprung:
 
     async def healed(self) -> None:
         """Returns when it has sprung as often as it may, and everybody is well again."""
-        async with asyncio.timeout(self._trap.times * (self._trap.lasts + _SPRINGS_WITHIN_SECONDS)):
+        seconds = self._trap.times * (self._trap.lasts + 2 * _SPRINGS_WITHIN_SECONDS)
+        async with asyncio.timeout(seconds):
             await self._sprung_out.wait()
 
     async def _spring(self, effect: Effect, begun: asyncio.Event) -> None:
@@ -72,15 +77,22 @@ class Sprung:
         await self._mesh.hurt(fault)
         begun.set()
         await asyncio.sleep(trap.lasts)
+        if self._until is not None:
+            await eventually(partial(self._until, effect.task_id), _SPRINGS_WITHIN_SECONDS)
         await self._mesh.heal(fault)
         if len(self.at) == trap.times:
             self._sprung_out.set()
 
 
 @asynccontextmanager
-async def laid(mesh: FaultMesh, trap: Trap) -> AsyncGenerator[Sprung]:
-    """Lays a trap; at the end of the block it has sprung as often as it may."""
-    sprung = Sprung(mesh, trap)
+async def laid(
+    mesh: FaultMesh, trap: Trap, *, until: Until | None = None
+) -> AsyncGenerator[Sprung]:
+    """Lays a trap; at the end of the block it has sprung as often as it may.
+
+    Where that is given, nobody is well again `until` it is true of the task with that id.
+    """
+    sprung = Sprung(mesh, trap, until)
     mesh.outside.on_effect = sprung.on_effect
     try:
         yield sprung

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -21,13 +20,16 @@ from meshtest.eventually import eventually
 from meshtest.everywhere import Everywhere
 from tasklog.policy import built_in
 from tasklog.policy_store import PolicyStore
-from tests.faults.fault_mesh import FaultMesh, running
+from tests.faults.fault_mesh import FaultMesh
 from tests.faults.load import users
 from tests.faults.verdict import after_the_fault
 from tests.spending.charged import charged_is, cost_by_log
 
+pytest_plugins = ["tests.faults.shared_mesh"]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 # As long as one likes: GOVERNOR_DOWN_SECONDS=30.
-_AWAY_SECONDS: Final = float(os.environ.get("GOVERNOR_DOWN_SECONDS", "3"))
+_AWAY_SECONDS: Final = float(os.environ.get("GOVERNOR_DOWN_SECONDS", "1"))
 _SEED: Final = int(os.environ.get("FAULTS_SEED", "1"))
 _TIMEOUT: Final = 10.0
 # A tenant whose calls need a governor that answers, and one whose calls do not.
@@ -35,19 +37,20 @@ _CLOSED: Final = "closed"
 _OPEN: Final = "open"
 
 
-async def test_calls_go_on_without_the_governor_and_are_settled_later(tmp_path: Path) -> None:
+async def test_calls_go_on_without_the_governor_and_are_settled_later(mesh: FaultMesh) -> None:
     """Every task succeeds, the audit is clean, and what is charged is what the log says."""
-    async with running(tmp_path) as mesh:
-        async with users(mesh.address, seed=_SEED) as load:
-            await load.has_asked(40)
-            await mesh.end("governor", signal.SIGKILL)
-            gone = datetime.now(UTC)
-            await asyncio.sleep(_AWAY_SECONDS)
-            back = datetime.now(UTC)
-            await mesh.start("governor")
-            await load.has_asked(20)
-        ended = await after_the_fault(mesh, load)
-        await charged_is(mesh.address, cost_by_log(ended.values()))
+    async with users(mesh.address, seed=_SEED) as load:
+        await load.has_asked(20)
+        await mesh.end("governor", signal.SIGKILL)
+        gone = datetime.now(UTC)
+        await asyncio.sleep(_AWAY_SECONDS)
+        await load.has_asked(5)
+        await load.settles()
+        back = datetime.now(UTC)
+        await mesh.start("governor")
+        await load.has_asked(10)
+    ended = await after_the_fault(mesh, load)
+    await charged_is(mesh.address, cost_by_log(ended.values()))
     called = [
         event.time.ToDatetime(UTC)
         for each in ended.values()
@@ -59,10 +62,10 @@ async def test_calls_go_on_without_the_governor_and_are_settled_later(tmp_path: 
 
 
 async def test_a_tenant_that_wants_it_is_refused_while_the_governor_is_gone(
-    tmp_path: Path,
+    mesh: FaultMesh,
 ) -> None:
     """With RetryInfo; another one's calls are made, say so, and are charged to the last cent."""
-    async with running(tmp_path) as mesh, Channels(Everywhere(mesh.address), caller="x") as found:
+    async with Channels(Everywhere(mesh.address), caller="x") as found:
         reasoning = ReasoningServiceStub(found.get("gateway"))
         await _close(mesh)
         costs: dict[str, int] = {_CLOSED: 0, _OPEN: 0}
