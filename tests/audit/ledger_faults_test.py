@@ -18,7 +18,6 @@ from meshkit import log, redis_store
 from meshkit.bus import Bus
 from meshkit.errors import DependencyUnavailable
 from meshkit.ids import RandomIds
-from meshtest.nats_server import NatsServer
 from meshtest.redis_server import RedisServer
 from services.governor.journal_jetstream import JetStreamJournal
 from services.governor.ledger_balances import LedgerBalances
@@ -72,16 +71,16 @@ def _record(key: str, cost: int, *, tenant: str = "acme") -> UsageRecord:
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def stores(
     request: pytest.FixtureRequest,
-    nats_server: NatsServer,
-    redis_server: RedisServer,
+    nats_url: str,
+    shared_redis: RedisServer,
     tmp_path: Path,
 ) -> AsyncGenerator[_Stores]:
     """A journal of two tenants, with a key that stands in it twice, and its ledger."""
     address = request.getfixturevalue("postgres_url") if request.param == "postgresql" else ""
-    redis = redis_store.connect(redis_server.url)
+    redis = redis_store.connect(shared_redis.url)
     journal_log = log.get("test", stream=io.StringIO())
     ledger = await open_ledger(address, folder=tmp_path, log=journal_log)
-    async with await Bus.connect(nats_server.url, name="test") as bus:
+    async with await Bus.connect(nats_url, name="test") as bus:
         journal = JetStreamJournal(bus, RandomIds())
         await journal.prepare(usage_stream_spec(keep_days=None, max_bytes=None))
         await journal.append([_record("a", 5), _record("b", 7), _record("c", 0)])

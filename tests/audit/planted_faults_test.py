@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -67,11 +68,19 @@ async def _live(
     return stores, {name: real_mesh.task_id(task) for name, task in tasks.items()}
 
 
+@pytest.fixture
+async def redis_url(shared_redis: RedisServer) -> str:
+    """Where nothing is left of the copy before."""
+    async with redis_store.connect(shared_redis.url) as redis:
+        await cast(Any, redis).flushall()
+    return shared_redis.url
+
+
 @asynccontextmanager
 async def _copied(
     real: tuple[Stores, Mapping[str, str]],
-    nats: NatsServer,
-    redis: RedisServer,
+    nats_url: str,
+    redis_url: str,
     fault: Fault | None = None,
 ) -> AsyncGenerator[Copy]:
     stores, ids = real
@@ -89,9 +98,9 @@ async def _copied(
     before = _charged(stores)
     if fault is not None and fault.settled is not None:
         stores = replace(stores, usage=fault.settled(log)(list(stores.usage)))
-    client = redis_store.connect(redis.url)
-    async with await Bus.connect(nats.url, name="test") as bus:
-        await store_copy.write(stores, bus, client, nats.url, change)
+    client = redis_store.connect(redis_url)
+    async with await Bus.connect(nats_url, name="test") as bus:
+        await store_copy.write(stores, bus, client, nats_url, change)
         copy = Copy(bus, client, log)
         await copy.count("spent", _charged(stores) - before)
         if fault is not None and fault.plant is not None:
@@ -119,10 +128,10 @@ async def _audit(copy: Copy, *, read_blobs: bool = False) -> Report:
 
 
 async def test_what_a_real_mesh_leaves_behind_holds(
-    real: tuple[Stores, Mapping[str, str]], nats_server: NatsServer, redis_server: RedisServer
+    real: tuple[Stores, Mapping[str, str]], nats_url: str, redis_url: str
 ) -> None:
     """Nothing is found, and everything was looked at."""
-    async with _copied(real, nats_server, redis_server) as copy:
+    async with _copied(real, nats_url, redis_url) as copy:
         report = await _audit(copy, read_blobs=True)
     assert report.findings == ()
     assert report.tasks == {"QUEUED": 1, "WAITING": 1, "SUCCEEDED": 8, "CANCELLED": 1}
@@ -144,11 +153,11 @@ async def test_what_a_real_mesh_leaves_behind_holds(
 async def test_a_fault_is_found_where_it_is(
     fault: Fault,
     real: tuple[Stores, Mapping[str, str]],
-    nats_server: NatsServer,
-    redis_server: RedisServer,
+    nats_url: str,
+    redis_url: str,
 ) -> None:
     """By its invariant, with the stream sequences of the offending events, and nothing else."""
-    async with _copied(real, nats_server, redis_server, fault) as copy:
+    async with _copied(real, nats_url, redis_url, fault) as copy:
         report = await _audit(copy, read_blobs=fault.read_blobs)
     for each in report.findings:
         print(each)
@@ -162,11 +171,11 @@ def test_each_invariant_has_a_fault_that_breaks_it() -> None:
 
 
 async def test_a_step_that_was_paid_twice_is_told(
-    real: tuple[Stores, Mapping[str, str]], nats_server: NatsServer, redis_server: RedisServer
+    real: tuple[Stores, Mapping[str, str]], nats_url: str, redis_url: str
 ) -> None:
     """An executor died between a model's answer and its record: that is allowed, once."""
     fault = _harmless(charged(real_mesh.TAKEN_OVER, 2, 2, 5))
-    async with _copied(real, nats_server, redis_server, fault) as copy:
+    async with _copied(real, nats_url, redis_url, fault) as copy:
         report = await _audit(copy)
     assert report.findings == ()
     assert report.remarks == (
@@ -176,11 +185,11 @@ async def test_a_step_that_was_paid_twice_is_told(
 
 
 async def test_a_call_that_was_made_again_is_told(
-    real: tuple[Stores, Mapping[str, str]], nats_server: NatsServer, redis_server: RedisServer
+    real: tuple[Stores, Mapping[str, str]], nats_url: str, redis_url: str
 ) -> None:
     """Its answer was lost on the way back, so that it was asked for, and paid, once more."""
     fault = _harmless(charged(P0, 3, 2, 5, call="#2"))
-    async with _copied(real, nats_server, redis_server, fault) as copy:
+    async with _copied(real, nats_url, redis_url, fault) as copy:
         report = await _audit(copy)
     assert report.findings == ()
     assert report.remarks == (
@@ -190,10 +199,10 @@ async def test_a_call_that_was_made_again_is_told(
 
 
 async def test_a_settlement_that_was_written_twice_counts_once(
-    real: tuple[Stores, Mapping[str, str]], nats_server: NatsServer, redis_server: RedisServer
+    real: tuple[Stores, Mapping[str, str]], nats_url: str, redis_url: str
 ) -> None:
     """Nobody knew whether it had been written; whatever the second says, the first counts."""
-    async with _copied(real, nats_server, redis_server) as copy:
+    async with _copied(real, nats_url, redis_url) as copy:
         again = UsageRecord()
         again.CopyFrom(real[0].usage[0])
         again.usage.cost_micros += 1
@@ -204,10 +213,10 @@ async def test_a_settlement_that_was_written_twice_counts_once(
 
 
 async def test_a_call_of_a_cancelled_task_is_told(
-    real: tuple[Stores, Mapping[str, str]], nats_server: NatsServer, redis_server: RedisServer
+    real: tuple[Stores, Mapping[str, str]], nats_url: str, redis_url: str
 ) -> None:
     """The cancel came between the effect and its record."""
-    async with _copied(real, nats_server, redis_server) as copy:
+    async with _copied(real, nats_url, redis_url) as copy:
         key = copy.call(real_mesh.CANCELLED, "1/call-1")
         await copy.redis.hset(key, "state", "finished")
         report = await _audit(copy)
@@ -216,19 +225,19 @@ async def test_a_call_of_a_cancelled_task_is_told(
 
 
 async def test_another_tenant_is_none_of_its_business(
-    real: tuple[Stores, Mapping[str, str]], nats_server: NatsServer, redis_server: RedisServer
+    real: tuple[Stores, Mapping[str, str]], nats_url: str, redis_url: str
 ) -> None:
     """An audit of one tenant reads nothing of the others."""
-    async with _copied(real, nats_server, redis_server) as copy:
+    async with _copied(real, nats_url, redis_url) as copy:
         report = await api.run(copy.bus, copy.redis, tenant="other", clock=_StillClock())
     assert (report.findings, report.tasks, report.counts["events"]) == ((), {}, 0)
 
 
 async def test_a_counter_that_nobody_believes_breaks_nothing(
-    real: tuple[Stores, Mapping[str, str]], nats_server: NatsServer, redis_server: RedisServer
+    real: tuple[Stores, Mapping[str, str]], nats_url: str, redis_url: str
 ) -> None:
     """Its budget was removed since, or Redis was lost since: it is opened anew before it counts."""
-    async with _copied(real, nats_server, redis_server) as copy:
+    async with _copied(real, nats_url, redis_url) as copy:
         await copy.count("spent", 7)
         broken = await _audit(copy)
         assert {each.invariant for each in broken.findings} == {Invariant.SPEND}

@@ -47,7 +47,7 @@ QUEUED: Final = "queued"
 PARENT: Final = "parent"
 CHILD: Final = "child"
 
-_REACHED_WITHIN_SECONDS: Final = 20
+_REACHED_WITHIN_SECONDS: Final = 60
 _PRICES: Final = Path("services/governor/prices.yaml")
 _FREE: Final = "  offline: {input: 0, output: 0,"
 _PRICED: Final = "  offline: {input: 1000000, output: 1000000,"

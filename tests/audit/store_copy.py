@@ -141,5 +141,5 @@ async def settle(bus: Bus, record: UsageRecord) -> None:
 
 
 async def _ask(client: Any, what: str, request: Mapping[str, Any]) -> None:
-    answer = await client.request(f"$JS.API.{what}", json.dumps(request).encode(), timeout=5)
+    answer = await client.request(f"$JS.API.{what}", json.dumps(request).encode(), timeout=30)
     assert "error" not in json.loads(answer.data), answer.data
