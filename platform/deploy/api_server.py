@@ -3,6 +3,7 @@
 There are no nodes and no controllers: what it takes is stored, or with dry run not even that.
 """
 
+import base64
 import ssl
 import time
 from collections.abc import Iterable, Mapping
@@ -44,6 +45,8 @@ class ApiServer:
         self._etcd: Final = _etcd(folder)
         self._folder: Final = folder
         self._kinds: Final[dict[str, dict[str, tuple[str, bool]]]] = {}
+        # By which other programs find the server, once it is there.
+        self.kubeconfig: Final = folder / "kubeconfig.yaml"
 
     def __enter__(self) -> Self:
         authority = trustme.CA()
@@ -56,6 +59,7 @@ class ApiServer:
             self._etcd.kill()
             raise
         self._client = _client(self._server.port, context)
+        self.kubeconfig.write_text(_kubeconfig(self._server.port, authority), "utf-8")
         return self
 
     def __exit__(
@@ -108,6 +112,12 @@ class ApiServer:
             # As RFC 7234 has them: a number, an agent, and a text in quotes.
             tuple(each.split(" ", 2)[2].strip('"') for each in warnings),
         )
+
+    def delete(self, manifest: Manifest) -> None:
+        """Takes away what has been applied."""
+        self._client.delete(
+            self._path(manifest), params={"gracePeriodSeconds": "0"}
+        ).raise_for_status()
 
     def _path(self, manifest: Manifest) -> str:
         metadata = manifest["metadata"]
@@ -193,6 +203,26 @@ def _is_ready(port: int, context: ssl.SSLContext) -> bool:
             return client.get("/readyz").is_success
         except httpx.TransportError:
             return False
+
+
+def _kubeconfig(port: int, authority: trustme.CA) -> str:
+    name = "only"
+    certificate = base64.b64encode(authority.cert_pem.bytes()).decode()
+    server = f"https://127.0.0.1:{port}"
+    settings = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {
+                "name": name,
+                "cluster": {"server": server, "certificate-authority-data": certificate},
+            }
+        ],
+        "users": [{"name": name, "user": {"token": _TOKEN}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "current-context": name,
+    }
+    return yaml.safe_dump(settings)
 
 
 def _client(port: int, context: ssl.SSLContext) -> httpx.Client:

@@ -1,4 +1,7 @@
-"""Istio's own analysis finds nothing wrong with what is installed, and finds what is planted."""
+"""Istio's own analysis finds nothing wrong with the files, and finds what is planted.
+
+What it says of services and pods it says of a cluster alone: see istio_cluster_test.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from deploy.istio_analysis import Finding, findings
+from deploy.istioctl import Finding, Istioctl
 from deploy.overlays import NAMES, one, rendered, shipped
 from deploy.render import Manifest
 from meshtest.child_server import binary
@@ -23,7 +26,8 @@ _EXPLAINED: Final = {
 
 
 def _found(manifests: list[Manifest], folder: Path) -> list[Finding]:
-    return findings(binary("ISTIOCTL"), manifests, shipped("mesh/istio/istiod-values.yaml"), folder)
+    istioctl = Istioctl(binary("ISTIOCTL"), folder)
+    return istioctl.findings_in_files(manifests, shipped("mesh/istio/istiod-values.yaml"))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -53,6 +53,13 @@ def test_nothing_is_repeated_by_default() -> None:
         ]
 
 
+def test_a_sidecar_needs_no_rights_that_its_namespace_refuses() -> None:
+    """Nodes turn a pod's calls to its sidecar; `istio_cluster_test` shows what else would be."""
+    labels = one(rendered("staging"), "Namespace", "agentmesh")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "baseline"
+    assert shipped("mesh/istio/istiod-values.yaml")["pilot"]["cni"] == {"enabled": True}
+
+
 def _pod(manifests: list[Manifest], name: str = "tool") -> Any:
     return one(manifests, "Deployment", name)["spec"]["template"]["spec"]
 

@@ -1,8 +1,8 @@
 """`@kubernetes_schemas//:schemas`: definitions of custom resources, out of Go modules.
 
 Downloaded for the files alone; nothing is built. The repository is there in any case: without a
-Go toolchain, or without its proxy, it holds only `missing.txt`, which says why, and the tests that
-need the definitions are skipped with these words.
+Go toolchain, or where its proxy lacks a module, it holds `missing.txt` besides, which says what is
+missing and why, and the tests that need all definitions are skipped.
 """
 
 # Each by the hash of its module, as a go.sum has it.
@@ -32,6 +32,16 @@ _MODULES = [
         module = "github.com/argoproj/argo-rollouts@v1.9.0",
         sum = "h1:bXgBpwCByXyAUcgBnyP0fxkSW2CEot78InTFjFlag5g=",
         files = ["manifests/crds/rollout-crd.yaml"],
+    ),
+    struct(
+        module = "github.com/cloudnative-pg/cloudnative-pg@v1.30.1",
+        sum = "h1:d1jxp0jQi7/3zrEhsv9ycD+G5ssmkNvDvTmogaGccCw=",
+        files = ["config/crd/bases/postgresql.cnpg.io_clusters.yaml"],
+    ),
+    struct(
+        module = "sigs.k8s.io/gateway-api-inference-extension@v1.6.0",
+        sum = "h1:cjtwMJYcTnLXBYE5ffR1/hHhn7U1aIFfe2RITYmOXVA=",
+        files = ["config/crd/bases/inference.networking.k8s.io_inferencepools.yaml"],
     ),
     # Of Compose, whose files are manifests of another kind.
     struct(
@@ -66,18 +76,18 @@ def _download(rctx, go, each):
 
 def _impl(rctx):
     go = rctx.which("go")
-    missing = None if go else "there is no Go toolchain to download them with"
-    for each in _MODULES:
-        if not missing:
-            rctx.report_progress("Downloading %s" % each.module)
-            missing = _download(rctx, go, each)
-    names = ["missing.txt"] if missing else [
-        file.split("/")[-1]
-        for each in _MODULES
-        for file in each.files
-    ]
+    missing = [] if go else ["there is no Go toolchain to download them with"]
+    names = []
+    for each in _MODULES if go else []:
+        rctx.report_progress("Downloading %s" % each.module)
+        why = _download(rctx, go, each)
+        if why:
+            missing.append(why)
+        else:
+            names += [file.split("/")[-1] for file in each.files]
     if missing:
-        rctx.file("missing.txt", missing + "\n", executable = False)
+        rctx.file("missing.txt", "".join([why + "\n" for why in missing]), executable = False)
+        names.append("missing.txt")
     rctx.file(
         "BUILD.bazel",
         """filegroup(name = "schemas", srcs = %s, visibility = ["//visibility:public"])\n""" % json.encode(names),
