@@ -151,8 +151,11 @@ class Link:
 
     async def wait_until_up(self, seconds: float) -> None:
         """Returns when there is a connection, or after `seconds`."""
-        if self._connected.is_set():
+        if self.is_up:
             return
+        # The client knows that it lost its server a moment before it says so. Who asked
+        # again without waiting would keep it from saying so.
+        self._connected.clear()
         try:
             async with asyncio.timeout(seconds):
                 await self._connected.wait()
