@@ -12,7 +12,6 @@ from meshtest.nats_server import NatsServer
 from meshtest.postgres_server import PostgresServer
 from meshtest.redis_server import RedisServer
 
-
 # More than there are tests in a module.
 _ACCOUNTS: Final = 256
 
@@ -54,9 +53,16 @@ def shared_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 
 
 @pytest.fixture
-def nats_url(shared_nats: NatsServer) -> str:
-    """Where clients find empty streams, on a server that other tests use, too."""
-    return shared_nats.new_account()
+def nats_url(request: pytest.FixtureRequest) -> str:
+    """Where clients find empty streams, on a server that other tests use, too.
+
+    A test that asks for `nats_server` as well, to stop it, has them there.
+    """
+    if "nats_server" in request.fixturenames:
+        own: NatsServer = request.getfixturevalue("nats_server")
+        return own.url
+    shared: NatsServer = request.getfixturevalue("shared_nats")
+    return shared.new_account()
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ class NatsServer(ChildServer):
         self._executable: Final = binary("NATS_SERVER")
         self._configuration: Final = folder / "nats.conf"
         self._configuration.write_text(
-            f'jetstream {{ store_dir: "{folder / "jetstream"}" }}\n{settings}\n{_accounts(accounts)}'
+            f'jetstream {{ store_dir: "{folder / "jetstream"}" }}\n{settings}\n'
+            f"{_accounts(accounts)}"
         )
         self._unused_accounts: Final = iter(range(accounts))
         super().__init__(
