@@ -6,6 +6,7 @@ import copy
 import os
 import re
 from dataclasses import replace
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
@@ -280,6 +281,7 @@ def _differences(old: Any, new: Any, at: str = "") -> set[str]:
     }
 
 
+@cache
 def _manager() -> Any:
     return _manager_of(gateway_config.read_shipped(binaries.repository_root()))
 

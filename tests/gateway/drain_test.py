@@ -30,14 +30,14 @@ async def test_calls_in_flight_finish_and_nobody_new_enters(running: Front) -> N
     """From the first moment no connection is taken and /healthz says so on those that are there;
     the drain ends with the last call, whose answer arrives.
     """
-    kept = http.client.HTTPConnection(ports.HOST, running.gateway.port, timeout=10)
+    kept = http.client.HTTPConnection(ports.HOST, running.gateway.port, timeout=60)
     assert await asyncio.to_thread(_health, kept) == (200, None)
     async with grpc.aio.insecure_channel(running.gateway.address) as channel:
         stub = coordinator_service_pb2_grpc.CoordinatorServiceStub(channel)
-        waiting = asyncio.ensure_future(stub.GetTask(_WAITS, timeout=30))
-        await eventually(lambda: running.coordinator.calls.get("GetTask"))
+        waiting = asyncio.ensure_future(stub.GetTask(_WAITS, timeout=120))
+        await eventually(lambda: running.coordinator.calls.get("GetTask"), 60)
 
-        draining = asyncio.create_task(drain(running.gateway.admin, 20.0))
+        draining = asyncio.create_task(drain(running.gateway.admin, 120.0))
 
         async def closed() -> bool:
             try:
@@ -47,12 +47,12 @@ async def test_calls_in_flight_finish_and_nobody_new_enters(running: Front) -> N
             writer.close()
             return False
 
-        await eventually(closed)
+        await eventually(closed, 60)
 
         async def says_so() -> bool:
             return await asyncio.to_thread(_health, kept) == (503, "close")
 
-        await eventually(says_so)
+        await eventually(says_so, 60)
         assert not draining.done()
         running.coordinator.go_on.set()
         assert (await waiting).task.name == _WAITS.name
@@ -63,8 +63,8 @@ async def test_a_call_that_does_not_end_is_counted(running: Front) -> None:
     """When the time is over, whoever drains hears how many calls are left."""
     async with grpc.aio.insecure_channel(running.gateway.address) as channel:
         stub = coordinator_service_pb2_grpc.CoordinatorServiceStub(channel)
-        waiting = asyncio.ensure_future(stub.GetTask(_WAITS, timeout=30))
-        await eventually(lambda: running.coordinator.calls.get("GetTask"))
+        waiting = asyncio.ensure_future(stub.GetTask(_WAITS, timeout=120))
+        await eventually(lambda: running.coordinator.calls.get("GetTask"), 60)
         assert await drain(running.gateway.admin, 0.1) == 1
         waiting.cancel()
 
@@ -75,17 +75,17 @@ async def test_clients_are_told_to_go(running: Front) -> None:
     """
     async with grpc.aio.insecure_channel(running.gateway.address) as channel:
         stub = coordinator_service_pb2_grpc.CoordinatorServiceStub(channel)
-        await stub.GetTask(_QUICK, timeout=5)
-        assert await drain(running.gateway.admin, 5.0) == 0
+        await stub.GetTask(_QUICK, timeout=60)
+        assert await drain(running.gateway.admin, 60.0) == 0
 
         async def gone() -> bool:
             try:
-                await stub.GetTask(_QUICK, timeout=5)
+                await stub.GetTask(_QUICK, timeout=60)
             except grpc.aio.AioRpcError as error:
                 return error.code() is grpc.StatusCode.UNAVAILABLE
             return False
 
-        await eventually(gone)
+        await eventually(gone, 60)
 
 
 def _health(connection: http.client.HTTPConnection) -> tuple[int, str | None]:

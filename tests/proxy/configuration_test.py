@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -188,8 +189,13 @@ def test_a_refused_caller_is_told_an_error_of_the_mesh() -> None:
         assert status_pb2.Status.FromString(base64.b64decode(details)) == to_status(error)
 
 
+@cache
+def _read() -> Any:
+    return proxy_config.read_shipped(binaries.repository_root())
+
+
 def _shipped() -> Any:
-    return proxy_config.unshared(proxy_config.read_shipped(binaries.repository_root()))
+    return proxy_config.unshared(_read())
 
 
 def _listeners() -> list[Any]:

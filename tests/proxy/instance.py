@@ -18,7 +18,7 @@ from tier.service_tls import ServiceTls
 
 # The service that it is.
 CALLEE: Final = "reasoning"
-_ENDS_WITHIN_SECONDS: Final = 20.0
+_ENDS_WITHIN_SECONDS: Final = 60.0
 
 
 class Instance:
@@ -40,6 +40,11 @@ class Instance:
     def pid(self) -> int:
         """Of its process; 0 before the first one."""
         return self._process.pid if self._process else 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Starts the process, and does not wait."""

@@ -66,7 +66,32 @@ class Proxy:
             self.instances[name] = Instance(name, port, self.certificates)
             self.instances[name].start()
         self.write([each.port for each in self.instances.values()])
-        await eventually(lambda: self.has_healthy(before + len(names)), timeout_seconds=20)
+        await eventually(lambda: self.has_healthy(before + len(names)), timeout_seconds=60)
+
+    async def restore(self) -> None:
+        """All its instances run, whatever became of them, and the proxy finds them healthy."""
+        for each in self.instances.values():
+            if not each.alive:
+                each.start()
+        self.write([each.port for each in self.instances.values()])
+
+        async def all_answer() -> bool:
+            async with caller(self.target) as reasoning:
+                answered = {await reasoning.embed() for _ in range(8 * len(self.instances))}
+            return answered == set(self.instances)
+
+        await eventually(lambda: self.has_healthy(len(self.instances)), timeout_seconds=60)
+        await eventually(all_answer, timeout_seconds=60)
+
+    async def leave(self, *names: str) -> None:
+        """Returns when the proxy knows these instances alone; the others go on."""
+        left = frozenset(self.instances[name].port for name in names)
+        self.write(sorted(left))
+
+        async def known() -> bool:
+            return await self.known() == left
+
+        await eventually(known, timeout_seconds=60)
 
     async def start_impostor(self, name: str, certificates: Path) -> None:
         """Starts an instance with certificates of its own; returns when the proxy has tried it."""
@@ -80,7 +105,7 @@ class Proxy:
             counts = await self.statistics(f"cluster.{CALLEE}.")
             return counts["ssl.fail_verify_san"] > failures
 
-        await eventually(was_refused, timeout_seconds=20)
+        await eventually(was_refused, timeout_seconds=60)
 
     def write(self, instances: Sequence[int]) -> None:
         """From now on the service is at these ports."""
@@ -161,15 +186,16 @@ class Caller:
     """A service that calls through a proxy."""
 
     stub: Any
+    tenant: str = "acme"
 
-    async def embed(self, text: str = "", timeout: float = 10.0) -> str:
+    async def embed(self, text: str = "", timeout: float = 60.0) -> str:
         """Has the text done; who answered."""
-        with identity.use(Identity("acme", "service:test")):
+        with identity.use(Identity(self.tenant, "service:test")):
             return (await self.stub.Embed(pb.EmbedRequest(texts=[text]), timeout=timeout)).model
 
-    async def list(self, timeout: float = 10.0) -> Any:
+    async def list(self, timeout: float = 60.0) -> Any:
         """How a call arrived, and at whom."""
-        with identity.use(Identity("acme", "service:test")):
+        with identity.use(Identity(self.tenant, "service:test")):
             (model,) = (await self.stub.ListModels(pb.ListModelsRequest(), timeout=timeout)).models
             return model
 
@@ -190,10 +216,11 @@ async def caller(
     target: str,
     name: str = "memory",
     *,
+    tenant: str = "acme",
     patience_seconds: float = 5.0,
     tls: ClientTls | None = None,
 ) -> AsyncGenerator[Caller]:
-    """One that says that it is the service `name`."""
+    """One that says that it is the service `name`, and acts for a tenant."""
     async with Channels(
         {CALLEE: target},
         caller=f"service:{name}",
@@ -201,4 +228,4 @@ async def caller(
         proxied=True,
         tls=tls,
     ) as channels:
-        yield Caller(pb_grpc.ReasoningServiceStub(channels.get(CALLEE)))
+        yield Caller(pb_grpc.ReasoningServiceStub(channels.get(CALLEE)), tenant)
