@@ -38,6 +38,7 @@ _KEYS: Final = frozenset(
 _READS: Final = re.compile(r"(Get|List|Search|Recall|Query|Explain|Export|WatchAlerts)")
 # What changes by itself: leases are given back, keys are used, and time passes.
 _VOLATILE: Final = re.compile(r"'(reserved_micros|next_page_token|last_use_time)': '[^']*'(, )?")
+_PATIENCE_SECONDS: Final = 60.0
 _CONFIG: Final = """
 reasoning:
   tiers: {fast: [gpt-5-mini], balanced: [offline]}
@@ -126,7 +127,7 @@ async def _accepted(mesh: _Mesh, rpc: Rpc, request: Message) -> Answer:
         return _is_accepted(answers[-1])
 
     try:
-        await eventually(right, 15)
+        await eventually(right, _PATIENCE_SECONDS)
     except Exception as error:
         raise AssertionError(f"{rpc.path} {request}: {answers[-1]}") from error
     return answers[-1]
@@ -140,7 +141,7 @@ async def _come_to_rest(mesh: _Mesh) -> None:
         read.append(await mesh.everything())
         return len(read) > 5 and all(each == read[-1] for each in read[-5:])
 
-    await eventually(rests, 60)
+    await eventually(rests, _PATIENCE_SECONDS)
 
 
 def _is_accepted(answer: Answer) -> bool:
@@ -232,7 +233,7 @@ async def test_one_tenants_keys_repeat_nothing_for_another(mesh: _Mesh) -> None:
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_names_of_another_tenant_name_nothing(mesh: _Mesh) -> None:
-    """Any of its names, in any field, is as good as one that nobody has."""
+    """One of its names of each kind, in any field, is as good as one that nobody has."""
     before = await mesh.everything()
     told: dict[str, tuple[str, str]] = {}
 
@@ -278,10 +279,10 @@ def _cases(
     And the same with a name that nobody has.
     """
     number = itertools.count()
-    some = list({_collection(each): each for each in names}.values())
+    kinds = list({_kind(each): each for each in names}.values())
     own = _translated(request)
     for way in filter(_is_reference, text_fields(rpc)):
-        for name in names if len(way) == 1 else some:
+        for name in kinds:
             both = _with(own, way, name), _with(own, way, _absent(name))
             for each in both:
                 _freshen(each, f"try-{rpc.method.name.lower()}-{next(number)}")
@@ -296,8 +297,9 @@ def _is_name(text: str) -> bool:
     return re.fullmatch(r"tenants/acme(/[A-Za-z]+/[^/\s]+)*", text) is not None
 
 
-def _collection(name: str) -> str:
-    return "/".join(name.split("/")[::2]) if "/" in name else name
+def _kind(name: str) -> tuple[str, bool]:
+    """Its collection, and whether it names a version."""
+    return "/".join(name.split("/")[::2]) if "/" in name else name, "@" in name
 
 
 def _absent(name: str) -> str:
