@@ -77,8 +77,9 @@ def _download(rctx, go, each):
 def _impl(rctx):
     go = rctx.which("go")
     missing = [] if go else ["there is no Go toolchain to download them with"]
+    modules = _MODULES if go else []
     names = []
-    for each in _MODULES if go else []:
+    for each in modules:
         rctx.report_progress("Downloading %s" % each.module)
         why = _download(rctx, go, each)
         if why:
