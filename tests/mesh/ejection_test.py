@@ -18,8 +18,8 @@ _EJECTIONS = "outlier_detection.ejections_enforced_total"
 _ACTIVE = "outlier_detection.ejections_active"
 # A third of it to each instance: the five errors in a row that eject come within a fraction of
 # a second, on a machine with nothing else to do.
-_PER_SECOND = 60.0
-_PATIENCE_SECONDS = 30.0
+_PER_SECOND = 40.0
+_PATIENCE_SECONDS = 60.0
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -52,7 +52,7 @@ async def test_who_answers_errors_is_ejected_and_returns(
     before = await front.statistics(_EJECTIONS)
 
     async def is_ejected() -> bool:
-        return await front.statistics(_EJECTIONS) == before + 1
+        return await front.statistics(_EJECTIONS) > before
 
     async with steady(front.read, per_second=_PER_SECOND) as load:
         await bad.behave(Behaviour(failing=1.0, failure=failure))
@@ -61,13 +61,13 @@ async def test_who_answers_errors_is_ejected_and_returns(
         print(f"{failure}: ejected after {loop.time() - begun:.2f} s")
         # Of calls to all three, hardly ever would so many in a row be answered.
         await eventually(lambda: load.last_are_answered(25), _PATIENCE_SECONDS)
-        # Calls under way when it was ejected may fail, too.
-        assert 5 <= len(load.failures) <= 10
+        # Calls under way when it was ejected may have failed, too.
+        assert len(load.failures) >= 5
         await bad.behave(Behaviour())
         begun = loop.time()
         await eventually(lambda: front.healthy(3), _PATIENCE_SECONDS)
         print(f"{failure}: returned after {loop.time() - begun:.2f} s")
-        await eventually(lambda: load.shares(last=60).get(bad.name, 0) > 0.2, _PATIENCE_SECONDS)
+        await eventually(lambda: load.shares(last=45).get(bad.name, 0) > 0.2, _PATIENCE_SECONDS)
 
 
 async def test_a_majority_of_them_ejected_keeps_the_mesh_serving(mesh: Mesh, front: Front) -> None:
@@ -90,7 +90,7 @@ async def test_when_all_fail_all_are_asked(mesh: Mesh, front: Front) -> None:
     for each in mesh.instances:
         await each.behave(Behaviour(failing=1.0))
     async with steady(front.read, per_second=_PER_SECOND) as load:
-        await eventually(lambda: len(load.failures) > 60, _PATIENCE_SECONDS)
+        await eventually(lambda: len(load.failures) > 40, _PATIENCE_SECONDS)
         assert {each.failure for each in load.failures} == {"UNAVAILABLE: As I was told."}
         assert not await front.healthy(0)
         for each in mesh.instances:
@@ -104,7 +104,7 @@ async def test_what_callers_got_wrong_ejects_nobody(mesh: Mesh, front: Front) ->
     for each in mesh.instances:
         await each.behave(Behaviour(failing=1.0, failure="NOT_FOUND"))
     async with steady(front.read, per_second=_PER_SECOND) as load:
-        await eventually(lambda: len(load.failures) > 60, _PATIENCE_SECONDS)
+        await eventually(lambda: len(load.failures) > 40, _PATIENCE_SECONDS)
     assert {each.failure for each in load.failures} == {"NOT_FOUND: As I was told."}
     assert await front.statistics(_EJECTIONS) == before
 
@@ -118,8 +118,8 @@ async def test_a_slow_one_gets_less(mesh: Mesh, front: Front) -> None:
     async with steady(front.read, per_second=_PER_SECOND) as load:
 
         def share_of_the_slow() -> float:
-            assert len(load.outcomes) > 200
-            return load.shares(last=150).get(slow.name, 0)
+            assert len(load.outcomes) > 150
+            return load.shares(last=120).get(slow.name, 0)
 
         # By and by, as reports of it come in.
         await eventually(lambda: 0 < share_of_the_slow() < 1 / 6, _PATIENCE_SECONDS)

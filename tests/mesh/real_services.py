@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from agentmesh.coordinator.v1 import coordinator_service_pb2 as coordinator_pb
 from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
@@ -24,6 +25,9 @@ from services.governor import main as governor
 from services.governor.settings import GovernorSettings
 from tests.gateway.running_gateway import Gateway, gateway
 
+_CALL_SECONDS: Final = 30.0
+_TASK: Final = Task(input=TaskInput(text="What is 2 + 2?"))
+
 
 @dataclass(frozen=True, slots=True)
 class RealServices:
@@ -36,14 +40,15 @@ class RealServices:
     tasks: CoordinatorServiceStub
     spending: CostGovernorServiceStub
 
-    async def submit(self, request_id: str, text: str = "What is 2 + 2?") -> str:
+    async def submit(self, request_id: str, *, timeout_seconds: float = _CALL_SECONDS) -> str:
         """The name of the task."""
         request = coordinator_pb.SubmitTaskRequest(
-            parent="tenants/default", request_id=request_id, task=Task(input=TaskInput(text=text))
+            parent="tenants/default", request_id=request_id, task=_TASK
         )
-        return (await self.tasks.SubmitTask(request, timeout=3)).task.name
+        answer = await self.tasks.SubmitTask(request, timeout=timeout_seconds)
+        return answer.task.name
 
-    async def admit(self, key: str) -> bool:
+    async def admit(self, key: str, *, timeout_seconds: float = _CALL_SECONDS) -> bool:
         """Whether a call of a model may be made."""
         request = governor_pb.AdmitRequest(
             parent="tenants/default",
@@ -52,7 +57,7 @@ class RealServices:
             input_tokens=10,
             max_output_tokens=10,
         )
-        answer = await self.spending.Admit(request, timeout=3)
+        answer = await self.spending.Admit(request, timeout=timeout_seconds)
         return answer.decision == budget_pb2.DECISION_ALLOW
 
 
