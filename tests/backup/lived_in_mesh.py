@@ -103,7 +103,7 @@ class Life:
         return (await self._client.tasks.SubmitTask(request, timeout=20)).task.name
 
     async def work(self, first: int, enough: Callable[[], bool]) -> dict[int, str]:
-        """Submits tasks, a few at a time, until there are enough; their names."""
+        """Has tasks done, a few at a time, until there are enough; their names."""
         accepted: dict[int, str] = {}
         number = first
         while not enough():
@@ -111,6 +111,7 @@ class Life:
             names = await asyncio.gather(*(self.submit(each) for each in numbers))
             accepted.update(zip(numbers, names, strict=True))
             number += 4
+            await asyncio.gather(*(self.ends(name) for name in names))
         return accepted
 
     async def state(self, name: str) -> task_pb2.TaskState:

@@ -108,14 +108,17 @@ async def test_staging_goes_on_after_a_restore(
     _, good = await _make_key(state, key, "good")
     revoked_name, revoked = await _make_key(state, key, "revoked")
     await _call(state, key, f"{revoked_name}:revoke", {})
-    done = {await _submit(state, key, number) for number in range(8)}
+    done = {await _submit(state, key, number) for number in range(4)}
     await _all_listed(state, key, done)
     stop = asyncio.Event()
 
     async def work() -> set[str]:
         names: set[str] = set()
         while not stop.is_set():
-            names.add(await _submit(state, key, 100 + len(names)))
+            name = await _submit(state, key, 100 + len(names))
+            names.add(name)
+            # Not more than are done: all of them are there again after the restore.
+            await _all_listed(state, key, {name})
         return names
 
     working = asyncio.create_task(work())
