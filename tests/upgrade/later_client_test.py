@@ -70,7 +70,7 @@ async def test_requests_with_more_than_is_known_are_served_as_ever(mesh: _Mesh) 
             continue  # there is no dead letter here
         rpc = _RPCS[step.rpc]
         request = grown(rpc.request(step.filled(kept)))
-        answer = await eventually(partial(mesh.served, rpc, request), 30)
+        answer = await eventually(partial(mesh.served, rpc, request), 60)
         assert answer is not None
         kept |= _kept(step, answer)
 
@@ -91,7 +91,7 @@ async def test_values_that_are_not_known_are_refused_and_break_nothing(mesh: _Me
     async def ended() -> bool:
         return "4" in (await mesh.client.get(task.name)).output.text
 
-    await eventually(ended, 30)
+    await eventually(ended, 60)
 
 
 def _kept(step: Step, answer: Answer) -> Mapping[str, str]:
