@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from backup.archive import Archive, ArchiveWriter
 from backup.failures import Damaged
 from backup.manifest import Manifest
 from backup.postgres_copy import restore_postgres, save_postgres
+from meshtest.eventually import eventually
 from tier.backoff import RestartPolicy
 from tier.binaries import repository_root
 from tier.child import Child
@@ -33,13 +35,26 @@ def _unheard(_event: Event) -> None:
     pass
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def binary() -> Path:
     """The PostgreSQL of this machine."""
     found = find_postgres(os.environ)
     if found is None:
         pytest.skip("this machine has no PostgreSQL")
     return found
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, binary: Path) -> Path:
+    """What a server makes at its first start; to be copied, for it takes its time."""
+    folder = tmp_path_factory.mktemp("made")
+
+    async def make() -> None:
+        async with _server(folder, binary):
+            pass
+
+    asyncio.run(make())
+    return folder / "postgres"
 
 
 @asynccontextmanager
@@ -107,9 +122,10 @@ async def _saved(folder: Path, state: MeshState | None, to: Path) -> Path:
 
 
 async def test_what_was_committed_is_there_and_nothing_halfway(
-    tmp_path: Path, binary: Path
+    tmp_path: Path, binary: Path, made: Path
 ) -> None:
     """Two tables that always agree do so after a restore, with all from before the backup."""
+    shutil.copytree(made, tmp_path / "data/postgres")
     async with _server(tmp_path / "data", binary) as (access, state):
         connection = await _connect(access)
         await connection.execute("CREATE TABLE a (n int PRIMARY KEY)")
@@ -127,8 +143,7 @@ async def test_what_was_committed_is_there_and_nothing_halfway(
                 done += 1
 
         writing = asyncio.create_task(write())
-        while done < 50:  # noqa: ASYNC110 - a few milliseconds
-            await asyncio.sleep(0.01)
+        await eventually(lambda: done >= 50, timeout_seconds=60)
         before = done
         saved = await _saved(tmp_path / "data", state, tmp_path / "pg.backup")
         is_saved.set()
@@ -151,8 +166,11 @@ async def test_what_was_committed_is_there_and_nothing_halfway(
         await connection.close()
 
 
-async def test_one_that_does_not_run_is_saved_by_its_files(tmp_path: Path, binary: Path) -> None:
+async def test_one_that_does_not_run_is_saved_by_its_files(
+    tmp_path: Path, binary: Path, made: Path
+) -> None:
     """With its own log, in which the end of its work may be."""
+    shutil.copytree(made, tmp_path / "data/postgres")
     async with _server(tmp_path / "data", binary) as (access, _):
         connection = await _connect(access)
         await connection.execute("CREATE TABLE a (n int PRIMARY KEY)")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import stat
 from collections.abc import AsyncIterator
@@ -39,7 +40,7 @@ class _Server:
     def come_in(self, access: PostgresAccess | None = None) -> psycopg.Connection:
         """A connection as who, unless as the mesh's processes."""
         who = access or self.access
-        return psycopg.connect(who.address, passfile=str(who.password_file), connect_timeout=5)
+        return psycopg.connect(who.address, passfile=str(who.password_file), connect_timeout=60)
 
     def ask(self, query: str, access: PostgresAccess | None = None) -> object:
         """The first value of the answer."""
@@ -48,7 +49,7 @@ class _Server:
             return row[0] if row else None
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def binary() -> Path:
     """The PostgreSQL of this machine."""
     found = find_postgres(os.environ)
@@ -57,9 +58,29 @@ def binary() -> Path:
     return found
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, binary: Path) -> Path:
+    """What one has made whose beginning was interrupted; to be copied, for it takes its time."""
+    folder = tmp_path_factory.mktemp("made")
+    half = folder / "postgres/data.new"
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("15\n")
+
+    async def make() -> None:
+        server = _Server(folder, binary)
+        try:
+            await server.child.ready()
+        finally:
+            await server.child.stop()
+
+    asyncio.run(make())
+    return folder / "postgres"
+
+
 @pytest_asyncio.fixture
-async def server(tmp_path: Path, binary: Path) -> AsyncIterator[_Server]:
-    """One that runs on new data."""
+async def server(tmp_path: Path, binary: Path, made: Path) -> AsyncIterator[_Server]:
+    """One that runs on data that nobody else has."""
+    shutil.copytree(made, tmp_path / "postgres")
     running = _Server(tmp_path, binary)
     await running.child.ready()
     yield running
@@ -118,7 +139,7 @@ async def test_it_ends_at_once_and_the_next_one_has_its_data(
         connection.execute("CREATE TABLE kept AS SELECT 7 AS value")
         connection.commit()
         pid = server.child.record.pid
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await server.child.stop()
         assert not psutil.pid_exists(pid)
     assert "shutting down" in (tmp_path / "logs/postgres.log").read_text()
@@ -170,17 +191,10 @@ async def test_the_pid_of_a_dead_one_is_not_mistaken(
         await other.wait()
 
 
-async def test_an_interrupted_beginning_is_begun_anew(tmp_path: Path, binary: Path) -> None:
+async def test_an_interrupted_beginning_is_begun_anew(made: Path, server: _Server) -> None:
     """Data that was half made when its maker died is no obstacle."""
-    half = tmp_path / "postgres/data.new"
-    half.mkdir(parents=True)
-    (half / "PG_VERSION").write_text("15\n")
-    server = _Server(tmp_path, binary)
-    try:
-        await server.child.ready()
-        assert server.ask("SELECT 1") == 1
-    finally:
-        await server.child.stop()
+    assert not (made / "data.new").exists()
+    assert server.ask("SELECT 1") == 1
 
 
 def test_the_machines_own_is_found(tmp_path: Path) -> None:
