@@ -1,9 +1,8 @@
 """Loads of the benchmark: nothing that was slow is left out."""
 
 import asyncio
+import time
 from collections.abc import Callable
-
-import pytest
 
 from bench.gateway.loops import at_once, at_rate, streams
 
@@ -49,13 +48,13 @@ async def test_so_many_are_in_flight_and_no_more() -> None:
         nonlocal most
         flying.append(1)
         most = max(most, len(flying))
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.02)
         flying.pop()
 
-    taken = await at_once(call, in_flight=4, seconds=0.1)
+    taken = await at_once(call, in_flight=4, seconds=1)
     assert most == 4
     assert taken.latencies.count >= 8
-    assert taken.seconds >= 0.1
+    assert taken.seconds >= 1
 
 
 async def test_what_fails_is_counted_and_has_no_latency() -> None:
@@ -73,11 +72,15 @@ async def test_what_fails_is_counted_and_has_no_latency() -> None:
 async def test_of_a_stream_the_time_to_its_first_piece_counts() -> None:
     """Not that to its end."""
 
+    whole: list[float] = []
+
     async def stream(first: Callable[[], None]) -> None:
+        begun = time.perf_counter()
         await asyncio.sleep(0.01)
         first()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
+        whole.append(time.perf_counter() - begun)
 
     taken = await streams(stream, seconds=0.1)
-    assert taken.latencies.count >= 1
-    assert taken.latencies.percentile_ms(50) == pytest.approx(10, abs=9)
+    assert taken.latencies.count == len(whole) >= 1
+    assert 10 <= taken.latencies.percentile_ms(50) < min(whole) * 1000

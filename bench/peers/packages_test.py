@@ -94,18 +94,6 @@ def test_other_bytes_than_those_locked_are_refused(registry: _Registry, tmp_path
     assert _folders(cache) == []
 
 
-def test_where_no_registry_is_reached_that_is_said(registry: _Registry, tmp_path: Path) -> None:
-    """One line: what could not be installed, what pip said, and what to do."""
-    (registry.folder / "answer-1.0-py3-none-any.whl").unlink()
-    packages = Packages(tmp_path / "cache", registry.environment, lambda text: None)
-    with pytest.raises(PeerUnavailable) as caught:
-        packages.python("answer", registry.lock(registry.digest))
-    text = str(caught.value)
-    assert text.startswith("Failed to install answer: no registry reached that has it (ERROR: ")
-    assert text.endswith(" Let pip and npm reach one, or leave it out with --skip.")
-    assert "\n" not in text
-
-
 def test_without_npm_that_is_said(tmp_path: Path) -> None:
     """Not that some file is missing."""
     packages = Packages(tmp_path / "cache", {"PATH": str(tmp_path)}, lambda text: None)

@@ -17,7 +17,7 @@ def _of(values: list[float]) -> Latencies:
     return latencies
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(_seconds, st.sampled_from([50.0, 90.0, 99.0, 100.0]))
 def test_a_percentile_is_the_value_that_so_many_do_not_exceed(
     values: list[float], percent: float
@@ -31,7 +31,7 @@ def test_a_percentile_is_the_value_that_so_many_do_not_exceed(
     )
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(_seconds, _seconds)
 def test_what_was_sent_adds_up(some: list[float], others: list[float]) -> None:
     """Two histograms that were sent as text are together what all their values are."""

@@ -111,7 +111,8 @@ def test_a_system_that_cannot_be_installed_ends_in_one_line_and_exit_code_1(
     (left_out,) = answer["left_out"]
     assert left_out["name"] == "dbos"
     assert left_out["reason"].startswith("Failed to install dbos: no registry reached that has it")
-    assert left_out["reason"].endswith("or leave it out with --skip.")
+    assert left_out["reason"].endswith(" Let pip and npm reach one, or leave it out with --skip.")
+    assert "\n" not in left_out["reason"]
 
 
 def test_nothing_to_measure_is_wrong_usage() -> None:

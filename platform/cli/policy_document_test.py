@@ -76,7 +76,8 @@ def test_the_contracts_json_is_read_as_well() -> None:
     assert from_text(json.dumps(to_plain(_policy())), "p") == _policy()
 
 
-@settings(deadline=None)
+# Each writes and reads a whole document, which takes a while.
+@settings(max_examples=25, deadline=None)
 @given(
     workers=st.integers(min_value=0, max_value=2**31 - 1),
     milliseconds=st.integers(min_value=1, max_value=90 * 86400 * 1000),
