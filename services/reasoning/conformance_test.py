@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Final
@@ -49,9 +48,10 @@ _RUNNING: Final[dict[str, Callable[[], AbstractAsyncContextManager[Upstream]]]] 
 _SECRET_WORDS: Final = "the-hidden-words-of-a-prompt"
 # As a whole, or put together from its pieces.
 Ask = Callable[[Provider, Prompt], Awaitable[Completion]]
-# A client that leaves is noticed within this, by the server.
-# Promised are 0.2; a machine that runs other tests may stand still for longer by itself.
-_LEFT_WITHIN_SECONDS: Final = 1.0
+# A server that waits for this long is waited for by nobody.
+_FOR_EVER_SECONDS: Final = 3600.0
+# By then the server has noticed that its client left, on the slowest machine.
+_NOTICED_SECONDS: Final = 60.0
 
 
 @pytest.fixture(params=list(_RUNNING))
@@ -134,19 +134,6 @@ async def test_a_text_is_answered(upstream: Upstream, ask: Ask) -> None:
     assert (completion.input_tokens, completion.output_tokens) == (12, 5)
     assert completion.cached_input_tokens == 0
     assert len(upstream.requests) == 1
-
-
-async def test_text_comes_as_it_appears(upstream: Upstream) -> None:
-    """The first piece is there while the server still waits to send the second."""
-    script = Script(reply=Reply(("first ", "second")), pause_seconds=0.2)
-    async with upstream.provider(script) as provider:
-        begun = time.monotonic()
-        async with aclosing(provider.stream(_prompt())) as updates:
-            times = [
-                time.monotonic() - begun async for update in updates if isinstance(update, str)
-            ]
-    assert len(times) == 2
-    assert times[1] - times[0] > 0.1
 
 
 async def test_a_whole_conversation_is_sent(upstream: Upstream, ask: Ask) -> None:
@@ -436,13 +423,19 @@ async def test_a_broken_answer_is_no_answer(
 @pytest.mark.parametrize(
     ("script", "limits"),
     [
-        (Script(delay_seconds=30), Limits(silence_seconds=0.5)),
-        (Script(hang_after=1), Limits(silence_seconds=0.5)),
-        (Script(delay_seconds=30), Limits(whole_seconds=0.5)),
-        (Script(hang_after=1), Limits(whole_seconds=0.5)),
         (
-            Script(reply=Reply(("a",) * 50), pause_seconds=0.2),
-            Limits(silence_seconds=0.5, whole_seconds=0.3),
+            Script(delay_seconds=_FOR_EVER_SECONDS),
+            Limits(silence_seconds=1.0, whole_seconds=_FOR_EVER_SECONDS),
+        ),
+        (Script(hang_after=1), Limits(silence_seconds=1.0, whole_seconds=_FOR_EVER_SECONDS)),
+        (
+            Script(delay_seconds=_FOR_EVER_SECONDS),
+            Limits(silence_seconds=_FOR_EVER_SECONDS, whole_seconds=1.0),
+        ),
+        (Script(hang_after=1), Limits(silence_seconds=_FOR_EVER_SECONDS, whole_seconds=1.0)),
+        (
+            Script(reply=Reply(("a",) * 50), pause_seconds=0.9),
+            Limits(silence_seconds=_FOR_EVER_SECONDS, whole_seconds=1.0),
         ),
     ],
     ids=["no first byte", "silent", "late", "late after a start", "drips"],
@@ -451,19 +444,17 @@ async def test_who_takes_too_long_is_left(
     upstream: Upstream, ask: Ask, script: Script, limits: Limits
 ) -> None:
     """The failure is a timeout, and the server is told by the end of the connection."""
-    begun = time.monotonic()
     error = await _failure(upstream, ask, script, limits)
     assert failure_of(error) is Failure.TIMEOUT
-    assert time.monotonic() - begun < 15.0
-    await asyncio.wait_for(upstream.requests[0].client_left.wait(), 30)
+    await asyncio.wait_for(upstream.requests[0].client_left.wait(), _NOTICED_SECONDS)
 
 
 async def test_an_endless_stream_ends(upstream: Upstream) -> None:
     """At the limit of tokens, with what was said until then; the server is left."""
-    limits = Limits(max_output_tokens=256, whole_seconds=30.0)
+    limits = Limits(max_output_tokens=256, whole_seconds=_FOR_EVER_SECONDS)
     async with upstream.provider(Script(endless=True), limits) as provider:
         completion = await _streamed(provider, _prompt())
-        await asyncio.wait_for(upstream.requests[0].client_left.wait(), 1.0)
+        await asyncio.wait_for(upstream.requests[0].client_left.wait(), _NOTICED_SECONDS)
     assert completion.stop_reason is StopReason.MAX_TOKENS
     assert len(_text(completion)) < 100_000
     assert completion.output_tokens >= 256
@@ -471,45 +462,47 @@ async def test_an_endless_stream_ends(upstream: Upstream) -> None:
 
 async def test_an_endless_answer_is_no_answer(upstream: Upstream) -> None:
     """What comes whole is bounded in bytes."""
-    limits = Limits(whole_seconds=30.0)
+    limits = Limits(whole_seconds=_FOR_EVER_SECONDS)
     error = await _failure(upstream, _whole, Script(endless=True), limits)
     assert failure_of(error) is Failure.BROKEN_ANSWER
 
 
 @pytest.mark.parametrize(
     "script",
-    [Script(delay_seconds=30), Script(hang_after=1), Script(endless=True, pause_seconds=0.01)],
+    [
+        Script(delay_seconds=_FOR_EVER_SECONDS),
+        Script(hang_after=1),
+        Script(endless=True, pause_seconds=0.01),
+    ],
     ids=["before the answer", "within it", "while it goes on"],
 )
 async def test_a_caller_who_leaves_takes_the_call_along(
     upstream: Upstream, ask: Ask, script: Script
 ) -> None:
-    """The server notices within 200 ms: nothing is generated for nobody."""
-    async with upstream.provider(script) as provider:
+    """The server, which would go on for ever, notices: nothing is generated for nobody."""
+    limits = Limits(silence_seconds=_FOR_EVER_SECONDS, whole_seconds=_FOR_EVER_SECONDS)
+    async with upstream.provider(script, limits) as provider:
         asking = asyncio.ensure_future(ask(provider, _prompt()))
         await eventually(lambda: bool(upstream.requests))
+        # The answer may begin.
         await asyncio.sleep(0.05)
-        left = time.monotonic()
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        request = upstream.requests[0]
-        await asyncio.wait_for(request.client_left.wait(), 1.0)
-    assert request.left_at is not None
-    assert request.left_at - left < _LEFT_WITHIN_SECONDS
+        await asyncio.wait_for(upstream.requests[0].client_left.wait(), _NOTICED_SECONDS)
 
 
-async def test_a_stream_that_is_closed_is_closed_at_the_server(upstream: Upstream) -> None:
-    """Whoever has heard enough closes the stream, and the server notices within 200 ms."""
-    async with upstream.provider(Script(endless=True, pause_seconds=0.01)) as provider:
+async def test_text_comes_as_it_appears_until_the_stream_is_closed(upstream: Upstream) -> None:
+    """The first piece is there though the server never ends; whoever has heard enough closes
+    the stream, and the server notices.
+    """
+    limits = Limits(silence_seconds=_FOR_EVER_SECONDS, whole_seconds=_FOR_EVER_SECONDS)
+    async with upstream.provider(Script(endless=True, pause_seconds=0.01), limits) as provider:
         updates = provider.stream(_prompt())
-        assert isinstance(await anext(updates), str)
-        left = time.monotonic()
+        async with asyncio.timeout(_NOTICED_SECONDS):
+            assert isinstance(await anext(updates), str)
         await updates.aclose()
-        request = upstream.requests[0]
-        await asyncio.wait_for(request.client_left.wait(), 1.0)
-    assert request.left_at is not None
-    assert request.left_at - left < _LEFT_WITHIN_SECONDS
+        await asyncio.wait_for(upstream.requests[0].client_left.wait(), _NOTICED_SECONDS)
 
 
 async def test_many_calls_at_once_stay_apart(upstream: Upstream, ask: Ask) -> None:

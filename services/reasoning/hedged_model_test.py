@@ -74,7 +74,7 @@ async def test_a_second_call_answers_where_the_first_takes_unusually_long() -> N
     await _warmed(hedged)
     inner.calls.clear()
     inner.script = _slow(lambda call: not call.spare)
-    generation = await asyncio.wait_for(hedged.generate(_CALL), 5)
+    generation = await asyncio.wait_for(hedged.generate(_CALL), 60)
     first, second = inner.calls
     assert first is _CALL
     assert second == replace(_CALL, spare=True, spending=replace(_CALL.spending, key="t/1/1#hedge"))
@@ -169,12 +169,20 @@ async def test_at_most_a_share_of_the_calls_is_made_twice() -> None:
     await _warmed(hedged)
     inner.calls.clear()
 
+    go_on = asyncio.Event()
+
+    def spares() -> int:
+        return sum(call.spare for call in inner.calls)
+
     async def slow(call: ModelCall) -> None:
-        await asyncio.sleep(0.005)
+        await go_on.wait()
 
     inner.script = slow
-    await asyncio.gather(*(hedged.generate(_CALL) for _ in range(200)))
-    spare = sum(call.spare for call in inner.calls)
+    calls = [asyncio.ensure_future(hedged.generate(_CALL)) for _ in range(200)]
+    await eventually(lambda: spares() >= 2)
+    go_on.set()
+    await asyncio.gather(*calls)
+    spare = spares()
     assert 2 <= spare <= 2 + 200 * 0.05
     assert len(inner.calls) == 200 + spare
 

@@ -22,9 +22,11 @@ from services.reasoning.offline.plan import Planner
 from services.reasoning.offline.times import TimeQuestions
 from services.reasoning.provider_offline import OfflineProvider
 
-_BYTES: Final = 2 * 1024 * 1024
-# Of CPU. What is linear takes a tenth of it here; what is quadratic, minutes.
-_MOST_SECONDS: Final = 2.0
+# A quarter of the longest request: what is linear takes four times as long for that one.
+_BYTES: Final = 512 * 1024
+# In looks at each character, which cost what they cost at that moment. What is linear, or has
+# a bound of its own, takes ten to forty; what is quadratic, thousands.
+_MOST_LOOKS: Final = 300
 
 _PIECES: Final = {
     "letters": "a",
@@ -76,25 +78,35 @@ def _tools() -> list[pb.ToolSpec]:
     ]
 
 
-async def _seconds(messages: list[Message], **more: Any) -> float:
+def _look_seconds() -> float:
+    """What a look at each character of so long a text takes of CPU, at this moment."""
+    part = _BYTES // 16
+    began = time.process_time()
+    assert sum(character.isalnum() for character in "a" * part) == part
+    return 16 * (time.process_time() - began)
+
+
+async def _looks(messages: list[Message], **more: Any) -> float:
     provider = OfflineProvider(Planner(TimeQuestions(lambda: ["UTC"])))
+    before = _look_seconds()
     began = time.process_time()
     await provider.complete(Prompt(messages, _tools(), **more))
-    return time.process_time() - began
+    seconds = time.process_time() - began
+    return seconds / max(before, _look_seconds())
 
 
 @pytest.mark.parametrize("piece", _PIECES)
 @pytest.mark.parametrize("before", ["", "What is the area of the triangle "])
-async def test_the_longest_request_is_read_in_time(piece: str, before: str) -> None:
+async def test_a_long_request_is_read_in_linear_time(piece: str, before: str) -> None:
     """Whatever it repeats, with a schema and with tools of one's own."""
     text = before + _PIECES[piece] * (_BYTES // len(_PIECES[piece]))
     messages = [Message(role=ROLE_USER, parts=[Part(text=text)])]
-    assert await _seconds(messages, output_schema=_SCHEMA) < _MOST_SECONDS
+    assert await _looks(messages, output_schema=_SCHEMA) < _MOST_LOOKS
 
 
 @pytest.mark.parametrize("piece", _PIECES)
-async def test_the_longest_result_is_read_in_time(piece: str) -> None:
-    """A passage as long as the whole request may be."""
+async def test_a_long_result_is_read_in_linear_time(piece: str) -> None:
+    """A passage as long as all else."""
     text = _PIECES[piece] * (_BYTES // len(_PIECES[piece]))
     cited = Citation(uri="a", start_line=1, end_line=2, snippet="a")
     result = ToolResult(call_id="call-1", tool="search_memory", text=text, citations=[cited])
@@ -102,7 +114,7 @@ async def test_the_longest_result_is_read_in_time(piece: str) -> None:
         Message(role=ROLE_USER, parts=[Part(text="Who is the author of the book that says it?")]),
         Message(role=ROLE_TOOL, tool_result=result),
     ]
-    assert await _seconds(messages) < _MOST_SECONDS
+    assert await _looks(messages) < _MOST_LOOKS
 
 
 @pytest.mark.parametrize(
@@ -116,13 +128,13 @@ async def test_the_longest_result_is_read_in_time(piece: str) -> None:
     ],
 )
 @pytest.mark.parametrize("piece", ["letters", "lines", "parts", "numbers", "questions", "dashes"])
-async def test_the_longest_instruction_is_read_in_time(phase: str, piece: str) -> None:
+async def test_a_long_instruction_is_read_in_linear_time(phase: str, piece: str) -> None:
     """Each phase, with a draft and a conversation that are as long."""
-    text = _PIECES[piece] * (_BYTES // 4 // len(_PIECES[piece]))
+    text = _PIECES[piece] * (_BYTES // 2 // len(_PIECES[piece]))
     messages = [
         Message(role=ROLE_SYSTEM, parts=[Part(text=text)]),
         Message(role=ROLE_USER, parts=[Part(text=f"What is it? {text}")]),
         Message(role=ROLE_ASSISTANT, parts=[Part(text=f"“{text} 4711.”")]),
         Message(role=ROLE_USER, parts=[Part(text=f"{phase}\n{text}")]),
     ]
-    assert await _seconds(messages) < _MOST_SECONDS
+    assert await _looks(messages) < _MOST_LOOKS

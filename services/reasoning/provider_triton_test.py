@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
@@ -30,8 +29,8 @@ from services.reasoning.provider_triton import TritonProvider
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _MODEL = "text_generation"
-# A piece of a paced answer, in milliseconds.
-_PACE = 100
+# A piece of a paced answer, in milliseconds: nobody waits for the whole of it.
+_PACE = 3_000
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -49,13 +48,14 @@ async def triton(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Run
 
 
 def _add_slow(repository: Path) -> None:
-    """A copy of the model that pauses between pieces."""
+    """A copy of the model that gives one answer at a time, with pauses between its pieces."""
     slow = repository / "slow"
     slow.mkdir()
     (slow / "1").symlink_to(repository / _MODEL / "1")
     configuration = (repository / _MODEL / "config.pbtxt").read_text("utf-8")
     before, key, after = configuration.partition('key: "milliseconds_a_piece"')
-    slow_text = before.replace(f'"{_MODEL}"', '"slow"') + key + after.replace('"0"', f'"{_PACE}"')
+    before = before.replace(f'"{_MODEL}"', '"slow"').replace('"16"', '"1"')
+    slow_text = before + key + after.replace('"0"', f'"{_PACE}"')
     (slow / "config.pbtxt").write_text(slow_text, "utf-8")
 
 
@@ -72,7 +72,7 @@ async def _provider(target: str, model: str = _MODEL) -> AsyncGenerator[TritonPr
         ),
         model=model,
         address=target,
-        timeouts=ProviderTimeouts(connect_seconds=5, silence_seconds=20, whole_seconds=30),
+        timeouts=ProviderTimeouts(connect_seconds=60, silence_seconds=60, whole_seconds=60),
     )
     try:
         yield provider
@@ -119,18 +119,13 @@ async def test_the_model_calls_a_tool_and_says_what_it_answered(triton: RunningT
 
 
 async def test_a_stream_has_the_words_one_after_the_other(triton: RunningTriton) -> None:
-    """The first are there long before the last; together they are the whole answer."""
-    async with _provider(triton.target, "slow") as provider:
-        times: list[float] = []
-        pieces: list[str] = []
-        async for update in provider.stream(_HELLO):
-            if isinstance(update, str):
-                times.append(time.monotonic())
-                pieces.append(update)
-            else:
-                assert _text(update) == "".join(pieces)
+    """Together they are the whole answer."""
+    async with _provider(triton.target) as provider:
+        updates = [update async for update in provider.stream(_HELLO)]
+    *pieces, completion = updates
+    assert isinstance(completion, Completion)
     assert len(pieces) > 5
-    assert times[-1] - times[0] > _PACE / 1000 * (len(pieces) - 2)
+    assert _text(completion) == "".join(map(str, pieces))
 
 
 async def test_an_answer_ends_at_its_limit_and_at_a_stop_text(triton: RunningTriton) -> None:
@@ -164,25 +159,13 @@ async def test_words_that_look_like_marks_stay_words(triton: RunningTriton) -> N
     assert quoted.split()[0] in _text(completion)
 
 
-async def test_a_client_who_leaves_stops_the_model_within_200_ms(triton: RunningTriton) -> None:
-    """Triton has nothing more to do for it."""
-    client = cast(Any, InferenceServerClient(triton.target))
+async def test_a_client_who_leaves_stops_the_model(triton: RunningTriton) -> None:
+    """The first words are there long before the last; then there is room for the next one."""
     async with _provider(triton.target, "slow") as provider:
-        before = await _cancelled(client)
-        async with aclosing(provider.stream(_HELLO)) as updates:
-            await anext(updates)
-        left = time.monotonic()
-        while await _cancelled(client) == before:
-            assert time.monotonic() - left < 1.0
-    await client.close()
-
-
-async def _cancelled(client: Any) -> int:
-    """Requests of the slow model that have ended, however they did."""
-    told = await client.get_inference_statistics("slow", as_json=True)
-    (model,) = told["model_stats"]
-    ended = ("success", "fail", "cancel")
-    return sum(int(model["inference_stats"].get(each, {}).get("count", 0)) for each in ended)
+        # The whole answer would take longer than anybody waits for the next words.
+        for _ in range(2):
+            async with aclosing(provider.stream(_HELLO)) as updates:
+                assert isinstance(await anext(updates), str)
 
 
 async def test_a_model_that_was_unloaded_is_no_model(triton: RunningTriton) -> None:
@@ -195,7 +178,7 @@ async def test_a_model_that_was_unloaded_is_no_model(triton: RunningTriton) -> N
         async def unloaded() -> bool:
             return not await client.is_model_ready(_MODEL)
 
-        await eventually(unloaded, timeout_seconds=20)
+        await eventually(unloaded)
         with pytest.raises(MeshError) as caught:
             await provider.complete(_HELLO)
         with pytest.raises(DependencyUnavailable) as unavailable:
@@ -218,35 +201,37 @@ async def test_a_model_with_other_tensors_refuses_the_request(triton: RunningTri
     assert str(caught.value) == ("messages: The model mine (triton) answered with an error.")
 
 
-async def test_a_triton_that_is_killed_and_started_again_is_used_again(tmp_path: Path) -> None:
-    """The answer in the making is broken, the next cannot be had, and then all is well."""
-    require_model()
-    options = TritonOptions(binary("TRITON_SERVER"), free_port())
-    first, second = tmp_path / "first.log", tmp_path / "second.log"
-    async with _provider(f"127.0.0.1:{options.grpc_port}", "slow") as provider:
-        async with running_triton(options, log_path=first, add_models=_add_slow) as running:
-            stream = provider.stream(_HELLO)
-            assert isinstance(await anext(stream), str)
-            os.killpg(running.process.pid, signal.SIGKILL)
-            with pytest.raises(MeshError) as broken:
-                async for _ in stream:
-                    pass
-            with pytest.raises(MeshError) as unreachable:
-                await provider.complete(_HELLO)
-        async with running_triton(options, log_path=second, add_models=_add_slow):
+async def test_thirty_two_at_once_are_all_answered(triton: RunningTriton) -> None:
+    """More than are answered at a time wait for their turn."""
+    async with _provider(triton.target) as provider:
+        answers = await asyncio.gather(*(provider.complete(_HELLO) for _ in range(32)))
+    assert len({_text(each) for each in answers}) == 1
+
+
+async def test_a_triton_that_is_killed_and_started_again_is_used_again(
+    triton: RunningTriton, tmp_path: Path
+) -> None:
+    """The answer in the making is broken, the next cannot be had, and then all is well.
+
+    It comes last: the Triton of the tests before is the one that is killed.
+    """
+    options = TritonOptions(binary("TRITON_SERVER"), int(triton.target.rpartition(":")[2]))
+    async with _provider(triton.target) as provider, _provider(triton.target, "slow") as slow:
+        stream = slow.stream(_HELLO)
+        assert isinstance(await anext(stream), str)
+        os.killpg(triton.process.pid, signal.SIGKILL)
+        with pytest.raises(MeshError) as broken:
+            async for _ in stream:
+                pass
+        with pytest.raises(MeshError) as unreachable:
+            await provider.complete(_HELLO)
+        async with running_triton(options, log_path=tmp_path / "triton.log"):
 
             async def answers() -> bool:
                 with suppress(MeshError):
                     return _text(await provider.complete(_HELLO)).startswith("I am")
                 return False
 
-            await eventually(answers, timeout_seconds=20)
+            await eventually(answers)
     assert failure_of(broken.value) is Failure.BROKEN_ANSWER
     assert failure_of(unreachable.value) is Failure.UNREACHABLE
-
-
-async def test_thirty_two_at_once_are_all_answered(triton: RunningTriton) -> None:
-    """More than are answered at a time wait for their turn."""
-    async with _provider(triton.target) as provider:
-        answers = await asyncio.gather(*(provider.complete(_HELLO) for _ in range(32)))
-    assert len({_text(each) for each in answers}) == 1

@@ -36,7 +36,7 @@ from services.reasoning.scripted_generator import call_of, failing, spec
 _LARGE: Final = spec("large")
 _SETTINGS: Final = ResilienceSettings(
     breaker=BreakerSettings(
-        window_seconds=2, pause_seconds=0.5, longest_pause_seconds=2.0, probe_seconds=8.0
+        window_seconds=2, pause_seconds=0.5, longest_pause_seconds=2.0, probe_seconds=120.0
     )
 )
 

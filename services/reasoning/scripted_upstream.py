@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -35,7 +34,6 @@ class HttpRequest:
     body: dict[str, Any]
     streamed: bool = False
     client_left: asyncio.Event = field(default_factory=asyncio.Event)
-    left_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +131,6 @@ class ScriptedUpstream:
                 connection.receive_data(listening.result())
             return complete
         except ConnectionError:
-            request.left_at = time.monotonic()
             request.client_left.set()
             return False
         finally:

@@ -124,20 +124,15 @@ class Received(Protocol):
         """Set when its client goes away before the answer has ended."""
         ...
 
-    @property
-    def left_at(self) -> float | None:
-        """When it went away, on the clock of `time.monotonic`, in seconds."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a provider of the suite allows an answer."""
 
-    connect_seconds: float = 5.0
+    connect_seconds: float = 60.0
     # Until the first byte, and between any two.
-    silence_seconds: float = 5.0
-    whole_seconds: float = 10.0
+    silence_seconds: float = 60.0
+    whole_seconds: float = 60.0
     max_output_tokens: int = 4096
 
 

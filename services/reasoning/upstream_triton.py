@@ -72,7 +72,6 @@ class TritonRequest:
     content: bytes
     streamed: bool
     client_left: asyncio.Event = field(default_factory=asyncio.Event)
-    left_at: float | None = None
 
 
 class TritonUpstream:
@@ -145,10 +144,7 @@ class TritonUpstream:
 
     def left(self, report: bytes) -> None:
         """Takes the model's word that a client went away."""
-        told = json.loads(report)
-        request = self.requests[int(told["request"])]
-        request.left_at = told["left_at"]
-        request.client_left.set()
+        self.requests[int(json.loads(report)["request"])].client_left.set()
 
 
 @asynccontextmanager

@@ -38,7 +38,7 @@ def _answer(request: Any) -> None:
     try:
         _play(script, sender)
     except _Left:
-        report = json.dumps({"request": script["request"], "left_at": time.monotonic()})
+        report = json.dumps({"request": script["request"]})
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
             out.sendto(report.encode(), script["report_to"])
         _send(sender, error=_triton.TritonError("Request was cancelled"), final=True)
