@@ -71,7 +71,7 @@ async def _nobodies(mesh: GuardedMesh, folder: Path) -> dict[str, _Nobody]:
     _, good = await mesh.key(Role.ADMIN)
     (_, text) = good[0]
     for old in (revoked, expired):
-        await eventually(_refuses(mesh, old), 10)
+        await eventually(_refuses(mesh, old), 60)
     elsewhere = TokenIssuer(folder / "elsewhere.json", "https://elsewhere.example")
     impostor = TokenIssuer(folder / "impostor.json")
     now = datetime.now(UTC)

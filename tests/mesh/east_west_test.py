@@ -15,6 +15,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from meshtest.eventually import eventually
 from tests.mesh.rpc_call import Answer, Rpc, every_rpc
 from tier import api, policy_contracts
 from tier.certificate_files import CERTIFICATES, CertificateFiles
@@ -30,6 +31,7 @@ _SERVICES: Final = tuple(part.name for part in PARTS)
 _EVERYBODY: Final = (*_SERVICES, GATEWAY, PROXY, SUPERVISOR)
 _NO_EDGE: Final = "The policy of the mesh does not let this service make this call."
 _AT_ONCE: Final = 8
+_PATIENCE_SECONDS: Final = 60.0
 
 
 class _Mesh:
@@ -95,7 +97,14 @@ async def _ask(channel: grpc.aio.Channel, part: str, said: str) -> dict[str, Ans
 
     async def one(rpc: Rpc) -> tuple[str, Answer]:
         async with slots:
-            return rpc.path, await rpc.call(channel, rpc.request(), metadata, most=1)
+
+            async def reached() -> Answer:
+                answer = await rpc.call(channel, rpc.request(), metadata, most=1)
+                # As long as the proxy, on a busy machine, takes no instance for well.
+                assert answer.message != "no healthy upstream"
+                return answer
+
+            return rpc.path, await eventually(reached, _PATIENCE_SECONDS)
 
     return dict(await asyncio.gather(*(one(each) for each in _of(part))))
 
@@ -150,7 +159,7 @@ async def test_who_shows_no_certificate_gets_no_connection(mesh: _Mesh) -> None:
             grpc.aio.secure_channel(f"{HOST}:{port}", secure),
         ):
             async with channel:
-                answer = await rpc.call(channel, rpc.request(), (), timeout_seconds=5)
+                answer = await rpc.call(channel, rpc.request(), (), timeout_seconds=30)
                 assert answer.code == "UNAVAILABLE", port
 
 

@@ -29,6 +29,7 @@ from tests.mesh.real_services import RealServices, real_services
 from tests.mesh.steady_load import Load, steady
 
 pytest_plugins = ["meshtest.fixtures"]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _PATIENCE_SECONDS = 60.0
 # Longer than calls wait anyway.
@@ -43,14 +44,15 @@ class Parted:
     between: FaultProxy
 
 
-@pytest_asyncio.fixture
-async def parted(tmp_path: Path) -> AsyncIterator[Parted]:
-    """Both instances in use."""
-    async with instances(tmp_path, 2) as made, FaultProxy(made[0].port) as between:
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def parted(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Parted]:
+    """Both instances in use; started once for all tests here."""
+    folder = tmp_path_factory.mktemp("parted")
+    async with instances(folder, 2) as made, FaultProxy(made[0].port) as between:
         places = [between.port, made[1].port]
         async with (
-            gateway_front(tmp_path, places) as gateway_,
-            proxy_front(tmp_path, places) as proxy,
+            gateway_front(folder, places) as gateway_,
+            proxy_front(folder, places) as proxy,
         ):
             mesh = Mesh(made, gateway_, proxy)
             await mesh.calm()
@@ -100,7 +102,7 @@ async def test_a_service_and_the_proxy(parted: Parted) -> None:
             await memory.Search(SearchRequest(), timeout=30)
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def real(
     tmp_path: Path, nats_server: NatsServer, redis_server: RedisServer
 ) -> AsyncIterator[RealServices]:

@@ -69,7 +69,7 @@ class Rpc:
         request: Message,
         metadata: Metadata,
         *,
-        timeout_seconds: float = 20,
+        timeout_seconds: float = 60,
         most: int = 50,
     ) -> Answer:
         """Sends one request and reads the answers, `most` of them at most."""
