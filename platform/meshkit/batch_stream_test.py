@@ -92,13 +92,13 @@ def _registration(tools: _Tools) -> Registration:
 
 @asynccontextmanager
 async def _calling(
-    tools: _Tools, *, timeout_seconds: float = 10, max_items: int = 64
+    tools: _Tools, *, timeout_seconds: float = 120, max_items: int = 64
 ) -> AsyncGenerator[_Calls]:
     async with serving([_registration(tools)]) as channels:
         yield _calls(channels, timeout_seconds=timeout_seconds, max_items=max_items)
 
 
-def _calls(channels: Channels, *, timeout_seconds: float = 10, max_items: int = 64) -> _Calls:
+def _calls(channels: Channels, *, timeout_seconds: float = 120, max_items: int = 64) -> _Calls:
     stream = BatchStream[pb.BatchExecuteToolsItem](
         pb_grpc.ToolServiceStub(channels.get("tool")).BatchExecuteToolsStream,
         pb.BatchExecuteToolsStreamRequest,
@@ -110,7 +110,7 @@ def _calls(channels: Channels, *, timeout_seconds: float = 10, max_items: int = 
     return _Calls(stream.send, withdraw=stream.withdraw, max_items=max_items, release_seconds=0.01)
 
 
-def _item(tool: str, *, argument: str = "", seconds: int = 10) -> pb.BatchExecuteToolsItem:
+def _item(tool: str, *, argument: str = "", seconds: int = 120) -> pb.BatchExecuteToolsItem:
     call = ToolCall(tool=tool)
     call.arguments.update({"text": argument})
     return pb.BatchExecuteToolsItem(
@@ -256,7 +256,7 @@ async def test_an_item_whose_helper_was_cancelled_is_answered_with_a_fault() -> 
 
     async with _calling(_Tools(execute)) as calls:
         with pytest.raises(Internal):
-            await asyncio.wait_for(calls.call(_item("one")), 5)
+            await asyncio.wait_for(calls.call(_item("one")), 60)
 
 
 async def test_an_answer_that_is_too_large_takes_nobody_along() -> None:
@@ -292,12 +292,13 @@ async def test_a_peer_that_does_not_answer_in_time_fails_the_batch() -> None:
             stopped.set()
         return tool
 
-    async with _calling(_Tools(execute), timeout_seconds=0.2) as calls:
+    async with _calling(_Tools(execute), timeout_seconds=0.5) as calls:
         with pytest.raises(DeadlineExceeded) as caught:
             await calls.call(_item("one"))
-        assert caught.value.message == "tool did not answer within 0.2 seconds."
+        assert caught.value.message == "tool did not answer within 0.5 seconds."
         assert caught.value.metadata == {"limit": "call", "dependency": "tool"}
-        await asyncio.wait_for(stopped.wait(), 5)
+        # A busy machine may not have begun with it.
+        await eventually(lambda: stopped.is_set() or not running.is_set())
 
 
 async def test_a_large_item_that_is_refused_takes_nobody_along() -> None:
@@ -498,7 +499,7 @@ async def _behind_a_proxy(unreached: int, *, patience_seconds: float) -> AsyncGe
 
 async def test_items_that_reached_nobody_are_sent_again_when_somebody_is_there() -> None:
     """All of them, and each is answered once."""
-    async with _behind_a_proxy(3, patience_seconds=5.0) as calls:
+    async with _behind_a_proxy(3, patience_seconds=60.0) as calls:
         answers = await asyncio.gather(*(calls.call(_item(str(n))) for n in range(5)))
         assert [each.result.text for each in answers] == [str(n) for n in range(5)]
 
@@ -513,7 +514,7 @@ async def test_items_that_reach_nobody_for_too_long_fail() -> None:
 
 async def test_an_item_that_waits_for_somebody_may_be_given_up() -> None:
     """Its caller need not wait, and nobody else is disturbed."""
-    async with _behind_a_proxy(2, patience_seconds=5.0) as calls:
+    async with _behind_a_proxy(6, patience_seconds=60.0) as calls:
         given_up = asyncio.create_task(calls.call(_item("a")))
         kept = asyncio.create_task(calls.call(_item("b")))
         with pytest.raises(TimeoutError):

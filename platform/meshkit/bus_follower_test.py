@@ -29,7 +29,7 @@ async def _fill(bus: Bus, first: int, last: int) -> None:
 async def _next(follower: Follower, count: int) -> list[int]:
     """The sequences of the next messages."""
     found: list[int] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(found) < count:
             await follower.wait()
             messages = await follower.take()
@@ -88,7 +88,7 @@ async def test_the_largest_message_is_no_obstacle(bus: Bus) -> None:
     await bus.append("s.a", b"2", expected_last=1)
     async with bus.follow("S", "s.*", start_sequence=1, window=8) as follower:
         sizes: list[int] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(sizes) < 2:
                 await follower.wait()
                 sizes += [len(each.payload) for each in await follower.take()]

@@ -69,14 +69,14 @@ async def test_a_pull_brings_what_was_asked_for_and_no_more(bus: Bus, pulls: Pul
     """Each message says where it is from and what is left; a used-up pull ends in silence."""
     await _store(bus, "a", 1, 2, 3, 4, 5)
     await _store(bus, "b", 6, 7)
-    await pulls.puller.ask("a", 3, 5.0)
-    await pulls.puller.ask("b", 1, 5.0)
+    await pulls.puller.ask("a", 3, 60.0)
+    await pulls.puller.ask("b", 1, 60.0)
     await eventually(lambda: len(pulls.taken) == 4)
     told = sorted((each.consumer, each.payload, each.pending) for each in pulls.taken)
     assert [each[:2] for each in told] == [("a", b"1"), ("a", b"2"), ("a", b"3"), ("b", b"6")]
     # What was stored a moment ago the broker may not have counted yet.
     assert all(pending <= left for (_, _, pending), left in zip(told, (4, 3, 2, 1), strict=True))
-    await pulls.puller.ask("a", 3, 5.0)
+    await pulls.puller.ask("a", 3, 60.0)
     await eventually(lambda: len(pulls.taken) == 6)
     assert pulls.ended == []
 
@@ -88,15 +88,15 @@ async def test_a_pull_ends_when_its_time_is_over(bus: Bus, pulls: Pulls) -> None
     await eventually(lambda: pulls.ended == [("a", False)])
     await _store(bus, "a", 2)
     assert pulls.payloads == [b"1"]
-    await pulls.puller.ask("a", 1, 5.0)
+    await pulls.puller.ask("a", 1, 60.0)
     await eventually(lambda: pulls.payloads == [b"1", b"2"])
 
 
 async def test_a_missing_consumer_is_told(bus: Bus, pulls: Pulls) -> None:
     """Where it never was, and where it was removed while a pull waited."""
-    await pulls.puller.ask("c", 1, 5.0)
+    await pulls.puller.ask("c", 1, 60.0)
     await eventually(lambda: pulls.ended == [("c", True)])
-    await pulls.puller.ask("a", 1, 5.0)
+    await pulls.puller.ask("a", 1, 60.0)
 
     async def waits() -> bool:
         return (await bus.consumer_info("WORK", "a"))["num_waiting"] == 1
@@ -115,7 +115,7 @@ async def test_pulls_end_when_the_server_is_restarted(
     nats_server.restart()
     await eventually(lambda: sorted(pulls.ended) == [("a", False), ("b", False)])
     await _store(bus, "a", 1)
-    await pulls.puller.ask("a", 1, 5.0)
+    await pulls.puller.ask("a", 1, 60.0)
     await eventually(lambda: pulls.payloads == [b"1"])
 
 
@@ -133,7 +133,7 @@ async def test_without_a_connection_a_pull_ends_at_once(nats_server: NatsServer)
             return False
 
         await eventually(is_down)
-        await pulls.puller.ask("a", 1, 5.0)
+        await pulls.puller.ask("a", 1, 60.0)
         assert pulls.ended == [("a", False)]
 
 
@@ -159,7 +159,7 @@ async def test_a_pull_whose_end_is_never_told_ends(
         await eventually(has_ended)
         proxy.swallow_answers = False
         await _store(bus, "a", 1)
-        await pulls.puller.ask("a", 1, 5.0)
+        await pulls.puller.ask("a", 1, 60.0)
         await eventually(lambda: b"1" in pulls.payloads)
 
 
@@ -171,15 +171,15 @@ async def test_after_a_restart_what_former_pulls_bring_comes_by_another(
     await pulls.puller.restart()
     assert pulls.ended == [("a", False)]
     await _store(bus, "a", 1)
-    await pulls.puller.ask("a", 1, 5.0)
+    await pulls.puller.ask("a", 1, 60.0)
     await eventually(lambda: pulls.payloads == [b"1"])
 
 
 async def test_what_is_on_its_way_arrives_before_closing(bus: Bus, pulls: Pulls) -> None:
     """Nothing that the server sent is dropped; it brings nothing after that."""
     await _store(bus, "a", *range(50))
-    await pulls.puller.ask("a", 50, 5.0)
-    await asyncio.wait_for(pulls.puller.close(), 5)
+    await pulls.puller.ask("a", 50, 60.0)
+    await asyncio.wait_for(pulls.puller.close(), 60)
     taken = len(pulls.taken)
     info = await bus.consumer_info("WORK", "a")
     assert info["num_ack_pending"] == taken

@@ -68,7 +68,7 @@ async def test_reports_come_as_envoy_reads_them() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        reports = cast(Any, channel).unary_stream(_METHOD)(b"", timeout=10)
+        reports = cast(Any, channel).unary_stream(_METHOD)(b"", timeout=60)
         for _ in range(3):
             report = await reports.read()
             assert report == struct.pack("<BdBdBd", 0x31, 2.0, 0x39, 0.0, 0x49, 0.5)
@@ -100,20 +100,18 @@ async def test_every_server_reports_its_load() -> None:
     async with serving([echo.registration(servicer)]) as channels:
         channel: Any = channels.get("echo")
         stub = echo.EchoStub(channel)
-        reports = channel.unary_stream(_METHOD)(b"", timeout=10)
-        stream = stub.Repeat(StringValue(value="a"), timeout=10)
+        reports = channel.unary_stream(_METHOD)(b"", timeout=60)
+        stream = stub.Repeat(StringValue(value="a"), timeout=60)
         await anext(stream)
-        for text in ("fine", "broken", "wrong", "broken"):
+        for text in ("fine", "wrong", "broken"):
             try:
-                await stub.Say(StringValue(value=text), timeout=5)
+                await stub.Say(StringValue(value=text), timeout=60)
             except errors.MeshError:
                 assert text != "fine"
-        # A busy machine may spread the calls over two reports or three.
-        rps = failed = 0.0
-        while rps < 3:
-            report = _decoded(await anext(reports))
-            rps, failed = rps + report[0], failed + report[1]
-        assert failed / rps == pytest.approx(0.5, rel=0.2)
+            # The call is in none of those that were sent before its end.
+            while not (report := _decoded(await anext(reports)))[0]:
+                pass
+            assert report[1] == (report[0] if text == "broken" else 0)
         assert _decoded(await anext(reports)) == pytest.approx((0.0, 0.0, 1.0))
         servicer.go_on.set()
         with pytest.raises(StopAsyncIteration):
@@ -136,7 +134,7 @@ async def test_a_server_that_stops_waits_for_no_reader_of_its_load() -> None:
         reports = cast(Any, channel).unary_stream(_METHOD)(b"", timeout=60)
         await reports.read()
         task.cancel()
-        await asyncio.wait([task], timeout=30)
+        await asyncio.wait([task], timeout=60)
         assert task.cancelled()
         assert await reports.code() == grpc.StatusCode.OK
 

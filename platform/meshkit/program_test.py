@@ -59,11 +59,11 @@ async def _child(code: str) -> AsyncGenerator[Process]:
 
 async def _line(process: Process) -> str:
     assert process.stdout is not None
-    return (await asyncio.wait_for(process.stdout.readline(), 20)).decode().rstrip("\n")
+    return (await asyncio.wait_for(process.stdout.readline(), 60)).decode().rstrip("\n")
 
 
 async def _rest(process: Process) -> tuple[list[str], str, int]:
-    out, err = await asyncio.wait_for(process.communicate(), 20)
+    out, err = await asyncio.wait_for(process.communicate(), 60)
     return out.decode().splitlines(), err.decode(), process.returncode or 0
 
 
@@ -153,7 +153,7 @@ class Slow(echo.EchoServicer):
 async def main(program):
     server = MeshServer(
         name="test", address="127.0.0.1:0", registrations=[echo.registration(Slow())],
-        log=log.get("test", level="error"), default_tenant="default", drain_seconds=5,
+        log=log.get("test", level="error"), default_tenant="default", drain_seconds=60,
     )
     await program.stack.enter_async_context(Dependency("store"))
     program.serve(server.serve(), "server")
@@ -170,10 +170,10 @@ async def test_a_call_in_flight_finishes_after_sigterm() -> None:
         address = f"127.0.0.1:{await _line(process)}"
         async with Channels({"echo": address}, caller="service:test") as channels:
             health: Any = cast(Any, health_pb2_grpc).HealthStub(channels.get("echo"))
-            watch = health.Watch(health_pb2.HealthCheckRequest(service=echo.SERVICE), timeout=20)
+            watch = health.Watch(health_pb2.HealthCheckRequest(service=echo.SERVICE), timeout=60)
             assert (await anext(watch)).status == health_pb2.HealthCheckResponse.SERVING
             stub = echo.EchoStub(channels.get("echo"))
-            call = asyncio.ensure_future(stub.Say(StringValue(value="x"), timeout=10))
+            call = asyncio.ensure_future(stub.Say(StringValue(value="x"), timeout=60))
             assert await _line(process) == "called"
             process.send_signal(signal.SIGTERM)
             assert (await anext(watch)).status == health_pb2.HealthCheckResponse.NOT_SERVING

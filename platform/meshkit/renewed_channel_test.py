@@ -56,7 +56,7 @@ async def test_closing_it_closes_those_that_are_retired() -> None:
         call: Any = cast(Any, channel).unary_unary("/a.A/Say")
         for _ in range(2):
             tls.renew()
-            call(b"", timeout=5).cancel()
+            call(b"", timeout=60).cancel()
         assert len(make.made) == 3
         assert all(each.get_state() is not _SHUTDOWN for each in make.made)
     assert all(each.get_state() is _SHUTDOWN for each in make.made)

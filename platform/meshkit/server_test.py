@@ -38,10 +38,10 @@ async def test_all_four_kinds_of_call_pass() -> None:
     """Unary and streaming calls give the handlers' answers."""
     async with serving([echo.registration(echo.EchoServicer())]) as channels:
         stub = echo.EchoStub(channels.get("echo"))
-        assert (await stub.Say(_text("a"), timeout=5)).value == "a"
-        assert [each.value async for each in stub.Repeat(_text("abc"), timeout=5)] == [*"abc"]
-        assert (await stub.Join(_letters("abc"), timeout=5)).value == "abc"
-        assert [each.value async for each in stub.Talk(_letters("abc"), timeout=5)] == [*"abc"]
+        assert (await stub.Say(_text("a"), timeout=60)).value == "a"
+        assert [each.value async for each in stub.Repeat(_text("abc"), timeout=60)] == [*"abc"]
+        assert (await stub.Join(_letters("abc"), timeout=60)).value == "abc"
+        assert [each.value async for each in stub.Talk(_letters("abc"), timeout=60)] == [*"abc"]
 
 
 async def test_a_server_does_not_wait_for_a_call_of_each_method(
@@ -60,7 +60,7 @@ async def test_a_server_does_not_wait_for_a_call_of_each_method(
     async with serving([echo.registration(echo.EchoServicer())]) as channels:
         stub = echo.EchoStub(channels.get("echo"))
         for _ in range(3):
-            await stub.Say(_text("a"), timeout=5)
+            await stub.Say(_text("a"), timeout=60)
     assert max(waited, default=0) <= 2
 
 
@@ -98,7 +98,7 @@ async def test_an_error_arrives_as_the_same_class_with_its_details() -> None:
     """A unary call raises what the handler raised."""
     async with serving([echo.registration(_Failing(_EXHAUSTED))]) as channels:
         with pytest.raises(errors.BudgetExhausted) as caught:
-            await echo.EchoStub(channels.get("echo")).Say(_text("a"), timeout=5)
+            await echo.EchoStub(channels.get("echo")).Say(_text("a"), timeout=60)
     assert caught.value.message == "tenants/a/budgets/b is spent."
     assert caught.value.metadata == {"resets_at": "2026-01-01T00:00:00Z"}
     assert caught.value.retry_after_seconds == 1.5
@@ -108,7 +108,7 @@ async def test_an_error_arrives_as_the_same_class_with_its_details() -> None:
 async def test_an_error_amid_a_stream_arrives_after_the_answers() -> None:
     """A stream gives what was answered, and then raises what the handler raised."""
     async with serving([echo.registration(_Failing(_EXHAUSTED))]) as channels:
-        answers = echo.EchoStub(channels.get("echo")).Repeat(_text("a"), timeout=5)
+        answers = echo.EchoStub(channels.get("echo")).Repeat(_text("a"), timeout=60)
         assert (await anext(answers)).value == "a"
         with pytest.raises(errors.BudgetExhausted):
             await anext(answers)
@@ -120,7 +120,7 @@ async def test_an_exception_becomes_internal_with_an_id_that_the_log_has() -> No
     failing = _Failing(ValueError("secret detail"))
     async with serving([echo.registration(failing)], to=log.get("test", stream=stream)) as channels:
         with pytest.raises(errors.Internal) as caught:
-            await echo.EchoStub(channels.get("echo")).Say(_text("a"), timeout=5)
+            await echo.EchoStub(channels.get("echo")).Say(_text("a"), timeout=60)
     error_id = caught.value.metadata["error_id"]
     assert caught.value.message == (
         f"Agentmesh failed inside. The logs have the cause under error id {error_id}."
@@ -136,11 +136,11 @@ async def test_a_handler_whose_helper_was_cancelled_has_failed() -> None:
     """Nobody cancelled the call, and its caller does not wait for the deadline."""
     async with serving([echo.registration(_Failing(asyncio.CancelledError()))]) as channels:
         with pytest.raises(errors.Internal):
-            await echo.EchoStub(channels.get("echo")).Say(_text("a"), timeout=30)
+            await echo.EchoStub(channels.get("echo")).Say(_text("a"), timeout=60)
         with pytest.raises(errors.Internal):
             _ = [
                 each
-                async for each in echo.EchoStub(channels.get("echo")).Repeat(_text("a"), timeout=30)
+                async for each in echo.EchoStub(channels.get("echo")).Repeat(_text("a"), timeout=60)
             ]
 
 
@@ -152,7 +152,7 @@ async def test_every_call_leaves_one_line_in_the_log() -> None:
         to=log.get("test", stream=stream),
     ) as channels:
         with identity.use(Identity("ada", "x")), pytest.raises(errors.TaskNotFound):
-            await echo.EchoStub(channels.get("echo")).Say(_text("payload"), timeout=5)
+            await echo.EchoStub(channels.get("echo")).Say(_text("payload"), timeout=60)
     lines = [
         each for each in map(json.loads, stream.getvalue().splitlines()) if each["event"] == "rpc"
     ]
@@ -201,7 +201,7 @@ async def test_without_a_tenant_a_strict_server_refuses() -> None:
     """Where no default is set, a call without a tenant is UNAUTHENTICATED."""
     async with serving([echo.registration(echo.EchoServicer())], default_tenant=None) as channels:
         with pytest.raises(errors.Unauthenticated, match="names no tenant"):
-            await echo.EchoStub(channels.get("echo")).Say(_text("a"), timeout=5)
+            await echo.EchoStub(channels.get("echo")).Say(_text("a"), timeout=60)
 
 
 class _Slow(echo.EchoServicer):
@@ -228,35 +228,38 @@ async def test_a_call_that_takes_too_long_names_who_was_slow() -> None:
     slow = _Slow()
     async with serving([echo.registration(slow)]) as channels:
         with pytest.raises(
-            errors.DeadlineExceeded, match=r"echo did not answer .*/Say within 0\.1 seconds"
+            errors.DeadlineExceeded, match=r"echo did not answer .*/Say within 0\.5 seconds"
         ):
-            await echo.EchoStub(channels.get("echo")).Say(_text("a"), timeout=0.1)
-        await asyncio.wait_for(slow.cancelled.wait(), 5)
+            await echo.EchoStub(channels.get("echo")).Say(_text("a"), timeout=0.5)
+        # A busy machine may not have begun with it.
+        await eventually(lambda: slow.cancelled.is_set() or not slow.entered.is_set())
 
 
 async def test_a_cancelled_caller_cancels_the_handler() -> None:
     """Cancelling the caller's task ends the handler, and raises CancelledError in the caller."""
     slow = _Slow()
     async with serving([echo.registration(slow)]) as channels:
-        call = asyncio.ensure_future(echo.EchoStub(channels.get("echo")).Say(_text("a"), timeout=9))
-        await asyncio.wait_for(slow.entered.wait(), 5)
+        call = asyncio.ensure_future(
+            echo.EchoStub(channels.get("echo")).Say(_text("a"), timeout=60)
+        )
+        await asyncio.wait_for(slow.entered.wait(), 60)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await asyncio.wait_for(slow.cancelled.wait(), 5)
+        await asyncio.wait_for(slow.cancelled.wait(), 60)
 
 
 async def test_a_cancelled_stream_cancels_the_handler() -> None:
     """Cancelling the answers ends the handler."""
     slow = _Slow()
     async with serving([echo.registration(slow)]) as channels:
-        answers = echo.EchoStub(channels.get("echo")).Repeat(_text("a"), timeout=9)
+        answers = echo.EchoStub(channels.get("echo")).Repeat(_text("a"), timeout=60)
         reading = asyncio.ensure_future(anext(answers))
-        await asyncio.wait_for(slow.entered.wait(), 5)
+        await asyncio.wait_for(slow.entered.wait(), 60)
         answers.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
-        await asyncio.wait_for(slow.cancelled.wait(), 5)
+        await asyncio.wait_for(slow.cancelled.wait(), 60)
 
 
 class _Trickle(echo.EchoServicer):
@@ -277,7 +280,7 @@ async def test_a_broken_connection_harms_nobody_but_its_calls() -> None:
             for _ in range(10):
                 async with Channels(targets, caller="service:x") as torn:
                     stub = echo.EchoStub(torn.get("echo"))
-                    streams = [stub.Repeat(_text("a" * 1000), timeout=9) for _ in range(40)]
+                    streams = [stub.Repeat(_text("a" * 100_000), timeout=60) for _ in range(40)]
                     for stream in streams:
                         await anext(aiter(stream))
                     proxy.cut()
@@ -286,7 +289,8 @@ async def test_a_broken_connection_harms_nobody_but_its_calls() -> None:
                             async for _ in stream:
                                 pass
         whole = [
-            each async for each in echo.EchoStub(channels.get("echo")).Repeat(_text("a"), timeout=9)
+            each
+            async for each in echo.EchoStub(channels.get("echo")).Repeat(_text("a"), timeout=60)
         ]
     assert whole == [_text("a")]
 
@@ -298,7 +302,7 @@ async def test_nobody_there_is_unavailable_with_the_name() -> None:
         with pytest.raises(
             errors.DependencyUnavailable, match=r"^Failed to reach memory: "
         ) as caught:
-            await stub.Say(_text("a"), timeout=5)
+            await stub.Say(_text("a"), timeout=60)
     assert caught.value.metadata == {"dependency": "memory"}
 
 
@@ -306,7 +310,7 @@ async def test_a_message_over_the_limit_is_too_large() -> None:
     """Over 8 MiB a request is refused as too large, which is never worth a retry."""
     async with serving([echo.registration(echo.EchoServicer())]) as channels:
         with pytest.raises(errors.TooLarge) as caught:
-            await echo.EchoStub(channels.get("echo")).Say(_text("x" * (9 << 20)), timeout=5)
+            await echo.EchoStub(channels.get("echo")).Say(_text("x" * (9 << 20)), timeout=60)
     assert not errors.is_retryable(caught.value)
 
 
@@ -316,7 +320,7 @@ async def test_a_foreign_client_is_told_how_much_is_too_much() -> None:
         address = channels.address("echo")
         async with grpc.aio.insecure_channel(address) as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await echo.EchoStub(channel).Say(_text("x" * 10_000_000), timeout=5)
+                await echo.EchoStub(channel).Say(_text("x" * 10_000_000), timeout=60)
     error = errors.from_rpc_error(caught.value)
     assert isinstance(error, errors.TooLarge)
     assert str(error) == (
@@ -335,12 +339,12 @@ async def test_what_a_servicer_leaves_out_is_unimplemented() -> None:
     async with serving([echo.registration(partial())]) as channels:
         stub = echo.EchoStub(channels.get("echo"))
         with pytest.raises(errors.NotImplementedYet) as caught:
-            await stub.Say(_text("a"), timeout=5)
+            await stub.Say(_text("a"), timeout=60)
         assert caught.value.message == (
             "EchoService.Say is part of the contract, but this version does not serve it."
         )
         with pytest.raises(errors.NotImplementedYet):
-            await anext(stub.Repeat(_text("a"), timeout=5))
+            await anext(stub.Repeat(_text("a"), timeout=60))
 
 
 async def test_a_handler_that_would_block_the_loop_is_refused_at_the_start() -> None:
@@ -368,7 +372,7 @@ class _Dependency:
 async def _health(channel: grpc.aio.Channel, service: str) -> Any:
     stub: Any = health_pb2_grpc.HealthStub(channel)
     request = health_pb2.HealthCheckRequest(service=service)
-    return (await stub.Check(request, timeout=5)).status
+    return (await stub.Check(request, timeout=60)).status
 
 
 async def test_health_follows_the_dependencies() -> None:
@@ -412,7 +416,7 @@ async def test_reflection_and_channelz_answer() -> None:
                 reflection_pb2.ServerReflectionRequest.SerializeToString,
                 reflection_pb2.ServerReflectionResponse.FromString,
             )
-            listed, *described = [each async for each in call(ask(), timeout=5)]
+            listed, *described = [each async for each in call(ask(), timeout=60)]
             names = {each.name for each in listed.list_services_response.service}
             assert {echo.SERVICE, "grpc.health.v1.Health", *reflection.SERVICES} <= names
             found = [each.file_descriptor_response.file_descriptor_proto for each in described]
@@ -436,7 +440,7 @@ async def test_what_proxies_ask_is_served_without_a_guard() -> None:
     bare = dataclasses.replace(echo.registration(_Bare()), guarded=False)
     async with serving([bare], to=log.get("test", stream=lines)) as channels:
         channel = channels.get("echo")
-        answer = await echo.EchoStub(channel).Say(_text("a"), timeout=5)
+        answer = await echo.EchoStub(channel).Say(_text("a"), timeout=60)
         assert answer.value == "None"
         assert await _health(channel, echo.SERVICE) == health_pb2.HealthCheckResponse.SERVING
     assert '"event":"rpc"' not in lines.getvalue()

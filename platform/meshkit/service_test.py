@@ -80,11 +80,11 @@ async def test_a_service_runs_from_its_settings_until_sigterm(
     )
     try:
         async with Channels({"echo": f"127.0.0.1:{port}"}, caller="service:test") as channels:
-            await asyncio.wait_for(channels.get("echo").channel_ready(), 20)
+            await asyncio.wait_for(channels.get("echo").channel_ready(), 60)
             stub = echo.EchoStub(channels.get("echo"))
-            assert (await stub.Say(StringValue(value="a"), timeout=5)).value == "a?"
+            assert (await stub.Say(StringValue(value="a"), timeout=60)).value == "a?"
         process.send_signal(signal.SIGTERM)
-        out, err = await asyncio.wait_for(process.communicate(), 20)
+        out, err = await asyncio.wait_for(process.communicate(), 60)
     finally:
         if process.returncode is None:
             process.kill()
@@ -94,7 +94,7 @@ async def test_a_service_runs_from_its_settings_until_sigterm(
 async def test_a_wrong_setting_ends_the_service_in_one_line(tmp_path: Path) -> None:
     """A misspelt variable is named with its nearest neighbour, and the exit code is 1."""
     process = await _start({"AGENTMESH_DATA_DIR": str(tmp_path), "AGENTMESH_ECHO__SUFIX": "?"})
-    _, err = await asyncio.wait_for(process.communicate(), 20)
+    _, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 1
     assert err.decode() == (
         "error: environment: AGENTMESH_ECHO__SUFIX is no setting;"

@@ -37,7 +37,7 @@ async def test_work_that_does_not_end_is_cancelled_in_time() -> None:
     caller = asyncio.create_task(unbroken.run(asyncio.Event().wait()))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await unbroken.close()
         with pytest.raises(asyncio.CancelledError):
             await caller

@@ -100,7 +100,7 @@ async def test_it_describes_the_contracts() -> None:
         open_channel(address, None) as channel,
     ):
         stub: Any = reflection_pb2_grpc.ServerReflectionStub(cast(Any, channel))
-        (answer,) = [each async for each in stub.ServerReflectionInfo(questions(), timeout=5)]
+        (answer,) = [each async for each in stub.ServerReflectionInfo(questions(), timeout=60)]
         assert [each.name for each in answer.list_services_response.service] == [
             _TOOL,
             "grpc.health.v1.Health",
@@ -149,9 +149,9 @@ async def test_health_is_watched_through_it(tmp_path: Path) -> None:
         open_channel(address, gateway) as channel,
     ):
         stub: Any = health_pb2_grpc.HealthStub(channel)
-        watch = stub.Watch(health_pb2.HealthCheckRequest(service=_TOOL), timeout=20)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=_TOOL), timeout=60)
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         watch.cancel()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.Watch(health_pb2.HealthCheckRequest(), timeout=5).read()
+            await stub.Watch(health_pb2.HealthCheckRequest(), timeout=60).read()
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND

@@ -75,7 +75,7 @@ def _directly(port: int, credentials: grpc.ChannelCredentials, name: str) -> grp
 
 async def _say(port: int, tls: ClientTls | None) -> StringValue:
     async with Channels({"proxy": f"127.0.0.1:{port}"}, caller="service:x", tls=tls) as channels:
-        return await echo.EchoStub(channels.get("proxy")).Say(_SERVED, timeout=10)
+        return await echo.EchoStub(channels.get("proxy")).Say(_SERVED, timeout=60)
 
 
 async def test_a_peer_is_served(tmp_path: Path, authority: Authority) -> None:
@@ -109,11 +109,11 @@ async def test_who_is_no_peer_is_refused_by_every_service_of_a_server(
         load = raw.unary_stream("/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics")
         channelz: Any = channelz_pb2_grpc.ChannelzStub(cast(Any, channel))
         calls: list[Any] = [
-            channelz.GetServers(channelz_pb2.GetServersRequest(), timeout=5),
-            health.Check(health_pb2.HealthCheckRequest(), timeout=5),
-            health.Watch(health_pb2.HealthCheckRequest(), timeout=5),
-            describe.ServerReflectionInfo(_questions(), timeout=5),
-            load(b"", timeout=5),
+            channelz.GetServers(channelz_pb2.GetServersRequest(), timeout=60),
+            health.Check(health_pb2.HealthCheckRequest(), timeout=60),
+            health.Watch(health_pb2.HealthCheckRequest(), timeout=60),
+            describe.ServerReflectionInfo(_questions(), timeout=60),
+            load(b"", timeout=60),
         ]
         for call in calls:
             assert (await call.code(), await call.details()) == (
@@ -134,18 +134,18 @@ async def test_a_peer_is_served_by_every_service_of_a_server(
         health: Any = health_pb2_grpc.HealthStub(channel)
         question = health_pb2.HealthCheckRequest()
         serving = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
-        assert await health.Check(question, timeout=5) == serving
-        watch = health.Watch(question, timeout=5)
+        assert await health.Check(question, timeout=60) == serving
+        watch = health.Watch(question, timeout=60)
         assert await watch.read() == serving
         watch.cancel()
         describe: Any = reflection_pb2_grpc.ServerReflectionStub(cast(Any, channel))
-        (answer,) = [each async for each in describe.ServerReflectionInfo(_questions(), timeout=5)]
+        (answer,) = [each async for each in describe.ServerReflectionInfo(_questions(), timeout=60)]
         assert echo.SERVICE in [each.name for each in answer.list_services_response.service]
         channelz: Any = channelz_pb2_grpc.ChannelzStub(cast(Any, channel))
-        servers = await channelz.GetServers(channelz_pb2.GetServersRequest(), timeout=5)
+        servers = await channelz.GetServers(channelz_pb2.GetServersRequest(), timeout=60)
         assert servers.server
         method = "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics"
-        load = cast(Any, channel).unary_stream(method)(b"", timeout=5)
+        load = cast(Any, channel).unary_stream(method)(b"", timeout=60)
         assert len(await load.read()) == 27
         load.cancel()
 
@@ -169,11 +169,11 @@ async def test_others_do_not_even_connect(tmp_path: Path, authority: Authority) 
         for credentials in strangers:
             async with _directly(port, credentials, "tool") as channel:
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
-                    await echo.EchoStub(channel).Say(_SERVED, timeout=5)
+                    await echo.EchoStub(channel).Say(_SERVED, timeout=60)
                 assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
         async with _directly(port, client_credentials(trusted), "tool") as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await echo.EchoStub(channel).Say(_SERVED, timeout=5)
+                await echo.EchoStub(channel).Say(_SERVED, timeout=60)
             assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
         with pytest.raises(DependencyUnavailable):
             await _say(port, None)
@@ -226,16 +226,16 @@ async def test_renewed_certificates_are_used_without_a_restart(tmp_path: Path) -
     ):
         stub = echo.EchoStub(channels.get("proxy"))
         before = client.certificate.read_text()
-        assert (await stub.Say(_SERVED, timeout=10)).value == before
+        assert (await stub.Say(_SERVED, timeout=60)).value == before
         assert await _certificate_at(port, client) == server.certificate.read_text()
-        waiting = asyncio.ensure_future(stub.Say(StringValue(value="wait"), timeout=30))
+        waiting = asyncio.ensure_future(stub.Say(StringValue(value="wait"), timeout=60))
         await servicer.began.wait()
         keeping = asyncio.create_task(authority.keep(_nothing_to_report))
         await clock.advance(12 * 3600)
         keeping.cancel()
         after = client.certificate.read_text()
         assert after != before
-        assert (await stub.Say(_SERVED, timeout=10)).value == after
+        assert (await stub.Say(_SERVED, timeout=60)).value == after
         assert await _certificate_at(port, client) == server.certificate.read_text()
         servicer.go_on.set()
         assert (await waiting).value == before
