@@ -62,7 +62,7 @@ async def test_built_service_answers_with_the_limits_of_its_settings(resources: 
         for tenant in ("acme", "other"):
             with identity.use(identity.Identity(tenant, "service:test")):
                 spend = await stub.GetSpend(
-                    pb.GetSpendRequest(parent=f"tenants/{tenant}"), timeout=5
+                    pb.GetSpendRequest(parent=f"tenants/{tenant}"), timeout=30
                 )
                 limits.append((spend.day.limit_micros, spend.month.limit_micros))
     assert limits == [(5, 50), (100_000_000, 2_000_000_000)]

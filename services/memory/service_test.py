@@ -37,12 +37,12 @@ def _says(text: str) -> Message:
 
 async def _append(memory: Client, *messages: Message, request_id: str = "") -> int:
     request = pb.AppendMessagesRequest(session=_SESSION, messages=messages, request_id=request_id)
-    return (await memory.stub.AppendMessages(request, timeout=5)).message_count
+    return (await memory.stub.AppendMessages(request, timeout=30)).message_count
 
 
 async def _context(memory: Client, max_tokens: int = 0) -> pb.GetContextResponse:
     request = pb.GetContextRequest(session=_SESSION, max_tokens=max_tokens)
-    return await memory.stub.GetContext(request, timeout=5)
+    return await memory.stub.GetContext(request, timeout=30)
 
 
 async def test_a_conversation_comes_back_whole(memory: Client) -> None:
@@ -105,7 +105,7 @@ async def test_a_wrong_append_is_named(
 ) -> None:
     """By its field, with what would be right."""
     with pytest.raises(errors.InvalidField) as caught:
-        await memory.stub.AppendMessages(request_, timeout=5)
+        await memory.stub.AppendMessages(request_, timeout=30)
     assert str(caught.value).startswith(message)
     assert len((await _context(memory)).messages) == 0
 
@@ -130,13 +130,13 @@ async def test_other_tenants_sessions_are_forbidden(memory: Client) -> None:
     """To read as to write."""
     session = "tenants/umbrella/sessions/chat"
     with pytest.raises(errors.Forbidden):
-        await memory.stub.GetContext(pb.GetContextRequest(session=session), timeout=5)
+        await memory.stub.GetContext(pb.GetContextRequest(session=session), timeout=30)
     with pytest.raises(errors.Forbidden):
         await memory.stub.AppendMessages(
-            pb.AppendMessagesRequest(session=session, messages=[_says("a")]), timeout=5
+            pb.AppendMessagesRequest(session=session, messages=[_says("a")]), timeout=30
         )
     with pytest.raises(errors.Forbidden):
-        await memory.stub.Search(pb.SearchRequest(parent="tenants/umbrella", query="x"), timeout=5)
+        await memory.stub.Search(pb.SearchRequest(parent="tenants/umbrella", query="x"), timeout=30)
 
 
 async def test_what_comes_later_says_so(memory: Client) -> None:
@@ -155,4 +155,4 @@ async def test_what_comes_later_says_so(memory: Client) -> None:
             errors.NotImplementedYet,
             match=r"^MemoryService\.\w+ is part of the contract, but this version does not",
         ):
-            await method(request, timeout=5)
+            await method(request, timeout=30)

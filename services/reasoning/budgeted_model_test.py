@@ -28,7 +28,7 @@ from services.reasoning.scripted_governor import allow
 from services.reasoning.scripted_provider import PAID
 from services.reasoning.token_estimate import prompt_tokens, text_tokens
 
-_TIMEOUT = 5.0
+_TIMEOUT = 60.0
 _BUDGET = "tenants/default/budgets/tenant-day"
 _DOWN = errors.DependencyUnavailable("Redis is down.")
 _AWAY = errors.DependencyUnavailable("Failed to reach.", metadata={"dependency": "governor"})

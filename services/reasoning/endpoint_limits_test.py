@@ -99,12 +99,18 @@ async def test_tokens_count_as_they_are_expected_and_then_as_they_were(line: Red
     """A call takes what it may use; what it did not use the next one has."""
     rules = RateRules(tokens_per_minute=6_000)
     limits = _limits(RedisRates(line), rules)
+    begun = time.monotonic()
     tokens = await limits.enter(_CALL)
     assert tokens == 90 + 3
     out = 1 + await _gone_out(limits, 50)
-    assert 10 <= out <= 12
+    assert 10 <= out <= 12 + 2 * (time.monotonic() - begun)
+
+    async def until_refused() -> None:
+        for _ in range(50):
+            await limits.enter(_CALL)
+
     with pytest.raises(RateLimited) as caught:
-        await limits.enter(_CALL)
+        await until_refused()
     assert str(caught.value) == (
         "The model paid (scripted) has no requests or tokens of this minute left."
     )
@@ -117,12 +123,12 @@ async def test_tokens_count_as_they_are_expected_and_then_as_they_were(line: Red
 
 async def test_a_call_larger_than_a_burst_goes_out_and_the_next_ones_pay(line: RedisLine) -> None:
     """Otherwise it would never go out."""
-    rules = RateRules(tokens_per_minute=60)
+    rules = RateRules(tokens_per_minute=6)
     first, second = (_limits(RedisRates(line), rules) for _ in range(2))
     assert await first.enter(_CALL) == 93
     with pytest.raises(RateLimited) as caught:
         await second.enter(_CALL)
-    assert 80 < (caught.value.retry_after_seconds or 0) < 90
+    assert 800 < (caught.value.retry_after_seconds or 0) <= 930
 
 
 async def test_a_busy_process_asks_redis_seldom(
@@ -138,10 +144,11 @@ async def test_a_busy_process_asks_redis_seldom(
 
     monkeypatch.setattr(line, "ask", counting)
     limits = _limits(RedisRates(line), RateRules(requests_per_minute=6_000_000))
+    begun = time.monotonic()
     for _ in range(100):
         assert await _gone_out(limits, 100) == 100
         await asyncio.sleep(0)
-    assert asked < 30
+    assert asked < 30 + 10 * (time.monotonic() - begun)
     await limits.close()
 
 
@@ -156,7 +163,7 @@ async def test_a_call_waits_a_little_for_its_turn() -> None:
     with deadline.limit(5.0), pytest.raises(RateLimited):
         await limits.enter(_CALL)
     await clock.advance(10.1)
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 60)
 
 
 async def test_without_redis_a_process_keeps_to_the_rates_by_itself(
@@ -164,9 +171,10 @@ async def test_without_redis_a_process_keeps_to_the_rates_by_itself(
 ) -> None:
     """It goes by the whole of them, and what the provider refuses still slows it down."""
     redis_server.kill()
-    limits = _limits(RedisRates(line), RateRules(requests_per_minute=60))
+    limits = _limits(RedisRates(line), RateRules(requests_per_minute=6))
+    begun = time.monotonic()
     out = await _gone_out(limits, 50)
-    assert 10 <= out <= 12
+    assert 1 <= out <= 2 + (time.monotonic() - begun) / 10
     assert limits.refusal() is not None
     await limits.close()
 
@@ -193,7 +201,7 @@ async def test_no_more_calls_at_a_time_than_there_are_places() -> None:
     assert limits.refusal() is not None
     third.cancel()
     limits.leave(held[0], None)
-    assert await asyncio.wait_for(fourth, 1) == 0
+    assert await asyncio.wait_for(fourth, 60) == 0
     assert third.cancelled()
     limits.leave(held[1], None)
     limits.leave(0, None)
@@ -225,4 +233,4 @@ async def test_an_endpoint_that_asked_for_patience_gets_it() -> None:
     await clock.advance(1.2)
     assert not waiting.done()
     await clock.advance(0.1)
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, 60)

@@ -47,7 +47,7 @@ from services.reasoning.structured import structured_providers
 
 ALLOWANCE_MICROS: Final = 1_000
 # For a model to answer a check.
-CHECK_SECONDS: Final = 0.2
+CHECK_SECONDS: Final = 2.0
 _PRICE: Final = MICROS_PER_TOKEN * 1_000_000
 PRICES: Final = {
     "paid": Price(_PRICE, _PRICE, _PRICE // 2),

@@ -15,7 +15,7 @@ from services.reasoning.fixture_reasoning import Bench, reasoning_bench
 from services.reasoning.scripted_governor import PRICE_VERSION, allow, grant_all
 from services.reasoning.token_estimate import prompt_tokens
 
-_TIMEOUT = 5.0
+_TIMEOUT = 60.0
 _MESSAGE = Message(role=ROLE_USER, parts=[Part(text="Hello")])
 _INPUT_TOKENS = prompt_tokens([_MESSAGE], ())
 _OUTPUT_TOKENS = 5  # of "All is well today."

@@ -15,7 +15,7 @@ from services.reasoning.endpoint_state import Breaker, EndpointState
 from services.reasoning.fixture_reasoning import Bench, reasoning_bench
 from services.reasoning.provider_failures import Failure, provider_failure
 
-_TIMEOUT = 5.0
+_TIMEOUT = 60.0
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ async def test_a_model_that_does_not_answer_fails_the_check_in_its_time(bench: B
     answer = await _check(bench, "paid")
     found = errors.from_status(answer.error)
     assert found.reason == "PROVIDER_FAILED"
-    assert found.message == "The model paid (scripted) did not answer within 0.2 s."
+    assert found.message == "The model paid (scripted) did not answer within 2 s."
     assert bench.provider.closed_streams == 1
 
 

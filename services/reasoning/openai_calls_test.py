@@ -47,7 +47,7 @@ class _Server:
 
 
 @asynccontextmanager
-async def _calls() -> AsyncGenerator[tuple[OpenAICalls, _Server]]:
+async def _calls(timeout_seconds: float = 60.0) -> AsyncGenerator[tuple[OpenAICalls, _Server]]:
     server = _Server()
     async with await asyncio.start_server(server.serve, _HOST, 0) as listening:
         port = listening.sockets[0].getsockname()[1]
@@ -57,7 +57,7 @@ async def _calls() -> AsyncGenerator[tuple[OpenAICalls, _Server]]:
                 base_url=f"http://{_HOST}:{port}/v1",
                 http_client=http,
                 max_retries=0,
-                timeout=0.2,
+                timeout=timeout_seconds,
             )
             yield OpenAICalls(client, http, {"X-Extra": "yes"}), server
 
@@ -122,7 +122,7 @@ async def test_a_refusal_that_is_no_json_is_one_all_the_same(before: int) -> Non
 @pytest.mark.parametrize("before", [0, 1], ids=["first", "later"])
 async def test_silence_is_the_sdks_timeout(before: int) -> None:
     """After the client's own time."""
-    async with _calls() as (calls, server):
+    async with _calls(timeout_seconds=1.0) as (calls, server):
         for _ in range(before):
             await calls.whole({})
         server.answer = None

@@ -102,7 +102,7 @@ async def test_a_chunk_that_is_none_is_a_wrong_value(event: bytes, complaint: st
 async def test_a_stream_that_says_nothing_is_the_sdks_timeout() -> None:
     """After the client's own time, and the server is left."""
     upstream = _Upstream(_HEAD + b'10\r\ndata: {"n": 1}\n\n\r\n')
-    async with _streams(upstream, read_seconds=0.2) as begin, await begin() as chunks:
+    async with _streams(upstream, read_seconds=1.0) as begin, await begin() as chunks:
         assert await anext(chunks) == {"n": 1}
         with pytest.raises(openai.APITimeoutError):
             await anext(chunks)

@@ -27,7 +27,7 @@ from meshtest.eventually import eventually
 from services.reasoning.endpoint_state import Breaker, EndpointState
 from services.reasoning.fixture_reasoning import Bench, reasoning_bench
 
-_TIMEOUT = 5.0
+_TIMEOUT = 60.0
 
 
 @pytest.fixture

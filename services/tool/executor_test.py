@@ -265,7 +265,7 @@ async def test_whose_caller_leaves_while_it_is_recorded(
     records = _SlowRecords(bench, slow)
     tool = _Ledger(Effect.UNSAFE)
     task = asyncio.create_task(bench.executor(tool, records).execute(_request()))
-    await asyncio.wait_for(records.is_asked.wait(), 5)
+    await asyncio.wait_for(records.is_asked.wait(), 60)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -116,14 +116,14 @@ def _request(tool: str, **arguments: Any) -> pb.ExecuteToolRequest:
 
 
 async def _execute(stub: pb_grpc.ToolServiceStub, tool: str, **arguments: Any) -> ToolResult:
-    response = await stub.ExecuteTool(_request(tool, **arguments), timeout=5)
+    response = await stub.ExecuteTool(_request(tool, **arguments), timeout=30)
     assert not response.replayed
     return response.result
 
 
 async def test_tools_are_listed_with_all_that_a_model_needs(tools: pb_grpc.ToolServiceStub) -> None:
     """Built-in tools come in order of their ids, with schema, effect and time limit."""
-    response = await tools.ListTools(pb.ListToolsRequest(parent=_ACME), timeout=5)
+    response = await tools.ListTools(pb.ListToolsRequest(parent=_ACME), timeout=30)
     assert [each.tool_id for each in response.tools] == [
         "calculator",
         "current_time",
@@ -139,7 +139,7 @@ async def test_tools_are_listed_with_all_that_a_model_needs(tools: pb_grpc.ToolS
     (calculator, *_) = response.tools
     assert MessageToDict(calculator.parameters)["required"] == ["expression"]
     get = pb.GetToolRequest(name="tenants/acme/tools/calculator")
-    assert (await tools.GetTool(get, timeout=5)).tool == calculator
+    assert (await tools.GetTool(get, timeout=30)).tool == calculator
 
 
 @pytest.mark.parametrize("settings", [ToolSettings(stub_latency_ms=1)])
@@ -147,7 +147,7 @@ async def test_the_stub_tool_is_there_where_a_setting_asks_for_it(
     tools: pb_grpc.ToolServiceStub,
 ) -> None:
     """It only reads, and answers any text with 200 bytes."""
-    listed = await tools.ListTools(pb.ListToolsRequest(parent=_ACME), timeout=5)
+    listed = await tools.ListTools(pb.ListToolsRequest(parent=_ACME), timeout=30)
     assert [each.tool_id for each in listed.tools] == [
         "calculator",
         "current_time",
@@ -165,7 +165,7 @@ async def test_tools_are_listed_a_page_at_a_time(tools: pb_grpc.ToolServiceStub)
     token = ""
     while True:
         request = pb.ListToolsRequest(parent=_ACME, page_size=2, page_token=token)
-        response = await tools.ListTools(request, timeout=5)
+        response = await tools.ListTools(request, timeout=30)
         pages.append([each.tool_id for each in response.tools])
         if not response.next_page_token:
             break
@@ -173,9 +173,9 @@ async def test_tools_are_listed_a_page_at_a_time(tools: pb_grpc.ToolServiceStub)
     assert pages == [["calculator", "current_time"], ["search_memory"]]
     for wrong in ("?", "YWNtZQ==", "b3RoZXIvY2FsY3VsYXRvcg=="):
         with pytest.raises(errors.InvalidPageToken):
-            await tools.ListTools(pb.ListToolsRequest(parent=_ACME, page_token=wrong), timeout=5)
+            await tools.ListTools(pb.ListToolsRequest(parent=_ACME, page_token=wrong), timeout=30)
     with pytest.raises(errors.InvalidField):
-        await tools.ListTools(pb.ListToolsRequest(parent=_ACME, page_size=-1), timeout=5)
+        await tools.ListTools(pb.ListToolsRequest(parent=_ACME, page_size=-1), timeout=30)
 
 
 async def test_calculator_answers_the_bare_value(tools: pb_grpc.ToolServiceStub) -> None:
@@ -250,7 +250,7 @@ async def test_memory_that_is_away_is_an_error_of_the_call(tmp_path: Path) -> No
             identity.use(identity.Identity("acme", "service:executor")),
             pytest.raises(errors.DependencyUnavailable) as caught,
         ):
-            await stub.ExecuteTool(_request("search_memory", query="limits"), timeout=5)
+            await stub.ExecuteTool(_request("search_memory", query="limits"), timeout=30)
     assert caught.value.metadata == {"dependency": "memory"}
 
 
@@ -279,17 +279,17 @@ async def test_arguments_that_do_not_fit_are_refused(
 ) -> None:
     """INVALID_TOOL_ARGUMENTS names each path and what was expected there."""
     with pytest.raises(errors.InvalidToolArguments) as caught:
-        await tools.ExecuteTool(_request(tool, **arguments), timeout=5)
+        await tools.ExecuteTool(_request(tool, **arguments), timeout=30)
     assert [f"{each.field}: {each.description}" for each in caught.value.violations] == violations
 
 
 async def test_unknown_tool_is_not_found(tools: pb_grpc.ToolServiceStub) -> None:
     """ExecuteTool and GetTool name the nearest tool there is."""
     with pytest.raises(errors.ToolNotFound) as caught:
-        await tools.ExecuteTool(_request("calculater"), timeout=5)
+        await tools.ExecuteTool(_request("calculater"), timeout=30)
     assert caught.value.message == "There is no tool 'calculater'. Did you mean calculator?"
     with pytest.raises(errors.ToolNotFound):
-        await tools.GetTool(pb.GetToolRequest(name="tenants/acme/tools/none"), timeout=5)
+        await tools.GetTool(pb.GetToolRequest(name="tenants/acme/tools/none"), timeout=30)
 
 
 async def test_malformed_requests_name_their_field(tools: pb_grpc.ToolServiceStub) -> None:
@@ -303,10 +303,10 @@ async def test_malformed_requests_name_their_field(tools: pb_grpc.ToolServiceStu
         (long_key, "idempotency_key"),
     ):
         with pytest.raises(errors.InvalidField) as caught:
-            await tools.ExecuteTool(request, timeout=5)
+            await tools.ExecuteTool(request, timeout=30)
         assert [each.field for each in caught.value.violations] == [field]
     with pytest.raises(errors.Forbidden):
-        await tools.ListTools(pb.ListToolsRequest(parent="tenants/other"), timeout=5)
+        await tools.ListTools(pb.ListToolsRequest(parent="tenants/other"), timeout=30)
 
 
 async def test_batch_answers_each_call_by_its_index(tools: pb_grpc.ToolServiceStub) -> None:
@@ -320,7 +320,7 @@ async def test_batch_answers_each_call_by_its_index(tools: pb_grpc.ToolServiceSt
     with identity.use(identity.Identity(BATCH_TENANT, "service:executor")):
         results = [
             result
-            async for response in tools.BatchExecuteTools(batch, timeout=5)
+            async for response in tools.BatchExecuteTools(batch, timeout=30)
             for result in response.results
         ]
     by_index = {each.index: each for each in results}
@@ -343,7 +343,7 @@ async def test_batches_follow_each_other_on_a_stream(tools: pb_grpc.ToolServiceS
     with identity.use(identity.Identity("acme", "service:executor")):
         results = [
             (result.index, result.response.result.text)
-            async for response in tools.BatchExecuteToolsStream(batches(), timeout=5)
+            async for response in tools.BatchExecuteToolsStream(batches(), timeout=30)
             for result in response.results
         ]
     assert sorted(results) == [(0, "1"), (1, "2"), (2, "3")]
@@ -352,7 +352,7 @@ async def test_batches_follow_each_other_on_a_stream(tools: pb_grpc.ToolServiceS
 async def test_later_parts_of_the_contract_say_so(tools: pb_grpc.ToolServiceStub) -> None:
     """What this version does not serve is UNIMPLEMENTED with a sentence."""
     with pytest.raises(errors.NotImplementedYet) as caught:
-        await tools.RegisterTool(pb.RegisterToolRequest(parent=_ACME), timeout=5)
+        await tools.RegisterTool(pb.RegisterToolRequest(parent=_ACME), timeout=30)
     assert caught.value.message == (
         "ToolService.RegisterTool is part of the contract, but this version does not serve it."
     )
