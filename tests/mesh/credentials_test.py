@@ -5,7 +5,7 @@ The table is made from the descriptors and the policy: a new RPC is in it by its
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,18 +13,18 @@ from typing import Any, Final
 
 import grpc
 import pytest
-import pytest_asyncio
 
 from meshkit.identity import Role
 from meshtest.eventually import eventually
 from tests.gateway.credentials import TokenIssuer
-from tests.mesh.guarded_mesh import RPCS, GuardedMesh, guarded_mesh, key_metadata
+from tests.mesh.guarded_mesh import RPCS, GuardedMesh, key_metadata
 from tests.mesh.rpc_call import Metadata, Rpc, every_rpc
 from tests.mesh.tenant_story import END, STORY
 from tier import policy_contracts
 from tier.policy import ROLES
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytest_plugins = ["tests.mesh.guarded_fixture"]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _POLICY: Final = policy_contracts.shipped()
 # So long a key is good that is made to expire.
@@ -48,11 +48,10 @@ def _bearer(token: str) -> Metadata:
     return (("authorization", f"Bearer {token}"),)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GuardedMesh]:
+@pytest.fixture
+def mesh(guarded: GuardedMesh) -> GuardedMesh:
     """Staging as it is started without a word."""
-    async with guarded_mesh(tmp_path_factory.mktemp("mesh")) as running:
-        yield running
+    return guarded
 
 
 @dataclass(frozen=True, slots=True)

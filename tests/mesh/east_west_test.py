@@ -5,26 +5,26 @@ The table is made from the descriptors and the policy: a new RPC is in it by its
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from itertools import product
-from pathlib import Path
 from typing import Final
 
 import grpc
 import pytest
-import pytest_asyncio
 
 from meshtest.eventually import eventually
+from tests.mesh.guarded_mesh import GuardedMesh
 from tests.mesh.rpc_call import Answer, Rpc, every_rpc
-from tier import api, policy_contracts
+from tier import policy_contracts
 from tier.certificate_files import CERTIFICATES, CertificateFiles
 from tier.data_dir import DataDir
 from tier.identities import GATEWAY, PROXY, SUPERVISOR, host_name
 from tier.parts import PARTS
 from tier.ports import HOST
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytest_plugins = ["tests.mesh.guarded_fixture"]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _POLICY: Final = policy_contracts.shipped()
 _SERVICES: Final = tuple(part.name for part in PARTS)
@@ -37,10 +37,10 @@ _PATIENCE_SECONDS: Final = 60.0
 class _Mesh:
     """Staging, seen by its processes."""
 
-    def __init__(self, state: api.MeshState, folder: Path) -> None:
-        self._state = state
-        self.certificates: Final = folder / CERTIFICATES
-        self._run = DataDir(folder).run
+    def __init__(self, guarded: GuardedMesh) -> None:
+        self._state: Final = guarded.state
+        self.certificates: Final = guarded.folder / CERTIFICATES
+        self._run: Final = DataDir(guarded.folder).run
 
     def at_proxy(self) -> dict[str, int]:
         """The port at which each service is called by others."""
@@ -68,13 +68,10 @@ class _Mesh:
             yield channel
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[_Mesh]:
+@pytest.fixture
+def mesh(guarded: GuardedMesh) -> _Mesh:
     """Staging as it is started without a word."""
-    folder = tmp_path_factory.mktemp("mesh")
-    options = api.MeshOptions(tier=api.Tier.STAGING, data_dir=folder, port=0)
-    async with await api.start(options, lambda _: None) as running:
-        yield _Mesh(running.state, folder)
+    return _Mesh(guarded)
 
 
 def _of(part: str) -> Iterator[Rpc]:

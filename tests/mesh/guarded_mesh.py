@@ -31,6 +31,8 @@ class GuardedMesh:
     """Staging, at its gateway's port with TLS."""
 
     def __init__(self, mesh: api.RunningMesh, folder: Path, channel: grpc.aio.Channel) -> None:
+        self.state: Final = mesh.state
+        self.folder: Final = folder
         self._channel = channel
         self._address = str(mesh.state.tls_address)
         self._trusted = authority(folder)
@@ -112,7 +114,7 @@ def authority(folder: Path) -> str:
 
 
 @asynccontextmanager
-async def guarded_mesh(folder: Path, config: Path | None = None) -> AsyncGenerator[GuardedMesh]:
+async def guarded_mesh(folder: Path, config: Path) -> AsyncGenerator[GuardedMesh]:
     """A mesh with its state in `folder`."""
     options = api.MeshOptions(tier=api.Tier.STAGING, data_dir=folder, port=0, config=config)
     async with await api.start(options, lambda _: None) as running:

@@ -7,7 +7,7 @@ and puts every name of the first one's into every field that may hold a name.
 import asyncio
 import itertools
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -20,11 +20,13 @@ from google.protobuf.message import Message
 from meshkit.errors import from_status
 from meshkit.identity import Role
 from meshtest.eventually import eventually
-from tests.mesh.guarded_mesh import RPCS, GuardedMesh, guarded_mesh
+from tests.mesh.guarded_mesh import RPCS, GuardedMesh
 from tests.mesh.rpc_call import Answer, Rpc, every_rpc, text_fields
 from tests.mesh.tenant_story import END, SECRET, STORY, Step
 from tier import policy_contracts
 from tier.policy import roles_from
+
+pytest_plugins = ["tests.mesh.guarded_fixture"]
 
 # What a field is called that may name a resource, or whose it is.
 _REFERENCES: Final = frozenset(
@@ -39,12 +41,6 @@ _READS: Final = re.compile(r"(Get|List|Search|Recall|Query|Explain|Export|WatchA
 # What changes by itself: leases are given back, keys are used, and time passes.
 _VOLATILE: Final = re.compile(r"'(reserved_micros|next_page_token|last_use_time)': '[^']*'(, )?")
 _PATIENCE_SECONDS: Final = 60.0
-_CONFIG: Final = """
-reasoning:
-  tiers: {fast: [gpt-5-mini], balanced: [offline]}
-  models:
-    gpt-5-mini: {provider: openai, address: "http://127.0.0.1:9/v1"}
-"""
 _POLICY: Final = policy_contracts.shipped()
 
 
@@ -81,18 +77,14 @@ class _Mesh:
         return found
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[_Mesh]:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def mesh(guarded: GuardedMesh) -> _Mesh:
     """A mesh in which the tenant acme has done everything that its contracts offer."""
-    folder = tmp_path_factory.mktemp("mesh")
-    config = folder / "config.yaml"
-    config.write_text(_CONFIG, "utf-8")
-    async with guarded_mesh(folder / "data", config) as guarded:
-        mesh = _Mesh(guarded, [], (), [])
-        await _try_batch_tasks_once(guarded)
-        await _fill(mesh)
-        await _come_to_rest(mesh)
-        yield mesh
+    mesh = _Mesh(guarded, [], (), [])
+    await _try_batch_tasks_once(guarded)
+    await _fill(mesh)
+    await _come_to_rest(mesh)
+    return mesh
 
 
 async def _try_batch_tasks_once(mesh: GuardedMesh) -> None:
@@ -183,7 +175,7 @@ def test_the_story_leaves_no_rpc_out() -> None:
 
 
 @pytest.mark.parametrize("role", [Role.USER, Role.OPERATOR])
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 async def test_another_tenants_requests_are_refused(mesh: _Mesh, role: Role) -> None:
     """Word for word the same requests are forbidden to who acts for another tenant."""
     let_in = {
@@ -196,7 +188,7 @@ async def test_another_tenants_requests_are_refused(mesh: _Mesh, role: Role) -> 
     assert let_in == {}
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 async def test_all_tenants_are_for_operators(mesh: _Mesh) -> None:
     """Where a parent may stand for all tenants, a user is refused, and an operator is not."""
     opened: dict[Role, set[str]] = {Role.USER: set(), Role.OPERATOR: set()}
@@ -216,7 +208,7 @@ async def test_all_tenants_are_for_operators(mesh: _Mesh) -> None:
     }
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 async def test_one_tenants_keys_repeat_nothing_for_another(mesh: _Mesh) -> None:
     """The same ids, keys and texts for another tenant are its own, and find nothing."""
     before = await mesh.everything()
@@ -231,7 +223,7 @@ async def test_one_tenants_keys_repeat_nothing_for_another(mesh: _Mesh) -> None:
     assert await mesh.everything() == before
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 async def test_names_of_another_tenant_name_nothing(mesh: _Mesh) -> None:
     """One of its names of each kind, in any field, is as good as one that nobody has."""
     before = await mesh.everything()
@@ -259,7 +251,7 @@ async def test_names_of_another_tenant_name_nothing(mesh: _Mesh) -> None:
     assert await mesh.everything() == before
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 async def test_the_owner_still_ends_what_it_has(mesh: _Mesh) -> None:
     """What was refused to the other tenant is right when its owner asks for it."""
     wrong: dict[str, str] = {}

@@ -23,7 +23,7 @@ _OPERATIONS: Final = _ROOT / "docs/operations.md"
 # What each entry says.
 _PARTS: Final = ("Sign", "By itself", "Check", "Do", "Over", "Safe meanwhile", "Shown by")
 _ENTRY: Final = re.compile(r"^## (.+)\n((?:(?!^#).*\n?)*)", re.M)
-_TEST_MODULE: Final = re.compile(r"srcs = \[\"(\w+_test\.py)\"\]")
+_TEST_MODULE: Final = re.compile(r"\"(\w+_test\.py)\"")
 _COMMAND: Final = re.compile(r"`(?:\./)?(agentmesh\s[^`]+)`|^\s*(?:\./)?(agentmesh .+)$", re.M)
 _SHELL: Final = frozenset({"|", ">", "&&", ";"})
 # An event of a log, by its name: a word, a dot, words.
