@@ -5,10 +5,10 @@ The model and the tool are the test's: no tool of the mesh requires approval yet
 
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from agentmesh.common.v1.conversation_pb2 import ToolCall, ToolResult
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
@@ -31,6 +31,7 @@ from services.executor import main as executor
 from services.executor.settings import ExecutorSettings
 
 pytest_plugins = ["meshtest.fixtures"]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class _Payments:
@@ -55,25 +56,32 @@ async def _model(request: reasoning.GenerateRequest) -> reasoning.GenerateRespon
     return calls(call)
 
 
-@pytest.fixture
-def payments() -> _Payments:
+@pytest.fixture(scope="module")
+def tool() -> _Payments:
     return _Payments()
 
 
 @pytest.fixture
+def payments(tool: _Payments) -> _Payments:
+    """The tool, which has paid nothing yet."""
+    tool.paid.clear()
+    return tool
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def commands(
-    nats_server: NatsServer, tmp_path: Path, payments: _Payments
+    shared_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory, tool: _Payments
 ) -> AsyncIterator[Commands]:
     """Command lines for a coordinator and an executor, with a tool that requires approval."""
-    tools: Any = ScriptedTools(payments.execute, tool_pb2.EFFECT_UNSAFE)  # pyright: ignore[reportAbstractUsage]
+    tools: Any = ScriptedTools(tool.execute, tool_pb2.EFFECT_UNSAFE)  # pyright: ignore[reportAbstractUsage]
     tools.tool.requires_approval = True
     async with hosting(
         [
             lambda resources: coordinator.build(resources, CoordinatorSettings()),
             lambda resources: executor.build(resources, ExecutorSettings()),
         ],
-        data_dir=tmp_path,
-        nats_url=nats_server.url,
+        data_dir=tmp_path_factory.mktemp("hosted"),
+        nats_url=shared_nats.new_account(),
         beside=registrations(
             tools,
             ScriptedReasoning(_model),  # pyright: ignore[reportAbstractUsage]
@@ -97,7 +105,7 @@ async def _waits(commands: Commands) -> str:
     async def waiting() -> bool:
         return (await _task(commands, name))["state"] == "TASK_STATE_WAITING"
 
-    await eventually(waiting, 30)
+    await eventually(waiting, 60)
     return name
 
 

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from cli.app import app
 
-_SHORT: Final = ("--tier", "prototype", "--warm-up", "1", "--seconds", "3", "--json")
+_SHORT: Final = ("--tier", "prototype", "--warm-up", "1", "--seconds", "2", "--json")
 
 
 def _bench(*arguments: str) -> dict[str, Any]:
@@ -25,7 +25,8 @@ def test_a_closed_loop_has_all_figures_and_a_clean_audit() -> None:
     assert least <= found["tasks_per_minute"] <= most
     assert most > 0
     assert 0 < found["p50_ms"] <= found["p99_ms"]
-    assert found["cpu_ms_per_task"] > found["cpu_ms_per_task_without_client"] > 0
+    # The kernel counts in ticks of 10 ms, of which the client may have had none.
+    assert found["cpu_ms_per_task"] >= found["cpu_ms_per_task_without_client"] > 0
     assert [each["name"] for each in found["rounds"]] == ["round 1", "round 2"]
     for each in found["rounds"]:
         assert set(each["cpu_ms_by_process"]) == {"services", "nats", "redis", "gateway", "client"}
@@ -42,10 +43,10 @@ def test_a_closed_loop_has_all_figures_and_a_clean_audit() -> None:
 
 
 def test_an_open_loop_submits_what_arrives() -> None:
-    """At 300 a minute for four seconds: twenty tasks, one after the other, and no more."""
+    """At 300 a minute for three seconds: fifteen tasks, one after the other, and no more."""
     found = _bench("--rate", "300", "--arrivals", "constant", "--rounds", "1", "--client", "batch")
-    assert found["submitted"] == found["accepted"] == 20
+    assert found["submitted"] == found["accepted"] == 15
     (only,) = found["rounds"]
     assert 0 < only["p50_ms"] <= only["max_ms"]
-    assert found["audit"]["tasks"] == {"SUCCEEDED": 20}
+    assert found["audit"]["tasks"] == {"SUCCEEDED": 15}
     assert found["good"] is True

@@ -14,7 +14,7 @@ async def _answers(client: Client, name: str) -> None:
     async def succeeded() -> bool:
         return (await client.get(name)).state == task_pb2.TASK_STATE_SUCCEEDED
 
-    await eventually(succeeded, 30)
+    await eventually(succeeded, 60)
 
 
 async def test_a_log_keeps_its_partitions_whatever_later_starts_say(tmp_path: Path) -> None:
