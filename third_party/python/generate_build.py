@@ -41,11 +41,13 @@ def normalize(name: str) -> str:
 
 
 def files(distribution: Distribution) -> list[PurePosixPath]:
-    """Return the distribution's installed files, relative to the folder."""
+    """Return the distribution's installed files, relative to the folder.
+
+    Among them what pip has compiled: a test would else compile a module that lies beside the
+    packages, and each test anew.
+    """
     return [
-        PurePosixPath(file)
-        for file in distribution.files or []
-        if file.parts[0] not in OUTSIDE and "__pycache__" not in file.parts
+        PurePosixPath(file) for file in distribution.files or [] if file.parts[0] not in OUTSIDE
     ]
 
 

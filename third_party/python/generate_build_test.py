@@ -35,6 +35,18 @@ def test_shared_folder_is_split(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert f'name = "two-2",\n    data = ["{tmp_path}/google/rpc", "{tmp_path}/two.py"],' in text
 
 
+def test_what_is_compiled_comes_along(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A module by itself has its bytecode in a folder that all such modules share."""
+    for name in ("one", "two"):
+        compiled = f"__pycache__/{name}.cpython-311.pyc"
+        install(tmp_path, name, [f"{name}.py", compiled, f"in_{name}/{compiled}"], [])
+    text = generate(tmp_path, capsys)
+    for name in ("one", "two"):
+        paths = [f"__pycache__/{name}.cpython-311.pyc", f"in_{name}", f"{name}.py"]
+        listed = ", ".join(f'"{tmp_path}/{path}"' for path in paths)
+        assert f'name = "{name}",\n    data = [{listed}],' in text
+
+
 def test_only_extras_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An extra's packages count if someone asks for it; others could make circles."""
     install(tmp_path, "app", ["app.py"], ["web[fast]>=1", "absent"])
