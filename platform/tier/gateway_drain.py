@@ -16,16 +16,21 @@ async def drain(admin: Path, within_seconds: float) -> int:
     """Returns when no call is in flight, or with how many are when the time is over.
 
     `admin`: the socket at which the gateway is told. Health checks fail from now on, nobody new is
-    let in, and callers are told to go with the next answer. A gateway that does not answer has
-    none.
+    let in, and callers are told to go with the next answer. A gateway that is not there has none;
+    one that has too much to do to say is asked again.
     """
     left = 0
-    with suppress(OSError):
+    give_up = asyncio.get_running_loop().time() + within_seconds
+    with suppress(ConnectionError):
         # In this order: who is sent away finds the door closed.
-        await post(admin, "/drain_listeners")
-        await post(admin, "/healthcheck/fail")
-        give_up = asyncio.get_running_loop().time() + within_seconds
-        while left := await _in_flight(admin):
+        for command in ("/drain_listeners", "/healthcheck/fail"):
+            with suppress(TimeoutError):
+                await post(admin, command)
+        while True:
+            with suppress(TimeoutError):
+                left = await _in_flight(admin)
+                if not left:
+                    return 0
             if asyncio.get_running_loop().time() > give_up:
                 return left
             await asyncio.sleep(_PAUSE_SECONDS)

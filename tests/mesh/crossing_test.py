@@ -44,8 +44,8 @@ async def test_the_calls_for_a_task_cross_the_proxy(tmp_path: Path, mtls: bool) 
                 state = (await client.get(task.name)).state
                 return state == TaskState.TASK_STATE_SUCCEEDED
 
-            await eventually(has_succeeded, timeout_seconds=30)
-        await eventually(lambda: _all_are_well(mesh), timeout_seconds=30)
+            await eventually(has_succeeded, timeout_seconds=60)
+        await eventually(lambda: _all_are_well(mesh), timeout_seconds=60)
         processes = {each.name: each for each in await status(mesh.state)}
         how = "with mutual TLS" if mtls else "in plain text"
         assert processes["proxy"].detail == f"calls between services, {how}"
