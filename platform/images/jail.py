@@ -100,7 +100,8 @@ def _enter(root: Path, scratch: Path) -> None:
             seen.symlink_to(place.readlink())
         elif place.exists() and not seen.exists():
             _show(place, seen)
-    for each in _DEVICES:
+    # As in every container, whose rights there are its user's, too.
+    for each in ("proc", *_DEVICES):
         _show(Path("/") / each, scratch / each, read_only=False)
     for each in _WRITABLE:
         folder = scratch / each

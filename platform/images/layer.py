@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from images.bytecode import compiled, compiled_path
-from images.manifest import APP, PACKAGES, Entry, read
+from images.manifest import APP, EMBEDDER, PACKAGES, Entry, read
 
 # Who runs the services.
 USER: Final = 65532
@@ -32,7 +32,9 @@ _NOT_NEEDED_SUFFIXES: Final = frozenset(
 _NOTES_OF_PIP: Final = frozenset({"INSTALLER", "RECORD", "REQUESTED", "direct_url.json"})
 # Parts of packages with which others are built.
 _BUILD_TOOLS: Final = frozenset(
-    PACKAGES / each for each in ("numpy/distutils", "numpy/f2py", "pyarrow/include", "pyarrow/src")
+    folder / each
+    for folder in (PACKAGES, EMBEDDER)
+    for each in ("numpy/distutils", "numpy/f2py", "pyarrow/include", "pyarrow/src")
 )
 
 

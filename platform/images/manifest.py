@@ -8,6 +8,8 @@ from typing import Final
 # Where packages from outside lie in an image; the services' own code lies beside that folder.
 APP: Final = PurePosixPath("app")
 PACKAGES: Final = APP / "packages"
+# In Triton's image a model's folder, where code of ours and packages lie together.
+EMBEDDER: Final = APP / "repository/text_embedder/1"
 _INFO: Final = ".dist-info"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from images.layer import USER, needed
-from images.manifest import APP, PACKAGES
+from images.manifest import APP, EMBEDDER, PACKAGES
 
 _OTHERS_MAY_WRITE: Final = 0o022
 _SPECIAL: Final = 0o7000
@@ -78,7 +78,7 @@ def findings(member: Member) -> Iterator[str]:
         yield f"{path}: lies outside of {APP}"
     if info.isfile() and "__pycache__" not in path.parts and not needed(path):
         yield f"{path}: is not needed to run"
-    if path.parent in (APP, PACKAGES) and _TOOLS.fullmatch(path.name):
+    if path.parent in (APP, PACKAGES, EMBEDDER) and _TOOLS.fullmatch(path.name):
         yield f"{path}: is a tool"
     if path.name in _SETTINGS_OF_TOOLS:
         yield f"{path}: holds settings of a tool"
@@ -90,9 +90,12 @@ def findings(member: Member) -> Iterator[str]:
             yield f"{path}: {found[0].decode()!r} says where packages or images come from"
 
 
+_OURS_BESIDE_PACKAGES: Final = frozenset(("minilm", "model.py", "models"))
 _OUTSIDE: Final = frozenset(PurePosixPath(each) for each in ("var", "var/lib", "var/lib/agentmesh"))
 
 
 def _is_ours(path: PurePosixPath) -> bool:
     """Whether it was written here: what packages say of themselves names where they are."""
+    if path.is_relative_to(EMBEDDER):
+        return path.relative_to(EMBEDDER).parts[0] in _OURS_BESIDE_PACKAGES
     return path.is_relative_to(APP) and not path.is_relative_to(PACKAGES)

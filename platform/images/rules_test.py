@@ -59,6 +59,12 @@ def _info(
             "https://me:it@packages.example.com",
             "app/services/tool.py: 'https://me:it@' says where packages or images come from",
         ),
+        (
+            _info("app/repository/text_embedder/1/models/texts.py"),
+            "pip install --index-url",
+            "app/repository/text_embedder/1/models/texts.py: '--index-url' says where packages or"
+            " images come from",
+        ),
     ],
 )
 def test_what_breaks_a_rule_is_found(
@@ -67,6 +73,13 @@ def test_what_breaks_a_rule_is_found(
     """One file that should not be there, or not so."""
     (member,) = rules.members(_layer(tmp_path, info, content.encode()))
     assert finding in list(rules.findings(member))
+
+
+def test_a_package_beside_a_model_is_not_taken_for_ours(tmp_path: Path) -> None:
+    """It may say where it is to be had."""
+    info = _info("app/repository/text_embedder/1/numpy/version.py")
+    (member,) = rules.members(_layer(tmp_path, info, b"pip install --index-url"))
+    assert list(rules.findings(member)) == []
 
 
 def test_what_is_right_is_let_be(tmp_path: Path) -> None:
