@@ -133,7 +133,7 @@ class _Person:
 
     async def sees(self, text: str) -> None:
         """Returns when the terminal shows `text`."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while text not in self.shown:
                 self._more.clear()
                 await self._more.wait()
@@ -148,7 +148,7 @@ class _Person:
 
     async def ends(self) -> int:
         """The exit code."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return await self._process.wait()
 
 
@@ -237,7 +237,7 @@ async def _without_terminal(commands: Commands, *options: str) -> tuple[int, str
         *options, env=environment, stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()

@@ -45,7 +45,7 @@ class _Checkout:
             cwd=cwd or self.root,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
 
@@ -87,7 +87,7 @@ def test_it_can_be_called_through_a_link(checkout: _Checkout, tmp_path: Path) ->
     link = tmp_path / "agentmesh"
     link.symlink_to(checkout.launcher)
     done = subprocess.run(
-        [link, "down"], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True
+        [link, "down"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.endswith("down\n")
 
