@@ -21,8 +21,8 @@ from meshkit.errors import DependencyUnavailable, MeshError
 _LOOK_AFTER_SECONDS: Final = 1.0
 # What was certain so long ago does not count any more: the call waits for certainty.
 STALE_AFTER_SECONDS: Final = 3.0
-# Gateways wait for a quarter of a second.
-_LOOK_SECONDS: Final = 0.2
+# Gateways wait for five seconds, a call with a good key on a busy machine is worth some of them.
+_LOOK_SECONDS: Final = 2.0
 _AGAIN_SECONDS: Final = 0.2
 
 
