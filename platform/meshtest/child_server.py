@@ -53,6 +53,11 @@ class ChildServer:
         assert self._process is not None, "the server does not run"
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and neither stopped nor killed since then."""
+        return self._process is not None
+
     def start(self) -> None:
         """Starts the server, and returns when it answers."""
         with self._log_path.open("ab") as log:

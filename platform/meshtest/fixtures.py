@@ -90,6 +90,14 @@ def postgres_url(shared_postgres: PostgresServer) -> str:
 
 
 @pytest.fixture
+def mortal_postgres(shared_postgres: PostgresServer) -> Iterator[PostgresServer]:
+    """The server of `postgres_url`, for a test that stops it: the next test finds it running."""
+    yield shared_postgres
+    if not shared_postgres.is_running:
+        shared_postgres.start()
+
+
+@pytest.fixture
 def clock() -> FakeClock:
     """A clock that stands still until the test advances it."""
     return FakeClock()

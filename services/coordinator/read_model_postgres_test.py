@@ -5,7 +5,6 @@ import io
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -22,7 +21,8 @@ from sqlstore.postgres_schema import parse_address
 
 pytest_plugins = ["meshtest.fixtures"]
 
-_SERVER = "host all all all scram-sha-256\n"
+# Before what lets everybody else in.
+_WITH_PASSWORDS = "host all member,guest all scram-sha-256\n"
 
 
 def _parse(address: str) -> sa.URL:
@@ -113,51 +113,55 @@ async def test_a_later_schema_is_refused(postgres_url: str) -> None:
             pass
 
 
+@pytest.fixture(scope="module")
+def guarded(shared_postgres: PostgresServer) -> PostgresServer:
+    """A server that asks `member`, who may do everything, and `guest` for their passwords."""
+    with psycopg.connect(shared_postgres.url, autocommit=True) as connection:
+        connection.execute("CREATE USER member SUPERUSER PASSWORD 'right-secret'")
+        connection.execute("CREATE USER guest PASSWORD 'guest-secret'")
+    rules = shared_postgres.data / "pg_hba.conf"
+    rules.write_text(_WITH_PASSWORDS + rules.read_text())
+    shared_postgres.restart()
+    return shared_postgres
+
+
 @pytest.mark.parametrize(
     ("user", "database", "cause"),
     [
-        ("agentmesh:wrong-secret", "postgres", 'password authentication failed for user "agentm'),
-        ("agentmesh", "postgres", "no password supplied"),
-        ("agentmesh:right-secret", "nowhere", 'database "nowhere" does not exist'),
+        ("member:wrong-secret", "postgres", 'password authentication failed for user "member"'),
+        ("member", "postgres", "no password supplied"),
+        ("member:right-secret", "nowhere", 'database "nowhere" does not exist'),
         ("guest:guest-secret", "postgres", "permission denied for database postgres"),
     ],
 )
 async def test_a_server_that_refuses_is_a_wrong_setting(
-    postgres_server: PostgresServer, user: str, database: str, cause: str
+    guarded: PostgresServer, user: str, database: str, cause: str
 ) -> None:
     """The text names the setting, the server and the cause, and no password."""
-    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
-        connection.execute("ALTER USER agentmesh PASSWORD 'right-secret'")
-        connection.execute("CREATE USER guest PASSWORD 'guest-secret'")
-        (postgres_server.data / "pg_hba.conf").write_text(_SERVER)
-        connection.execute("SELECT pg_reload_conf()")
     with pytest.raises(ConfigError) as caught:
-        async with _open(postgres_server.url_of(database, user=user)):
+        async with _open(guarded.url_of(database, user=user)):
             pass
     text = str(caught.value)
-    where = f"127.0.0.1:{postgres_server.port}/{database}"
+    where = f"127.0.0.1:{guarded.port}/{database}"
     assert text.startswith(f"coordinator.read_model: cannot be used at {where}: ")
     assert cause in text
     assert "secret" not in text
 
 
 async def test_the_password_may_stand_in_the_environment(
-    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+    guarded: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that no file has to have it."""
-    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
-        connection.execute("ALTER USER agentmesh PASSWORD 'right'")
-        (postgres_server.data / "pg_hba.conf").write_text(_SERVER)
-        connection.execute("SELECT pg_reload_conf()")
-    monkeypatch.setenv("PGPASSWORD", "right")
-    async with _open(postgres_server.url) as copies:
+    monkeypatch.setenv("PGPASSWORD", "right-secret")
+    async with _open(guarded.url_of("postgres", user="member")) as copies:
         assert not await copies.read(_is_marked)
 
 
-async def test_a_server_that_is_away_is_waited_for(tmp_path: Path) -> None:
+async def test_a_server_that_is_away_is_waited_for(mortal_postgres: PostgresServer) -> None:
     """What is asked meanwhile may be asked again; once it is there the tables are made."""
-    server, journal = PostgresServer(tmp_path), io.StringIO()
-    async with _open(f"{server.url}?password=secret", journal) as copies:
+    url, journal = mortal_postgres.new_database(), io.StringIO()
+    mortal_postgres.kill()
+    async with _open(f"{url}?password=secret", journal) as copies:
         for ask in (copies.read(_is_marked), copies.write(_mark), copies.lead()):
             with pytest.raises(DependencyUnavailable) as caught:
                 await ask
@@ -166,28 +170,27 @@ async def test_a_server_that_is_away_is_waited_for(tmp_path: Path) -> None:
             assert "secret" not in caught.value.message
         assert "read_model.away" in journal.getvalue()
         assert "secret" not in journal.getvalue()
-        server.start()
+        mortal_postgres.start()
         await copies.lead()
         await copies.carry(_mark)
         assert await copies.read(_is_marked)
-    server.kill()
 
 
-async def test_it_goes_on_after_the_server_was_killed(postgres_server: PostgresServer) -> None:
+async def test_it_goes_on_after_the_server_was_killed(mortal_postgres: PostgresServer) -> None:
     """Also in the middle of a write, of which nothing is left."""
-    async with _open(postgres_server.url) as copies:
+    async with _open(mortal_postgres.new_database()) as copies:
         await copies.lead()
 
         def die(connection: sa.Connection) -> None:
             _mark(connection)
-            postgres_server.kill()
+            mortal_postgres.kill()
             _mark(connection)
 
         with pytest.raises(DependencyUnavailable):
             await copies.carry(die)
         with pytest.raises(DependencyUnavailable):
             await copies.read(_is_marked)
-        postgres_server.start()
+        mortal_postgres.start()
         await copies.lead()
         assert not await copies.read(_is_marked)
         await copies.carry(_mark)
@@ -207,7 +210,7 @@ async def test_one_process_carries_and_the_next_one_follows(postgres_url: str) -
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
             )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await following
         with pytest.raises(DependencyUnavailable):
             await one.carry(_mark)
@@ -221,7 +224,7 @@ async def test_who_resigns_lets_another_one_carry(postgres_url: str) -> None:
         following = asyncio.create_task(other.lead())
         await one.resign()
         back = asyncio.create_task(one.lead())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await following
         assert not back.done()
         await other.carry(_mark)
@@ -250,7 +253,7 @@ async def test_one_asks_to_lead_for_all_streams(
             await one.lead()
             carriers = [asyncio.create_task(other.lead()) for _ in range(50)]
             await eventually(lambda: len(asked) >= 3)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await asyncio.gather(*carriers)
         assert set(asked) == {1}
         await other.carry(_mark)
