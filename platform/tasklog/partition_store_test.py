@@ -8,7 +8,6 @@ import pytest
 from meshkit.bus import Bus
 from meshkit.config import ConfigError
 from meshkit.errors import CorruptData
-from meshtest.nats_server import NatsServer
 from tasklog import partition_store
 from tasklog.partitions import Partitions
 from tasklog.task_log import TaskLog
@@ -17,9 +16,9 @@ pytest_plugins = ["meshtest.fixtures"]
 
 
 @pytest.fixture
-async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
+async def bus(nats_url: str) -> AsyncIterator[Bus]:
     """A broker without anything."""
-    async with await Bus.connect(nats_server.url, name="test") as bus:
+    async with await Bus.connect(nats_url, name="test") as bus:
         yield bus
 
 

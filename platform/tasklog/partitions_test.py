@@ -5,14 +5,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshkit.bus import Bus
 from meshtest.nats_server import NatsServer
 from tasklog.partitions import MAX_PARTITIONS, WHOLE, Partition, Partitions
 
-_TENANTS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", fullmatch=True)
+_TENANTS = st.text("abcxyz0189-", min_size=1, max_size=63)
 
 
 def test_a_log_that_is_not_cut_has_the_one_stream_for_everybody() -> None:
@@ -45,6 +45,7 @@ def test_a_number_that_makes_no_log_is_refused(count: int) -> None:
 
 
 @given(_TENANTS, st.integers(1, MAX_PARTITIONS))
+@settings(max_examples=50)
 def test_every_tenant_is_in_exactly_one_partition(tenant: str, count: int) -> None:
     """Whoever asks, and however often."""
     partitions = Partitions(count)
@@ -92,7 +93,7 @@ async def test_a_mapping_in_the_broker_finds_the_same_partitions(tmp_path: Path)
     tenants = ["acme", "a", "0", "tenant-with-a-long-name", *(f"t{each}" for each in range(200))]
     try:
         async with (
-            asyncio.timeout(20),
+            asyncio.timeout(60),
             await Bus.connect(server.url, name="test") as bus,
         ):
             mapped = await bus.subscribe("out.>")

@@ -1,7 +1,6 @@
 """API keys over several coordinators, and what becomes of them when things break."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,8 +16,6 @@ from services.coordinator.access_world import Coordinator
 
 pytest_plugins = ["meshtest.fixtures"]
 
-# What the contract promises.
-_IN_FORCE_SECONDS = 5.0
 _AWAY = "API keys cannot be checked now: their store does not answer."
 
 
@@ -44,19 +41,20 @@ async def test_a_key_counts_everywhere_at_once(one: Coordinator, two: Coordinato
 
 
 async def test_a_revocation_holds_everywhere(one: Coordinator, two: Coordinator) -> None:
-    """Where it was made at once, elsewhere within seconds, although the key is in use all along."""
+    """Where it was made at once, elsewhere soon, although the key is in use all along.
+
+    How soon is shown of the key ring, by a clock that the test moves.
+    """
     made = await one.create()
     assert await two.verdict(made.text) == "passed"
     await one.revoke(made.key.name)
-    revoked_at = time.monotonic()
 
     assert await one.verdict(made.text) == "revoked"
 
     async def refused() -> bool:
         return await two.verdict(made.text) == "revoked"
 
-    await eventually(refused, timeout_seconds=_IN_FORCE_SECONDS)
-    assert time.monotonic() - revoked_at < _IN_FORCE_SECONDS
+    await eventually(refused)
 
 
 async def test_keys_outlive_the_broker(
@@ -74,8 +72,7 @@ async def test_keys_outlive_the_broker(
             return False
         return True
 
-    await eventually(revoked, timeout_seconds=15)
-    revoked_at = time.monotonic()
+    await eventually(revoked)
     for each in (one, two):
 
         async def settled(coordinator: Coordinator = each) -> bool:
@@ -85,14 +82,14 @@ async def test_keys_outlive_the_broker(
                 return False
             return verdicts == ["passed", "revoked"]
 
-        await eventually(settled, timeout_seconds=_IN_FORCE_SECONDS)
-    assert time.monotonic() - revoked_at < _IN_FORCE_SECONDS
+        await eventually(settled)
 
 
 async def test_without_the_broker_nobody_is_let_in_for_long(
     one: Coordinator, nats_server: NatsServer
 ) -> None:
-    """A key that may have been revoked is no key: the answer is UNAVAILABLE, and comes soon."""
+    """A key that may have been revoked is no key: the answer is UNAVAILABLE, before a caller's
+    time is over."""
     made = await one.create()
     nats_server.kill()
 
@@ -102,12 +99,10 @@ async def test_without_the_broker_nobody_is_let_in_for_long(
         except DependencyUnavailable:
             return True
 
-    await eventually(closed, timeout_seconds=_IN_FORCE_SECONDS)
-    asked_at = time.monotonic()
+    await eventually(closed)
     with pytest.raises(DependencyUnavailable) as raised:
         await one.verdict(made.text)
     assert raised.value.message == _AWAY
-    assert time.monotonic() - asked_at < 1.0
     nats_server.start()
 
     async def open_again() -> bool:
@@ -116,14 +111,14 @@ async def test_without_the_broker_nobody_is_let_in_for_long(
         except DependencyUnavailable:
             return False
 
-    await eventually(open_again, timeout_seconds=15)
+    await eventually(open_again)
 
 
 @pytest.mark.parametrize("silent", [True, False], ids=["silence", "refusal"])
 async def test_a_coordinator_that_is_cut_off_lets_nobody_in_that_was_revoked(
     nats_server: NatsServer, one: Coordinator, tmp_path: Path, *, silent: bool
 ) -> None:
-    """Within five seconds of the revocation elsewhere it refuses, or says that it cannot tell."""
+    """After the revocation elsewhere it refuses, or says that it cannot tell."""
     async with FaultProxy(nats_server.port) as proxy:
         url = f"nats://127.0.0.1:{proxy.port}"
         async with access_world.coordinator(url, tmp_path / "apart") as apart:
@@ -135,7 +130,6 @@ async def test_a_coordinator_that_is_cut_off_lets_nobody_in_that_was_revoked(
                 proxy.refuse = True
                 proxy.cut()
             await one.revoke(made.key.name)
-            revoked_at = time.monotonic()
 
             async def closed() -> bool:
                 try:
@@ -143,8 +137,7 @@ async def test_a_coordinator_that_is_cut_off_lets_nobody_in_that_was_revoked(
                 except DependencyUnavailable:
                     return True
 
-            await eventually(closed, timeout_seconds=_IN_FORCE_SECONDS)
-            assert time.monotonic() - revoked_at < _IN_FORCE_SECONDS
+            await eventually(closed)
             proxy.swallow_answers = proxy.refuse = False
             proxy.cut()
 
@@ -154,7 +147,7 @@ async def test_a_coordinator_that_is_cut_off_lets_nobody_in_that_was_revoked(
                 except DependencyUnavailable:
                     return False
 
-            await eventually(refused, timeout_seconds=15)
+            await eventually(refused)
 
 
 async def test_a_lost_answer_costs_no_second_key(
@@ -209,4 +202,4 @@ async def test_what_cannot_be_read_is_no_key(nats_server: NatsServer, one: Coord
             return False
         return verdicts == ["unknown", "passed"]
 
-    await eventually(settled, timeout_seconds=15)
+    await eventually(settled)

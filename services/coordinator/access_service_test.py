@@ -30,11 +30,9 @@ pytest_plugins = ["meshtest.fixtures"]
 
 
 @pytest.fixture
-async def mesh(
-    nats_server: NatsServer, tmp_path: Path, clock: FakeClock
-) -> AsyncIterator[Coordinator]:
+async def mesh(nats_url: str, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Coordinator]:
     """A coordinator whose clock stands still."""
-    async with access_world.coordinator(nats_server.url, tmp_path, clock=clock) as made:
+    async with access_world.coordinator(nats_url, tmp_path, clock=clock) as made:
         yield made
 
 
@@ -282,7 +280,7 @@ async def test_ended_keys_are_bounded_too(
 
 
 async def test_ended_keys_go_after_thirty_days(
-    mesh: Coordinator, nats_server: NatsServer, clock: FakeClock
+    mesh: Coordinator, nats_url: str, clock: FakeClock
 ) -> None:
     """Until then one sees what became of them; then nothing of them is stored, nor of their use."""
     ends = await mesh.create(expire_time=after(clock, 60))
@@ -300,7 +298,7 @@ async def test_ended_keys_go_after_thirty_days(
 
     await eventually(left)
     assert await mesh.verdict(ends.text) == "unknown"
-    async with await Bus.connect(nats_server.url, name="reader") as bus:
+    async with await Bus.connect(nats_url, name="reader") as bus:
         subjects = await bus.subjects("API_KEYS", "apikey.>")
     assert {each.rpartition(".")[2] for each in subjects} == {
         "swept",

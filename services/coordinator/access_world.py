@@ -23,7 +23,7 @@ from meshtest.scripted import ScriptedGovernor, registrations
 from services.coordinator.main import build
 from services.coordinator.settings import CoordinatorSettings
 
-_SECONDS: Final = 5
+_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)

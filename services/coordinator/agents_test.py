@@ -31,7 +31,7 @@ async def _create(mesh: Mesh, agent_id: str, request_id: str = "", **spec: objec
         spec=AgentSpec(**{"instructions": "x", **spec}),  # type: ignore[arg-type]
         request_id=request_id,
     )
-    return (await mesh.agents.CreateAgent(request, timeout=5)).agent
+    return (await mesh.agents.CreateAgent(request, timeout=60)).agent
 
 
 async def _update(
@@ -39,7 +39,7 @@ async def _update(
 ) -> Agent:
     agent = Agent(name=f"{PARENT}/agents/{agent_id}", spec=AgentSpec(instructions=text), etag=etag)
     request = pb.UpdateAgentRequest(agent=agent, request_id=request_id)
-    return (await mesh.agents.UpdateAgent(request, timeout=5)).agent
+    return (await mesh.agents.UpdateAgent(request, timeout=60)).agent
 
 
 async def _submitted(mesh: Mesh, **task: object) -> TaskSubmitted:
@@ -254,7 +254,7 @@ async def test_an_agent_with_every_field_is_kept_as_it_is(mesh: Mesh) -> None:
         context=ContextWindow(max_tokens=4_000, full_messages=3),
     )
     request = pb.CreateAgentRequest(parent=PARENT, agent_id="boss", spec=spec)
-    created = (await mesh.agents.CreateAgent(request, timeout=5)).agent
+    created = (await mesh.agents.CreateAgent(request, timeout=60)).agent
     spec.name = "tenants/acme/agents/boss@1"
     assert created.spec == spec
 
@@ -267,7 +267,7 @@ async def test_an_update_is_a_new_version_and_the_old_one_stays(mesh: Mesh) -> N
     assert second.etag != first.etag
     for name, expected in (("a", second), ("a@1", first), ("a@2", second)):
         request = pb.GetAgentRequest(name=f"{PARENT}/agents/{name}")
-        assert (await mesh.agents.GetAgent(request, timeout=5)).agent == expected
+        assert (await mesh.agents.GetAgent(request, timeout=60)).agent == expected
     assert (await mesh.submit(agent="a")).agent == "tenants/acme/agents/a@2"
     assert (await mesh.submit(agent="a@1")).agent == "tenants/acme/agents/a@1"
 

@@ -15,7 +15,6 @@ from meshkit.api_key import ApiKeyText
 from meshkit.errors import Unauthenticated
 from meshkit.identity import Role
 from meshtest.clock import FakeClock
-from meshtest.nats_server import NatsServer
 from services.coordinator import access_world
 from services.coordinator.access_world import ADMIN, Coordinator, after, headers_of, verdict
 from services.coordinator.bootstrap_keys import BootstrapKey, BootstrapKeys
@@ -44,11 +43,11 @@ def given(tmp_path: Path, clock: FakeClock) -> Path:
 
 @pytest.fixture
 async def mesh(
-    nats_server: NatsServer, tmp_path: Path, clock: FakeClock, given: Path
+    nats_url: str, tmp_path: Path, clock: FakeClock, given: Path
 ) -> AsyncIterator[Coordinator]:
     """A coordinator whose clock stands still."""
     async with access_world.coordinator(
-        nats_server.url, tmp_path, clock=clock, bootstrap_keys=given
+        nats_url, tmp_path, clock=clock, bootstrap_keys=given
     ) as made:
         yield made
 
@@ -250,7 +249,7 @@ class TestGivenKeys:
         assert (await mesh.create(by=caller, tenant="beta")).key.creator == "key:localkey"
 
     async def test_they_can_be_revoked(
-        self, mesh: Coordinator, nats_server: NatsServer, tmp_path: Path, given: Path
+        self, mesh: Coordinator, nats_url: str, tmp_path: Path, given: Path
     ) -> None:
         """Once and for ever: also a coordinator that starts later, with the same file, refuses."""
         revoked = await mesh.revoke("tenants/default/apiKeys/localkey", by=ADMIN)
@@ -258,17 +257,17 @@ class TestGivenKeys:
         assert await mesh.verdict(_GIVEN.text) == "revoked"
         assert await mesh.list(by=ADMIN, tenant="default") == [revoked]
         async with access_world.coordinator(
-            nats_server.url, tmp_path / "later", bootstrap_keys=given
+            nats_url, tmp_path / "later", bootstrap_keys=given
         ) as later:
             assert await later.verdict(_GIVEN.text) == "revoked"
 
 
 async def test_clocks_that_differ(
-    mesh: Coordinator, nats_server: NatsServer, tmp_path: Path, clock: FakeClock
+    mesh: Coordinator, nats_url: str, tmp_path: Path, clock: FakeClock
 ) -> None:
     """Each coordinator goes by its own clock, and a revocation holds whatever the clocks say."""
     behind = FakeClock(clock.now() - timedelta(seconds=30))
-    async with access_world.coordinator(nats_server.url, tmp_path / "two", clock=behind) as other:
+    async with access_world.coordinator(nats_url, tmp_path / "two", clock=behind) as other:
         ends = await mesh.create(expire_time=after(clock, 10))
         stays = await mesh.create()
         assert await other.verdict(ends.text) == "passed"

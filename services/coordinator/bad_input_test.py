@@ -81,7 +81,7 @@ async def test_a_wrong_field_is_named_with_what_would_be_right(
 ) -> None:
     """And nothing is stored."""
     with pytest.raises(InvalidField) as caught:
-        await mesh.tasks.SubmitTask(pb.SubmitTaskRequest(parent=PARENT, task=task), timeout=5)
+        await mesh.tasks.SubmitTask(pb.SubmitTaskRequest(parent=PARENT, task=task), timeout=60)
     assert str(caught.value) == message
     assert await mesh.bus.last(WHOLE.stream, WHOLE.all_events) is None
 

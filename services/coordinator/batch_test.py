@@ -50,7 +50,7 @@ def _item(
 async def _submit(mesh: Mesh, *items: pb.BatchSubmitTasksItem) -> dict[int, Task | MeshError]:
     """What became of each item, by its index; each is answered once."""
     found: dict[int, Task | MeshError] = {}
-    call = mesh.tasks.BatchSubmitTasks(pb.BatchSubmitTasksRequest(items=items), timeout=30)
+    call = mesh.tasks.BatchSubmitTasks(pb.BatchSubmitTasksRequest(items=items), timeout=60)
     async for answers in call:
         for result in answers.results:
             assert result.index not in found
@@ -71,7 +71,7 @@ async def test_every_item_is_a_task(mesh: Mesh) -> None:
     assert info["state"]["messages"] == 1_000
     last = found[999]
     assert isinstance(last, Task)
-    stored = await mesh.tasks.GetTask(pb.GetTaskRequest(name=last.name), timeout=5)
+    stored = await mesh.tasks.GetTask(pb.GetTaskRequest(name=last.name), timeout=60)
     assert stored.task == last
     assert stored.task.input.text == "task 999"
 

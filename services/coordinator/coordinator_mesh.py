@@ -20,7 +20,6 @@ from meshkit.bus import Bus
 from meshkit.clock import Clock
 from meshkit.identity import Identity
 from meshtest.hosting import hosting
-from meshtest.nats_server import NatsServer
 from meshtest.scripted import ScriptedGovernor, registrations
 from services.coordinator.main import build
 from services.coordinator.settings import CoordinatorSettings
@@ -113,7 +112,7 @@ async def coordinator(
 
 
 @pytest.fixture
-async def mesh(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Mesh]:
+async def mesh(nats_url: str, tmp_path: Path) -> AsyncIterator[Mesh]:
     """A coordinator, called for the tenant acme."""
-    async with coordinator(nats_server.url, tmp_path) as mesh:
+    async with coordinator(nats_url, tmp_path) as mesh:
         yield mesh

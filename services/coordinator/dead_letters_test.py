@@ -64,7 +64,7 @@ async def _dead(mesh: Mesh, text: str = "hello", **fields: object) -> Task:
 
 async def _list(mesh: Mesh, **fields: object) -> pb.ListDeadLettersResponse:
     request = pb.ListDeadLettersRequest(parent=PARENT, **fields)  # type: ignore[arg-type]
-    return await mesh.tasks.ListDeadLetters(request, timeout=5)
+    return await mesh.tasks.ListDeadLetters(request, timeout=60)
 
 
 async def _listed(mesh: Mesh, *tasks: Task) -> None:
@@ -79,12 +79,12 @@ async def _listed(mesh: Mesh, *tasks: Task) -> None:
 
 async def _redrive(mesh: Mesh, task: Task, request_id: str = "") -> Task:
     request = pb.RedriveDeadLetterRequest(name=task.name, request_id=request_id, comment="again")
-    return (await mesh.tasks.RedriveDeadLetter(request, timeout=5)).task
+    return (await mesh.tasks.RedriveDeadLetter(request, timeout=60)).task
 
 
 async def _discard(mesh: Mesh, task: Task, request_id: str = "") -> None:
     request = pb.DiscardDeadLetterRequest(name=task.name, request_id=request_id, comment="no use")
-    await mesh.tasks.DiscardDeadLetter(request, timeout=5)
+    await mesh.tasks.DiscardDeadLetter(request, timeout=60)
 
 
 async def _kinds(mesh: Mesh, task: Task) -> list[str | None]:
@@ -156,7 +156,7 @@ async def test_a_redriven_task_stands_in_its_queue(mesh: Mesh) -> None:
     task = await _dead(mesh, lane=tier_pb2.LANE_BATCH, priority=7)
     wakes = await mesh.bus.subscribe("wake.>")
     await _redrive(mesh, task)
-    assert (await asyncio.wait_for(anext(wakes), 5)).subject == "wake.batch-7.acme"
+    assert (await asyncio.wait_for(anext(wakes), 60)).subject == "wake.batch-7.acme"
     info = await mesh.bus.consumer_info("TASKS", "queue-batch-7-acme")
     assert info["num_pending"] == 2  # as it was submitted, and as it was put back
     await wakes.close()
@@ -196,7 +196,7 @@ async def test_a_discarded_dead_letter_is_off_the_list_for_good(mesh: Mesh) -> N
     await _discard(mesh, task, "r1")
     await _discard(mesh, task, "r1")
     await _listed(mesh)
-    stands = (await mesh.tasks.GetTask(pb.GetTaskRequest(name=task.name), timeout=5)).task
+    stands = (await mesh.tasks.GetTask(pb.GetTaskRequest(name=task.name), timeout=60)).task
     assert stands.state == task_pb2.TASK_STATE_DEAD_LETTERED
     assert from_status(stands.error).reason == "DEADLINE_EXCEEDED"
     with pytest.raises(TaskStateError, match=r"that was discarded cannot be redriven\."):
@@ -240,7 +240,7 @@ async def test_many_are_redriven_by_filter_and_each_is_told(mesh: Mesh) -> None:
     request = pb.RedriveDeadLettersRequest(
         parent=PARENT, lane=tier_pb2.LANE_BATCH, limit=2, max_per_second=1000
     )
-    told = [each async for each in mesh.tasks.RedriveDeadLetters(request, timeout=5)]
+    told = [each async for each in mesh.tasks.RedriveDeadLetters(request, timeout=60)]
     assert [(each.task, each.redriven) for each in told] == [
         (batch[2].name, 1),
         (batch[1].name, 2),
@@ -270,7 +270,7 @@ async def test_a_wrong_field_is_named(
     """Nothing is redriven."""
     request = pb.RedriveDeadLettersRequest(parent=PARENT, **fields)  # type: ignore[arg-type]
     with pytest.raises(InvalidField) as caught:
-        async for _ in mesh.tasks.RedriveDeadLetters(request, timeout=5):
+        async for _ in mesh.tasks.RedriveDeadLetters(request, timeout=60):
             pass
     (violation,) = caught.value.violations
     assert (violation.field, violation.description) == (field, description)

@@ -12,7 +12,6 @@ from meshkit.bus import Bus
 from meshkit.errors import DependencyUnavailable
 from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
-from meshtest.nats_server import NatsServer
 from services.coordinator.api_key_store_jetstream import JetStreamApiKeyStore
 from services.coordinator.key_uses import KeyUses
 
@@ -103,9 +102,9 @@ async def test_a_store_that_is_away_is_written_later(
     assert [each[2] for each in store.writes] == [back]
 
 
-async def test_two_coordinators_write_once(nats_server: NatsServer, clock: FakeClock) -> None:
+async def test_two_coordinators_write_once(nats_url: str, clock: FakeClock) -> None:
     """Of the same ten minutes the store keeps one message."""
-    async with await Bus.connect(nats_server.url, name="test") as bus:
+    async with await Bus.connect(nats_url, name="test") as bus:
         store = JetStreamApiKeyStore(bus)
         await store.prepare()
         for second in range(2):

@@ -25,12 +25,12 @@ def _note(part: str) -> TaskNote:
 
 
 async def _get(mesh: Mesh, name: str) -> Task:
-    return (await mesh.tasks.GetTask(pb.GetTaskRequest(name=name), timeout=5)).task
+    return (await mesh.tasks.GetTask(pb.GetTaskRequest(name=name), timeout=60)).task
 
 
 async def _listed(mesh: Mesh, name: str) -> list[TaskEvent]:
     request = pb.ListTaskEventsRequest(name=name)
-    return [*(await mesh.tasks.ListTaskEvents(request, timeout=5)).events]
+    return [*(await mesh.tasks.ListTaskEvents(request, timeout=60)).events]
 
 
 async def _append(mesh: Mesh, name: str, event: TaskEvent, state: task_pb2.TaskState) -> None:
@@ -75,7 +75,7 @@ async def test_a_dead_letter_without_its_input_says_why_it_failed(mesh: Mesh) ->
 
     async def letters() -> list[str]:
         request = pb.ListDeadLettersRequest(parent=PARENT)
-        answer = await mesh.tasks.ListDeadLetters(request, timeout=5)
+        answer = await mesh.tasks.ListDeadLetters(request, timeout=60)
         return [letter.task.name for letter in answer.dead_letters]
 
     await eventually(letters)
@@ -131,5 +131,5 @@ async def test_events_without_their_content_keep_its_reference(mesh: Mesh, lost:
         expected[2].CopyFrom(stored[2])
         assert expected[2].completed.output.HasField("blob")
     assert await _listed(mesh, task.name) == expected
-    watched = mesh.tasks.WatchTask(pb.WatchTaskRequest(name=task.name), timeout=5)
+    watched = mesh.tasks.WatchTask(pb.WatchTaskRequest(name=task.name), timeout=60)
     assert [answer.event async for answer in watched] == expected

@@ -15,20 +15,20 @@ pytest_plugins = ["meshtest.fixtures", "services.coordinator.coordinator_mesh"]
 
 
 async def _watch(mesh: Mesh, name: str) -> None:
-    async for _ in mesh.tasks.WatchTask(pb.WatchTaskRequest(name=name), timeout=20):
+    async for _ in mesh.tasks.WatchTask(pb.WatchTaskRequest(name=name), timeout=60):
         pass
 
 
 async def _list(mesh: Mesh, name: str) -> None:
-    await mesh.tasks.ListTaskEvents(pb.ListTaskEventsRequest(name=name), timeout=20)
+    await mesh.tasks.ListTaskEvents(pb.ListTaskEventsRequest(name=name), timeout=60)
 
 
 async def _get(mesh: Mesh, name: str) -> None:
-    await mesh.tasks.GetTask(pb.GetTaskRequest(name=name), timeout=20)
+    await mesh.tasks.GetTask(pb.GetTaskRequest(name=name), timeout=60)
 
 
 async def _cancel(mesh: Mesh, name: str) -> None:
-    await mesh.tasks.CancelTask(pb.CancelTaskRequest(name=name), timeout=20)
+    await mesh.tasks.CancelTask(pb.CancelTaskRequest(name=name), timeout=60)
 
 
 async def _started_by_a_later_version(mesh: Mesh, patch: pytest.MonkeyPatch) -> Task:

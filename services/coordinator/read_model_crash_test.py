@@ -15,7 +15,6 @@ from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent, TaskStatus
 from meshkit import log
 from meshkit.bus import Bus
-from meshtest.nats_server import NatsServer
 from services.coordinator.projector import task_projector
 from services.coordinator.read_model_program import open_copies
 from services.coordinator.read_model_tables import SIZE, TASK, TERM
@@ -27,8 +26,8 @@ from tasklog.task_log import TaskLog
 
 pytest_plugins = ["meshtest.fixtures"]
 
-_CRASHES = 4
-_TASKS_A_LIFE = 80
+_CRASHES = 3
+_TASKS_A_LIFE = 40
 
 
 async def _live(task_log: TaskLog, number: int) -> None:
@@ -67,7 +66,7 @@ async def _caught_up(bus: Bus, folder: Path, address: str) -> list[list[Any]]:
     journal = log.get("test", stream=io.StringIO())
     projector = task_projector(bus, ReadModelWriter(copies), journal, partitions=Partitions().all)
     run = asyncio.create_task(projector.run())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await projector.wait_for(WHOLE.stream, int(info["state"]["last_seq"]))
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)
@@ -78,7 +77,7 @@ async def _caught_up(bus: Bus, folder: Path, address: str) -> list[list[Any]]:
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 async def test_a_process_may_be_killed_at_any_moment(
-    nats_server: NatsServer, tmp_path: Path, kind: str, request: pytest.FixtureRequest
+    nats_url: str, tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
     """In a batch, in a rebuilding, in the switch: the copy comes to what the log says."""
     seed = random.randrange(10_000)
@@ -86,13 +85,13 @@ async def test_a_process_may_be_killed_at_any_moment(
     chance = random.Random(seed)
     address = request.getfixturevalue("postgres_url") if kind == "postgresql" else ""
     folder = tmp_path / "copy"
-    async with await Bus.connect(nats_server.url, name="test") as bus:
+    async with await Bus.connect(nats_url, name="test") as bus:
         task_log = TaskLog(bus, Partitions())
         await task_log.prepare()
         for crash in range(_CRASHES):
             program = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "services.coordinator.read_model_program"),
-                *(nats_server.url, folder, address),
+                *(nats_url, folder, address),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 stdout=asyncio.subprocess.PIPE,
             )
@@ -115,31 +114,31 @@ async def test_a_process_may_be_killed_at_any_moment(
 
 
 async def test_two_processes_share_a_copy_and_one_is_killed(
-    nats_server: NatsServer, tmp_path: Path, postgres_url: str
+    nats_url: str, tmp_path: Path, postgres_url: str
 ) -> None:
     """The other one goes on, and nothing is missing or twice."""
-    async with await Bus.connect(nats_server.url, name="test") as bus:
+    async with await Bus.connect(nats_url, name="test") as bus:
         task_log = TaskLog(bus, Partitions())
         await task_log.prepare()
         programs = [
             await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "services.coordinator.read_model_program"),
-                *(nats_server.url, tmp_path, postgres_url),
+                *(nats_url, tmp_path, postgres_url),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 stdout=asyncio.subprocess.DEVNULL,
             )
             for _ in range(2)
         ]
-        for number in range(100):
+        for number in range(40):
             await _live(task_log, number)
         programs[0].kill()
-        for number in range(100, 200):
+        for number in range(40, 80):
             await _live(task_log, number)
         info = await bus.stream_info(WHOLE.stream)
         assert info is not None
         copies = await open_copies(tmp_path, postgres_url)
         writer = ReadModelWriter(copies)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 place = (await writer.places()).get(WHOLE.stream)
                 if place and place.position == int(info["state"]["last_seq"]):

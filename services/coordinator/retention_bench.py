@@ -97,7 +97,7 @@ class Bench:
 
     async def get(self, task: Task) -> Task:
         """The task as GetTask answers it."""
-        answer = await self.mesh.tasks.GetTask(pb.GetTaskRequest(name=task.name), timeout=5)
+        answer = await self.mesh.tasks.GetTask(pb.GetTaskRequest(name=task.name), timeout=60)
         return answer.task
 
     async def events(self, task: Task) -> list[TaskEvent]:

@@ -7,7 +7,6 @@ import pytest
 
 from agentmesh.coordinator.v1 import task_pb2
 from meshkit.bus import Bus
-from meshtest.nats_server import NatsServer
 from services.coordinator.retention_bench import DAY, LARGE, Bench, id_of
 from tasklog import subjects
 from tasklog.partitions import WHOLE
@@ -44,15 +43,13 @@ class _MortalBus(Bus):
 
 
 @pytest.mark.parametrize("rebuilt", [False, True])
-async def test_a_kill_at_any_point_is_made_good(
-    bench: Bench, nats_server: NatsServer, rebuilt: bool
-) -> None:
+async def test_a_kill_at_any_point_is_made_good(bench: Bench, nats_url: str, rebuilt: bool) -> None:
     """The task can be asked for in between, and nothing of it is left behind.
 
     It is made good by the coordinator that comes up again, and by one that
     builds its read model anew.
     """
-    async with await _MortalBus.connect(nats_server.url, name="mortal") as bus:
+    async with await _MortalBus.connect(nats_url, name="mortal") as bus:
         killed, changes = True, -1
         while killed:
             changes += 1

@@ -51,7 +51,7 @@ async def test_what_is_left_is_listed_and_can_be_followed(bench: Bench) -> None:
     await bench.clock.advance(31 * DAY)
     await keeper.remove_due()
     request = pb.WatchTaskRequest(name=task.name, after_sequence=1)
-    watched = [answer.event async for answer in bench.mesh.tasks.WatchTask(request, timeout=5)]
+    watched = [answer.event async for answer in bench.mesh.tasks.WatchTask(request, timeout=60)]
     listed = await bench.mesh.tasks.ListTaskEvents(
         pb.ListTaskEventsRequest(name=task.name), timeout=5
     )

@@ -14,7 +14,6 @@ from meshkit.bus import Bus
 from meshkit.errors import AgentNotFound, MeshError
 from meshtest.clock import FakeClock
 from meshtest.ids import FakeIds
-from meshtest.nats_server import NatsServer
 from services.coordinator.acceptance import Acceptance
 from services.coordinator.schedule_store_jetstream import JetStreamScheduleStore
 from services.coordinator.schedule_ticks import Ticks
@@ -124,9 +123,9 @@ class World:
 
 
 @pytest.fixture
-async def world(nats_server: NatsServer, clock: FakeClock, ids: FakeIds) -> AsyncIterator[World]:
+async def world(nats_url: str, clock: FakeClock, ids: FakeIds) -> AsyncIterator[World]:
     """Schedules at 2026-01-01 00:00."""
-    async with await Bus.connect(nats_server.url, name="test") as bus:
+    async with await Bus.connect(nats_url, name="test") as bus:
         log, store = TaskLog(bus, Partitions()), JetStreamScheduleStore(bus)
         policies = PolicyStore(bus)
         for each in (log, store, policies):

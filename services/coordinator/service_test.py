@@ -34,7 +34,7 @@ async def test_an_accepted_task_is_stored_before_the_answer(mesh: Mesh) -> None:
     assert task.agent == "tenants/acme/agents/assistant@1"
     assert task.lane == tier_pb2.LANE_STANDARD
     assert (task.deadline.ToDatetime() - task.create_time.ToDatetime()).total_seconds() == 120
-    stored = await mesh.tasks.GetTask(pb.GetTaskRequest(name=task.name), timeout=5)
+    stored = await mesh.tasks.GetTask(pb.GetTaskRequest(name=task.name), timeout=60)
     assert stored.task == task
 
 
@@ -45,7 +45,7 @@ async def test_the_same_request_id_is_the_same_task(mesh: Mesh) -> None:
     again = await mesh.submit("once", request_id="r1")
     assert again.name == first.name
     assert again.state == task_pb2.TASK_STATE_RUNNING
-    events = await mesh.tasks.ListTaskEvents(pb.ListTaskEventsRequest(name=first.name), timeout=5)
+    events = await mesh.tasks.ListTaskEvents(pb.ListTaskEventsRequest(name=first.name), timeout=60)
     assert [event.WhichOneof("kind") for event in events.events] == ["submitted", "started"]
 
 
@@ -63,7 +63,7 @@ async def test_a_request_id_of_another_tenant_is_another_task(mesh: Mesh) -> Non
             pb.SubmitTaskRequest(
                 parent="tenants/other", task=Task(input=TaskInput(text="x")), request_id="r1"
             ),
-            timeout=5,
+            timeout=60,
         )
     assert answer.task.name.rpartition("/")[2] != mine.name.rpartition("/")[2]
 
@@ -83,7 +83,7 @@ async def test_every_wrong_field_is_named_at_once(mesh: Mesh) -> None:
     """The caller need not find them one by one."""
     task = Task(priority=11, budget_micros=-3)
     with pytest.raises(InvalidField) as caught:
-        await mesh.tasks.SubmitTask(pb.SubmitTaskRequest(parent=PARENT, task=task), timeout=5)
+        await mesh.tasks.SubmitTask(pb.SubmitTaskRequest(parent=PARENT, task=task), timeout=60)
     assert [each.field for each in caught.value.violations] == [
         "task.input",
         "task.priority",
@@ -98,7 +98,7 @@ async def test_an_input_over_the_limit_is_refused(mesh: Mesh) -> None:
     assert caught.value.metadata["limit_bytes"] == str(1 << 20)
     text = "x" * ((1 << 20) - 16)
     task = await mesh.submit(text)
-    stored = await mesh.tasks.GetTask(pb.GetTaskRequest(name=task.name), timeout=5)
+    stored = await mesh.tasks.GetTask(pb.GetTaskRequest(name=task.name), timeout=60)
     assert stored.task.input.text == text
 
 
@@ -111,16 +111,16 @@ async def test_unknown_names_are_not_found(mesh: Mesh) -> None:
     )
     missing = f"{PARENT}/tasks/none"
     calls = (
-        mesh.tasks.GetTask(pb.GetTaskRequest(name=missing), timeout=5),
-        mesh.tasks.CancelTask(pb.CancelTaskRequest(name=missing), timeout=5),
-        mesh.tasks.ListTaskEvents(pb.ListTaskEventsRequest(name=missing), timeout=5),
+        mesh.tasks.GetTask(pb.GetTaskRequest(name=missing), timeout=60),
+        mesh.tasks.CancelTask(pb.CancelTaskRequest(name=missing), timeout=60),
+        mesh.tasks.ListTaskEvents(pb.ListTaskEventsRequest(name=missing), timeout=60),
     )
     for call in calls:
         with pytest.raises(TaskNotFound) as caught:
             await call
         assert str(caught.value) == f"There is no task {missing!r}."
     with pytest.raises(TaskNotFound):
-        async for _ in mesh.tasks.WatchTask(pb.WatchTaskRequest(name=missing), timeout=5):
+        async for _ in mesh.tasks.WatchTask(pb.WatchTaskRequest(name=missing), timeout=60):
             pass
 
 
@@ -129,7 +129,7 @@ async def test_another_tenants_names_are_forbidden(mesh: Mesh) -> None:
     task = await mesh.submit()
     with identity.use(Identity("other", "user:test")):
         with pytest.raises(Forbidden):
-            await mesh.tasks.GetTask(pb.GetTaskRequest(name=task.name), timeout=5)
+            await mesh.tasks.GetTask(pb.GetTaskRequest(name=task.name), timeout=60)
         with pytest.raises(Forbidden):
             await mesh.submit()
 
@@ -168,7 +168,7 @@ async def test_what_was_accepted_stays_accepted_when_the_budget_is_spent(mesh: M
 async def test_calls_that_come_later_say_so(mesh: Mesh) -> None:
     """A part of the contract that is not served yet is UNIMPLEMENTED, in a sentence."""
     with pytest.raises(NotImplementedYet) as caught:
-        await mesh.tasks.SubmitFeedback(pb.SubmitFeedbackRequest(), timeout=5)
+        await mesh.tasks.SubmitFeedback(pb.SubmitFeedbackRequest(), timeout=60)
     assert "SubmitFeedback" in str(caught.value)
 
 

@@ -40,7 +40,7 @@ ANSWER = TaskSignal(input=TaskInput(text="the blue one"))
 async def send(mesh: Mesh, name: str, signal: TaskSignal, request_id: str = "") -> Task:
     """The task after the signal."""
     request = pb.SignalTaskRequest(name=name, signal=signal, request_id=request_id)
-    return (await mesh.tasks.SignalTask(request, timeout=5)).task
+    return (await mesh.tasks.SignalTask(request, timeout=60)).task
 
 
 @pytest.mark.parametrize(

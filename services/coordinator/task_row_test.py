@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentmesh.common.v1 import tier_pb2
@@ -83,6 +83,7 @@ def _row(entries: Sequence[Recorded]) -> TaskRow:
 
 
 @given(log=_logs(), data=st.data())
+@settings(max_examples=50)
 def test_order_and_repeats_change_nothing(log: list[Recorded], data: st.DataObject) -> None:
     """Every event at least once, in any order, some again: the row is that of the log."""
     repeats = data.draw(st.lists(st.sampled_from(log), max_size=10))
@@ -94,6 +95,7 @@ def test_order_and_repeats_change_nothing(log: list[Recorded], data: st.DataObje
 
 
 @given(log=_logs())
+@settings(max_examples=50)
 def test_a_row_says_what_the_log_says(log: list[Recorded]) -> None:
     """State, end, reason and size are those of the folded log."""
     row = _row(log)
@@ -122,6 +124,7 @@ def test_a_row_says_what_the_log_says(log: list[Recorded]) -> None:
 
 
 @given(log=_logs())
+@settings(max_examples=50)
 def test_what_retention_leaves_gives_the_same_row(log: list[Recorded]) -> None:
     """A copy that is built after the content is gone differs only in that it never saw any."""
     if not log[-1].event.HasField("expired"):

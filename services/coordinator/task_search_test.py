@@ -130,7 +130,7 @@ def _filters(draw: st.DrawFn) -> TaskFilter:
 
 @given(wanted=_filters(), limit=st.integers(1, 60))
 @settings(
-    max_examples=60,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

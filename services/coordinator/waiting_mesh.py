@@ -91,7 +91,7 @@ async def begin_wait(mesh: Mesh, task: Task, waiting: TaskWaiting) -> Entry:
 
 async def get(mesh: Mesh, name: str) -> Task:
     """The task as GetTask answers it."""
-    return (await mesh.tasks.GetTask(pb.GetTaskRequest(name=name), timeout=5)).task
+    return (await mesh.tasks.GetTask(pb.GetTaskRequest(name=name), timeout=60)).task
 
 
 async def events(mesh: Mesh, name: str) -> Sequence[TaskEvent]:
@@ -105,7 +105,7 @@ async def kinds(mesh: Mesh, name: str) -> Sequence[str | None]:
     return [event.WhichOneof("kind") for event in await events(mesh, name)]
 
 
-async def reaches(mesh: Mesh, name: str, wanted: str, seconds: float = 5.0) -> None:
+async def reaches(mesh: Mesh, name: str, wanted: str) -> None:
     """Returns once the task is in the state `wanted`, such as `QUEUED`."""
 
     async def check() -> bool:
@@ -114,7 +114,7 @@ async def reaches(mesh: Mesh, name: str, wanted: str, seconds: float = 5.0) -> N
         assert state == wanted
         return True
 
-    await eventually(check, seconds)
+    await eventually(check)
 
 
 def _cost(micros: int) -> usage_pb2.Usage:

@@ -23,7 +23,7 @@ async def _settled(bench: Bench) -> None:
             info["num_pending"] or info["num_ack_pending"] for info in infos
         )
 
-    await eventually(nothing_left, 10)
+    await eventually(nothing_left)
 
 
 async def _stored(bench: Bench, task_id: str) -> list[TaskEvent]:

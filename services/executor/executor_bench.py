@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -20,7 +21,6 @@ from agentmesh.tool.v1 import tool_service_pb2 as tool
 from meshkit.bus import Bus
 from meshtest.eventually import eventually
 from meshtest.hosting import hosting
-from meshtest.nats_server import NatsServer
 from meshtest.proxy import FaultProxy
 from meshtest.scripted import (
     ScriptedMemory,
@@ -47,7 +47,7 @@ CALL = ToolCall(call_id="c1", tool="effect")
 class Bench:
     """One broker, scripted services, and executors that come and go."""
 
-    nats: NatsServer
+    nats_url: str
     folder: Path
     log: TaskLog
     bus: Bus
@@ -63,7 +63,7 @@ class Bench:
         tenant: str = "acme",
         lane: tier_pb2.Lane = tier_pb2.LANE_STANDARD,
         priority: int = 0,
-        seconds: float = 60,
+        seconds: float = 600,
         session: str = "",
         agent: task_event_pb2.AgentSpec | None = None,
         budget_micros: int = 0,
@@ -108,7 +108,7 @@ class Bench:
         async with hosting(
             [lambda resources: build(resources, ExecutorSettings())],
             data_dir=self.folder,
-            nats_url=self.nats.url,
+            nats_url=self.nats_url,
             beside=registrations(self.models, self.tools, self.memory),
         ):
             yield
@@ -117,17 +117,28 @@ class Bench:
     async def dying_executor(self) -> AsyncGenerator[None]:
         """An executor that is cut off from everything at the end of the block, as if killed."""
         async with (
-            FaultProxy(self.nats.port) as proxy,
+            self.proxy() as proxy,
             hosting(
                 [lambda resources: build(resources, ExecutorSettings())],
                 data_dir=self.folder,
-                nats_url=f"nats://127.0.0.1:{proxy.port}",
+                nats_url=self.url_by(proxy),
                 beside=registrations(self.models, self.tools, self.memory),
             ),
         ):
             yield
             proxy.refuse = True
             proxy.cut()
+
+    def proxy(self) -> FaultProxy:
+        """What may stand before the broker; see `url_by`."""
+        port = urlsplit(self.nats_url).port
+        assert port is not None
+        return FaultProxy(port)
+
+    def url_by(self, proxy: FaultProxy) -> str:
+        """Where clients connect by way of `proxy`."""
+        port = urlsplit(self.nats_url).port
+        return self.nats_url.replace(f":{port}", f":{proxy.port}")
 
     async def request_cancel(self, task_id: str, reason: str) -> None:
         """Writes what the coordinator would."""
@@ -144,7 +155,7 @@ class Bench:
         """The task's log."""
         return [entry.event async for entry in self.log.read("acme", task_id)]
 
-    async def ended(self, task_id: str, timeout_seconds: float = 15) -> Task:
+    async def ended(self, task_id: str, timeout_seconds: float = 60) -> Task:
         """The task, once it has ended; its log replays without a fault."""
 
         async def terminal() -> bool:
@@ -157,7 +168,7 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Bench]:
+async def bench(nats_url: str, tmp_path: Path) -> AsyncIterator[Bench]:
     """A model that asks for the tool once and then answers, and a tool that works."""
 
     async def answer(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
@@ -170,14 +181,14 @@ async def bench(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Bench]
         return ToolResult(call_id=request.call.call_id, tool="effect", text="effect happened")
 
     async with AsyncExitStack() as stack:
-        bus = await stack.enter_async_context(await Bus.connect(nats_server.url, name="bench"))
+        bus = await stack.enter_async_context(await Bus.connect(nats_url, name="bench"))
         log = TaskLog(bus, Partitions())
         await log.prepare()
         policies = PolicyStore(bus)
         await policies.prepare()
         await policies.set(impatient())
         yield Bench(
-            nats_server,
+            nats_url,
             tmp_path,
             log,
             bus,

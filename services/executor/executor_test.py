@@ -220,18 +220,18 @@ async def test_the_time_limit_gives_the_best_result_so_far(bench: Bench) -> None
 
     bench.models.answer = slow_end
     async with bench.executor():
-        task_id = await bench.submit(seconds=1.5)
+        task_id = await bench.submit(seconds=8)
         task = await bench.ended(task_id)
     assert task.state == task_pb2.TASK_STATE_PARTIAL
     assert task.output.text == "effect happened"
     assert [(note.code, note.text) for note in task.notes] == [
         (
             "TIME_LIMIT",
-            "Stopped at the time limit of 1.5 s, after 2 steps; what follows from them is missing.",
+            "Stopped at the time limit of 8 s, after 2 steps; what follows from them is missing.",
         )
     ]
     late = task.end_time.ToDatetime() - task.create_time.ToDatetime()
-    assert late < timedelta(seconds=2.5)
+    assert late < timedelta(minutes=1)
 
 
 async def test_a_task_whose_time_is_over_before_it_starts_is_partial(bench: Bench) -> None:

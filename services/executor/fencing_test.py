@@ -13,7 +13,6 @@ from meshkit.bus import Bus
 from meshkit.errors import Conflict
 from meshtest.eventually import eventually
 from meshtest.hosting import hosting
-from meshtest.proxy import FaultProxy
 from meshtest.scripted import registrations
 from services.executor import main
 from services.executor.executor_bench import Bench, kinds
@@ -72,19 +71,19 @@ async def test_a_stale_executor_records_nothing(
         return await usual_execute(request)
 
     bench.models.answer, bench.tools.execute = answer, execute
-    async with FaultProxy(bench.nats.port) as proxy:
+    async with bench.proxy() as proxy:
         with monkeypatch.context() as patch:
             patch.setattr(main, "TaskLog", lambda bus, cut: _Watched(bus, cut, refused))  # pyright: ignore
             stale = hosting(
                 [lambda resources: main.build(resources, ExecutorSettings())],
                 data_dir=bench.folder,
-                nats_url=f"nats://127.0.0.1:{proxy.port}",
+                nats_url=bench.url_by(proxy),
                 beside=registrations(bench.models, bench.tools, bench.memory),
             )
             await stale.__aenter__()
         try:
             task_id = await bench.submit()
-            await asyncio.wait_for(sleeper.asleep.wait(), 10)
+            await asyncio.wait_for(sleeper.asleep.wait(), 60)
             proxy.refuse = True
             proxy.cut()
             sleeper.wake.set()
@@ -93,7 +92,7 @@ async def test_a_stale_executor_records_nothing(
                 events = await bench.events(task_id)
                 assert refused == []
                 proxy.refuse = False
-                await eventually(lambda: refused, 15)
+                await eventually(lambda: refused)
         finally:
             await stale.__aexit__(None, None, None)
     assert refused == [

@@ -142,7 +142,7 @@ async def _covered(executor: _Executor, task_id: str, events: int) -> TaskSnapsh
         last = snapshot.segments[-1].last_sequence if snapshot.segments else 0
         return snapshot if events - last < SEGMENT_EVENTS else None
 
-    snapshot = await eventually(enough, 20)
+    snapshot = await eventually(enough)
     assert snapshot is not None
     return snapshot
 
@@ -167,7 +167,7 @@ async def _grown(bench: Bench, steps: int) -> tuple[_Executor, str]:
         task_id = await bench.submit()
         await _steps(await executor.start(task_id), steps)
         snapshot = await _covered(executor, task_id, steps + 2)
-        await eventually(lambda: _keeps_only(bench, task_id, snapshot), 20)
+        await eventually(lambda: _keeps_only(bench, task_id, snapshot))
     return executor, task_id
 
 

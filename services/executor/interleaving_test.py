@@ -212,7 +212,7 @@ def _picked(these: list[_T], pick: int) -> list[_T]:
     return [these[pick % len(these)]] if these else []
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     plans=st.lists(_PLANS, min_size=1, max_size=2),
     happenings=st.lists(st.tuples(_HAPPENINGS, _PICKS), min_size=40, max_size=120),

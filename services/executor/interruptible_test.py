@@ -27,7 +27,7 @@ class _Worker:
             if self.reasons == [None]:
                 raise
         # An earlier interrupt must not break off what comes after.
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await asyncio.sleep(0)
         task = asyncio.current_task()
         assert task is not None

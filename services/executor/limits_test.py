@@ -42,23 +42,24 @@ async def test_a_call_has_the_least_of_all_limits(bench: Bench, lane: tier_pb2.L
     await _limit_steps(bench, 20)
     async with bench.executor():
         await bench.ended(await bench.submit(lane=lane, seconds=1000))
-        await bench.ended(await bench.submit(lane=lane, seconds=10))
+        await bench.ended(await bench.submit(lane=lane, seconds=15))
     # A model call of its own has 60 s, a tool call 30 s: here the step has less, then the task.
-    assert bench.models.timeouts == [
-        *[pytest.approx(20, abs=1)] * 2,
-        *[pytest.approx(9.7, abs=1)] * 2,
-    ]
-    assert bench.tools.timeouts == [pytest.approx(20, abs=1), pytest.approx(9.7, abs=1)]
-    assert all(seconds <= 20 for seconds in bench.models.timeouts[:2] + bench.tools.timeouts[:1])
-    assert all(seconds <= 10 for seconds in bench.models.timeouts[2:] + bench.tools.timeouts[1:])
+    # What is on its way takes some of it.
+    assert (len(bench.models.timeouts), len(bench.tools.timeouts)) == (4, 2)
+    assert all(
+        15 < seconds <= 20 for seconds in bench.models.timeouts[:2] + bench.tools.timeouts[:1]
+    )
+    assert all(
+        5 < seconds <= 15 for seconds in bench.models.timeouts[2:] + bench.tools.timeouts[1:]
+    )
 
 
 async def test_a_call_s_own_limit_holds_inside_a_long_step(bench: Bench) -> None:
     """The built-in policy gives a step of the batch lane 300 s, and settings a call 60 or 30."""
     async with bench.executor():
         await bench.ended(await bench.submit(lane=tier_pb2.LANE_BATCH, seconds=600))
-    assert bench.models.timeouts == [pytest.approx(60, abs=0.1)] * 2
-    assert bench.tools.timeouts == [pytest.approx(30, abs=0.1)]
+    assert bench.models.timeouts == [pytest.approx(57.5, abs=2.5)] * 2
+    assert bench.tools.timeouts == [pytest.approx(27.5, abs=2.5)]
 
 
 async def test_a_pause_that_outlasts_the_task_ends_it(bench: Bench) -> None:
@@ -145,7 +146,7 @@ async def test_a_tool_that_takes_all_of_its_step_is_skipped_in_the_last_attempt(
     bench: Bench,
 ) -> None:
     """A poorer answer is better than none."""
-    await _limit_steps(bench, 0.5)
+    await _limit_steps(bench, 3)
     bench.tools.execute = _hang
     async with bench.executor():
         task_id = await bench.submit(lane=tier_pb2.LANE_INTERACTIVE)
@@ -165,7 +166,7 @@ async def test_a_tool_that_takes_all_of_its_step_is_skipped_in_the_last_attempt(
 
 async def test_what_other_calls_of_the_step_found_is_kept(bench: Bench) -> None:
     """The next attempt repeats only the call that took too long."""
-    await _limit_steps(bench, 0.5)
+    await _limit_steps(bench, 3)
     quick = ToolCall(call_id="c2", tool="effect")
 
     async def answer(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
@@ -213,7 +214,7 @@ async def test_notes_that_repeat_themselves_are_kept_once(bench: Bench) -> None:
 
 async def test_a_tool_that_must_not_repeat_is_asked_again_and_not_skipped(bench: Bench) -> None:
     """Even in the last attempt: nobody knows what it did."""
-    await _limit_steps(bench, 0.5)
+    await _limit_steps(bench, 3)
     bench.tools.tool.effect = tool_pb2.EFFECT_UNSAFE
     bench.tools.execute = _hang
     async with bench.executor():

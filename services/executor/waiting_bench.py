@@ -65,8 +65,8 @@ async def until_waiting(bench: Bench, task_id: str) -> TaskWait:
         held = [info["num_ack_pending"] async for info in bench.bus.consumers(WHOLE.stream)]
         return not any(held)
 
-    await eventually(waits, 10)
-    await eventually(nothing_is_held, 10)
+    await eventually(waits)
+    await eventually(nothing_is_held)
     return (await bench.log.task("acme", task_id)).wait
 
 

@@ -174,7 +174,7 @@ async def test_waiting_costs_no_attempt(bench: Bench) -> None:
                 last = await bench.log.last("acme", task_id)
                 return last is not None and last.event.WhichOneof("kind") != "resumed"
 
-            await eventually(moved, 10)
+            await eventually(moved)
         task = await bench.ended(task_id)
     assert (task.state, task.attempt) == (task_pb2.TASK_STATE_SUCCEEDED, 6)
 
@@ -197,7 +197,7 @@ async def test_the_same_call_id_in_a_later_message_is_another_call(bench: Bench)
                 task = await bench.log.task("acme", task_id)
                 return task.wait.input.question == question
 
-            await eventually(asked, 10)
+            await eventually(asked)
             said = TaskSignal(input=TaskInput(text=f"answer {number}"))
             await resume(bench, task_id, signal=said)
         task = await bench.ended(task_id)
