@@ -31,7 +31,7 @@ _DEFAULTS = Defaults(1000, 1500)
 _ZONES = ("UTC", "Europe/Berlin", "America/New_York")
 _RESERVED_SECONDS = 600
 _LIKELY, _MOST = 120, 300
-_PATIENT = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_PATIENT = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")

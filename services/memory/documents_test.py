@@ -5,15 +5,16 @@ import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from agentmesh.memory.v1 import document_pb2
 from agentmesh.memory.v1.document_pb2 import DocumentSource
-from meshkit import errors
+from meshkit import errors, redis_store
 from meshkit.errors import DependencyUnavailable, MeshError
-from meshtest.nats_server import NatsServer
 from meshtest.redis_server import RedisServer
+from services.memory import ingestion, parsed_document
 from services.memory.hashing_reasoning import HashingReasoning, hashing_reasoning
 from services.memory.hosted_memory import Client, hosted_memory
 from services.memory.settings import MemorySettings
@@ -33,13 +34,25 @@ def reasoning() -> HashingReasoning:
 
 
 @pytest.fixture
+async def redis_url(shared_redis: RedisServer) -> str:
+    """An empty Redis."""
+    await _forget(shared_redis.url)
+    return shared_redis.url
+
+
+@pytest.fixture
 async def memory(
-    nats_server: NatsServer, redis_server: RedisServer, tmp_path: Path, reasoning: HashingReasoning
+    nats_url: str, redis_url: str, tmp_path: Path, reasoning: HashingReasoning
 ) -> AsyncIterator[Client]:
     async with hosted_memory(
-        nats_server, redis_server, tmp_path / "data", reasoning.registration()
+        nats_url, redis_url, tmp_path / "data", reasoning.registration()
     ) as client:
         yield client
+
+
+async def _forget(redis_url: str) -> None:
+    async with redis_store.connect(redis_url) as connection:
+        await cast(Any, connection).flushall()
 
 
 async def test_a_passage_is_cited_with_the_lines_of_its_file(memory: Client) -> None:
@@ -157,27 +170,32 @@ async def test_each_document_fails_by_itself(memory: Client) -> None:
     assert len(await memory.search("anything", limit=100)) == 2
 
 
-async def test_a_document_that_would_take_too_much_memory_is_refused(memory: Client) -> None:
+async def test_a_document_that_would_take_too_much_memory_is_refused(
+    memory: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One with too many lines or headings; a long heading is cut."""
+    assert parsed_document.MAX_LINES == 300_000
+    monkeypatch.setattr(parsed_document, "MAX_LINES", 3_000)
+    monkeypatch.setattr(ingestion, "_MAX_PASSAGES", 200)
     results = await memory.upsert(
-        DocumentSource(uri="lines.txt", content=b"a\n" * 300_000),
-        DocumentSource(uri="blocks.html", content=b"<p>a" * 300_001),
-        DocumentSource(uri="headings.md", content=b"# a\nb\n" * 20_001),
+        DocumentSource(uri="lines.txt", content=b"a\n" * 3_000),
+        DocumentSource(uri="blocks.html", content=b"<p>a" * 3_001),
+        DocumentSource(uri="headings.md", content=b"# a\nb\n" * 201),
         DocumentSource(uri="title.md", content=b"# " + b"title " * 1_000 + b"\ntext"),
     )
     raised = [errors.from_status(each.error) for each in results[:3]]
     assert [(type(each), str(each)) for each in raised] == [
         (
             errors.UnreadableDocument,
-            "Failed to read lines.txt: it has more than 300000 lines. Add it in parts.",
+            "Failed to read lines.txt: it has more than 3000 lines. Add it in parts.",
         ),
         (
             errors.UnreadableDocument,
-            "Failed to read blocks.html: it has more than 300000 lines. Add it in parts.",
+            "Failed to read blocks.html: it has more than 3000 lines. Add it in parts.",
         ),
         (
             errors.TooLarge,
-            "headings.md gives more than 20000 passages, since it has very many headings. "
+            "headings.md gives more than 200 passages, since it has very many headings. "
             "Add it in parts.",
         ),
     ]
@@ -279,53 +297,47 @@ async def test_lines_are_those_that_an_editor_shows(memory: Client, end: str) ->
 
 
 async def test_everything_is_there_after_a_restart(
-    nats_server: NatsServer, redis_server: RedisServer, tmp_path: Path
+    nats_url: str, redis_url: str, shared_redis: RedisServer, tmp_path: Path
 ) -> None:
     """Of memory and of Redis."""
     reasoning = hashing_reasoning().registration()
-    async with hosted_memory(nats_server, redis_server, tmp_path / "data", reasoning) as memory:
+    async with hosted_memory(nats_url, redis_url, tmp_path / "data", reasoning) as memory:
         await memory.add("a.md", "about apples")
         before = await memory.find("apples")
-    redis_server.restart()
-    async with hosted_memory(nats_server, redis_server, tmp_path / "data", reasoning) as memory:
+    shared_redis.restart()
+    async with hosted_memory(nats_url, redis_url, tmp_path / "data", reasoning) as memory:
         assert await memory.find("apples") == before
         assert (await memory.add("a.md", "about apples")).outcome == UNCHANGED
 
 
-async def test_lost_vectors_are_made_again(
-    nats_server: NatsServer, redis_server: RedisServer, tmp_path: Path
-) -> None:
+async def test_lost_vectors_are_made_again(nats_url: str, redis_url: str, tmp_path: Path) -> None:
     """A document whose passages are gone is not taken for unchanged."""
     reasoning = hashing_reasoning().registration()
-    async with hosted_memory(nats_server, redis_server, tmp_path / "data", reasoning) as memory:
+    async with hosted_memory(nats_url, redis_url, tmp_path / "data", reasoning) as memory:
         await memory.add("a.md", "about apples")
     shutil.rmtree(tmp_path / "data" / "qdrant")
-    async with hosted_memory(nats_server, redis_server, tmp_path / "data", reasoning) as memory:
+    async with hosted_memory(nats_url, redis_url, tmp_path / "data", reasoning) as memory:
         assert await memory.search("apples") == []
         assert (await memory.add("a.md", "about apples")).outcome == CREATED
         assert len(await memory.search("apples")) == 1
 
 
 async def test_passages_that_redis_forgot_do_not_return(
-    nats_server: NatsServer, redis_server: RedisServer, tmp_path: Path
+    nats_url: str, redis_url: str, tmp_path: Path
 ) -> None:
     """They are removed when the tenant's next document comes."""
     reasoning = hashing_reasoning().registration()
-    async with hosted_memory(nats_server, redis_server, tmp_path / "data", reasoning) as memory:
+    async with hosted_memory(nats_url, redis_url, tmp_path / "data", reasoning) as memory:
         await memory.add("a.md", "about apples")
-    other = RedisServer(tmp_path / "other")
-    other.start()
-    try:
-        async with hosted_memory(nats_server, other, tmp_path / "data", reasoning) as memory:
-            assert await memory.search("apples") == []
-            assert (await memory.add("b.md", "about bananas")).outcome == CREATED
-            assert [each.text for each in await memory.search("apples")] == ["about bananas"]
-    finally:
-        other.kill()
+    await _forget(redis_url)
+    async with hosted_memory(nats_url, redis_url, tmp_path / "data", reasoning) as memory:
+        assert await memory.search("apples") == []
+        assert (await memory.add("b.md", "about bananas")).outcome == CREATED
+        assert [each.text for each in await memory.search("apples")] == ["about bananas"]
 
 
 async def test_another_way_of_splitting_is_a_change(
-    nats_server: NatsServer, redis_server: RedisServer, tmp_path: Path
+    nats_url: str, redis_url: str, tmp_path: Path
 ) -> None:
     """The same content gives other passages then."""
     reasoning = hashing_reasoning().registration()
@@ -333,7 +345,7 @@ async def test_another_way_of_splitting_is_a_change(
     for tokens, count, outcome in ((200, 1, CREATED), (50, 4, UPDATED)):
         settings = MemorySettings(passage_tokens=tokens, overlap_tokens=0)
         async with hosted_memory(
-            nats_server, redis_server, tmp_path / "data", reasoning, settings
+            nats_url, redis_url, tmp_path / "data", reasoning, settings
         ) as memory:
             result = await memory.add("a.txt", text)
             assert (result.outcome, result.document.passage_count) == (outcome, count)

@@ -12,8 +12,6 @@ from meshkit import identity
 from meshkit.identity import Identity
 from meshkit.server import Registration
 from meshtest.hosting import hosting
-from meshtest.nats_server import NatsServer
-from meshtest.redis_server import RedisServer
 from services.memory.main import build
 from services.memory.settings import MemorySettings
 
@@ -63,8 +61,8 @@ class Client:
 
 @asynccontextmanager
 async def hosted_memory(
-    nats: NatsServer,
-    redis: RedisServer,
+    nats_url: str,
+    redis_url: str,
     data_dir: Path,
     reasoning: Registration,
     settings: MemorySettings | None = None,
@@ -74,8 +72,8 @@ async def hosted_memory(
     async with hosting(
         [lambda resources: build(resources, section)],
         data_dir=data_dir,
-        nats_url=nats.url,
-        redis_url=redis.url,
+        nats_url=nats_url,
+        redis_url=redis_url,
         beside=[reasoning],
     ) as channels:
         yield Client(pb_grpc.MemoryServiceStub(channels.get("memory")), "acme")

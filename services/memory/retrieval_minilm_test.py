@@ -54,7 +54,7 @@ async def test_answers_are_found_where_they_stand(
         add=pb_grpc.add_ReasoningServiceServicer_to_server,
         servicer=MiniLm(),  # pyright: ignore[reportAbstractUsage]
     )
-    async with hosted_memory(nats_server, redis_server, tmp_path, reasoning) as memory:
+    async with hosted_memory(nats_server.url, redis_server.url, tmp_path, reasoning) as memory:
         await memory.upsert(
             *(
                 DocumentSource(uri=name, content=(_TESTDATA / name).read_bytes())

@@ -2,16 +2,15 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from agentmesh.common.v1 import conversation_pb2
 from agentmesh.common.v1.conversation_pb2 import Message, Part, ToolCall, ToolResult
 from agentmesh.memory.v1 import memory_service_pb2 as pb
-from meshkit import errors, identity
+from meshkit import errors, identity, redis_store
 from meshkit.identity import Identity
-from meshtest.nats_server import NatsServer
 from meshtest.redis_server import RedisServer
 from services.memory.hashing_reasoning import hashing_reasoning
 from services.memory.hosted_memory import Client, hosted_memory
@@ -22,11 +21,11 @@ _SESSION = "tenants/acme/sessions/chat"
 
 
 @pytest.fixture
-async def memory(
-    nats_server: NatsServer, redis_server: RedisServer, tmp_path: Path
-) -> AsyncIterator[Client]:
+async def memory(nats_url: str, shared_redis: RedisServer, tmp_path: Path) -> AsyncIterator[Client]:
+    async with redis_store.connect(shared_redis.url) as connection:
+        await cast(Any, connection).flushall()
     reasoning = hashing_reasoning().registration()
-    async with hosted_memory(nats_server, redis_server, tmp_path / "data", reasoning) as client:
+    async with hosted_memory(nats_url, shared_redis.url, tmp_path / "data", reasoning) as client:
         with identity.use(Identity("acme", "user:test")):
             yield client
 

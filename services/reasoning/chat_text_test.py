@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentmesh.common.v1 import conversation_pb2 as conversation
@@ -79,6 +79,7 @@ _MESSAGES = st.one_of(
 )
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(_MESSAGES, min_size=1, max_size=5), st.lists(_TOOLS, max_size=2))
 def test_a_conversation_is_read_as_it_was_written(
     messages: list[conversation.Message], tools: list[pb.ToolSpec]
