@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import tarfile
 from collections.abc import Sequence
 from email.parser import HeaderParser
@@ -76,14 +77,19 @@ def unpack(service: str, root: Path, shared: Path | None = None) -> None:
         if shared and layer.name == "packages.tar":
             _link(shared, root)
             continue
-        with tarfile.open(layer) as tar:
-            tar.extractall(root, filter="data")
+        _extract(layer, root)
 
 
 def unpack_layer(name: str, root: Path) -> None:
     """One of the layers by itself."""
-    with tarfile.open(outputs()[name]) as tar:
-        tar.extractall(root, filter="data")
+    _extract(outputs()[name], root)
+
+
+def _extract(layer: Path, root: Path) -> None:
+    """By the machine's tar, which takes a tenth of the time that Python's takes."""
+    root.mkdir(parents=True, exist_ok=True)
+    command = ["tar", "--extract", "--no-same-owner", "--no-same-permissions"]
+    subprocess.run([*command, f"--file={layer}", f"--directory={root}"], check=True)
 
 
 def _link(source: Path, target: Path) -> None:
