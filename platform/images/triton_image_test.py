@@ -74,6 +74,25 @@ def _root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _run(root: Path, folder: Path, arguments: list[str]) -> str:
+    """What Python prints in the image; AssertionError where it does not end with 0."""
+    mode = "namespace" if jail.possible(folder / "tried") else "folder"
+    if mode == "folder":
+        warnings.warn(_NO_NAMESPACES, stacklevel=2)
+        arguments = [each.replace("/app/", f"{root}/app/") for each in arguments]
+    (scratch := folder / "scratch").mkdir()
+    # Engines make them where they mount something.
+    for each in ("tmp", "var/lib/agentmesh"):
+        (root / each).mkdir(parents=True, exist_ok=True)
+    program = [os.path.realpath(sys.executable), *arguments]
+    with (folder / "log").open("w") as log:
+        process = jail.start(mode, root, scratch, program, environment={}, log=log)
+        ended = process.wait(_SECONDS)
+    printed = (folder / "log").read_text("utf-8")
+    assert ended == 0, printed
+    return printed
+
+
 def test_the_dockerfile_keeps_the_rules() -> None:
     """A base by its digest, our layer alone, and a user who is nobody else."""
     assert list(dockerfile.findings(_DOCKERFILE.read_text("utf-8"), [])) == []
@@ -141,21 +160,22 @@ def test_the_statement_is_about_what_was_made() -> None:
 
 def test_the_embedder_needs_nothing_but_the_layer(root: Path, tmp_path: Path) -> None:
     """As the image's user it gives the vectors of the reference, with no packages of ours."""
-    mode = "namespace" if jail.possible(tmp_path / "tried") else "folder"
-    if mode == "folder":
-        warnings.warn(_NO_NAMESPACES, stacklevel=1)
-    (scratch := tmp_path / "scratch").mkdir()
     expected = reference()
-    folder = f"/{EMBEDDER}" if mode == "namespace" else str(root / EMBEDDER)
-    python = os.path.realpath(sys.executable)
-    program = [python, "-I", "-S", "-c", _EMBED, folder, json.dumps(expected.texts)]
-    for each in ("tmp", "var/lib/agentmesh"):
-        (root / each).mkdir(parents=True, exist_ok=True)
-    with (tmp_path / "log").open("w") as log:
-        process = jail.start(mode, root, scratch, program, environment={}, log=log)
-        assert process.wait(_SECONDS) == 0, (tmp_path / "log").read_text()
-    vectors = np.array(json.loads((tmp_path / "log").read_text().splitlines()[-1]), np.float32)
+    printed = _run(
+        root, tmp_path, ["-I", "-S", "-c", _EMBED, f"/{EMBEDDER}", json.dumps(expected.texts)]
+    )
+    vectors = np.array(json.loads(printed.splitlines()[-1]), np.float32)
     assert cosines(vectors, expected.vectors).min() > MIN_COSINE
+
+
+def test_a_build_of_the_image_asks_the_embedder(root: Path, tmp_path: Path) -> None:
+    """What the Dockerfile runs ends well with what is in the layer."""
+    _, stages = dockerfile.parse(_DOCKERFILE.read_text("utf-8"))
+    (given,) = stages["triton"].given("RUN")
+    python, *arguments = json.loads(given)
+    assert python == "python3"
+    # Without the packages of this machine, which might stand in for some of the layer.
+    _run(root, tmp_path, ["-I", "-S", *arguments])
 
 
 async def test_triton_serves_it_beside_another_repository(root: Path, tmp_path: Path) -> None:
