@@ -17,17 +17,20 @@ import pytest
 from meshtest.eventually import eventually
 from tests.mesh.small_mesh import alive, children, pid_of
 from tier import api
-from tier.api import MeshOptions, MeshState, Tier
+from tier.api import MeshOptions, MeshState, ProcessStatus, Tier
+
+_PATIENCE_SECONDS = 60.0
 
 
-@pytest.fixture
-def mesh(tmp_path: Path) -> Iterator[MeshState]:
-    """A staging mesh on a machine that has Triton."""
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshState]:
+    """A staging mesh on a machine that has Triton, started once for all tests here."""
     if not os.environ.get("TRITON_SERVER"):
         pytest.skip("TRITON_SERVER names no Triton")
-    options = MeshOptions(tier=Tier.STAGING, data_dir=tmp_path, port=0, no_auth=True)
+    data_dir = tmp_path_factory.mktemp("mesh")
+    options = MeshOptions(tier=Tier.STAGING, data_dir=data_dir, port=0, no_auth=True)
     yield api.start_detached(options, lambda _: None)
-    api.stop_detached(tmp_path, lambda _: None)
+    api.stop_detached(data_dir, lambda _: None)
 
 
 @pytest.fixture
@@ -70,18 +73,31 @@ async def _models(state: MeshState) -> dict[str, Any]:
     return {model["name"]: model for model in listed["models"]}
 
 
+async def _well(state: MeshState, *names: str) -> dict[str, ProcessStatus]:
+    """How each process is, once these are well."""
+    shown = {each.name: each for each in await api.status(state)}
+    for name in names:
+        assert shown[name].healthy, shown[name]
+    return shown
+
+
 async def test_several_are_called_through_an_envoy(mesh_of_two: MeshState) -> None:
     """When one of them dies, the other does its work until it is back."""
-    shown = {each.name: each for each in await api.status(mesh_of_two)}
-    for name in ("triton-1", "triton-2", "load-reporter", "models-gateway"):
-        assert shown[name].healthy, shown[name]
+    names = ("triton-1", "triton-2", "load-reporter", "models-gateway")
+    await eventually(lambda: _well(mesh_of_two, *names), _PATIENCE_SECONDS)
     os.kill(pid_of(mesh_of_two, "triton-1"), signal.SIGKILL)
-    # One may go to it before Envoy knows.
-    with suppress(urllib.error.HTTPError):
-        await _generated(mesh_of_two)
-    for _ in range(5):
-        assert (await _generated(mesh_of_two)).startswith("I am")
-        assert await _embedded(mesh_of_two) == 384
+
+    async def other_does_its_work() -> bool:
+        try:
+            for _ in range(5):
+                assert (await _generated(mesh_of_two)).startswith("I am")
+                assert await _embedded(mesh_of_two) == 384
+        except urllib.error.HTTPError:
+            # It went to the dead one, before Envoy knew.
+            return False
+        return True
+
+    await eventually(other_does_its_work, _PATIENCE_SECONDS)
 
 
 async def test_it_generates_and_lists_what_it_has(mesh: MeshState) -> None:
@@ -93,15 +109,16 @@ async def test_it_generates_and_lists_what_it_has(mesh: MeshState) -> None:
     async def is_ready() -> bool:
         return (await _models(mesh))["text-generation"]["state"] == "MODEL_STATE_READY"
 
-    await eventually(is_ready)
+    await eventually(is_ready, _PATIENCE_SECONDS)
     assert models["code-embedder"]["state"] == "MODEL_STATE_NOT_CONFIGURED"
     assert "Not configured" in models["code-embedder"]["description"]
 
 
 async def test_it_embeds_and_ends_with_the_mesh(mesh: MeshState) -> None:
-    """Embeddings come from Triton, which is healthy, and no process of it outlives the mesh."""
-    shown = {each.name: each for each in await api.status(mesh)}
-    assert shown["triton"].healthy
+    """Embeddings come from Triton, which is healthy, and no process of it outlives the mesh, which
+    is killed: this is its last test.
+    """
+    shown = await eventually(lambda: _well(mesh, "triton"), _PATIENCE_SECONDS)
     assert shown["triton"].detail == "models loaded"
     assert not any("Triton" in note for note in mesh.notes)
     assert await _embedded(mesh) == 384
@@ -122,4 +139,4 @@ async def test_it_embeds_and_ends_with_the_mesh(mesh: MeshState) -> None:
         assert not left, f"still there: {left}"
         return True
 
-    await eventually(all_gone, timeout_seconds=60)
+    await eventually(all_gone, _PATIENCE_SECONDS)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from agentmesh.common.v1 import conversation_pb2
 from meshkit.errors import MeshError
 from meshtest.child_server import binary, free_port
+from meshtest.eventually import eventually
 from models.minilm.reference import require_model
 from models.models_gateway import SHIPPED, TritonPlace, relocate
 from models.orca_reporter import reporting
@@ -39,6 +39,10 @@ _MODEL = "text_generation"
 _QUICK, _SLOW = "127.0.0.2", "127.0.0.3"
 # Between pieces of the slow one, in milliseconds; an answer has some thirty.
 _PACE = 20
+_PAUSE_SECONDS = 0.02
+# Answers by which to tell how calls are shared.
+_ENOUGH = 60
+_PATIENCE_SECONDS = 60.0
 _PROMPT = Prompt(
     [
         conversation_pb2.Message(
@@ -130,7 +134,7 @@ async def _provider(port: int, **headers: str) -> AsyncGenerator[TritonProvider]
         ),
         model=_MODEL,
         address=f"127.0.0.1:{port}",
-        timeouts=ProviderTimeouts(connect_seconds=5, silence_seconds=10, whole_seconds=20),
+        timeouts=ProviderTimeouts(connect_seconds=30, silence_seconds=30, whole_seconds=60),
         headers={name.replace("_", "-"): value for name, value in headers.items()},
     )
     try:
@@ -151,21 +155,41 @@ async def _answered(triton: RunningTriton) -> int:
 async def test_the_slower_server_gets_less_to_do(mesh: _Mesh) -> None:
     """By its own reports: callers that are never done share the servers unequally."""
 
-    async def call(until: float) -> None:
+    async def call() -> None:
         async with _provider(mesh.port) as provider:
-            while time.monotonic() < until:
+            while True:
                 await provider.complete(_PROMPT)
+                # Asking is not what is to take most of the machine.
+                await asyncio.sleep(_PAUSE_SECONDS)
 
-    until = time.monotonic() + 4
-    await asyncio.gather(*(call(until) for _ in range(6)))
-    before = await _answered(mesh.quick), await _answered(mesh.slow)
-    until = time.monotonic() + 4
-    await asyncio.gather(*(call(until) for _ in range(6)))
-    quick = await _answered(mesh.quick) - before[0]
-    slow = await _answered(mesh.slow) - before[1]
-    assert slow > 0
-    # Evenly dealt, each would have the same number.
-    assert quick > 5 * slow
+    async def counts() -> tuple[int, int]:
+        return await _answered(mesh.quick), await _answered(mesh.slow)
+
+    seen = await counts()
+
+    async def does_the_quick_one_do_more() -> bool:
+        """Of the answers since the last look; evenly dealt, each would have the same number."""
+        nonlocal seen
+        now = await counts()
+        quick, slow = (count - was for count, was in zip(now, seen, strict=True))
+        if quick + slow < _ENOUGH:
+            return False
+        seen = now
+        return quick > 5 * slow
+
+    callers = asyncio.gather(*(call() for _ in range(6)))
+    try:
+        await eventually(does_the_quick_one_do_more, _PATIENCE_SECONDS)
+        _, before = await counts()
+
+        async def has_the_slow_one_answered() -> bool:
+            return (await counts())[1] > before
+
+        await eventually(has_the_slow_one_answered, _PATIENCE_SECONDS)
+        assert not callers.done()
+    finally:
+        callers.cancel()
+        await asyncio.wait([callers])
 
 
 async def test_work_for_a_gpu_goes_to_the_server_with_one(mesh: _Mesh) -> None:
