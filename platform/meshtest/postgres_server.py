@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Final
 
 import psutil
-import psycopg
 
 from meshtest.child_server import ChildServer, binary, exchange
 
@@ -50,6 +49,9 @@ class PostgresServer(ChildServer):
 
         `like`: the name of the one that it is a copy of, to which nobody is connected.
         """
+        # Few tests come here, and all that start any server would import it.
+        import psycopg
+
         self._databases += 1
         name = f"test_{self._databases}"
         with psycopg.connect(self.url, autocommit=True) as connection:
