@@ -202,11 +202,11 @@ async def test_a_wrong_field_is_named_and_explained(
     """The same whether an agent is created or updated, under the path that the caller wrote."""
     with pytest.raises(InvalidField) as created:
         await mesh.agents.CreateAgent(
-            pb.CreateAgentRequest(parent=PARENT, agent_id="a", spec=spec), timeout=5
+            pb.CreateAgentRequest(parent=PARENT, agent_id="a", spec=spec), timeout=60
         )
     with pytest.raises(InvalidField) as updated:
         await mesh.agents.UpdateAgent(
-            pb.UpdateAgentRequest(agent=Agent(name=f"{PARENT}/agents/a", spec=spec)), timeout=5
+            pb.UpdateAgentRequest(agent=Agent(name=f"{PARENT}/agents/a", spec=spec)), timeout=60
         )
     for caught, path in ((created, f"spec.{field}"), (updated, f"agent.spec.{field}")):
         assert [(each.field, each.description) for each in caught.value.violations] == [
@@ -219,7 +219,7 @@ async def test_every_wrong_field_is_told_at_once(mesh: Mesh) -> None:
     spec = AgentSpec(max_steps=-1, tools=["A"], limits=AgentLimits(max_cost_micros=-1))
     with pytest.raises(InvalidField) as caught:
         await mesh.agents.CreateAgent(
-            pb.CreateAgentRequest(parent=PARENT, agent_id="a", spec=spec), timeout=5
+            pb.CreateAgentRequest(parent=PARENT, agent_id="a", spec=spec), timeout=60
         )
     assert [each.field for each in caught.value.violations] == [
         "spec.instructions",

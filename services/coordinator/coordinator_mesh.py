@@ -47,7 +47,7 @@ class Mesh:
         """The task, as accepted."""
         task = Task(input=TaskInput(text=text), **fields)  # type: ignore[arg-type]
         answer = await self.tasks.SubmitTask(
-            pb.SubmitTaskRequest(parent=PARENT, task=task, request_id=request_id), timeout=5
+            pb.SubmitTaskRequest(parent=PARENT, task=task, request_id=request_id), timeout=60
         )
         return answer.task
 

@@ -30,7 +30,7 @@ async def _pages(mesh: Mesh, name: str, page_size: int) -> list[list[TaskEvent]]
     token = ""
     while token or not pages:
         answer = await mesh.tasks.ListTaskEvents(
-            pb.ListTaskEventsRequest(name=name, page_size=page_size, page_token=token), timeout=10
+            pb.ListTaskEventsRequest(name=name, page_size=page_size, page_token=token), timeout=60
         )
         pages.append([*answer.events])
         token = answer.next_page_token

@@ -28,7 +28,7 @@ async def test_a_watcher_sees_every_event_once_and_in_order(mesh: Mesh) -> None:
 
     async def watch(after: int) -> list[int]:
         updates = mesh.tasks.WatchTask(
-            pb.WatchTaskRequest(name=task.name, after_sequence=after), timeout=20
+            pb.WatchTaskRequest(name=task.name, after_sequence=after), timeout=60
         )
         found: list[int] = []
         async for update in updates:
@@ -269,7 +269,7 @@ async def test_events_come_in_pages(mesh: Mesh) -> None:
     token = ""
     while True:
         page = await mesh.tasks.ListTaskEvents(
-            pb.ListTaskEventsRequest(name=task.name, page_size=2, page_token=token), timeout=5
+            pb.ListTaskEventsRequest(name=task.name, page_size=2, page_token=token), timeout=60
         )
         found.extend(event.sequence for event in page.events)
         token = page.next_page_token
@@ -307,7 +307,7 @@ async def test_a_queued_task_is_cancelled_at_once(mesh: Mesh) -> None:
     task = await mesh.submit()
     for _ in range(2):
         answer = await mesh.tasks.CancelTask(
-            pb.CancelTaskRequest(name=task.name, reason="changed my mind"), timeout=5
+            pb.CancelTaskRequest(name=task.name, reason="changed my mind"), timeout=60
         )
         assert answer.task.state == task_pb2.TASK_STATE_CANCELLED
 

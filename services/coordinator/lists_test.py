@@ -73,11 +73,11 @@ async def test_lists_filter_by_state_label_session_agent_and_lane(mesh: Mesh) ->
 
         await eventually(only_the_marked)
     both = await mesh.tasks.ListTasks(
-        pb.ListTasksRequest(parent=PARENT, agent="assistant"), timeout=5
+        pb.ListTasksRequest(parent=PARENT, agent="assistant"), timeout=60
     )
     assert {task.name for task in both.tasks} == {plain.name, marked.name}
     none = await mesh.tasks.ListTasks(
-        pb.ListTasksRequest(parent=PARENT, agent="assistant@2"), timeout=5
+        pb.ListTasksRequest(parent=PARENT, agent="assistant@2"), timeout=60
     )
     assert not none.tasks
 
@@ -141,7 +141,7 @@ async def test_agents_are_created_once_and_listed_with_the_built_in_one(mesh: Me
     with pytest.raises(RequestIdReused):
         await mesh.agents.CreateAgent(request, timeout=60)
     listed = await mesh.agents.ListAgents(
-        agent_service_pb2.ListAgentsRequest(parent=PARENT), timeout=5
+        agent_service_pb2.ListAgentsRequest(parent=PARENT), timeout=60
     )
     assert [agent.name.rpartition("/")[2] for agent in listed.agents] == ["assistant", "counter"]
     task = await mesh.submit(agent="counter")

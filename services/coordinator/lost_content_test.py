@@ -81,7 +81,7 @@ async def test_a_dead_letter_without_its_input_says_why_it_failed(mesh: Mesh) ->
     await eventually(letters)
     assert await letters() == [task.name]
     redriven = await mesh.tasks.RedriveDeadLetter(
-        pb.RedriveDeadLetterRequest(name=task.name), timeout=5
+        pb.RedriveDeadLetterRequest(name=task.name), timeout=60
     )
     assert redriven.task.state == task_pb2.TASK_STATE_QUEUED
 

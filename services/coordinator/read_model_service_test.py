@@ -196,7 +196,7 @@ async def test_tasks_run_while_the_database_is_away(
         async def is_listed() -> bool:
             try:
                 answer = await mesh.tasks.ListTasks(
-                    coordinator_service_pb2.ListTasksRequest(parent=PARENT), timeout=5
+                    coordinator_service_pb2.ListTasksRequest(parent=PARENT), timeout=60
                 )
             except DependencyUnavailable:
                 return False

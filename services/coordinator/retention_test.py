@@ -53,7 +53,7 @@ async def test_what_is_left_is_listed_and_can_be_followed(bench: Bench) -> None:
     request = pb.WatchTaskRequest(name=task.name, after_sequence=1)
     watched = [answer.event async for answer in bench.mesh.tasks.WatchTask(request, timeout=60)]
     listed = await bench.mesh.tasks.ListTaskEvents(
-        pb.ListTaskEventsRequest(name=task.name), timeout=5
+        pb.ListTaskEventsRequest(name=task.name), timeout=60
     )
     assert [event.WhichOneof("kind") for event in watched] == ["expired"]
     assert list(listed.events) == watched
@@ -130,7 +130,7 @@ async def test_a_dead_letter_stays_until_it_is_discarded_or_old(bench: Bench) ->
     await bench.tier(retention_bytes=1)
     kept, discarded = [await bench.ended(LARGE, "dead_lettered") for _ in range(2)]
     await bench.mesh.tasks.DiscardDeadLetter(
-        pb.DiscardDeadLetterRequest(name=discarded.name), timeout=5
+        pb.DiscardDeadLetterRequest(name=discarded.name), timeout=60
     )
     keeper = await bench.retention()
     await bench.clock.advance(120)
@@ -141,12 +141,12 @@ async def test_a_dead_letter_stays_until_it_is_discarded_or_old(bench: Bench) ->
     await keeper.remove_due()
     assert await bench.kinds(kept) == ["expired"]
     letters = await bench.mesh.tasks.ListDeadLetters(
-        pb.ListDeadLettersRequest(parent=PARENT), timeout=5
+        pb.ListDeadLettersRequest(parent=PARENT), timeout=60
     )
     assert not letters.dead_letters
     with pytest.raises(TaskStateError, match=r"^Retention removed the content of '.*': nothing"):
         await bench.mesh.tasks.RedriveDeadLetter(
-            pb.RedriveDeadLetterRequest(name=kept.name), timeout=5
+            pb.RedriveDeadLetterRequest(name=kept.name), timeout=60
         )
 
 

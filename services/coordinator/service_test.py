@@ -177,6 +177,6 @@ async def test_input_may_be_data_alone(mesh: Mesh) -> None:
     data = struct_pb2.Struct()
     data.update({"order": 7})
     answer = await mesh.tasks.SubmitTask(
-        pb.SubmitTaskRequest(parent=PARENT, task=Task(input=TaskInput(data=data))), timeout=5
+        pb.SubmitTaskRequest(parent=PARENT, task=Task(input=TaskInput(data=data))), timeout=60
     )
     assert answer.task.input.data == data

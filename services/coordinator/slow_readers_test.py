@@ -166,7 +166,7 @@ async def test_a_reader_that_leaves_costs_nothing_more(mesh: Mesh) -> None:
     before = _subscriptions()
     for include_deltas in (False, True):
         call = mesh.tasks.WatchTask(
-            pb.WatchTaskRequest(name=task.name, include_deltas=include_deltas), timeout=30
+            pb.WatchTaskRequest(name=task.name, include_deltas=include_deltas), timeout=60
         )
         await anext(aiter(call))
         assert _subscriptions() > before
