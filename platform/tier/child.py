@@ -56,8 +56,9 @@ class ChildSpec:
     # Why it is of no use, though it lives, until it is started again; empty where it is well.
     # Asked now and then. May raise OSError.
     sick: Callable[[], Awaitable[str]] | None = None
-    # What takes longer is started again.
-    ready_within_seconds: float = 20.0
+    # What takes longer is started again. A machine with much else to do takes its time, and the
+    # first start counts from before this process has imported what it needs.
+    ready_within_seconds: float = 60.0
     stop_within_seconds: float = 10.0
     # At which it ends in order.
     stop_signal: signal.Signals = signal.SIGTERM

@@ -46,7 +46,7 @@ def _child(folder: Path, report: Callable[[Event], None], script: str = _SCRIPT)
         ports=(),
         probe=probe,
         sick=sick,
-        ready_within_seconds=5,
+        ready_within_seconds=60,
         stop_within_seconds=0.3,
         given=frozenset(("HOUSE_KEY",)),
     )
@@ -191,7 +191,7 @@ async def test_one_that_takes_its_time_is_waited_for(
     await ready
     phases = [event.phase for event in told]
     assert phases == [Phase.STARTING, *[Phase.WAITING] * (len(told) - 2), Phase.READY]
-    assert told[1].text == "Still waiting for the part: no answer for 0 s"
+    assert re.fullmatch(r"Still waiting for the part: no answer for \d+ s", told[1].text)
     await child.stop()
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # at run time these wait until the servers have been started
 
 # How long the services may take until they serve through the gateway, and how often
 # somebody who waits is told that this goes on.
-_SERVING_WITHIN_SECONDS: Final = 60.0
+_SERVING_WITHIN_SECONDS: Final = 120.0
 _TELL_SECONDS: Final = 10.0
 # How long calls in flight may go on when the mesh ends.
 _DRAIN_SECONDS: Final = 10.0

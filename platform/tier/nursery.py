@@ -27,7 +27,8 @@ from tier.version import VERSION
 
 NURSERY: Final = "nursery"
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_READY_SECONDS: Final = 60.0
+# It takes seconds of a processor, of which there may be little.
+_READY_SECONDS: Final = 180.0
 # A process of some 100 MB is forked in milliseconds.
 _FORK_SECONDS: Final = 10.0
 # Before it is started again.

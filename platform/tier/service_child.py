@@ -18,7 +18,7 @@ from tier.version import VERSION
 
 _DEFAULT_TENANT: Final = "default"
 # A machine with much else to do may take this long for what takes a second by itself.
-_READY_SECONDS: Final = 60.0
+_READY_SECONDS: Final = 120.0
 
 
 def service_child(
