@@ -1,6 +1,5 @@
 """Executors that die, stand still or lose their connection at the worst moment."""
 
-import asyncio
 import os
 import statistics
 from collections.abc import Iterable
@@ -10,10 +9,9 @@ import pytest
 
 from agentmesh.common.v1 import tier_pb2
 from tasklog.partitions import Partitions
-from tests.faults.fault import Action, Fault
+from tests.faults.fault import Action
 from tests.faults.fault_mesh import EXECUTORS, Arrangement, FaultMesh, running
 from tests.faults.load import users
-from tests.faults.outside import Effect
 from tests.faults.question import TENANTS, tenants_of
 from tests.faults.recovery import recoveries
 from tests.faults.trap import Trap, laid
@@ -26,8 +24,6 @@ _TIMES = int(os.environ.get("FAULTS_ROUNDS", "1"))
 _SEED = int(os.environ.get("FAULTS_SEED", "1"))
 # A claim ends after three seconds without a sign of life.
 _LONGER_THAN_A_CLAIM = 3.5
-# How long an effect takes, so that executors hold tasks at any time.
-_HELD_SECONDS = 0.5
 # What is promised of the interactive lane. bench/recovery.py says what is usual.
 _TAKEN_OVER_WITHIN = 5.0
 _PER_SECOND = 4.0
@@ -91,21 +87,20 @@ async def test_an_interactive_task_goes_on_soon(mesh: FaultMesh) -> None:
 
 async def test_an_executor_that_hangs_without_dying(mesh: FaultMesh) -> None:
     """What it held is taken over, and what comes later goes to the other one."""
-
-    async def slowly(_: Effect) -> None:
-        await asyncio.sleep(_HELD_SECONDS)
-
-    mesh.outside.on_effect = slowly
-    hangs = Fault(EXECUTORS[0], Action.FREEZE)
+    trap = Trap(Action.FREEZE, lasts=0.0, times=1)
     async with users(mesh.address, seed=_SEED, tenants=tenants_of("hangs")) as load:
-        await load.has_asked(20)
-        await mesh.hurt(hangs)
-        await load.has_asked(20)
+
+        async def all_is_done(_: str) -> bool:
+            await load.has_asked(20)
+            await load.settles()
+            return True
+
+        async with laid(mesh, trap, until=all_is_done) as sprung:
+            pass
     ended = await after_the_fault(mesh, load)
     assert set(mesh.outside.asked.values()) == {1}
-    # It did hold tasks, else the test has shown nothing.
-    assert any(each.kinds().count("started") > 1 for each in ended.values())
-    await mesh.heal(hangs)
+    (effect, _), by_id = sprung.at[0], {each.id: each for each in ended.values()}
+    assert by_id[effect.task_id].kinds().count("started") > 1
 
 
 async def test_an_effect_that_must_not_happen_twice(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 # More of them than each once: FAULTS_ROUNDS=20.
 _ROUNDS = int(os.environ.get("FAULTS_ROUNDS", "1"))
 _SEED = int(os.environ.get("FAULTS_SEED", "1"))
+_PER_SECOND = 6.0
 # There is one of each service that tasks need. One that takes long to start again may cost a
 # task all of its attempts, or its time.
 _ENDS = EXPECTED | {task_pb2.TASK_STATE_PARTIAL, task_pb2.TASK_STATE_DEAD_LETTERED}
@@ -24,7 +25,7 @@ _ENDS = EXPECTED | {task_pb2.TASK_STATE_PARTIAL, task_pb2.TASK_STATE_DEAD_LETTER
 
 async def test_kill_9_of_every_process_in_turn(mesh: FaultMesh) -> None:
     """Whatever dies, every accepted task ends once, with its own answer and its effects once."""
-    async with users(mesh.address, seed=_SEED) as load:
+    async with users(mesh.address, seed=_SEED, per_second=_PER_SECOND) as load:
         for fault in in_turn(EVERYTHING, Action.KILL, seed=_SEED, rounds=_ROUNDS):
             await mesh.inflict(fault)
             # One that a task was hit by is its last.
@@ -37,7 +38,10 @@ async def test_kill_9_of_every_process_in_turn(mesh: FaultMesh) -> None:
 async def test_kill_9_of_those_who_wake_waiting_tasks(mesh: FaultMesh) -> None:
     """Every timer runs out once, every parent has the results of its children once."""
     hurt = (NATS, *COORDINATORS, *EXECUTORS)
-    async with users(mesh.address, seed=_SEED, kinds=MIXED, tenants=tenants_of("waiting")) as load:
+    tenants = tenants_of("waiting")
+    async with users(
+        mesh.address, seed=_SEED, per_second=_PER_SECOND, kinds=MIXED, tenants=tenants
+    ) as load:
         for fault in in_turn(hurt, Action.KILL, seed=_SEED, rounds=_ROUNDS):
             if fault.target in EXECUTORS:
                 # Two who die in one and the same step of a task look like what it did.

@@ -36,9 +36,11 @@ _RETRY_AFTER_SECONDS: Final = 0.25
 _ACCEPTED_WITHIN_SECONDS: Final = 60.0
 _SETTLED_WITHIN_SECONDS: Final = 60.0
 _WATCH_SECONDS: Final = 120.0
-# So many tasks are on their way at most, else a slow machine would pile up more and more, and
-# a task would meet faults that were long over when it was asked for.
+# While so many tasks are on their way few come to them: a slow machine would pile up more and
+# more, and a task would meet faults that were long over when it was asked for.
 _AT_ONCE: Final = 16
+# From one to the next then.
+_FULL_SECONDS: Final = 1.0
 # One task of so many is watched from its beginning to its end.
 _WATCHED: Final = 5
 
@@ -68,8 +70,9 @@ class Load:
         self.watched: Final[dict[str, list[int]]] = {}
         # Questions that nobody has answered yet.
         self._asking = 0
-        # Tasks of which nobody knows that they have ended, and that a person has to decide on.
-        self._on_their_way: Final[set[str]] = set()
+        # Tasks of which nobody knows that they have ended, as they came, and those that a person
+        # has to decide on.
+        self._on_their_way: Final[dict[str, None]] = {}
         self._in_doubt: Final[set[str]] = set()
 
     async def ask(self, question: Question) -> str | None:
@@ -101,7 +104,7 @@ class Load:
         with identity.use(Identity(question.tenant, "user:load")):
             answer = await self._tasks.SubmitTask(request, timeout=_CALL_SECONDS)
         self.accepted[answer.task.name] = question
-        self._on_their_way.add(answer.task.name)
+        self._on_their_way[answer.task.name] = None
         return answer.task.name
 
     async def get(self, name: str) -> Task:
@@ -131,7 +134,7 @@ class Load:
             self._in_doubt.add(name)
         elif task.state not in lifecycle.TERMINAL:
             return False
-        self._on_their_way.discard(name)
+        self._on_their_way.pop(name, None)
         return True
 
     async def approve_what_is_unknown(self) -> None:
@@ -182,28 +185,28 @@ class Load:
                 )
 
     async def _run(self, per_second: float, enough: asyncio.Event) -> None:
-        """Asks at that pace, as long as the mesh keeps up, whether answers come or not.
+        """Asks at that pace, and slower where the mesh does not keep up, whatever is answered.
 
         Returns when what was begun has ended.
         """
         async with asyncio.TaskGroup() as group:
             while not enough.is_set():
+                self._asking += 1
+                group.create_task(self._one(next(self._questions)))
+                pause = self._chance.expovariate(per_second)
                 if await self._is_full():
-                    pause = _RETRY_AFTER_SECONDS
-                else:
-                    self._asking += 1
-                    group.create_task(self._one(next(self._questions)))
-                    pause = self._chance.expovariate(per_second)
+                    pause = max(pause, _FULL_SECONDS)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(enough.wait(), pause)
 
     async def _is_full(self) -> bool:
-        """Whether as many tasks are on their way as may be."""
+        """Whether the mesh has enough to do."""
         if self._asking + len(self._on_their_way) < _AT_ONCE:
             return False
         for name in tuple(self._on_their_way):
-            await self._has_settled(name)
-        return self._asking + len(self._on_their_way) >= _AT_ONCE
+            if await self._has_settled(name):
+                return False
+        return True
 
     @asynccontextmanager
     async def going_on(self, per_second: float) -> AsyncGenerator[None]:
