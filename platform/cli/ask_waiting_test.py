@@ -243,10 +243,15 @@ async def _without_terminal(commands: Commands, *options: str) -> tuple[int, str
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_without_a_terminal_the_command_is_told(commands: Commands) -> None:
-    """The task keeps waiting, stdout stays empty, and the exit code is one of its own."""
+async def test_without_a_terminal_the_command_is_told(
+    commands: Commands, coordinator: _Coordinator
+) -> None:
+    """The task keeps waiting, stdout stays empty, and the exit code is one of its own; without a
+    kind of work the coordinator takes its agent's name.
+    """
     code, out, err = await _without_terminal(commands)
     assert (code, out) == (3, "")
+    assert [task.task_type for task in coordinator.asked] == [""]
     assert err.splitlines()[-4:] == [
         "The task waits for an answer: Which colour?",
         "It goes on when it is answered:",
@@ -255,22 +260,17 @@ async def test_without_a_terminal_the_command_is_told(commands: Commands) -> Non
     ]
 
 
-async def test_a_script_gets_the_waiting_task(commands: Commands) -> None:
-    """With --json the document holds the task and what it waits for."""
-    code, out, err = await _without_terminal(commands, "--json")
+async def test_a_script_gets_the_waiting_task(
+    commands: Commands, coordinator: _Coordinator
+) -> None:
+    """With --json the document holds the task and what it waits for; the agent and the kind of
+    work are as given.
+    """
+    given = ("--agent", "painter", "--task-type", "painting")
+    code, out, err = await _without_terminal(commands, "--json", *given)
     assert (code, err) == (3, "")
     task = json.loads(out)["task"]
     assert task["state"] == "TASK_STATE_WAITING"
     assert task["wait"]["input"]["question"] == "Which colour?"
-
-
-async def test_a_task_says_what_kind_of_work_it_is(
-    commands: Commands, coordinator: _Coordinator
-) -> None:
-    """As given; without one the coordinator takes its agent's name."""
-    await _without_terminal(commands, "--agent", "painter", "--task-type", "painting")
-    await _without_terminal(commands, "--agent", "painter")
-    assert [(task.agent, task.task_type) for task in coordinator.asked] == [
-        ("painter", "painting"),
-        ("painter", ""),
-    ]
+    (asked,) = coordinator.asked
+    assert (asked.agent, asked.task_type) == ("painter", "painting")
