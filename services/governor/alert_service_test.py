@@ -87,7 +87,7 @@ class _Mesh:
         request = pb.WatchAlertsRequest(parent=parent, after_sequence=after, past_only=past_only)
         tenant = parent.partition("/")[2] if parent == _ACME else "globex"
         with identity.use(Identity(tenant, "service:test")):
-            return self._governor.WatchAlerts(request, timeout=30)
+            return self._governor.WatchAlerts(request, timeout=120)
 
     async def past(self, parent: str = _ACME, **asked: Any) -> list[int]:
         """The sequences of what there is."""
@@ -95,8 +95,8 @@ class _Mesh:
 
 
 @pytest.fixture
-async def mesh(nats_server: NatsServer) -> AsyncGenerator[_Mesh]:
-    async with await Bus.connect(nats_server.url, name="test") as bus:
+async def mesh(nats_url: str) -> AsyncGenerator[_Mesh]:
+    async with await Bus.connect(nats_url, name="test") as bus:
         await bus.ensure_stream(alert_stream.stream_spec(90))
         # The server itself answers the methods that are not under test.
         operators = _Operators()
@@ -230,7 +230,7 @@ async def test_a_reader_who_stops_reading_costs_little_and_misses_nothing(mesh: 
 
 
 async def test_a_watcher_hears_of_a_broker_that_is_away(
-    mesh: _Mesh, nats_server: NatsServer
+    mesh: _Mesh, shared_nats: NatsServer
 ) -> None:
     """A new watcher is refused meanwhile; one that watched goes on when it is back."""
     await mesh.tell()
@@ -245,7 +245,7 @@ async def test_a_watcher_hears_of_a_broker_that_is_away(
     watching = asyncio.create_task(watch())
     try:
         await eventually(lambda: seen == [1])
-        nats_server.kill()
+        shared_nats.kill()
 
         async def refused() -> bool:
             try:
@@ -255,7 +255,7 @@ async def test_a_watcher_hears_of_a_broker_that_is_away(
             return False
 
         await eventually(refused)
-        await asyncio.to_thread(nats_server.start)
+        await asyncio.to_thread(shared_nats.start)
         assert await mesh.tell() == 2
         await eventually(lambda: seen == [1, 2], timeout_seconds=20)
     finally:

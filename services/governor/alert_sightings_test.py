@@ -196,10 +196,10 @@ async def test_more_than_there_is_room_for_comes_again(
     async with _running(database, heard) as sightings:
         for wish in wishes:
             sightings.notice(wish, _decision(wish, 3, 900))
-        await eventually(lambda: len(heard) == 256, timeout_seconds=20)
+        await eventually(lambda: len(heard) == 256)
         for wish in wishes:
             sightings.notice(wish, _decision(wish, 3, 900))
-        await eventually(lambda: len(heard) == 300, timeout_seconds=20)
+        await eventually(lambda: len(heard) == 300)
     assert len(await _found(database)) == 100
 
 

@@ -46,7 +46,7 @@ async def _becomes(health: TritonHealth, expected: EndpointState) -> None:
         assert health.state("mine") == expected
         return True
 
-    await eventually(is_so, timeout_seconds=20)
+    await eventually(is_so)
 
 
 async def test_a_model_is_unavailable_while_triton_has_not_loaded_it(tmp_path: Path) -> None:
