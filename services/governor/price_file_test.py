@@ -46,6 +46,7 @@ def test_shipped_book_states_offline_as_free_and_the_providers_as_paid() -> None
     """The book that comes with the governor is valid, and only the models that answer are free."""
     book = load_prices(_SHIPPED)
     assert sorted(name for name, price in book.models.items() if price.free) == [
+        "code-embedder",
         "minilm-l6-v2",
         "offline",
         "text-generation",
