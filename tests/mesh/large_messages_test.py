@@ -84,7 +84,7 @@ async def test_they_are_refused_with_flat_memory(behind: Behind) -> None:
 
     async def send() -> int:
         try:
-            await behind.tasks.SubmitTask(request, timeout=20)
+            await behind.tasks.SubmitTask(request, timeout=60)
         except TooLarge as error:
             return int(error.metadata["limit_bytes"])
         return _SIZE

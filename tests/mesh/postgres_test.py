@@ -18,6 +18,8 @@ from tests.mesh.small_mesh import alive, children, pid_of
 from tier import api
 from tier.api import MeshOptions, MeshState, Tier
 
+_PATIENCE_SECONDS = 60.0
+
 
 @pytest.fixture
 def options(tmp_path: Path) -> Iterator[MeshOptions]:
@@ -68,7 +70,7 @@ async def _listed(state: MeshState, wanted: set[str]) -> None:
             assert {each["state"] for each in tasks} == {"TASK_STATE_SUCCEEDED"}
         return True
 
-    await eventually(all_there, timeout_seconds=60)
+    await eventually(all_there, _PATIENCE_SECONDS)
 
 
 def _count(options: MeshOptions, state: MeshState, table: str) -> int:
@@ -99,11 +101,13 @@ async def test_coordinators_and_governors_share_it(
     await _listed(state, done)
     assert not (options.data_dir / "coordinator/read_model").exists()
     # Each of these tasks spent something, which the ledger has.
-    await eventually(lambda: _count(options, state, "agentmesh_ledger.charge") >= len(done))
+    await eventually(
+        lambda: _count(options, state, "agentmesh_ledger.charge") >= len(done), _PATIENCE_SECONDS
+    )
     pids = children(state)
     os.kill(state.pid, signal.SIGKILL)
     # PostgreSQL, too, ends with the supervisor, however that ends.
-    await eventually(lambda: not alive(pids))
+    await eventually(lambda: not alive(pids), _PATIENCE_SECONDS)
     state = api.start_detached(options, lambda _: None)
     await _listed(state, done)
     os.kill(pid_of(state, "postgres"), signal.SIGKILL)
