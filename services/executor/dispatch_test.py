@@ -19,6 +19,7 @@ from meshtest.eventually import eventually
 from meshtest.nats_server import NatsServer
 from meshtest.proxy import FaultProxy
 from services.executor import dispatcher, queue_news
+from services.executor import worker as worker_module
 from services.executor.held import Held
 from services.executor.queue_news import QueueNews
 from services.executor.worker import Worker
@@ -396,11 +397,19 @@ async def test_a_queue_that_stalls_disturbs_no_other(
 ) -> None:
     """It is reported; pulls for other tenants go on."""
     monkeypatch.setattr(dispatcher, "_STALL_SECONDS", 0.5)
+    # However busy the machine is, nothing is silent for so long.
+    monkeypatch.setattr(worker_module, "_SILENCE_SECONDS", 60.0)
     await mesh.submit(_ACME)
     await mesh.bus.signal(
         f"$JS.API.CONSUMER.PAUSE.{WHOLE.stream}.{_ACME.durable}",
         b'{"pause_until": "2999-01-01T00:00:00Z"}',
     )
+
+    async def is_paused() -> bool:
+        info = await mesh.bus.consumer_info(WHOLE.stream, _ACME.durable)
+        return bool(info.get("paused"))
+
+    await eventually(is_paused)
     async with mesh.executor() as worker:
         await mesh.submit(_SMALL)
         await mesh.all_done(1)
@@ -413,10 +422,10 @@ async def test_a_queue_that_stalls_disturbs_no_other(
         for tasks in range(2, 200):
             await mesh.submit(_SMALL)
             await mesh.all_done(tasks)
-            if mesh.lines.getvalue().count('"dispatch.stalled"') == 3:
+            if mesh.lines.getvalue().count('"dispatch.stalled"') >= 3:
                 break
             await asyncio.sleep(0.1)
-        assert mesh.lines.getvalue().count('"dispatch.stalled"') == 3
+        assert mesh.lines.getvalue().count('"dispatch.stalled"') >= 3
     assert restarts == []
 
 
