@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Final
 
 import pytest
+import pytest_asyncio
 
 from meshkit import redis_store
 from meshkit.redis_line import RedisLine
@@ -18,6 +19,7 @@ from services.reasoning.endpoint_standing import BreakerRules
 from services.reasoning.endpoint_standings_redis import RedisStandings
 
 pytest_plugins = ["meshtest.fixtures"]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _PROCESSES: Final = 3
 # Of each of them, at once.
@@ -90,7 +92,7 @@ async def _heard(process: _Process, calls: int) -> None:
     await eventually(lambda: sum(process.outcomes.values()) == calls)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def upstream() -> AsyncIterator[tuple[_Upstream, int]]:
     upstream = _Upstream()
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, backlog=1024)
@@ -99,15 +101,16 @@ async def upstream() -> AsyncIterator[tuple[_Upstream, int]]:
     server.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def processes(
-    redis_server: RedisServer, upstream: tuple[_Upstream, int]
+    shared_redis: RedisServer, upstream: tuple[_Upstream, int]
 ) -> AsyncIterator[list[_Process]]:
+    """For all tests; the last one kills some of them."""
     made = [
         _Process(
             await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "services.reasoning.resilience_program"),
-                *(redis_server.url, str(upstream[1])),
+                *(shared_redis.url, str(upstream[1])),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
@@ -122,54 +125,6 @@ async def processes(
     yield made
     for each in made:
         await each.kill()
-
-
-async def test_a_herd_over_processes_sends_the_permitted_probes_and_no_more(
-    redis_server: RedisServer, upstream: tuple[_Upstream, int], processes: list[_Process]
-) -> None:
-    """However many call over three processes at once: three calls go out.
-
-    Those of processes that die may be made again when their time is over, and one that
-    works closes the breaker.
-    """
-    server, _ = upstream
-    server.fails_every = 1
-    processes[0].order("calls 40")
-    await _heard(processes[0], 41)
-    # A process that looks in vain for what the others know lets its calls out.
-    for each in processes[1:]:
-        each.order("calls 1")
-        await _heard(each, 2)
-    server.fails_every = 0
-    server.go_on.clear()
-    before = server.came
-    await eventually(lambda: _half_open(redis_server))
-    for each in processes:
-        each.outcomes.clear()
-        each.order(f"calls {_HERD}")
-
-    refused_calls = _PROCESSES * _HERD - 3
-
-    def refused() -> bool:
-        outcomes = [dict(each.outcomes) for each in processes]
-        assert sum(each.get("BREAKER_OPEN", 0) for each in outcomes) == refused_calls, outcomes
-        return True
-
-    await eventually(refused)
-    assert server.came == before + 3
-    probers = [each for each in processes if each.outcomes["BREAKER_OPEN"] < _HERD]
-    living = [each for each in processes if each not in probers] or processes[:1]
-    for each in probers:
-        if each not in living:
-            await each.kill()
-    await _end_probes(redis_server)
-    server.go_on.set()
-
-    def answers() -> bool:
-        living[0].order("calls 1")
-        return living[0].outcomes["ANSWERED"] > 0
-
-    assert await eventually(answers)
 
 
 async def test_errors_of_half_of_all_calls_are_not_answered_with_many_more(
@@ -199,3 +154,53 @@ async def test_errors_of_half_of_all_calls_are_not_answered_with_many_more(
 
     assert await eventually(all_well)
     assert await made(f"pace {_PACE} 2", 2 * _PACE) == 2 * _PACE * _PROCESSES
+
+
+async def test_a_herd_over_processes_sends_the_permitted_probes_and_no_more(
+    shared_redis: RedisServer, upstream: tuple[_Upstream, int], processes: list[_Process]
+) -> None:
+    """However many call over three processes at once: three calls go out.
+
+    Those of processes that die may be made again when their time is over, and one that
+    works closes the breaker.
+    """
+    server, _ = upstream
+    server.fails_every = 1
+    for each in processes:
+        each.outcomes.clear()
+    processes[0].order("calls 40")
+    await _heard(processes[0], 40)
+    # A process that looks in vain for what the others know lets its calls out.
+    for each in processes[1:]:
+        each.order("calls 1")
+        await _heard(each, 1)
+    server.fails_every = 0
+    server.go_on.clear()
+    before = server.came
+    await eventually(lambda: _half_open(shared_redis))
+    for each in processes:
+        each.outcomes.clear()
+        each.order(f"calls {_HERD}")
+
+    refused_calls = _PROCESSES * _HERD - 3
+
+    def refused() -> bool:
+        outcomes = [dict(each.outcomes) for each in processes]
+        assert sum(each.get("BREAKER_OPEN", 0) for each in outcomes) == refused_calls, outcomes
+        return True
+
+    await eventually(refused)
+    assert server.came == before + 3
+    probers = [each for each in processes if each.outcomes["BREAKER_OPEN"] < _HERD]
+    living = [each for each in processes if each not in probers] or processes[:1]
+    for each in probers:
+        if each not in living:
+            await each.kill()
+    await _end_probes(shared_redis)
+    server.go_on.set()
+
+    def answers() -> bool:
+        living[0].order("calls 1")
+        return living[0].outcomes["ANSWERED"] > 0
+
+    assert await eventually(answers)
