@@ -25,7 +25,7 @@ def arrangement() -> Arrangement:
 
 async def test_a_rolling_restart_is_not_noticed(mesh: FaultMesh) -> None:
     """Nobody who tries twice sees an error, and every task succeeds as if nothing had been."""
-    async with users(mesh.address, seed=_SEED) as load:
+    async with users(mesh.address, seed=_SEED, per_second=6.0) as load:
         for fault in in_turn(mesh.services, Action.RESTART, seed=_SEED, rounds=_ROUNDS):
             await mesh.inflict(fault)
     assert load.refused == []
@@ -36,7 +36,7 @@ async def test_a_rolling_restart_is_not_noticed(mesh: FaultMesh) -> None:
 async def test_one_coordinator_ends_a_second_after_the_other_is_back(mesh: FaultMesh) -> None:
     """The gateway knows by then who is there, on a busy machine, too."""
     async with users(
-        mesh.address, seed=_SEED, per_second=30.0, tenants=tenants_of("second")
+        mesh.address, seed=_SEED, per_second=15.0, tenants=tenants_of("second")
     ) as load:
         for fault in in_turn(
             COORDINATORS, Action.RESTART, seed=_SEED, rounds=2 * _ROUNDS, after=(1.0, 1.2)
