@@ -135,9 +135,14 @@ async def test_an_item_on_its_way_is_withdrawn_when_its_caller_is_cancelled() ->
 
 
 async def test_who_calls_a_slow_peer_waits_for_little_company() -> None:
-    """After a batch whose answer took long, the next ones are released ten times as soon."""
-    peer = _Peer()
+    """After a batch whose answer took long, the next ones are released ten times as soon.
+
+    Six, for which five fifths of a second were to be waited, are on their way before three of
+    another, whose peer is quick and which wait for two times two fifths.
+    """
+    peer, quick_peer = _Peer(), _Peer()
     coalescer = Coalescer(peer.send, max_in_flight=1, release_seconds=0.2)
+    other = Coalescer(quick_peer.send, max_in_flight=1, release_seconds=0.4)
     loop = asyncio.get_running_loop()
     began = loop.time()
     slow = await _next_batch(coalescer, peer)
@@ -145,10 +150,20 @@ async def test_who_calls_a_slow_peer_waits_for_little_company() -> None:
     peer.gate.set()
     await slow
     peer.gate.clear()
-    began = loop.time()
-    calls = [await _next_batch(coalescer, peer) for _ in range(6)]
-    assert loop.time() - began < 1.0
+
+    async def released(
+        coalescer: Coalescer[int, int], peer: _Peer, count: int
+    ) -> list[asyncio.Future[int]]:
+        return [await _next_batch(coalescer, peer) for _ in range(count)]
+
+    soon = asyncio.ensure_future(released(coalescer, peer, 6))
+    later = asyncio.ensure_future(released(other, quick_peer, 3))
+    await asyncio.wait((soon, later), return_when=asyncio.FIRST_COMPLETED)
+    assert soon.done()
+    assert not later.done()
+    calls = [*await soon, *await later]
     peer.gate.set()
+    quick_peer.gate.set()
     await asyncio.gather(*calls)
 
 
