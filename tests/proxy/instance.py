@@ -19,6 +19,8 @@ from tier.service_tls import ServiceTls
 # The service that it is.
 CALLEE: Final = "reasoning"
 _ENDS_WITHIN_SECONDS: Final = 60.0
+# What a call takes on a machine that has much else to do.
+_DRAIN_SECONDS: Final = 30.0
 
 
 class Instance:
@@ -87,6 +89,7 @@ async def _serve(name: str, port: int, certificates: Path | None) -> None:
         registrations=[registration(name)],
         log=log.get(name),
         default_tenant="default",
+        drain_seconds=_DRAIN_SECONDS,
         tls=ServiceTls(certificates, CALLEE).settings if certificates else None,
     )
     try:
