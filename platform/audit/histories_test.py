@@ -117,7 +117,9 @@ def test_a_change_to_any_event_is_found(
 @given(log=logs(least=2), data=st.data())
 def test_an_event_that_is_missing_is_found(log: list[TaskEvent], data: st.DataObject) -> None:
     """Unless it is the last one: then the log is that of a task that has not come so far."""
-    assume(not log[-1].HasField("expired"))
+    if log[-1].HasField("expired"):
+        # It stands alone, whatever went before it.
+        log.pop()
     del log[data.draw(st.integers(0, len(log) - 2))]
     assert [found.invariant for found in _findings(stored(log))][:1] == ["replay"]
 
