@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tier.gateway_drain import drain
+from tier.unix_socket import reached
 
 
 @asynccontextmanager
@@ -25,7 +26,9 @@ async def _gateway(admin: Path, counts: Sequence[int | None]) -> AsyncGenerator[
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + body)
             writer.close()
 
-    async with await asyncio.start_unix_server(answer, admin):
+    with reached(admin) as short:
+        server = await asyncio.start_unix_server(answer, short)
+    async with server:
         yield asked
 
 
