@@ -16,7 +16,7 @@ _TIMEOUT_SECONDS: Final = 1.0
 def redis_child(binary: Path, data_dir: DataDir, port: int, *, flushes: bool = False) -> ChildSpec:
     """Writes its configuration and says how to run it.
 
-    `flushes`: each write is flushed to disk before it is acknowledged; else each second.
+    `flushes`: each write is flushed to disk before it is acknowledged; else when the system does.
     """
     configuration = data_dir.run / "redis.conf"
     content = _configuration(data_dir.folder(NAME), port, flushes=flushes)
@@ -48,7 +48,9 @@ dir "{folder}"
 appendonly yes
 # What is written is safe from the death of the process in any case; where it is flushed each time,
 # from a power cut, too: a call of a tool that may not be repeated is known from its record here.
-appendfsync {"always" if flushes else "everysec"}
+# With `everysec` it is not: Redis holds back for up to two seconds what it has acknowledged, while
+# the flush before is still under way.
+appendfsync {"always" if flushes else "no"}
 # The append-only file is the only copy; a dump beside it would be a second truth.
 save ""
 # Counters and reservations must never be dropped to make room.

@@ -104,7 +104,8 @@ async def _ask_redis(record: ProcessRecord, _state: MeshState) -> tuple[str, str
     if not await redis_child.ready_version(record.ports[0]):
         return "loads its data", ""
     always = await redis_child.flushes_every_write(record.ports[0])
-    return "", f"append-only file, flushed to disk {'at every write' if always else 'each second'}"
+    flushed = "at every write" if always else "now and then"
+    return "", f"append-only file, flushed to disk {flushed}"
 
 
 async def _ask_postgres(record: ProcessRecord, state: MeshState) -> tuple[str, str]:
