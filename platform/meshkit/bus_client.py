@@ -27,6 +27,8 @@ from meshkit.bus_transport import DirectTransport
 from meshkit.bus_wire import WireMessage
 
 _END: Final = b"\r\n"
+# Else it has not heard of it.
+_CANCELLED_WITHIN_SECONDS: Final = 0.1
 
 Take = Callable[[WireMessage], None]
 
@@ -116,6 +118,18 @@ class WireClient(Client):
         except (ValueError, IndexError, ProtocolError):
             self._read.clear()
             self._deal(self._process_op_err(ProtocolError("nats: malformed message")))
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        """Stands for nats-py's, after which the client may yet connect again, and stay.
+
+        Python's wait_for takes no cancel that comes together with what it waits for, until 3.12.
+        """
+        # Which may be who closes.
+        current = asyncio.current_task()
+        while (again := self._reconnection_task) and again is not current and not again.done():
+            again.cancel()
+            await asyncio.wait([again], timeout=_CANCELLED_WITHIN_SECONDS)
+        await super()._close(status, do_cbs)
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         """What was sent before it goes before it: its answer says that all that has arrived."""

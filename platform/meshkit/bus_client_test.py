@@ -3,12 +3,16 @@
 import asyncio
 from contextlib import suppress
 
+import pytest
+
 from meshkit.bus_client import WireClient
 from meshkit.bus_wire import WireMessage, head
 from meshtest.eventually import eventually
 from meshtest.nats_server import NatsServer
 
 pytest_plugins = ["meshtest.fixtures"]
+
+_INFO = b'INFO {"max_payload": 1048576}\r\n'
 
 
 class _Heard:
@@ -114,11 +118,16 @@ class _Server:
     def __init__(self) -> None:
         self.connections = 0
 
+    async def then(self) -> None:
+        """What happens when it has said who it is."""
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         self.connections += 1
-        writer.write(b'INFO {"max_payload": 1048576}\r\n')
-        await reader.readuntil(b"PING\r\n")
+        writer.write(_INFO)
+        await self.then()
+        with suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"PING\r\n")
         writer.write(b"PONG\r\n" + b"MSG a 1 what\r\n" * (self.connections == 1))
         with suppress(ConnectionError):
             await reader.read()
@@ -137,6 +146,32 @@ async def test_a_server_that_talks_nonsense_is_left_and_asked_anew() -> None:
         )
         await eventually(lambda: server.connections == 2)
         await client.close()
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_who_closes_while_it_connects_again_is_closed(turns: int) -> None:
+    """Whatever the server answers at that moment."""
+    closing: list[asyncio.Task[None]] = []
+    client = WireClient()
+
+    class Server(_Server):
+        async def then(self) -> None:
+            if self.connections == 2:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                closing.append(asyncio.create_task(client.close()))
+
+    listening = await asyncio.start_server(Server().serve, "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        await client.connect(
+            f"nats://127.0.0.1:{port}", reconnect_time_wait=0, max_reconnect_attempts=-1
+        )
+        await eventually(lambda: closing)
+        await closing[0]
+        assert client.is_closed
+        # Nothing is left that could connect once more.
+        assert [each for each in asyncio.all_tasks() if "reconnect" in repr(each.get_coro())] == []
 
 
 async def test_a_connection_that_breaks_is_noticed_at_once(nats_server: NatsServer) -> None:
