@@ -9,6 +9,8 @@ import pytest
 from images import rules
 
 _KEY = "-----BEGIN PRIVATE KEY-----\n" + "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0w" + "\n"
+# As an index with credentials would be named.
+_PLACE = "https://me:it@packages.example.com"
 
 
 def _layer(folder: Path, info: tarfile.TarInfo, content: bytes = b"") -> Path:
@@ -56,14 +58,14 @@ def _info(
         (_info(), _KEY, "app/services/tool.py: '-----BEGIN P' begins what looks like a secret"),
         (
             _info(),
-            "https://me:it@packages.example.com",
+            _PLACE,
             "app/services/tool.py: 'https://me:it@' says where packages or images come from",
         ),
         (
             _info("app/repository/text_embedder/1/models/texts.py"),
-            "pip install --index-url",
-            "app/repository/text_embedder/1/models/texts.py: '--index-url' says where packages or"
-            " images come from",
+            _PLACE,
+            "app/repository/text_embedder/1/models/texts.py: 'https://me:it@' says where packages"
+            " or images come from",
         ),
     ],
 )
@@ -78,7 +80,7 @@ def test_what_breaks_a_rule_is_found(
 def test_a_package_beside_a_model_is_not_taken_for_ours(tmp_path: Path) -> None:
     """It may say where it is to be had."""
     info = _info("app/repository/text_embedder/1/numpy/version.py")
-    (member,) = rules.members(_layer(tmp_path, info, b"pip install --index-url"))
+    (member,) = rules.members(_layer(tmp_path, info, _PLACE.encode()))
     assert list(rules.findings(member)) == []
 
 

@@ -1,6 +1,6 @@
 """Test-only: what the governor's rules are tried on, a real Redis and a ledger that is told."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
@@ -11,20 +11,13 @@ from meshkit.redis_line import RedisLine
 from meshtest.redis_server import RedisServer
 from services.governor.scripted_ledger import ScriptedLedger
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A real Redis for all tests of a file."""
-    running = RedisServer(tmp_path_factory.mktemp("redis"))
-    running.start()
-    yield running
-    running.kill()
+pytest_plugins = ["meshtest.fixtures"]
 
 
 @pytest.fixture
-async def store(server: RedisServer) -> AsyncIterator[Redis]:
-    """A connection to it, with nothing stored."""
-    async with redis_store.connect(server.url) as connection:
+async def store(shared_redis: RedisServer) -> AsyncIterator[Redis]:
+    """A connection to a real Redis, with nothing stored."""
+    async with redis_store.connect(shared_redis.url) as connection:
         await cast(Any, connection).flushall()
         yield connection
 

@@ -1,13 +1,12 @@
 """Any order of events keeps the books and the limits: several governors, faults, and time."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar, cast
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -34,13 +33,7 @@ _LIKELY, _MOST = 120, 300
 _PATIENT = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A real Redis; examples come one after the other, and each empties it first."""
-    running = RedisServer(tmp_path_factory.mktemp("redis"))
-    running.start()
-    yield running
-    running.kill()
+pytest_plugins = ["meshtest.fixtures"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,14 +229,14 @@ _chaos = st.lists(
 @_PATIENT
 @given(_chaos)
 def test_whatever_happens_counters_and_ledger_agree_in_the_end(
-    server: RedisServer, steps: list[tuple[Any, ...]]
+    shared_redis: RedisServer, steps: list[tuple[Any, ...]]
 ) -> None:
     """Governors that die, answers that are lost, windows that change, budgets that are set, removed
     and set again in other time zones, leases, a Redis that is lost: the sums are the ledger's, and
     nothing stays reserved after expiry."""
 
     async def run() -> None:
-        async with _world(server) as world:
+        async with _world(shared_redis) as world:
             for step in steps:
                 await _step(world, step)
             await world.hear_all()
@@ -334,7 +327,7 @@ _honest = st.lists(
 @_PATIENT
 @given(st.lists(st.tuples(_limits, _some), max_size=4), _honest)
 def test_spend_never_passes_a_limit(
-    server: RedisServer, limits: list[tuple[int, int]], steps: list[tuple[Any, ...]]
+    shared_redis: RedisServer, limits: list[tuple[int, int]], steps: list[tuple[Any, ...]]
 ) -> None:
     """While calls are settled within the time of their reservations, and within one window, what
     is spent and reserved stays within every limit, whoever admits, however it is leased, and
@@ -342,7 +335,7 @@ def test_spend_never_passes_a_limit(
 
     async def run() -> None:
         # No day ends within hours, in any of the zones.
-        async with _world(server, datetime(2026, 3, 15, 12, tzinfo=UTC)) as world:
+        async with _world(shared_redis, datetime(2026, 3, 15, 12, tzinfo=UTC)) as world:
             for limit, choice in limits:
                 world.set_budget(limit, choice)
             for step in steps:
