@@ -52,8 +52,8 @@ def set_budget(
                 raise Problem(
                     f"There is no budget {place.name} yet: a new one needs --limit.", exit_code=2
                 )
-            if etag is not None:
-                changed.etag = etag
+            # What nobody has set has no etag: `0` is that nobody has set it meanwhile.
+            changed.etag = (changed.etag or "0") if etag is None else etag
             try:
                 await gateway.governor.SetBudget(
                     SetBudgetRequest(budget=changed, request_id=f"{request_id}-{turn}"),

@@ -147,6 +147,17 @@ async def test_a_change_is_made_again_on_top_of_another(
     assert len(set(governor.request_ids)) == len(governor.request_ids)
 
 
+async def test_the_first_change_is_made_again_on_top_of_another(
+    commands: Commands, governor: ScriptedGovernor
+) -> None:
+    """Also where both begin with what the tier gives, which has no etag."""
+    governor.others = 1
+    result = await commands.run("budget", "set", "--window", "day", "--limit", "8")
+    assert result.exit_code == 0
+    stored = governor.stored[_DAY]
+    assert (stored.limit_micros, stored.thresholds.throttle_percent) == (8_000_000, 95)
+
+
 async def test_with_an_etag_another_change_is_told(
     commands: Commands, governor: ScriptedGovernor
 ) -> None:

@@ -83,7 +83,9 @@ class ScriptedGovernor(CostGovernorServiceServicer):
             other.thresholds.throttle_percent = 95
             self._store(other)
         found = self.stored.get(budget.name)
-        if budget.etag and budget.etag != (found.etag if found else ""):
+        # What the tier gives has none.
+        present = (found.etag if found else "") or "0"
+        if budget.etag and budget.etag != present:
             raise Conflict(f"{budget.name} has changed.")
         return pb.SetBudgetResponse(budget=self._store(budget))
 
