@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from meshtest.eventually import eventually
-from tests.mesh.small_mesh import alive, children, listens, pid_of
+from tests.mesh.small_mesh import alive, children, ignore, listens, pid_of
 from tier import api
 from tier.api import Event, MeshOptions, MeshState, Phase, Tier
 from tier.parts import SERVICES
@@ -25,16 +25,12 @@ from tier.serving import who_serves_not
 _PATIENCE_SECONDS = 60.0
 
 
-def _ignore(_event: Event) -> None:
-    pass
-
-
 @pytest.fixture
 def options(tmp_path: Path) -> Iterator[MeshOptions]:
     """Options for a mesh that is ended after the test, if it runs."""
     chosen = MeshOptions(data_dir=tmp_path / "data", port=0)
     yield chosen
-    api.stop_detached(chosen.data_dir, _ignore)
+    api.stop_detached(chosen.data_dir, ignore)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +51,7 @@ def background(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Background
     options = MeshOptions(data_dir=folder / "data", port=0, config=config)
     told: list[Event] = []
     yield _Background(options, api.start_detached(options, told.append), told)
-    api.stop_detached(options.data_dir, _ignore)
+    api.stop_detached(options.data_dir, ignore)
 
 
 async def _post(state: MeshState, path: str, value: object) -> Any:
@@ -95,7 +91,7 @@ async def test_a_setting_counts(background: _Background) -> None:
 async def test_a_second_one_is_refused(background: _Background) -> None:
     """One data directory holds one mesh, whoever starts the second."""
     with pytest.raises(api.AlreadyRunning, match=rf"\(pid {background.state.pid}\)"):
-        api.start_detached(background.options, _ignore)
+        api.start_detached(background.options, ignore)
     assert await _serves(background.state)
 
 
@@ -113,12 +109,12 @@ async def test_nothing_is_lost_between_down_and_up(options: MeshOptions) -> None
     before = await _submitted(state, "before the end")
     pids = [state.pid, *children(state)]
     assert alive(pids) == pids
-    assert api.stop_detached(options.data_dir, _ignore)
+    assert api.stop_detached(options.data_dir, ignore)
     assert alive(pids) == []
     assert api.read_state(options.data_dir) is None
-    assert not api.stop_detached(options.data_dir, _ignore)
+    assert not api.stop_detached(options.data_dir, ignore)
 
-    state = api.start_detached(options, _ignore)
+    state = api.start_detached(options, ignore)
     await _is_done(state, before)
     after = await _submitted(state, "before the death")
     pids = [state.pid, *children(state)]
@@ -126,7 +122,7 @@ async def test_nothing_is_lost_between_down_and_up(options: MeshOptions) -> None
     await eventually(lambda: not alive(pids), _PATIENCE_SECONDS)
     assert api.read_state(options.data_dir) is None
 
-    state = api.start_detached(options, _ignore)
+    state = api.start_detached(options, ignore)
     await _is_done(state, before)
     await _is_done(state, after)
 
@@ -155,7 +151,7 @@ async def test_a_failed_start_is_told_by_its_class(options: MeshOptions) -> None
         other.bind((HOST, port))
         other.listen()
         with pytest.raises(api.PortTaken, match=rf"^Port {port} \(gateway\) is taken by "):
-            api.start_detached(replace(options, port=port), _ignore)
+            api.start_detached(replace(options, port=port), ignore)
     assert api.read_state(options.data_dir) is None
 
 
@@ -165,7 +161,7 @@ async def test_a_wrong_key_is_named(options: MeshOptions, tmp_path: Path, tier: 
     config = tmp_path / "agentmesh.yaml"
     config.write_text("coordinator:\n  max_input_byte: 7\n")
     with pytest.raises(api.BadConfig) as caught:
-        api.start_detached(replace(options, config=config, tier=tier), _ignore)
+        api.start_detached(replace(options, config=config, tier=tier), ignore)
     assert str(caught.value) == (
         f"{config}: coordinator.max_input_byte is no setting; did you mean max_input_bytes?"
     )
@@ -178,7 +174,7 @@ async def test_staging_runs_a_process_for_each_service(options: MeshOptions) -> 
     Without credentials everybody on this machine may call, nobody else, and status says so.
     """
     staging = replace(options, tier=Tier.STAGING, executors=2, no_auth=True)
-    state = api.start_detached(staging, _ignore)
+    state = api.start_detached(staging, ignore)
     names = [each.name for each in state.processes]
     assert {"mesh", "governor", "reasoning", "memory", "tool", "coordinator"} < set(names)
     assert {"executor-1", "executor-2", "nats", "redis", "gateway"} < set(names)

@@ -8,6 +8,7 @@ import psutil
 from meshkit.service import Service
 from tests.gateway.stand_in import StandInCoordinator, registrations
 from tier.embedded import Build, ResourcesOf
+from tier.events import Event
 from tier.state import MeshState
 
 
@@ -34,6 +35,10 @@ def with_jobs(
         return build
 
     return load
+
+
+def ignore(_event: Event) -> None:
+    """For starts that nobody watches."""
 
 
 def alive(pids: Sequence[int]) -> list[int]:
