@@ -1,8 +1,11 @@
 """Leases, and reservations that are given back in part: on a real Redis."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 from meshtest.clock import FakeClock
 from services.governor.budget import Budget, Scope, ScopeKind, Thresholds
-from services.governor.calls import Allowed, Lease, Settlement
+from services.governor.calls import Allowed, Lease, Settlement, WantedLease
 from services.governor.governor_parts import GovernorParts
 from services.governor.rule_calls import EXPIRES, FAST, Used, admit, settle, take_lease, today
 from services.governor.scripted_ledger import ScriptedLedger
@@ -45,6 +48,25 @@ async def test_lease_that_is_not_used_expires(parts: GovernorParts, clock: FakeC
     await clock.advance(600)
     assert await today(parts) == (0, 0)
     assert await parts.leasing.release("acme", "l") == 0
+
+
+async def test_no_lease_outlasts_a_window(parts: GovernorParts, clock: FakeClock) -> None:
+    """Nothing is set aside for it in the next one; calls under way keep theirs in the month."""
+    await clock.advance(570)
+    wanted = WantedLease("other", "l", 200)
+    parts.budgets.put(
+        Budget(Scope(ScopeKind.TENANT, "other"), WindowKind.DAY, 1000, "America/New_York")
+    )
+    parts.budgets.put(
+        Budget(Scope(ScopeKind.TENANT, "other"), WindowKind.MONTH, 9000, "America/New_York")
+    )
+    assert (await parts.leasing.lease(wanted)).expires_at == EXPIRES + timedelta(seconds=570)
+    parts.budgets.put(Budget(Scope(ScopeKind.TENANT, "other"), WindowKind.DAY, 1000))
+    late = await parts.leasing.lease(replace(wanted, lease="m"))
+    assert (late.micros, late.expires_at) == (200, EXPIRES)
+    await clock.advance(60)
+    day, month = await parts.standings.spend("other")
+    assert (day.standing.reserved_micros, month.standing.reserved_micros) == (0, 400)
 
 
 async def test_no_lease_where_a_line_is_near(parts: GovernorParts) -> None:

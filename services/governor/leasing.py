@@ -86,10 +86,13 @@ class Leasing:
                 raise faults[0]
         else:
             raise counters_lost()
+        # What is set aside is set aside in these windows: what is admitted in the next ones is
+        # to be asked for there.
+        ends = (each.window.end for each in counters if each.window.end is not None)
         return Lease(
             lease=wanted.lease,
             micros=outcome.amount_micros,
-            expires_at=outcome.expires_at,
+            expires_at=min(outcome.expires_at, *ends),
             price_version=self._prices.version,
             retry_after_seconds=0.0 if outcome.amount_micros else _RETRY_SECONDS,
             admit_sessions=self._has_sessions(wanted.tenant),

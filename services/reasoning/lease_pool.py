@@ -243,7 +243,7 @@ class LeasePool:
         terms = self._terms(name, grant, began)
         if terms is None or terms.ends_at <= self._clock.monotonic_seconds():
             await self._trim(work.tenant, name, 0)
-            return _OTHER_PRICES_SECONDS
+            return _OTHER_PRICES_SECONDS if terms is None else _RENEW_SECONDS
         lease = Lease(work.tenant, terms)
         self._leases[name] = lease
         if self._works.get(work.key) is not work:

@@ -288,6 +288,18 @@ async def test_a_lease_that_has_ended_by_this_clock_is_given_back(bench: _Bench)
     assert bench.lessor.trims == [("acme", bench.lessor.wishes[0].lease, 0)]
 
 
+async def test_the_next_windows_lease_is_asked_for_soon(bench: _Bench) -> None:
+    """At midnight the last one of a day may be over before it is here."""
+    bench.lessor.lease_seconds = -0.1
+    await bench.lease()
+    bench.lessor.lease_seconds = 600.0
+    assert bench.claim() is None
+    await bench.clock.advance(1.0)
+    assert bench.claim() is None
+    await bench.settle_down()
+    assert bench.claim() is not None
+
+
 async def test_a_lease_whose_prices_are_unknown_here_is_given_back(bench: _Bench) -> None:
     """This process cannot tell what calls cost by them; it asks for each."""
     bench.lessor.price_version = "2"
