@@ -1,7 +1,5 @@
 """A task event as a line."""
 
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,15 +16,7 @@ from agentmesh.coordinator.v1.task_pb2 import TaskInput, TaskState
 from cli.event_line import event_line
 from cli.run_view import line_text
 
-
-@pytest.fixture
-def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A process whose local zone is Berlin's."""
-    with monkeypatch.context() as context:
-        context.setenv("TZ", "Europe/Berlin")
-        time.tzset()
-        yield
-    time.tzset()
+pytest_plugins = ["cli.fixture_zone"]
 
 
 def _event(after_milliseconds: int = 0) -> TaskEvent:

@@ -2,8 +2,7 @@
 
 import json
 import stat
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,11 @@ from meshkit.clock import SystemClock
 from meshkit.errors import ApiKeyNotFound
 from meshkit.ids import RandomIds
 from tier import access_bootstrap
+
+pytest_plugins = ["cli.fixture_zone"]
+
+# Times are read in UTC.
+pytestmark = pytest.mark.usefixtures("utc")
 
 _TEXT = ApiKeyText("abcdefgh", "s" * 43).text
 
@@ -66,16 +70,6 @@ class _Access(AccessServiceServicer):
             raise ApiKeyNotFound(f"There is no API key {request.name!r}.")
         self.stored[request.name].state = pb.ApiKey.STATE_REVOKED
         return pb.RevokeApiKeyResponse(api_key=self.stored[request.name])
-
-
-@pytest.fixture(autouse=True)
-def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Times are read in UTC."""
-    with monkeypatch.context() as context:
-        context.setenv("TZ", "UTC")
-        time.tzset()
-        yield
-    time.tzset()
 
 
 @pytest.fixture

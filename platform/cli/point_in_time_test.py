@@ -1,7 +1,5 @@
 """Times on the command line."""
 
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -10,17 +8,12 @@ from hypothesis import strategies as st
 
 from cli.point_in_time import parse_time
 
+pytest_plugins = ["cli.fixture_zone"]
+
+# It is half past midnight of the 21st where the person sits.
+pytestmark = pytest.mark.usefixtures("berlin")
+
 _NOW = datetime(2026, 11, 20, 23, 30, tzinfo=UTC)
-
-
-@pytest.fixture(autouse=True)
-def _berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """It is half past midnight of the 21st where the person sits."""
-    with monkeypatch.context() as context:
-        context.setenv("TZ", "Europe/Berlin")
-        time.tzset()
-        yield
-    time.tzset()
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 """Schedules on the command line."""
 
 import json
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,6 +11,11 @@ from agentmesh.coordinator.v1 import schedule_service_pb2 as pb
 from agentmesh.coordinator.v1.schedule_service_pb2_grpc import ScheduleServiceServicer
 from cli.command_mesh import Commands, commands_for
 from meshkit.errors import Conflict, InvalidField, ScheduleNotFound
+
+pytest_plugins = ["cli.fixture_zone"]
+
+# A person in Berlin reads the times.
+pytestmark = pytest.mark.usefixtures("berlin")
 
 _SCHEDULES = "tenants/default/schedules"
 
@@ -75,16 +79,6 @@ class _Schedules(ScheduleServiceServicer):
     ) -> pb.DeleteScheduleResponse:
         del self.stored[request.name]
         return pb.DeleteScheduleResponse()
-
-
-@pytest.fixture(autouse=True)
-def _berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A person in Berlin reads the times."""
-    with monkeypatch.context() as context:
-        context.setenv("TZ", "Europe/Berlin")
-        time.tzset()
-        yield
-    time.tzset()
 
 
 @pytest.fixture

@@ -5,42 +5,22 @@
 
 import json
 import re
-import time
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
-from cli.command_mesh import Commands, commands_for
+from cli.command_mesh import Commands
 from cli.scripted_governor import METHOD, ScriptedGovernor
+
+pytest_plugins = ["cli.fixture_governor", "cli.fixture_zone"]
+
+pytestmark = pytest.mark.usefixtures("utc")
 
 
 def _names(folder: Path) -> list[str]:
     return [each.name for each in folder.iterdir()]
-
-
-@pytest.fixture(autouse=True)
-def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with monkeypatch.context() as context:
-        context.setenv("TZ", "UTC")
-        time.tzset()
-        yield
-    time.tzset()
-
-
-@pytest.fixture
-async def governor() -> ScriptedGovernor:
-    servicer: Any = ScriptedGovernor  # the RPCs that it lacks answer UNIMPLEMENTED
-    return servicer()
-
-
-@pytest.fixture
-async def commands(governor: ScriptedGovernor) -> AsyncIterator[Commands]:
-    async with commands_for(CostGovernorService=governor) as commands:
-        yield commands
 
 
 async def test_the_overview_tells_where_spending_stands_and_leads(commands: Commands) -> None:
