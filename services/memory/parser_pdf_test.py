@@ -1,6 +1,7 @@
 """PDF."""
 
 import io
+from collections.abc import Sequence
 
 import pytest
 from pypdf import PdfReader, PdfWriter
@@ -25,6 +26,11 @@ def pdf(*pages: str, title: str = "") -> bytes:
             f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream",
         ]
     objects.append(f"<< /Title ({title}) >>")
+    return _file(objects)
+
+
+def _file(objects: Sequence[str]) -> bytes:
+    """The first of them is the catalog, the last one the metadata."""
     body = "%PDF-1.4\n"
     offsets: list[int] = []
     for number, each in enumerate(objects, start=1):
@@ -84,3 +90,32 @@ def test_a_broken_one_is_unreadable(content: bytes) -> None:
         Unreadable, match=r"it is no PDF that can be read|none of its pages has text"
     ):
         PdfDocumentParser().parse(content)
+
+
+def _pages_of_pages(levels: int, each: int) -> bytes:
+    """One page, which stands in a tree that names every branch so many times."""
+    kids = [f"{3 + level} 0 R " * each for level in range(levels)]
+    stream = "BT /F1 12 Tf (again) Tj ET"
+    return _file(
+        [
+            "<< /Type /Catalog /Pages 2 0 R >>",
+            *(f"<< /Type /Pages /Count 1 /Kids [{names}] >>" for names in kids),
+            "<< /Type /Page /MediaBox [0 0 300 200] "
+            f"/Resources << /Font << /F1 {levels + 4} 0 R >> >> /Contents {levels + 5} 0 R >>",
+            "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+            f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream",
+            "<< >>",
+        ]
+    )
+
+
+def test_one_that_unfolds_without_end_is_refused() -> None:
+    """A kilobyte that asks for more than its share of the processor."""
+    content = _pages_of_pages(levels=3, each=40)
+    assert len(content) < 2_000
+    with pytest.raises(Unreadable) as caught:
+        PdfDocumentParser(most_cpu_seconds=1).parse(content)
+    assert str(caught.value) == (
+        "reading it takes too long or too much memory. Save it again from the program that made "
+        "it, or add it in parts."
+    )
