@@ -129,6 +129,9 @@ class Waits:
         submit = due is None or self._clock.now() < due
         standing = await self._family.standing(tenant, wait.event.waiting, submit=submit)
         if not standing.have_ended:
+            if not await self._still_waits(tenant, parent_id, wait):
+                # It was cancelled while others of its children were submitted.
+                return await self._let_go(tenant, parent_id, wait)
             return again
         return await self._go_on(tenant, parent_id, wait, standing)
 

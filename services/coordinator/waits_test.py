@@ -74,13 +74,18 @@ async def log(nats_url: str) -> AsyncIterator[TaskLog]:
         yield log
 
 
-async def wait(log: TaskLog, clock: FakeClock, waiting: TaskWaiting) -> Entry:
-    """The wait of t1, which begins now."""
+async def happens(log: TaskLog, clock: FakeClock, event: TaskEvent) -> Entry:
+    """The next event of t1, now."""
     last = await log.last("acme", "t1")
     assert last is not None
-    event = TaskEvent(task=TASK, waiting=waiting)
+    event.task = TASK
     lifecycle.advance(last.event.status, event, sequence=last.event.sequence + 1, time=clock.now())
     return await log.append("acme", "t1", event, after=last.stream_sequence)
+
+
+async def wait(log: TaskLog, clock: FakeClock, waiting: TaskWaiting) -> Entry:
+    """The wait of t1, which begins now."""
+    return await happens(log, clock, TaskEvent(waiting=waiting))
 
 
 def timer(until: datetime) -> TaskWaiting:
@@ -146,11 +151,7 @@ async def test_a_wait_that_is_over_is_left_alone(log: TaskLog, clock: FakeClock)
     waits = Waits(log, NoChildren(), clock, writer="coordinator/test")
     first = await wait(log, clock, timer(clock.now()))
     assert await waits.attend("acme", "t1", first) is None
-    last = await log.last("acme", "t1")
-    assert last is not None
-    started = TaskEvent(task=TASK, started={})
-    lifecycle.advance(last.event.status, started, sequence=5, time=clock.now())
-    await log.append("acme", "t1", started, after=last.stream_sequence)
+    await happens(log, clock, TaskEvent(started={}))
     await wait(log, clock, timer(clock.now() + timedelta(hours=1)))
     await clock.advance(60)
     assert await waits.attend("acme", "t1", first) is None
@@ -251,6 +252,44 @@ async def test_an_end_that_a_replica_does_not_show_yet_is_looked_for_once_more(
     assert await last_kind(log) == "waiting"
     assert await waits.child_ended("acme", "t1", child, first=False) is None
     assert await last_kind(log) == "resumed"
+
+
+class CancelledMeanwhile(NoChildren):
+    """One child has ended, and the parent is cancelled while the other is submitted.
+
+    Everybody else has acted on the cancel by then, and found no child to be stopped.
+    """
+
+    def __init__(self, log: TaskLog, clock: FakeClock) -> None:
+        self._log = log
+        self._clock = clock
+        self.stopped: list[str] = []
+
+    async def standing(self, tenant: str, waiting: TaskWaiting, *, submit: bool) -> Standing:
+        await happens(self._log, self._clock, TaskEvent(cancelled={}))
+        states = (task_pb2.TASK_STATE_SUCCEEDED, task_pb2.TASK_STATE_QUEUED)
+        names = waiting.wait.children.tasks
+        return Standing([ChildResult(task=n, state=s) for n, s in zip(names, states, strict=True)])
+
+    async def any_open(self, tenant: str, waiting: TaskWaiting) -> bool:
+        return False
+
+    async def cancel(self, tenant: str, waiting: TaskWaiting, reason: str) -> None:
+        self.stopped += waiting.wait.children.tasks
+
+
+async def test_a_child_that_is_submitted_while_its_parent_is_cancelled_is_stopped(
+    log: TaskLog, clock: FakeClock
+) -> None:
+    """Also by whoever only looked since another child had ended."""
+    family = CancelledMeanwhile(log, clock)
+    waits = Waits(log, family, clock, writer="coordinator/test")
+    waiting = for_children(task_pb2.Task(name=TASK, tenant="acme"), "a", "b")
+    await wait(log, clock, waiting)
+    ended, submitted = waiting.wait.children.tasks
+    assert await waits.child_ended("acme", "t1", ended, first=True) is None
+    assert submitted in family.stopped
+    assert await last_kind(log) == "cancelled"
 
 
 async def test_a_timer_ends_on_time(mesh: Mesh) -> None:
