@@ -7,7 +7,7 @@ from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent, TaskSignal
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskWait
 from meshkit.clock import Clock
-from meshkit.errors import Conflict, TaskNotFound, TaskStateError
+from meshkit.errors import Conflict, RequestIdReused, TaskNotFound, TaskStateError
 from tasklog import lifecycle, subjects
 from tasklog.task_log import Entry
 
@@ -42,21 +42,25 @@ class Signals:
         """Has the task go on with `signal`, once for each `request_id`.
 
         Of two signals at once one wins, and the other finds a task that no
-        longer waits. A repeat of what the task went on with answers the task
-        as it is.
+        longer waits, or for something else: it is not taken for that. A repeat of
+        what the task went on with answers the task as it is.
 
         Raises:
             TaskNotFound: There is no such task.
             TaskStateError: The task does not wait, or for something else.
+            RequestIdReused: `request_id` sent the task another signal.
             Conflict: The task moved on so often that the signal found no gap.
         """
+        about = 0
         for turn in range(_TURNS):
             last = await self._log.last(tenant, task_id)
             if last is None:
                 raise TaskNotFound(f"There is no task {subjects.task_name(tenant, task_id)!r}.")
-            if request_id and await self._was_sent(tenant, task_id, request_id):
+            if request_id and await self._was_sent(tenant, task_id, signal, request_id):
                 break
-            event = self._resumed(last.event, signal, request_id)
+            event = self._resumed(last.event, signal, request_id, about=about)
+            # Whatever the task waits for when this is lost to another, it is not that.
+            about = last.event.sequence
             try:
                 await self._log.append(tenant, task_id, event, after=last.stream_sequence)
             except Conflict:
@@ -66,19 +70,34 @@ class Signals:
             break
         return await self._log.task(tenant, task_id)
 
-    async def _was_sent(self, tenant: str, task_id: str, request_id: str) -> bool:
+    async def _was_sent(
+        self, tenant: str, task_id: str, signal: TaskSignal, request_id: str
+    ) -> bool:
         async for entry in self._log.read_stored(tenant, task_id):
-            if entry.event.resumed.request_id == request_id:
+            resumed = entry.event.resumed
+            if resumed.request_id == request_id:
+                if _content(resumed.signal) != _content(signal):
+                    raise RequestIdReused(
+                        f"request_id {request_id!r} sent {entry.event.task!r} another signal."
+                        " Use a new request_id for a new signal."
+                    )
                 return True
         return False
 
-    def _resumed(self, last: TaskEvent, signal: TaskSignal, request_id: str) -> TaskEvent:
-        """What the log says once `signal` has come; TaskStateError where it may not."""
+    def _resumed(
+        self, last: TaskEvent, signal: TaskSignal, request_id: str, *, about: int
+    ) -> TaskEvent:
+        """What the log says once `signal` has come; TaskStateError where it may not.
+
+        `about`: the sequence of the wait that the signal is to end; 0 for whatever it is.
+        """
         state = last.status.state
         if state in lifecycle.TERMINAL:
             raise _refused(last, f"has ended: it is {lifecycle.state_name(state)}.")
         if state != task_pb2.TASK_STATE_WAITING:
             raise _refused(last, f"does not wait: it is {lifecycle.state_name(state)}.")
+        if about not in (0, last.sequence):
+            raise _refused(last, "waits for something else by now. Look at it again, then decide.")
         wait, kind = last.waiting.wait, signal.WhichOneof("kind") or ""
         wanted = _ANSWERS.get(wait.WhichOneof("reason") or "", frozenset())
         if kind not in wanted:
@@ -95,6 +114,14 @@ class Signals:
         return lifecycle.advance(
             last.status, event, sequence=last.sequence + 1, time=self._clock.now()
         )
+
+
+def _content(signal: TaskSignal) -> TaskSignal:
+    """What was said, whoever said it."""
+    content = TaskSignal()
+    content.CopyFrom(signal)
+    content.ClearField("sender")
+    return content
 
 
 def _refused(last: TaskEvent, how_it_stands: str) -> TaskStateError:

@@ -7,19 +7,22 @@ from google.protobuf import struct_pb2
 
 from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1 import task_pb2
-from agentmesh.coordinator.v1.task_event_pb2 import TaskSignal, TaskWaiting
+from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent, TaskSignal, TaskWaiting
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
 from meshkit import identity
+from meshkit.clock import SystemClock
 from meshkit.errors import (
     Forbidden,
     InvalidField,
     MeshError,
+    RequestIdReused,
     TaskNotFound,
     TaskStateError,
     TooLarge,
 )
 from meshkit.identity import Identity
 from services.coordinator.coordinator_mesh import Mesh
+from services.coordinator.signals import Signals
 from services.coordinator.waiting_mesh import (
     begin_wait,
     events,
@@ -29,6 +32,8 @@ from services.coordinator.waiting_mesh import (
     for_time,
     kinds,
 )
+from tasklog.partitions import Partitions
+from tasklog.task_log import Entry, TaskLog
 
 pytest_plugins = ["meshtest.fixtures", "services.coordinator.coordinator_mesh"]
 
@@ -77,6 +82,53 @@ async def test_the_same_request_id_is_the_same_signal(mesh: Mesh) -> None:
     assert (await kinds(mesh, task.name)).count("resumed") == 1
     other = await send(mesh, task.name, APPROVE, "s2")
     assert other.state == task_pb2.TASK_STATE_QUEUED
+
+
+async def test_a_request_id_may_not_come_with_another_signal(mesh: Mesh) -> None:
+    """Nobody is told that their refusal was taken where it was not."""
+    task = await mesh.submit()
+    await begin_wait(mesh, task, for_approval())
+    await send(mesh, task.name, APPROVE, "s1")
+    await begin_wait(mesh, task, for_approval())
+    with pytest.raises(RequestIdReused) as refused:
+        await send(mesh, task.name, REJECT, "s1")
+    assert refused.value.message == (
+        f"request_id 's1' sent {task.name!r} another signal. Use a new request_id for a new signal."
+    )
+    assert (await events(mesh, task.name))[-1].HasField("waiting")
+
+
+class Overtaken(TaskLog):
+    """A log in which the task is rejected, and asks about the next call, before the first append.
+
+    As where the broker hears of a signal late.
+    """
+
+    mesh: Mesh
+    is_overtaken = False
+
+    async def append(self, tenant: str, task_id: str, event: TaskEvent, *, after: int) -> Entry:
+        if not self.is_overtaken:
+            self.is_overtaken = True
+            task = Task(name=event.task)
+            await send(self.mesh, event.task, REJECT)
+            await begin_wait(self.mesh, task, for_approval())
+        return await super().append(tenant, task_id, event, after=after)
+
+
+async def test_an_approval_that_comes_late_is_not_taken_for_the_next_call(mesh: Mesh) -> None:
+    """Nobody has agreed to that one."""
+    log = Overtaken(mesh.bus, Partitions())
+    log.mesh = mesh
+    task = await mesh.submit()
+    await begin_wait(mesh, task, for_approval())
+    signals = Signals(log, SystemClock(), writer="coordinator/test")
+    with pytest.raises(TaskStateError) as refused:
+        await signals.send("acme", task.name.rpartition("/")[2], APPROVE, "s1")
+    assert refused.value.message == (
+        f"{task.name} waits for something else by now. Look at it again, then decide."
+    )
+    assert (await events(mesh, task.name))[-1].HasField("waiting")
 
 
 async def test_of_many_signals_at_once_one_wins(mesh: Mesh) -> None:
