@@ -25,6 +25,7 @@ from services.reasoning.generation import Generation, Generator, ModelCall
 from services.reasoning.governor import Admission, Decision, Governor, Settlement, Verdict
 from services.reasoning.lease_pool import Claim, LeasePool
 from services.reasoning.model import ModelSpec, Tier
+from services.reasoning.output_limit import no_longer
 from services.reasoning.price_list import Price, PriceList
 from services.reasoning.provider_failures import TokensUsed, used_by
 from services.reasoning.settlement_queue import SettlementQueue
@@ -207,6 +208,9 @@ class BudgetedModel:
         price = self._prices.present.get(call.model.name)
         # Both: the governor charges, and by a price book that may be a newer one.
         free = verdict.reserved_micros == 0 and price is not None and price.free
+        if degradations and not (price and price.free):
+            # What is reserved is the most of the model that was asked for.
+            call = replace(call, prompt=no_longer(call.prompt, call.model, most_output_tokens))
         return _Grant(
             call, input_tokens, verdict.price_version, True, free=free, degradations=degradations
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -218,6 +219,36 @@ async def test_a_degraded_call_goes_to_the_cheaper_tier_and_says_so(bench: Bench
     ]
     settled = await eventually(lambda: bench.governor.settled)
     assert settled[0].model == "offline"
+
+
+async def test_a_degraded_answer_costs_no_more_than_is_reserved(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no longer than the model that was asked for would have made it."""
+
+    def degrade(request: governor_pb.AdmitRequest) -> governor_pb.AdmitResponse:
+        response = allow(request)
+        response.decision = budget_pb2.DECISION_DEGRADE
+        response.degrade_to = tier_pb2.MODEL_TIER_BALANCED
+        return response
+
+    prompts: list[Prompt] = []
+    complete = bench.provider.complete
+
+    async def recorded(prompt: Prompt) -> Completion:
+        prompts.append(prompt)
+        return await complete(prompt)
+
+    monkeypatch.setattr(bench.provider, "complete", recorded)
+    bench.governor.decide = degrade
+    for most, asked in ((60, 0), (60, 30), (500, 0)):
+        dear = replace(PAID, name="dear", max_output_tokens=most)
+        prompt = Prompt(_request().messages, (), max_output_tokens=asked)
+        spending = Spending("default", "user:test")
+        answer = await bench.generator.generate(ModelCall(prompt, dear, Tier.POWERFUL, spending))
+        assert answer.model is PAID
+    # 100 are PAID's own most.
+    assert [each.max_output_tokens for each in prompts] == [60, 30, 0]
 
 
 async def test_a_call_too_dear_is_asked_for_anew_as_a_cheaper_one(bench: Bench) -> None:
