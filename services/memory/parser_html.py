@@ -51,8 +51,9 @@ class _Collector:
         # its name are open.
         self._unseen = ""
         self._unseen_depth = 0
-        # The block being read: line numbers, and what stands in each.
-        self._block: list[tuple[int, str]] = []
+        # The block being read: line numbers, and the pieces of what stands in each. They are
+        # joined once: a page may have a million of them in one line.
+        self._block: list[tuple[int, list[str]]] = []
         self._lines: list[Line] = []
         self._line_count = 0
         self._sections: list[Section] = []
@@ -101,9 +102,10 @@ class _Collector:
             return
         first, *rest = token.text.split("\n")
         if self._block and self._block[-1][0] == token.line:
-            first = self._block.pop()[1] + first
-        self._block.append((token.line, first))
-        self._block.extend((token.line + n, each) for n, each in enumerate(rest, start=1))
+            self._block[-1][1].append(first)
+        else:
+            self._block.append((token.line, [first]))
+        self._block.extend((token.line + n, [each]) for n, each in enumerate(rest, start=1))
 
     def document(self) -> ParsedDocument:
         """What was gathered."""
@@ -116,13 +118,12 @@ class _Collector:
 
     def _gap(self) -> None:
         if self._block:
-            number, text = self._block.pop()
-            self._block.append((number, text + " "))
+            self._block[-1][1].append(" ")
 
     def _end_block(self) -> None:
         begins = True
-        for number, text in self._block:
-            words = " ".join(html.unescape(text).split())
+        for number, pieces in self._block:
+            words = " ".join(html.unescape("".join(pieces)).split())
             if words:
                 self._lines.append(Line(number, words, begins))
                 begins = False

@@ -92,6 +92,12 @@ def test_no_page_takes_long(piece: str) -> None:
     _parse(piece * 100_000)
 
 
+def test_a_page_in_one_line_takes_no_longer() -> None:
+    """As large as a page may be, and tags all over: in seconds, where copying took minutes."""
+    ((_, _, text),) = _lines(_parse("some words <b>" * 400_000))
+    assert text.count("words") == 400_000
+
+
 _WORDS = st.text(
     st.characters(min_codepoint=33, max_codepoint=0x2FFF, categories=["L", "N", "P", "S"]),
     min_size=1,
