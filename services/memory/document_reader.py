@@ -1,6 +1,7 @@
 """Reading documents: which parser takes which, and what to say where none can."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Final, Protocol
 from urllib.parse import urlsplit
@@ -76,7 +77,9 @@ class DocumentReader:
 
 
 def _path(uri: str) -> PurePosixPath:
-    if "://" in uri:
-        # Without a query: the ending is that of the path.
-        uri = urlsplit(uri).path
+    # What only looks like an address, such as `notes://[draft]`, is a name like any other.
+    with suppress(ValueError):
+        if "://" in uri:
+            # Without a query: the ending is that of the path.
+            uri = urlsplit(uri).path
     return PurePosixPath(uri.replace("\\", "/"))

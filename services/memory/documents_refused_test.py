@@ -26,8 +26,9 @@ async def test_each_document_fails_by_itself(memory: Client) -> None:
         DocumentSource(uri="scripts.html", content=b"<script>alert(1)</script>"),
         DocumentSource(uri="broken.pdf", content=b"%PDF-1.7 broken"),
         DocumentSource(uri="https://x.org/page.html?a=b.md", content=b"<p>Page"),
+        DocumentSource(uri="notes://[draft", content=b"No address"),
     )
-    assert [each.outcome for each in results] == [CREATED, *[FAILED] * 6, CREATED]
+    assert [each.outcome for each in results] == [CREATED, *[FAILED] * 6, CREATED, CREATED]
     assert all(not each.HasField("document") for each in results[1:7])
     raised = [errors.from_status(each.error) for each in results[1:7]]
     assert {type(each) for each in raised} == {errors.UnreadableDocument}
@@ -42,7 +43,7 @@ async def test_each_document_fails_by_itself(memory: Client) -> None:
         "Failed to read scripts.html: there is no text in it.",
     ]
     assert str(raised[5]).startswith("Failed to read broken.pdf: it is no PDF that can be read (")
-    assert len(await memory.search("anything", limit=100)) == 2
+    assert len(await memory.search("anything", limit=100)) == 3
 
 
 async def test_a_document_that_would_take_too_much_memory_is_refused(
