@@ -6,7 +6,9 @@ from typing import Final
 from agentmesh.memory.v1 import memory_service_pb2 as pb
 from agentmesh.memory.v1 import memory_service_pb2_grpc as pb_grpc
 from meshkit import names
+from meshkit.errors import InvalidField
 from services.tool.search_memory import Passage
+from services.tool.tool import ToolFault
 
 
 class GrpcDocuments:
@@ -17,11 +19,15 @@ class GrpcDocuments:
         self._timeout_seconds: Final = timeout_seconds
 
     async def search(self, tenant: str, query: str, limit: int) -> Sequence[Passage]:
-        """The passages that fit best, best first. Raises DependencyUnavailable."""
+        """The passages that fit best, best first. Raises DependencyUnavailable and ToolFault."""
         request = pb.SearchRequest(
             parent=names.TENANT.format(tenant=tenant), query=query, limit=limit
         )
-        response = await self._stub.Search(request, timeout=self._timeout_seconds)
+        try:
+            response = await self._stub.Search(request, timeout=self._timeout_seconds)
+        except InvalidField as error:
+            # The query is the model's, and so is the next one: no fault of who executes it.
+            raise ToolFault(f"The search was refused: {error}") from error
         return [
             Passage(each.citation, tuple(each.headings), each.text) for each in response.passages
         ]

@@ -53,7 +53,10 @@ class Documents(Protocol):
     """Where passages are found."""
 
     async def search(self, tenant: str, query: str, limit: int) -> Sequence[Passage]:
-        """The passages that fit best, best first. Raises DependencyUnavailable."""
+        """The passages that fit best, best first.
+
+        Raises DependencyUnavailable, and ToolFault where nobody can look for the query.
+        """
         ...
 
 

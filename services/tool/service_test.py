@@ -52,6 +52,8 @@ class _Memory(memory_service_pb2_grpc.MemoryServiceServicer):
         """Both passages, if asked about limits."""
         tenant = identity.current().tenant
         self.asked.append((tenant, request.parent, request.query, request.limit))
+        if not request.query.strip():
+            raise errors.InvalidField("query", "must not be empty")
         if "limit" not in request.query:
             return memory_service_pb2.SearchResponse()
         return memory_service_pb2.SearchResponse(
@@ -235,6 +237,15 @@ async def test_nothing_found_is_an_answer(tools: pb_grpc.ToolServiceStub, memory
     result = await _execute(tools, "search_memory", query="weather")
     assert (result.is_error, result.text) == (False, "No passage in the documents fits this query.")
     assert memory.asked[0][3] == 5
+
+
+async def test_query_that_nobody_can_look_for_is_a_result(tools: pb_grpc.ToolServiceStub) -> None:
+    """What memory refuses is told to the model, which can ask better; the task goes on."""
+    result = await _execute(tools, "search_memory", query=" ")
+    assert (result.is_error, result.text) == (
+        True,
+        "The search was refused: query: must not be empty",
+    )
 
 
 async def test_memory_that_is_away_is_an_error_of_the_call(tmp_path: Path) -> None:
