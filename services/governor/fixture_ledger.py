@@ -1,17 +1,24 @@
-"""Test-only: empty ledgers, in a file or on a server. Their tables are made once a module."""
+"""Test-only: empty ledgers, in a file or on a server, and an empty journal.
+
+The tables of a ledger are made once a module.
+"""
 
 import asyncio
 import io
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from meshkit import log
+from meshkit.bus import Bus
+from meshkit.ids import RandomIds
 from meshtest.postgres_server import PostgresServer
+from services.governor.journal_jetstream import JetStreamJournal
 from services.governor.ledger_database import open_ledger
+from services.governor.usage_stream import usage_stream_spec
 from sqlstore.database import Database
 
 
@@ -55,6 +62,16 @@ async def database(address: str, ledger_folder: Path) -> AsyncIterator[Database]
     await opened.lead()
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def bus(nats_url: str) -> AsyncGenerator[Bus]:
+    """There is a journal."""
+    async with await Bus.connect(nats_url, name="test") as bus:
+        await JetStreamJournal(bus, RandomIds()).prepare(
+            usage_stream_spec(keep_days=None, max_bytes=None)
+        )
+        yield bus
 
 
 def _make(address: str, folder: Path) -> None:

@@ -26,7 +26,6 @@ from services.governor.calls import (
     Verdict,
 )
 from services.governor.governor_parts import Defaults, GovernorParts, governor_parts
-from services.governor.money import usd
 from services.governor.scripted_ledger import ScriptedLedger
 from services.governor.window import WindowKind, window_of
 
@@ -386,21 +385,6 @@ async def test_unreachable_redis_is_named(
         assert caught.value.metadata == {"dependency": "redis"}
         (verdict,) = await parts.admission.admit([PlannedCall("acme", "b", "offline", 10, 10)])
         assert isinstance(verdict, Allowed)
-
-
-@pytest.mark.parametrize(
-    ("micros", "text"),
-    [
-        (0, "0.00 USD"),
-        (1, "0.000001 USD"),
-        (1_500_000, "1.50 USD"),
-        (2_480_000_000, "2,480.00 USD"),
-        (12_345_678, "12.345678 USD"),
-    ],
-)
-def test_amounts_are_written_for_people(micros: int, text: str) -> None:
-    """Two decimals at least, no more than there are, never rounded."""
-    assert usd(micros) == text
 
 
 async def test_parallel_admissions_never_pass_the_limit(
