@@ -203,6 +203,19 @@ async def test_a_deletion_that_was_cut_off_counts(knowledge: Knowledge) -> None:
     assert await knowledge.stored() == ["kept"]
 
 
+async def test_a_repeated_deletion_leaves_no_passage(knowledge: Knowledge) -> None:
+    """Though the first one counted, and so the repeat finds no document."""
+    await knowledge.put("gone")
+    await knowledge.put("kept", uri="b.md")
+    document = knowledge.ingestion.document_id("acme", "a.md")
+    knowledge.store.before_remove = _cut_off
+    with pytest.raises(CutOff):
+        await knowledge.ingestion.delete("acme", [document])
+    assert await knowledge.stored() == ["gone", "kept"]
+    assert await knowledge.ingestion.delete("acme", [document]) == 0
+    assert await knowledge.stored() == ["kept"]
+
+
 async def test_a_version_that_was_swept_while_it_was_stored_does_not_count(
     knowledge: Knowledge,
 ) -> None:

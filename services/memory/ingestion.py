@@ -71,12 +71,12 @@ class Registry(Protocol):
         """
         ...
 
-    async def withdraw(self, tenant: str, ids: Collection[str], now: datetime) -> Sequence[Version]:
-        """Lets no version of these documents count. Answers those that did, to be removed."""
+    async def withdraw(self, tenant: str, ids: Collection[str]) -> int:
+        """Lets no version of these documents count, which are abandoned thereby; how many did."""
         ...
 
     async def abandoned(self, tenant: str, before: datetime) -> Sequence[Version]:
-        """Versions that were to be removed, or begun, before then, and still are not gone."""
+        """Versions that were withdrawn, and those replaced, or begun, before then, not gone yet."""
         ...
 
     async def removed(self, tenant: str, version: Version) -> None:
@@ -199,11 +199,15 @@ class Ingestion:
             return results
 
     async def delete(self, tenant: str, documents: Collection[str]) -> int:
-        """Removes the documents of these ids; answers how many there were."""
-        versions = await self._registry.withdraw(tenant, documents, self._clock.now())
-        for version in versions:
-            await self._remove(tenant, version)
-        return len(versions)
+        """Removes the documents of these ids; answers how many there were.
+
+        What an earlier call withdrew and could not remove goes, too: a repeat has done
+        all of the deletion when it answers.
+        """
+        count = await self._registry.withdraw(tenant, documents)
+        while await self._sweep(tenant):
+            pass
+        return count
 
     def document_id(self, tenant: str, uri: str) -> str:
         """The id of the document with this uri."""
@@ -295,11 +299,13 @@ class Ingestion:
         conflict = Conflict(f"{document.uri} is being changed by others all the time; try again.")
         return Upserted(document.uri, Outcome.FAILED, error=conflict)
 
-    async def _sweep(self, tenant: str) -> None:
-        """Removes what calls left behind that were cut off."""
+    async def _sweep(self, tenant: str) -> bool:
+        """Removes a number of versions that were left behind; False if there were none."""
         before = self._clock.now() - _ABANDONED_AFTER
-        for version in await self._registry.abandoned(tenant, before):
+        abandoned = await self._registry.abandoned(tenant, before)
+        for version in abandoned:
             await self._remove(tenant, version)
+        return bool(abandoned)
 
     async def _remove(self, tenant: str, version: Version) -> None:
         await self._store.remove(tenant, version)

@@ -42,21 +42,21 @@ redis.call('HSET', KEYS[3], ARGV[1], ARGV[3] .. ':' .. since)
 return 1
 """
 
-# ARGV: time, then documents.
+# ARGV: documents. What nobody may find again is to be removed at once.
 _WITHDRAW: Final = """
-local versions = {}
-for i = 2, #ARGV do
+local count = 0
+for i = 1, #ARGV do
   local entry = redis.call('HGET', KEYS[3], ARGV[i])
   if entry then
     local version = string.match(entry, '^(.+):%d+$')
     redis.call('HDEL', KEYS[2], ARGV[i])
     redis.call('HDEL', KEYS[3], ARGV[i])
-    redis.call('ZADD', KEYS[4], ARGV[1], version)
-    versions[#versions + 1] = version
+    redis.call('ZADD', KEYS[4], 0, version)
+    count = count + 1
   end
 end
-if #versions > 0 then redis.call('HINCRBY', KEYS[1], 'count', 1) end
-return versions
+if count > 0 then redis.call('HINCRBY', KEYS[1], 'count', 1) end
+return count
 """
 
 _CURRENT: Final = """
@@ -142,9 +142,9 @@ class RedisRegistry:
             )
         )
 
-    async def withdraw(self, tenant: str, ids: Collection[str], now: datetime) -> Sequence[Version]:
-        """Lets no version of these documents count; answers those that did."""
-        return _versions(await self._withdraw.run(_keys(tenant), [now.timestamp(), *ids]))
+    async def withdraw(self, tenant: str, ids: Collection[str]) -> int:
+        """Lets no version of these documents count; answers how many did."""
+        return int(await self._withdraw.run(_keys(tenant), list(ids)))
 
     async def abandoned(self, tenant: str, before: datetime) -> Sequence[Version]:
         """At most 100 versions that should have been gone by then."""
