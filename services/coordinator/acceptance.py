@@ -18,7 +18,13 @@ from agentmesh.coordinator.v1.task_event_pb2 import (
 )
 from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit.clock import Clock
-from meshkit.errors import Conflict, MeshError, RequestIdReused
+from meshkit.errors import (
+    Conflict,
+    DependencyUnavailable,
+    MeshError,
+    RequestIdReused,
+    TaskNotFound,
+)
 from tasklog import fold, lifecycle, subjects
 from tasklog.policy import Policy
 from tasklog.subjects import Queue
@@ -124,6 +130,8 @@ class Acceptance:
         Raises:
             AgentNotFound: There is no such agent.
             RequestIdReused: `task_id` was accepted with other content.
+            DependencyUnavailable: The broker cannot be reached, or does not show yet what
+                was accepted.
             MeshError: What a gate raises.
         """
         digest = _digest(requested)
@@ -193,7 +201,14 @@ class Acceptance:
                     " Use a new request_id for a new task."
                 )
             break
-        return await self._log.task(tenant, task_id)
+        try:
+            return await self._log.task(tenant, task_id)
+        except TaskNotFound as error:
+            # Its log has begun: a replica answered that has not heard of it yet.
+            raise DependencyUnavailable(
+                f"The broker does not show {subjects.task_name(tenant, task_id)!r} yet.",
+                metadata={"dependency": "nats"},
+            ) from error
 
 
 def _digest(request: Proto) -> str:
