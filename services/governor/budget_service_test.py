@@ -4,114 +4,21 @@
 # ruff: noqa: E501
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import pytest
 
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.governor.v1 import budget_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
-from agentmesh.governor.v1 import cost_governor_service_pb2_grpc as pb_grpc
-from meshkit import errors, identity, redis_store
-from meshkit.bus import Bus
-from meshkit.operators import Operators
-from meshkit.redis_line import RedisLine
-from meshkit.server import Registration
-from meshkit.unbroken import Unbroken
-from meshtest.clock import FakeClock
-from meshtest.redis_server import RedisServer
-from meshtest.serving import serving
+from meshkit import errors, identity
 from services.governor.account import Decision
-from services.governor.budget_service import BudgetService
-from services.governor.budget_store_jetstream import JetStreamBudgets
-from services.governor.budgets import Budgets
-from services.governor.governor_parts import Defaults, governor_parts
-from services.governor.scripted_ledger import ScriptedLedger
-from services.governor.service import CostGovernorService
-from services.governor.spenders import Spenders
 
-pytest_plugins = ["meshtest.fixtures"]
+pytest_plugins = ["services.governor.fixture_budgets"]
 
-_NO_SPENDING: Any = None
 _ACME = "tenants/acme"
 _DAY = f"{_ACME}/budgets/tenant-day"
-# They have a test of their own.
-_NO_ALERTS = cast(Any, None)
 _CHAT = f"{_ACME}/budgets/task-type-day-chat"
-_DEFAULTS = Defaults(1_000, 10_000)
-
-
-@pytest.fixture
-def noticed() -> list[Decision]:
-    """The decisions that alerts are told of."""
-    return []
-
-
-@pytest.fixture
-async def redis_url(shared_redis: RedisServer) -> str:
-    """An empty Redis."""
-    async with redis_store.connect(shared_redis.url) as connection:
-        await cast(Any, connection).flushall()
-    return shared_redis.url
-
-
-@pytest.fixture
-async def stubs(
-    nats_url: str, redis_url: str, clock: FakeClock, noticed: list[Decision]
-) -> AsyncIterator[list[Any]]:
-    """Two governors, each a server of its own; called for the tenant acme."""
-    ledger = ScriptedLedger()
-    async with AsyncExitStack() as stack:
-        stubs: list[Any] = []
-        # To the second one, and to that alone, this test is an operator.
-        for operators in ([], ["service:test"]):
-            redis = await stack.enter_async_context(redis_store.connect(redis_url))
-            line = await stack.enter_async_context(RedisLine(redis))
-            bus = await stack.enter_async_context(await Bus.connect(nats_url, name="g"))
-            budgets = Budgets(_DEFAULTS)
-            store = JetStreamBudgets(bus, budgets, clock, most_per_tenant=3)
-            await store.prepare()
-            following = asyncio.create_task(store.follow())
-            stack.callback(following.cancel)
-            parts = governor_parts(
-                line,
-                clock,
-                ledger,
-                _DEFAULTS,
-                budgets=budgets,
-                budgets_known=lambda store=store: store.position,
-                reach_budgets=store.reach,
-            )
-            service = BudgetService(
-                budgets,
-                store,
-                parts.counters,
-                parts.standings,
-                Operators(operators),
-                lambda tenant: frozenset({1}) if tenant == "free" else frozenset(),
-                lambda wish, decision: noticed.append(decision),
-            )
-            registration = Registration(
-                service_name="agentmesh.governor.v1.CostGovernorService",
-                add=pb_grpc.add_CostGovernorServiceServicer_to_server,
-                servicer=CostGovernorService(
-                    parts.admission,
-                    parts.leasing,
-                    parts.settling,
-                    parts.standings,
-                    service,
-                    alerts=_NO_ALERTS,
-                    spending=_NO_SPENDING,
-                    spenders=Spenders(),
-                    unbroken=Unbroken(),
-                ),
-            )
-            channels = await stack.enter_async_context(serving([registration]))
-            stubs.append(pb_grpc.CostGovernorServiceStub(channels.get("governor")))
-        with identity.use(identity.Identity("acme", "user:anna")):
-            yield stubs
 
 
 def _budget(name: str = _DAY, **more: Any) -> budget_pb2.Budget:
@@ -131,10 +38,10 @@ async def _admit(stub: Any, key: str, tokens: int, **fields: Any) -> pb.AdmitRes
     return await stub.Admit(request, timeout=30)
 
 
-async def test_set_budget_is_stored_with_what_its_name_says(stubs: list[Any]) -> None:
+async def test_set_budget_is_stored_with_what_its_name_says(governors: list[Any]) -> None:
     """Scope, subject and window may be left out; the shutoff is at the limit if it is not given."""
     stored = await _set(
-        stubs[0],
+        governors[0],
         _budget(
             _CHAT,
             time_zone="Europe/Berlin",
@@ -150,62 +57,67 @@ async def test_set_budget_is_stored_with_what_its_name_says(stubs: list[Any]) ->
     assert stored.thresholds == budget_pb2.BudgetThresholds(
         alert_percent=50, degrade_percent=50, shutoff_percent=100
     )
-    status = (await stubs[1].GetBudget(pb.GetBudgetRequest(name=_CHAT), timeout=30)).status
+    status = (await governors[1].GetBudget(pb.GetBudgetRequest(name=_CHAT), timeout=30)).status
     assert status.budget == stored
     # The clock says 00:00 in UTC.
     assert status.window_start.ToJsonString() == "2025-12-31T23:00:00Z"
     assert status.resets_at.ToJsonString() == "2026-01-01T23:00:00Z"
 
 
-async def test_budget_holds_from_the_next_admit_on_at_every_governor(stubs: list[Any]) -> None:
+async def test_budget_holds_from_the_next_admit_on_at_every_governor(governors: list[Any]) -> None:
     """Whoever decides after a budget was set decides by that budget."""
     for turn in range(20):
         limit = 100 + turn
-        await _set(stubs[turn % 2], _budget(limit_micros=limit))
-        denied = await _admit(stubs[1 - turn % 2], f"k{turn}", limit + 1)
+        await _set(governors[turn % 2], _budget(limit_micros=limit))
+        denied = await _admit(governors[1 - turn % 2], f"k{turn}", limit + 1)
         assert denied.decision == budget_pb2.DECISION_DENY
         assert denied.budget == _DAY
 
 
-async def test_new_budget_begins_with_what_was_spent(stubs: list[Any]) -> None:
+async def test_new_budget_begins_with_what_was_spent(governors: list[Any]) -> None:
     """A limit in the middle of a day counts what the ledger has of that day."""
     for key, tokens in (("a", 300), ("b", 100)):
-        await _admit(stubs[0], key, tokens)
+        await _admit(governors[0], key, tokens)
         usage = {"input_tokens": tokens, "model_calls": 1}
         settle = pb.SettleRequest(
             parent=_ACME, key=key, model="unit", usage=usage, task_type="chat"
         )
-        await stubs[0].Settle(settle, timeout=30)
-    await _set(stubs[0], _budget(_CHAT))
-    status = (await stubs[1].GetBudget(pb.GetBudgetRequest(name=_CHAT), timeout=30)).status
+        await governors[0].Settle(settle, timeout=30)
+    await _set(governors[0], _budget(_CHAT))
+    status = (await governors[1].GetBudget(pb.GetBudgetRequest(name=_CHAT), timeout=30)).status
     assert (status.spent_micros, status.reserved_micros) == (400, 0)
-    assert (await _admit(stubs[1], "c", 101)).budget == _CHAT
-    assert (await _admit(stubs[1], "d", 100)).decision == budget_pb2.DECISION_ALLOW
+    assert (await _admit(governors[1], "c", 101)).budget == _CHAT
+    assert (await _admit(governors[1], "d", 100)).decision == budget_pb2.DECISION_ALLOW
 
 
-async def test_stale_etag_is_a_conflict(stubs: list[Any]) -> None:
+async def test_stale_etag_is_a_conflict(governors: list[Any]) -> None:
     """A change is lost neither by a stale etag nor by one that expects nothing."""
-    first = await _set(stubs[0], _budget(etag="0"))
-    second = await _set(stubs[1], _budget(limit_micros=600, etag=first.etag))
+    first = await _set(governors[0], _budget(etag="0"))
+    second = await _set(governors[1], _budget(limit_micros=600, etag=first.etag))
     assert second.etag != first.etag
     for etag in (first.etag, "0"):
         with pytest.raises(errors.Conflict) as caught:
-            await _set(stubs[0], _budget(limit_micros=700, etag=etag))
+            await _set(governors[0], _budget(limit_micros=700, etag=etag))
         assert caught.value.message == (
             f"The budget {_DAY} has changed: its etag is {second.etag!r}, not {etag!r}."
             " Read it again, and apply your change to that."
         )
     with pytest.raises(errors.Conflict) as caught:
-        await stubs[0].DeleteBudget(pb.DeleteBudgetRequest(name=_DAY, etag=first.etag), timeout=30)
-    status = (await stubs[0].GetBudget(pb.GetBudgetRequest(name=_DAY), timeout=30)).status
+        await governors[0].DeleteBudget(
+            pb.DeleteBudgetRequest(name=_DAY, etag=first.etag), timeout=30
+        )
+    status = (await governors[0].GetBudget(pb.GetBudgetRequest(name=_DAY), timeout=30)).status
     assert status.budget == second
 
 
-async def test_of_many_changes_with_one_etag_one_wins(stubs: list[Any]) -> None:
+async def test_of_many_changes_with_one_etag_one_wins(governors: list[Any]) -> None:
     """Compare and set holds over governors that write at the same moment."""
-    first = await _set(stubs[0], _budget())
+    first = await _set(governors[0], _budget())
     outcomes = await asyncio.gather(
-        *(_set(stubs[n % 2], _budget(limit_micros=600 + n, etag=first.etag)) for n in range(10)),
+        *(
+            _set(governors[n % 2], _budget(limit_micros=600 + n, etag=first.etag))
+            for n in range(10)
+        ),
         return_exceptions=True,
     )
     won = [each for each in outcomes if isinstance(each, budget_pb2.Budget)]
@@ -213,87 +125,89 @@ async def test_of_many_changes_with_one_etag_one_wins(stubs: list[Any]) -> None:
     assert [type(each) for each in outcomes].count(errors.Conflict) == 9
 
 
-async def test_repeated_request_gives_the_same_budget(stubs: list[Any]) -> None:
+async def test_repeated_request_gives_the_same_budget(governors: list[Any]) -> None:
     """With its request id a repeat changes nothing, even after another change; with others' figures
     it is refused."""
-    first = await _set(stubs[0], _budget(), request_id="r1")
-    await _set(stubs[1], _budget(limit_micros=600))
-    assert await _set(stubs[1], _budget(), request_id="r1") == first
-    status = (await stubs[0].GetBudget(pb.GetBudgetRequest(name=_DAY), timeout=30)).status
+    first = await _set(governors[0], _budget(), request_id="r1")
+    await _set(governors[1], _budget(limit_micros=600))
+    assert await _set(governors[1], _budget(), request_id="r1") == first
+    status = (await governors[0].GetBudget(pb.GetBudgetRequest(name=_DAY), timeout=30)).status
     assert status.budget.limit_micros == 600
     with pytest.raises(errors.RequestIdReused):
-        await _set(stubs[1], _budget(limit_micros=700), request_id="r1")
+        await _set(governors[1], _budget(limit_micros=700), request_id="r1")
 
 
-async def test_deleted_budget_leaves_the_one_of_the_tier(stubs: list[Any]) -> None:
+async def test_deleted_budget_leaves_the_one_of_the_tier(governors: list[Any]) -> None:
     """Deleting what nobody has set is BUDGET_NOT_FOUND."""
     delete = pb.DeleteBudgetRequest(name=_DAY)
-    await _set(stubs[0], _budget(limit_micros=50))
-    assert (await _admit(stubs[1], "a", 51)).decision == budget_pb2.DECISION_DENY
-    await stubs[0].DeleteBudget(delete, timeout=30)
-    assert (await _admit(stubs[1], "a", 51)).decision == budget_pb2.DECISION_ALLOW
-    status = (await stubs[1].GetBudget(pb.GetBudgetRequest(name=_DAY), timeout=30)).status
+    await _set(governors[0], _budget(limit_micros=50))
+    assert (await _admit(governors[1], "a", 51)).decision == budget_pb2.DECISION_DENY
+    await governors[0].DeleteBudget(delete, timeout=30)
+    assert (await _admit(governors[1], "a", 51)).decision == budget_pb2.DECISION_ALLOW
+    status = (await governors[1].GetBudget(pb.GetBudgetRequest(name=_DAY), timeout=30)).status
     assert (status.budget.limit_micros, status.budget.etag) == (1_000, "")
     with pytest.raises(errors.BudgetNotFound) as caught:
-        await stubs[0].DeleteBudget(delete, timeout=30)
+        await governors[0].DeleteBudget(delete, timeout=30)
     assert caught.value.message == f"There is no budget {_DAY!r} to delete."
     with pytest.raises(errors.BudgetNotFound):
-        await stubs[0].GetBudget(pb.GetBudgetRequest(name=_CHAT), timeout=30)
+        await governors[0].GetBudget(pb.GetBudgetRequest(name=_CHAT), timeout=30)
 
 
-async def test_budgets_are_listed_in_order_and_by_page(stubs: list[Any]) -> None:
+async def test_budgets_are_listed_in_order_and_by_page(governors: list[Any]) -> None:
     """Those that the tenant's tier gives are among them."""
-    await _set(stubs[0], _budget(_CHAT))
+    await _set(governors[0], _budget(_CHAT))
     names: list[str] = []
     request = pb.ListBudgetsRequest(parent=_ACME, page_size=2)
     while True:
-        page = await stubs[1].ListBudgets(request, timeout=30)
+        page = await governors[1].ListBudgets(request, timeout=30)
         names += [each.budget.name for each in page.statuses]
         if not page.next_page_token:
             break
         request.page_token = page.next_page_token
     assert names == [_CHAT, _DAY, f"{_ACME}/budgets/tenant-month"]
     with pytest.raises(errors.InvalidPageToken):
-        await stubs[1].ListBudgets(pb.ListBudgetsRequest(parent=_ACME, page_token="x"), timeout=30)
+        await governors[1].ListBudgets(
+            pb.ListBudgetsRequest(parent=_ACME, page_token="x"), timeout=30
+        )
 
 
-async def test_tenant_may_have_so_many_budgets(stubs: list[Any]) -> None:
+async def test_tenant_may_have_so_many_budgets(governors: list[Any]) -> None:
     """One more is refused with a reason; one that is there may be changed."""
     for subject in "abc":
-        await _set(stubs[0], _budget(f"{_ACME}/budgets/agent-day-{subject}"))
+        await _set(governors[0], _budget(f"{_ACME}/budgets/agent-day-{subject}"))
     with pytest.raises(errors.TooLarge) as caught:
-        await _set(stubs[0], _budget(f"{_ACME}/budgets/agent-day-d"))
+        await _set(governors[0], _budget(f"{_ACME}/budgets/agent-day-d"))
     assert caught.value.message == (
         "The tenant acme has 3 budgets, and may have 3. Delete one that is needed no longer."
     )
-    await _set(stubs[0], _budget(f"{_ACME}/budgets/agent-day-a", limit_micros=7))
+    await _set(governors[0], _budget(f"{_ACME}/budgets/agent-day-a", limit_micros=7))
 
 
-async def test_only_operators_set_and_see_what_concerns_all_tenants(stubs: list[Any]) -> None:
+async def test_only_operators_set_and_see_what_concerns_all_tenants(governors: list[Any]) -> None:
     """Others are told so; tenants have their own budgets alone."""
     everywhere = "budgets/global-month"
     for call in (
-        stubs[0].SetBudget(pb.SetBudgetRequest(budget=_budget(everywhere)), timeout=30),
-        stubs[0].GetBudget(pb.GetBudgetRequest(name=everywhere), timeout=30),
-        stubs[0].DeleteBudget(pb.DeleteBudgetRequest(name=everywhere), timeout=30),
-        stubs[0].ListBudgets(pb.ListBudgetsRequest(parent="tenants/-"), timeout=30),
-        stubs[0].SetBudget(
+        governors[0].SetBudget(pb.SetBudgetRequest(budget=_budget(everywhere)), timeout=30),
+        governors[0].GetBudget(pb.GetBudgetRequest(name=everywhere), timeout=30),
+        governors[0].DeleteBudget(pb.DeleteBudgetRequest(name=everywhere), timeout=30),
+        governors[0].ListBudgets(pb.ListBudgetsRequest(parent="tenants/-"), timeout=30),
+        governors[0].SetBudget(
             pb.SetBudgetRequest(budget=_budget("tenants/other/budgets/tenant-day")), timeout=30
         ),
-        stubs[0].ListBudgets(pb.ListBudgetsRequest(parent="tenants/other"), timeout=30),
-        stubs[0].ExplainBudget(pb.ExplainBudgetRequest(parent="tenants/other"), timeout=30),
+        governors[0].ListBudgets(pb.ListBudgetsRequest(parent="tenants/other"), timeout=30),
+        governors[0].ExplainBudget(pb.ExplainBudgetRequest(parent="tenants/other"), timeout=30),
     ):
         with pytest.raises(errors.Forbidden):
             await call
-    await _set(stubs[1], _budget(everywhere, limit_micros=10))
-    listed = await stubs[1].ListBudgets(pb.ListBudgetsRequest(parent="tenants/-"), timeout=30)
+    await _set(governors[1], _budget(everywhere, limit_micros=10))
+    listed = await governors[1].ListBudgets(pb.ListBudgetsRequest(parent="tenants/-"), timeout=30)
     assert [each.budget.name for each in listed.statuses] == [everywhere]
-    denied = await _admit(stubs[0], "a", 11)
+    denied = await _admit(governors[0], "a", 11)
     assert (denied.budget, denied.explanation) == (
         everywhere,
         "What all tenants together may spend is spent. It starts again at 2026-02-01T00:00:00Z.",
     )
-    explained = await stubs[0].ExplainBudget(pb.ExplainBudgetRequest(parent=_ACME), timeout=30)
+    explained = await governors[0].ExplainBudget(pb.ExplainBudgetRequest(parent=_ACME), timeout=30)
     assert [each.budget.name for each in explained.statuses] == [
         _DAY,
         f"{_ACME}/budgets/tenant-month",
@@ -301,11 +215,11 @@ async def test_only_operators_set_and_see_what_concerns_all_tenants(stubs: list[
 
 
 async def test_explanation_has_every_budget_and_names_the_one_that_decides(
-    stubs: list[Any],
+    governors: list[Any],
 ) -> None:
     """The widest scope first; the task's cap is known from its calls."""
     await _set(
-        stubs[0],
+        governors[0],
         _budget(
             _CHAT, thresholds=budget_pb2.BudgetThresholds(degrade_percent=40, throttle_percent=80)
         ),
@@ -313,10 +227,10 @@ async def test_explanation_has_every_budget_and_names_the_one_that_decides(
     asked = pb.ExplainBudgetRequest(
         parent=_ACME, task_type="chat", task="t1", tier=tier_pb2.MODEL_TIER_BALANCED
     )
-    explained = await stubs[0].ExplainBudget(asked, timeout=30)
+    explained = await governors[0].ExplainBudget(asked, timeout=30)
     assert explained.decision == budget_pb2.DECISION_ALLOW
-    await _admit(stubs[0], "a", 200, task="t1", task_limit_micros=450)
-    explained = await stubs[1].ExplainBudget(asked, timeout=30)
+    await _admit(governors[0], "a", 200, task="t1", task_limit_micros=450)
+    explained = await governors[1].ExplainBudget(asked, timeout=30)
     stands = [
         (each.budget.name, each.spent_micros, each.reserved_micros, each.budget.limit_micros)
         for each in explained.statuses
@@ -336,14 +250,14 @@ async def test_explanation_has_every_budget_and_names_the_one_that_decides(
         f"{_CHAT} allows 0.0005 USD; 0.00 USD are spent and 0.0002 USD reserved:"
         " from 40 % on cheaper tiers are used."
     )
-    await _admit(stubs[0], "b", 200, task="t1", task_limit_micros=450)
-    explained = await stubs[1].ExplainBudget(asked, timeout=30)
+    await _admit(governors[0], "b", 200, task="t1", task_limit_micros=450)
+    explained = await governors[1].ExplainBudget(asked, timeout=30)
     assert explained.decision == budget_pb2.DECISION_THROTTLE
     asked.lane = tier_pb2.LANE_INTERACTIVE
-    explained = await stubs[1].ExplainBudget(asked, timeout=30)
+    explained = await governors[1].ExplainBudget(asked, timeout=30)
     assert explained.decision == budget_pb2.DECISION_DEGRADE
-    await _admit(stubs[0], "c", 50, task="t1", task_limit_micros=450, lane=1)
-    explained = await stubs[1].ExplainBudget(asked, timeout=30)
+    await _admit(governors[0], "c", 50, task="t1", task_limit_micros=450, lane=1)
+    explained = await governors[1].ExplainBudget(asked, timeout=30)
     assert (explained.decision, explained.deciding_budget) == (
         budget_pb2.DECISION_DENY,
         f"{_ACME}/budgets/task-lifetime-t1",
@@ -352,21 +266,21 @@ async def test_explanation_has_every_budget_and_names_the_one_that_decides(
 
 
 async def test_what_refuses_a_task_before_its_first_call_is_noticed(
-    stubs: list[Any], noticed: list[Decision]
+    governors: list[Any], noticed: list[Decision]
 ) -> None:
     """Tasks are asked about before they are accepted: nobody else hears of a spent budget."""
-    await _set(stubs[0], _budget(_DAY, limit_micros=100))
-    await _admit(stubs[0], "a", 100)
-    await stubs[0].ExplainBudget(pb.ExplainBudgetRequest(parent=_ACME), timeout=30)
+    await _set(governors[0], _budget(_DAY, limit_micros=100))
+    await _admit(governors[0], "a", 100)
+    await governors[0].ExplainBudget(pb.ExplainBudgetRequest(parent=_ACME), timeout=30)
     (decision,) = noticed
     assert (decision.level, decision.reserved_micros) == (3, 100)
 
 
-async def test_explanation_says_which_tiers_a_tenant_may_use(stubs: list[Any]) -> None:
+async def test_explanation_says_which_tiers_a_tenant_may_use(governors: list[Any]) -> None:
     """The tenant's tier decides where no budget does."""
     with identity.use(identity.Identity("free", "user:anna")):
         asked = pb.ExplainBudgetRequest(parent="tenants/free", tier=tier_pb2.MODEL_TIER_POWERFUL)
-        explained = await stubs[0].ExplainBudget(asked, timeout=30)
+        explained = await governors[0].ExplainBudget(asked, timeout=30)
     assert (explained.decision, explained.deciding_budget, explained.degrade_to) == (
         budget_pb2.DECISION_DEGRADE,
         "tenants/free",
@@ -402,20 +316,20 @@ _MALFORMED: Final = [
 ]  # fmt: skip
 
 
-async def test_wrong_field_is_named(stubs: list[Any]) -> None:
+async def test_wrong_field_is_named(governors: list[Any]) -> None:
     """What is malformed is INVALID_FIELD with the field's path and what would be right."""
     for budget, field, description in _MALFORMED:
         with pytest.raises(errors.InvalidField) as caught:
-            await _set(stubs[0], budget)
+            await _set(governors[0], budget)
         (violation,) = caught.value.violations
         told = (violation.field, violation.description)
         assert told == (field, description or violation.description), budget
 
 
-async def test_every_fault_is_named_at_once(stubs: list[Any]) -> None:
+async def test_every_fault_is_named_at_once(governors: list[Any]) -> None:
     """Who sets a budget need not try again for each of its faults."""
     with pytest.raises(errors.InvalidField) as caught:
-        await _set(stubs[0], _budget(limit_micros=0, time_zone="Nowhere"))
+        await _set(governors[0], _budget(limit_micros=0, time_zone="Nowhere"))
     assert [each.field for each in caught.value.violations] == [
         "budget.limit_micros",
         "budget.time_zone",

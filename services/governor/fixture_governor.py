@@ -15,10 +15,17 @@ pytest_plugins = ["meshtest.fixtures"]
 
 
 @pytest.fixture
-async def store(shared_redis: RedisServer) -> AsyncIterator[Redis]:
-    """A connection to a real Redis, with nothing stored."""
+async def redis_url(shared_redis: RedisServer) -> str:
+    """A real Redis, with nothing stored."""
     async with redis_store.connect(shared_redis.url) as connection:
         await cast(Any, connection).flushall()
+    return shared_redis.url
+
+
+@pytest.fixture
+async def store(redis_url: str) -> AsyncIterator[Redis]:
+    """A connection to it."""
+    async with redis_store.connect(redis_url) as connection:
         yield connection
 
 
