@@ -56,8 +56,9 @@ class QdrantVectors:
         self._slots: Final = Slots("searches and writes", active=threads, waiting=_WAITING)
         self._connecting: Final = threading.Lock()
         self._client: QdrantClient | None = None
-        # Collections that are known to exist.
-        self._known: Final[set[str]] = set()
+        # How long the vectors are of collections that are known to exist.
+        self._known: Final[dict[str, int]] = {}
+        self._making: Final = threading.Lock()
 
     @classmethod
     def local(cls, folder: Path) -> "QdrantVectors":
@@ -108,7 +109,7 @@ class QdrantVectors:
         """Removes all that the tenant has."""
 
         def drop(client: "QdrantClient") -> None:
-            self._known.discard(_collection(tenant))
+            self._known.pop(_collection(tenant), None)
             client.delete_collection(_collection(tenant))
 
         await self._run(drop)
@@ -151,7 +152,7 @@ class QdrantVectors:
         def search(client: "QdrantClient") -> Sequence[Hit]:
             from qdrant_client import models
 
-            if not self._exists(client, collection):
+            if not self._has_passages(client, tenant, len(vector)):
                 return ()
             only: models.Filter | None = None
             if documents:
@@ -166,8 +167,30 @@ class QdrantVectors:
 
     def _exists(self, client: "QdrantClient", collection: str) -> bool:
         if collection not in self._known and client.collection_exists(collection):
-            self._known.add(collection)
+            params: Any = client.get_collection(collection).config.params
+            self._known[collection] = int(params.vectors.size)
         return collection in self._known
+
+    def _has_passages(self, client: "QdrantClient", tenant: str, dimensions: int) -> bool:
+        """Whether there may be some to compare with vectors of this length.
+
+        Raises DependencyUnavailable where those that there are have vectors of another one.
+        """
+        collection = _collection(tenant)
+        if not self._exists(client, collection):
+            return False
+        length = self._known[collection]
+        if length == dimensions:
+            return True
+        if client.count(collection).count:
+            # Another process may make it anew.
+            del self._known[collection]
+            raise self._unavailable(
+                f"The documents of tenants/{tenant} are there with vectors of {length} numbers, and"
+                f" the embedding model makes {dimensions}. Set memory.embedding_model to the one"
+                " that they were added with, or delete them all and add them again."
+            )
+        return False
 
     def _write(
         self,
@@ -182,8 +205,9 @@ class QdrantVectors:
         from qdrant_client import models
 
         collection = _collection(tenant)
-        if not self._exists(client, collection):
-            self._create(client, collection, vectors.shape[1])
+        with self._making:
+            if not self._has_passages(client, tenant, vectors.shape[1]):
+                self._create(client, collection, vectors.shape[1])
         points = [
             models.PointStruct(
                 id=_point_id(version, n),
@@ -200,6 +224,9 @@ class QdrantVectors:
         # The product of unit vectors is their cosine; the local mode's own
         # cosine makes every stored vector of unit length again at each search.
         config = models.VectorParams(size=dimensions, distance=models.Distance.DOT)
+        if self._known.pop(collection, None) is not None:
+            # Empty, and made for another embedding model.
+            client.delete_collection(collection)
         try:
             client.create_collection(collection, vectors_config=config)
         except Exception:
@@ -210,7 +237,7 @@ class QdrantVectors:
             client.create_payload_index(
                 collection, "document", field_schema=models.PayloadSchemaType.KEYWORD
             )
-        self._known.add(collection)
+        self._known[collection] = dimensions
 
     async def _run(self, job: Callable[["QdrantClient"], T]) -> T:
         async with self._slots:

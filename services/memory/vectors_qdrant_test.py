@@ -67,6 +67,32 @@ async def test_tenants_do_not_see_each_other(vectors: QdrantVectors) -> None:
     assert len(await vectors.search("acme", _EAST, limit=5, documents=())) == 3
 
 
+async def test_vectors_of_another_embedding_model_are_told_apart(vectors: QdrantVectors) -> None:
+    """It is said what to do, and that helps: an empty collection takes vectors of any length."""
+    await _fill(vectors)
+    other = np.array([1.0, 0.0, 0.0], np.float32)
+    new = Version("v3", 1)
+    for call in (
+        vectors.search("acme", other, limit=5, documents=()),
+        vectors.store("acme", "d3", new, _PASSAGES[:1], np.stack([other])),
+    ):
+        with pytest.raises(DependencyUnavailable) as caught:
+            await call
+        assert str(caught.value) == (
+            "The documents of tenants/acme are there with vectors of 2 numbers, and the embedding"
+            " model makes 3. Set memory.embedding_model to the one that they were added with, or"
+            " delete them all and add them again."
+        )
+    assert len(await vectors.search("acme", _EAST, limit=5, documents=())) == 3
+    for version in (_ONE, _TWO):
+        await vectors.remove("acme", version)
+    assert await vectors.search("acme", other, limit=5, documents=()) == ()
+    await vectors.store("acme", "d3", new, _PASSAGES[:1], np.stack([other]))
+    assert await vectors.search("acme", other, limit=5, documents=()) == [
+        Hit("d3", "v3", _PASSAGES[0], 1.0)
+    ]
+
+
 async def test_passages_survive_a_restart(tmp_path: Path) -> None:
     """They are on disk when `store` returns."""
     first = QdrantVectors.local(tmp_path)
