@@ -13,7 +13,9 @@ pytest_plugins = ["meshtest.fixtures"]
 
 
 @pytest.fixture
-async def mesh(nats_url: str, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Coordinator]:
+async def coordinator(
+    nats_url: str, tmp_path: Path, clock: FakeClock
+) -> AsyncIterator[Coordinator]:
     """A coordinator whose clock stands still."""
     async with access_world.coordinator(nats_url, tmp_path, clock=clock) as made:
         yield made
