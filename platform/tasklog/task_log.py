@@ -3,9 +3,11 @@
 A stream sequence is one of the stream in which the tenant's tasks are.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from google.protobuf.message import DecodeError
 
@@ -17,6 +19,9 @@ from meshkit.errors import Conflict, CorruptData, MeshError, TaskNotFound
 from tasklog import claim_check, fold, subjects
 from tasklog.formats import EVENTS
 from tasklog.partitions import Partitions
+
+# By then a replica that was behind has caught up.
+_LOOK_AGAIN_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,7 @@ class TaskLog:
         ) as messages:
             async for message in messages:
                 try:
-                    entry = await self.entry(message)
+                    entry = await self.entry(message, is_patient=not lenient)
                 except CorruptData:
                     # Retention may be at work: then what it leaves is the whole log.
                     end = await self._end(tenant, task_id)
@@ -253,11 +258,26 @@ class TaskLog:
             partition.stream, partition.scope(tenant, task_id), start_sequence=start, batch=batch
         )
 
-    async def entry(self, message: StoredMessage) -> Entry:
-        """The event that a message holds, with its large content. Raises CorruptData."""
-        entry = _stored(message)
+    async def entry(self, message: StoredMessage, *, is_patient: bool = True) -> Entry:
+        """The event that a message holds, with its large content.
+
+        Content is stored before its event, but a replica that is behind may be the
+        one that answers: who `is_patient` looks a second time.
+
+        Raises:
+            CorruptData: It holds none, or its content is gone or damaged.
+            NewerFormat: Only a later version can read it.
+        """
         owner = subjects.owner(*subjects.parse(message.subject))
-        await claim_check.check_out(entry.event, self._bus, owner)
+        entry = _stored(message)
+        try:
+            await claim_check.check_out(entry.event, self._bus, owner)
+        except CorruptData:
+            if not is_patient:
+                raise
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            entry = _stored(message)
+            await claim_check.check_out(entry.event, self._bus, owner)
         return entry
 
 
