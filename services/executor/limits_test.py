@@ -1,4 +1,4 @@
-"""Limits of time: a call inside a step inside a task; and of notes."""
+"""Limits of time: a call inside a step inside a task; of notes, and of keys."""
 
 import asyncio
 
@@ -187,6 +187,25 @@ async def test_what_other_calls_of_the_step_found_is_kept(bench: Bench) -> None:
         task = await bench.ended(await bench.submit())
     assert (task.state, task.attempt) == (task_pb2.TASK_STATE_SUCCEEDED, 2)
     assert [each.call.call_id for each in bench.tools.requests] == ["c1", "c2", "c1"]
+
+
+async def test_ids_of_calls_may_be_of_any_length(bench: Bench) -> None:
+    """Their keys stay within what the tool service takes, and differ where the ids do."""
+    ids = [f"call-{'thought ' * 1_000}{end}" for end in "ab"]
+
+    async def answer(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
+        if request.messages[-1].role == conversation_pb2.ROLE_TOOL:
+            return says("done")
+        return calls(*(ToolCall(call_id=each, tool="effect") for each in ids))
+
+    bench.models.answer = answer
+    async with bench.executor():
+        task = await bench.ended(await bench.submit())
+    assert task.state == task_pb2.TASK_STATE_SUCCEEDED
+    assert [each.call.call_id for each in bench.tools.requests] == ids
+    keys = {each.idempotency_key for each in bench.tools.requests}
+    assert len(keys) == 2
+    assert max(map(len, keys)) <= 200
 
 
 async def test_notes_that_repeat_themselves_are_kept_once(bench: Bench) -> None:

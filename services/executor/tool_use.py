@@ -1,6 +1,7 @@
 """The tool calls of one model message: made side by side, recorded in order, or waited for."""
 
 import asyncio
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -34,6 +35,10 @@ SKIPPED: Final = (DependencyUnavailable, BreakerOpen, DeadlineExceeded)
 
 # A repeat of these would do it again, so their intent is recorded first.
 _MUST_NOT_REPEAT: Final = (tool_pb2.EFFECT_UNSPECIFIED, tool_pb2.EFFECT_UNSAFE)
+
+# A key has at most 200, with the task's id and what an approval adds. Providers' ids may be
+# longer: some have what the model thought in them.
+_MOST_ID_CHARACTERS: Final = 100
 
 
 class Tools(Protocol):
@@ -105,7 +110,7 @@ class ToolUse:
             Fenced, CancelRequestedError: As Journal.append.
         """
         moves = [
-            self._move(journal, offered, f"{journal.task_id}/{model_step}/{call.call_id}", call)
+            self._move(journal, offered, _key(journal.task_id, model_step, call.call_id), call)
             for call in calls
         ]
         now = [move for move in moves if not isinstance(move, TaskWaiting)]
@@ -240,6 +245,12 @@ class ToolUse:
         event = journal.event()
         event.waiting.CopyFrom(waiting)
         await journal.append(event)
+
+
+def _key(task_id: str, model_step: int, call_id: str) -> str:
+    if len(call_id) > _MOST_ID_CHARACTERS:
+        call_id = hashlib.sha256(call_id.encode()).hexdigest()
+    return f"{task_id}/{model_step}/{call_id}"
 
 
 def _failed(call: ToolCall, error: MeshError) -> tool_service_pb2.ExecuteToolResponse:
