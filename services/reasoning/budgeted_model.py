@@ -202,7 +202,8 @@ class BudgetedModel:
             call, degradations = self._degraded(call, verdict.degrade_to, verdict.explanation)
             if verdict.ask_again and not degradations:
                 raise budget_exhausted(verdict)
-            if verdict.ask_again:
+            # Nothing is reserved for a free model; one that it is sent to may be none.
+            if verdict.ask_again or (degradations and not verdict.reserved_micros):
                 grant = await self._admit(call)
                 return replace(grant, degradations=(*degradations, *grant.degradations))
         price = self._prices.present.get(call.model.name)

@@ -25,6 +25,7 @@ from services.reasoning.generation import (
     Spending,
 )
 from services.reasoning.model import Tier
+from services.reasoning.provider_offline import OFFLINE
 from services.reasoning.scripted_governor import allow
 from services.reasoning.scripted_provider import PAID
 from services.reasoning.token_estimate import prompt_tokens, text_tokens
@@ -249,6 +250,29 @@ async def test_a_degraded_answer_costs_no_more_than_is_reserved(
         assert answer.model is PAID
     # 100 are PAID's own most.
     assert [each.max_output_tokens for each in prompts] == [60, 30, 0]
+
+
+async def test_a_paid_call_instead_of_a_free_one_is_asked_for(bench: Bench) -> None:
+    """Nothing was reserved for it: the tenant may not use the tier of the free one."""
+
+    def decide(request: governor_pb.AdmitRequest) -> governor_pb.AdmitResponse:
+        if request.model == "paid":
+            return governor_pb.AdmitResponse(
+                decision=budget_pb2.DECISION_DENY, budget=_BUDGET, explanation="It is spent."
+            )
+        response = allow(request)
+        response.decision = budget_pb2.DECISION_DEGRADE
+        response.degrade_to = tier_pb2.MODEL_TIER_BALANCED
+        return response
+
+    bench.governor.decide = decide
+    prompt, spending = Prompt(_request().messages, ()), Spending("default", "user:test")
+    with pytest.raises(errors.BudgetExhausted):
+        await bench.generator.generate(ModelCall(prompt, OFFLINE, Tier.POWERFUL, spending))
+    assert [(each.model, each.tier) for each in bench.governor.admitted] == [
+        ("offline", tier_pb2.MODEL_TIER_POWERFUL),
+        ("paid", tier_pb2.MODEL_TIER_BALANCED),
+    ]
 
 
 async def test_a_call_too_dear_is_asked_for_anew_as_a_cheaper_one(bench: Bench) -> None:
