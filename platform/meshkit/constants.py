@@ -17,6 +17,11 @@ ROLE_KEY: Final = "x-agentmesh-role"
 SCOPES_KEY: Final = "x-agentmesh-scopes"
 # What callers from outside show the gateway: an API key or a token.
 AUTHORIZATION_KEY: Final = "authorization"
+# When the credential of a caller from outside ends, in seconds since the epoch; absent where it
+# does not. The gateway alone says so.
+EXPIRES_KEY: Final = "x-agentmesh-expires"
+# How the callers begin that come by an API key: its id follows.
+KEY_CALLER: Final = "key:"
 # How the callers that are services begin; the gateway lets nobody else say so.
 SERVICE_CALLER: Final = "service:"
 # The tenant of a call whose items each have a tenant of their own.

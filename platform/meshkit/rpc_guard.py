@@ -7,7 +7,7 @@ do the same for about three times the price, and this runs once per call.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, Final, cast
 
@@ -16,9 +16,17 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 from meshkit import deadline, errors, identity, trace, urgency
-from meshkit.constants import CALLER_KEY, ROLE_KEY, TENANT_KEY, TRACEPARENT_KEY, URGENT_KEY
+from meshkit.constants import (
+    CALLER_KEY,
+    EXPIRES_KEY,
+    ROLE_KEY,
+    TENANT_KEY,
+    TRACEPARENT_KEY,
+    URGENT_KEY,
+)
 from meshkit.identity import Role
 from meshkit.log import Log
+from meshkit.open_streams import OpenStreams
 from meshkit.orca import CallStatistics
 from meshkit.peers import Peers
 
@@ -45,16 +53,19 @@ class RpcGuard:
         max_message_bytes: int,
         statistics: CallStatistics,
         peers: Peers | None = None,
+        streams: OpenStreams | None = None,
     ) -> None:
         """`default_tenant` stands in for a missing tenant; None refuses such calls.
 
         A request over `max_message_bytes` is refused in words, where gRPC lets it
         through so far. `statistics` counts the calls. `peers` alone may call; without
-        certificates, None, everybody may.
+        certificates, None, everybody may. `streams` ends those whose callers' credentials do;
+        None where nobody has any.
         """
         self._log: Final = log
         self._statistics: Final = statistics
         self._peers: Final = peers
+        self._streams: Final = streams
         self._max_message_bytes: Final = max_message_bytes
         self._default_tenant: Final = default_tenant
 
@@ -138,8 +149,9 @@ class RpcGuard:
             try:
                 rpc.enter(self._default_tenant, self._peers)
                 async with aclosing(cast(Any, behaviour(check(request), context))) as answers:
-                    async for answer in answers:
-                        yield answer
+                    with self._open(answers, rpc) as opened:
+                        async for answer in opened:
+                            yield answer
             except GeneratorExit:
                 raise
             except BaseException as error:
@@ -148,6 +160,13 @@ class RpcGuard:
                 rpc.write_line()
 
         return serve
+
+    def _open(
+        self, answers: AsyncIterator[Any], rpc: "_Rpc"
+    ) -> AbstractContextManager[AsyncIterator[Any]]:
+        if self._streams is None:
+            return nullcontext(answers)
+        return self._streams.open(answers, identity.current(), rpc.expires)
 
     def _unserved(self, method: str, check: _Check, *, streams: bool) -> _Answer | _Answers:
         name = method.rsplit(".", 1)[-1].replace("/", ".")
@@ -187,6 +206,7 @@ class _Rpc:
         "_started",
         "_statistics",
         "_tenant",
+        "expires",
     )
 
     def __init__(self, method: str, context: Context, log: Log, statistics: CallStatistics) -> None:
@@ -199,13 +219,16 @@ class _Rpc:
         # ended, and to ask a call that is freed ends the process.
         self._peer = context.peer()
         self._tenant = ""
+        # When the caller's credential does, in seconds since the epoch.
+        self.expires: float | None = None
         self._code = "OK"
         self._reason = ""
 
     def enter(self, default_tenant: str | None, peers: Peers | None) -> None:
         """Sets trace, identity and deadline for the task that serves the call.
 
-        Raises Unauthenticated for a caller that is none of the peers.
+        Raises Unauthenticated for a caller that is none of the peers, and InvalidField for
+        what is said of it and cannot be read.
         """
         if peers is not None:
             peers.check(self._context)
@@ -217,6 +240,8 @@ class _Rpc:
                 caller = value
             elif key == ROLE_KEY:
                 role = value
+            elif key == EXPIRES_KEY:
+                self.expires = _seconds(value)
             elif key == TRACEPARENT_KEY:
                 traceparent = value
             elif key == URGENT_KEY:
@@ -266,6 +291,13 @@ class _Rpc:
             duration_ms=round((ended - self._started) * 1000, 3),
             peer=self._peer,
         )
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(int(text))
+    except (ValueError, OverflowError):
+        raise errors.InvalidField(EXPIRES_KEY, "must be seconds since the epoch") from None
 
 
 def unless_cancelled(error: BaseException) -> BaseException:

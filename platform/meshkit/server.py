@@ -12,6 +12,7 @@ from meshkit import constants
 from meshkit.errors import DependencyUnavailable
 from meshkit.health import Dependency, Health
 from meshkit.log import Log
+from meshkit.open_streams import OpenStreams
 from meshkit.orca import CallStatistics, OrcaReporter
 from meshkit.peers import Peers
 from meshkit.reflection import add_reflection
@@ -56,10 +57,12 @@ class MeshServer:
         drain_seconds: float = 10.0,
         max_message_bytes: int = constants.MAX_MESSAGE_BYTES,
         tls: TlsSettings | None = None,
+        streams: OpenStreams | None = None,
     ) -> None:
         """`address` may end in `:0` for a free port; at the end calls get `drain_seconds`.
 
         With `tls` its peers alone may call, by their certificates; without, everybody may.
+        With `streams` those end whose callers' credentials do.
         """
         self._name: Final = name
         self._address: Final = address
@@ -74,6 +77,7 @@ class MeshServer:
             max_message_bytes=max_message_bytes,
             statistics=self._statistics,
             peers=self._peers,
+            streams=streams,
         )
         self._drain_seconds: Final = drain_seconds
         self._options: Final = _options(max_message_bytes * _REFUSED_IN_WORDS)

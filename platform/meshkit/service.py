@@ -5,6 +5,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NoReturn, TypeVar
 
@@ -15,6 +16,7 @@ from meshkit.client import Channels
 from meshkit.clock import Clock, SystemClock
 from meshkit.ids import Ids, RandomIds
 from meshkit.log import Log
+from meshkit.open_streams import OpenStreams
 from meshkit.program import Program, run
 from meshkit.server import MeshServer, Registration
 from meshkit.tls import ClientTls, TlsSettings
@@ -157,9 +159,12 @@ def serve_program(
     """
 
     async def main(program: Program) -> None:
+        from meshkit import stored_keys
+
         settings = config.load(settings_class, path=_config_path(name), environ=os.environ)
         offered = await resources(settings, program, name=name)
         service = await build(offered, settings)
+        streams = OpenStreams(partial(stored_keys.revoked, offered.bus), offered.clock)
         server = MeshServer(
             name=name,
             address=settings.address,
@@ -168,7 +173,9 @@ def serve_program(
             default_tenant=settings.default_tenant,
             drain_seconds=settings.drain_seconds,
             tls=settings.tls,
+            streams=streams,
         )
+        program.start(streams.follow_keys(), "streams")
         program.serve(server.serve(), "server")
         for number, job in enumerate(service.callers):
             program.serve(_run(job), f"caller-{number}")

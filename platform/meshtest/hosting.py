@@ -4,13 +4,15 @@ import asyncio
 import io
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
-from meshkit import log, redis_store
+from meshkit import log, redis_store, stored_keys
 from meshkit.bus import Bus
 from meshkit.client import Channels
 from meshkit.clock import Clock, SystemClock
 from meshkit.ids import Ids, RandomIds
+from meshkit.open_streams import OpenStreams
 from meshkit.server import MeshServer, Registration
 from meshkit.service import Resources, Service
 from meshtest.child_server import free_port
@@ -67,6 +69,7 @@ async def hosting(
             task_partitions=task_partitions,
         )
         services = [await build(resources) for build in builds]
+        streams = OpenStreams(partial(stored_keys.revoked, bus), resources.clock)
         server = MeshServer(
             name="test",
             address=address,
@@ -74,13 +77,17 @@ async def hosting(
             log=silent,
             default_tenant="default",
             drain_seconds=1.0,
+            streams=streams,
         )
         serving = asyncio.create_task(server.serve())
         await server.started()
         jobs = [
-            asyncio.ensure_future(job())
-            for one in services
-            for job in (*one.callers, *one.background)
+            asyncio.create_task(streams.follow_keys()),
+            *(
+                asyncio.ensure_future(job())
+                for one in services
+                for job in (*one.callers, *one.background)
+            ),
         ]
         try:
             yield channels

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from meshkit import log
 from meshkit.client import Channels
 from meshkit.log import Log
+from meshkit.open_streams import OpenStreams
 from meshkit.server import MeshServer, Registration
 from meshtest.everywhere import Everywhere
 
@@ -19,10 +20,11 @@ async def serving(
     default_tenant: str | None = "default",
     caller: str = "service:test",
     to: Log | None = None,
+    streams: OpenStreams | None = None,
 ) -> AsyncGenerator[Channels]:
     """Serves the registrations, and gives channels that lead there under every name.
 
-    Log lines go to `to`, or nowhere.
+    Log lines go to `to`, or nowhere. `streams` end with their callers' credentials.
     """
     server = MeshServer(
         name="test",
@@ -31,6 +33,7 @@ async def serving(
         log=to or log.get("test", stream=io.StringIO()),
         default_tenant=default_tenant,
         drain_seconds=1.0,
+        streams=streams,
     )
     task = asyncio.create_task(server.serve())
     started = asyncio.create_task(server.started())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from meshkit.clock import Clock
+from meshkit.constants import EXPIRES_KEY
 from tier.events import Phase
 from tier.gateway_refusals import failed_key
 from tier.policy import Policy
@@ -151,6 +152,7 @@ def _provider(issuer: Issuer, number: int) -> Any:
             {"header_name": "agentmesh-subject", "claim_name": issuer.subject_claim},
             {"header_name": "x-agentmesh-tenant", "claim_name": issuer.tenant_claim},
             {"header_name": "x-agentmesh-role", "claim_name": issuer.role_claim},
+            {"header_name": EXPIRES_KEY, "claim_name": "exp"},
         ],
         "failed_status_in_metadata": failed_key(number),
         # To check a signature takes longer than the rest of a call. A key that is taken out makes

@@ -13,10 +13,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from agentmesh.access.v1.stored_api_key_pb2 import StoredApiKey
 from meshkit.bus import Bus, Followed, StreamSpec
 from meshkit.errors import DependencyUnavailable
+from meshkit.stored_keys import STREAM, key_subject
 from services.coordinator.api_keys import Stored
 from services.coordinator.key_ring import Change
 
-_STREAM: Final = "API_KEYS"
 _KEY: Final = "key"
 _USE: Final = "use"
 _ALL: Final = "apikey.>"
@@ -38,7 +38,7 @@ class JetStreamApiKeyStore:
         """Creates the stream, or brings it up to date."""
         await self._bus.ensure_stream(
             StreamSpec(
-                name=_STREAM,
+                name=STREAM,
                 subjects=(_ALL,),
                 max_messages_per_subject=1,
                 duplicate_window_seconds=_DUPLICATE_WINDOW_SECONDS,
@@ -48,7 +48,7 @@ class JetStreamApiKeyStore:
 
     async def read(self, tenant: str, key_id: str) -> Stored | None:
         """The key, if it is there."""
-        message = await self._bus.last(_STREAM, _subject(_KEY, tenant, key_id))
+        message = await self._bus.last(STREAM, key_subject(tenant, key_id))
         if message is None:
             return None
         return Stored(StoredApiKey.FromString(message.payload), message.sequence)
@@ -56,19 +56,19 @@ class JetStreamApiKeyStore:
     async def write(self, tenant: str, key_id: str, record: StoredApiKey, *, after: int) -> None:
         """Replaces what stands at `after`; Conflict if that is not there any more."""
         await self._bus.append(
-            _subject(_KEY, tenant, key_id), record.SerializeToString(), expected_last=after
+            key_subject(tenant, key_id), record.SerializeToString(), expected_last=after
         )
 
     async def list(self, tenant: str) -> AsyncIterator[StoredApiKey]:
         """All of a tenant's, in no order."""
-        async for message in self._bus.read(_STREAM, _subject(_KEY, tenant, "*")):
+        async for message in self._bus.read(STREAM, key_subject(tenant, "*")):
             yield StoredApiKey.FromString(message.payload)
 
     async def uses(self, tenant: str) -> Mapping[str, datetime]:
         """When each key of the tenant was last used, by id."""
         return {
             message.subject.rpartition(".")[2]: _time(message.payload)
-            async for message in self._bus.read(_STREAM, _subject(_USE, tenant, "*"))
+            async for message in self._bus.read(STREAM, _use_subject(tenant, "*"))
         }
 
     async def note_use(self, tenant: str, key_id: str, time: datetime, *, once_per: str) -> None:
@@ -76,7 +76,7 @@ class JetStreamApiKeyStore:
         stamp = Timestamp()
         stamp.FromDatetime(time)
         await self._bus.publish(
-            _subject(_USE, tenant, key_id),
+            _use_subject(tenant, key_id),
             stamp.SerializeToString(),
             message_id=f"{key_id}.{once_per}",
         )
@@ -87,8 +87,8 @@ class JetStreamApiKeyStore:
         The newest message of the stream stays: who follows would wait for it in vain.
         """
         await self._bus.publish(_SWEPT, b"", message_id=f"{_SWEPT}.{key_id}")
-        for kind in (_USE, _KEY):
-            await self._bus.purge(_STREAM, _subject(kind, tenant, key_id))
+        for subject in (_use_subject(tenant, key_id), key_subject(tenant, key_id)):
+            await self._bus.purge(STREAM, subject)
 
     async def changes(self) -> AsyncGenerator[Sequence[Change]]:
         """All that is stored, oldest first, and then what comes, until something goes wrong.
@@ -96,9 +96,7 @@ class JetStreamApiKeyStore:
         Raises:
             DependencyUnavailable: Something did.
         """
-        async with self._bus.follow(
-            _STREAM, _ALL, start_sequence=1, window=_READ_AHEAD
-        ) as follower:
+        async with self._bus.follow(STREAM, _ALL, start_sequence=1, window=_READ_AHEAD) as follower:
             while True:
                 await follower.wait()
                 yield [_change(each) for each in await follower.take()]
@@ -108,7 +106,7 @@ class JetStreamApiKeyStore:
 
         Only who leads the stream answers: another server of a cluster may not know yet.
         """
-        found = await self._bus.stream_info(_STREAM)
+        found = await self._bus.stream_info(STREAM)
         if found is None:
             raise DependencyUnavailable(
                 "The stream of API keys is gone.", metadata={"dependency": self._bus.name}
@@ -116,8 +114,8 @@ class JetStreamApiKeyStore:
         return int(found["state"]["last_seq"])
 
 
-def _subject(kind: str, tenant: str, key_id: str) -> str:
-    return f"apikey.{kind}.{tenant}.{key_id}"
+def _use_subject(tenant: str, key_id: str) -> str:
+    return f"apikey.{_USE}.{tenant}.{key_id}"
 
 
 def _change(message: Followed) -> Change:

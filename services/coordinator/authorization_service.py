@@ -17,6 +17,8 @@ from meshkit.api_key import PREFIX
 from meshkit.constants import (
     AUTHORIZATION_KEY,
     CALLER_KEY,
+    EXPIRES_KEY,
+    KEY_CALLER,
     ROLE_KEY,
     SCOPES_KEY,
     STATUS_DETAILS_KEY,
@@ -24,7 +26,7 @@ from meshkit.constants import (
 )
 from meshkit.errors import MeshError, Unauthenticated, to_status
 from services.coordinator.key_check import refused
-from services.coordinator.key_powers import KEY_CALLER, role_name
+from services.coordinator.key_powers import role_name
 
 _Context = Any
 _API_KEY: Final = "x-api-key"
@@ -84,6 +86,8 @@ def _passed(key: ApiKey) -> pb.CheckResponse:
     }
     if key.scopes:
         who[SCOPES_KEY] = " ".join(key.scopes)
+    if key.HasField("expire_time"):
+        who[EXPIRES_KEY] = str(key.expire_time.seconds)
     # Nobody behind the gateway gets to see a secret.
     answer = pb.OkHttpResponse(
         headers=_headers(who), headers_to_remove=[_API_KEY, AUTHORIZATION_KEY]

@@ -69,6 +69,13 @@ async def test_a_key_says_who_calls(mesh: Coordinator) -> None:
     assert list(answer.ok_response.headers_to_remove) == ["x-api-key", "authorization"]
 
 
+async def test_a_key_says_when_it_ends(mesh: Coordinator, clock: FakeClock) -> None:
+    """So that no stream outlasts it."""
+    made = await mesh.create(expire_time=after(clock, 3600.0))
+    headers = headers_of(await mesh.check(x_api_key=made.text))
+    assert headers["x-agentmesh-expires"] == str(int(clock.now().timestamp()) + 3600)
+
+
 async def test_without_scopes_the_role_decides(mesh: Coordinator) -> None:
     """A key that is not limited has no header of scopes: an empty one would be no scope."""
     made = await mesh.create()

@@ -8,10 +8,10 @@ from agentmesh.access.v1 import access_service_pb2 as pb
 from agentmesh.access.v1.access_service_pb2 import ApiKey
 from agentmesh.access.v1.stored_api_key_pb2 import StoredApiKey
 from meshkit import identity
+from meshkit.constants import KEY_CALLER
 from meshkit.errors import Forbidden
 from meshkit.identity import Role
 
-KEY_CALLER: Final = "key:"
 # A service of the mesh has none of them.
 _ROLES: Final = {
     Role.USER: pb.ROLE_USER,

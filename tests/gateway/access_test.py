@@ -79,13 +79,14 @@ async def test_a_key_says_who_calls(mesh: Guarded, header: tuple[str, str]) -> N
 async def test_credentials_end_at_the_gateway(mesh: Guarded) -> None:
     """Neither keys nor tokens nor scopes, nor the gateway's own notes, reach a service."""
     mesh.knows(KEY, scopes="tasks:read")
-    for header in (("x-api-key", KEY), _bearer(KEY), _bearer(mesh.issuer.token())):
+    known = {"x-agentmesh-caller", "x-agentmesh-role", "x-agentmesh-tenant"}
+    for header, told in (
+        (("x-api-key", KEY), known),
+        (_bearer(KEY), known),
+        (_bearer(mesh.issuer.token()), known | {"x-agentmesh-expires"}),
+    ):
         seen = (await _get(mesh, header)).labels["headers"].split()
-        assert [each for each in seen if "agentmesh" in each] == [
-            "x-agentmesh-caller",
-            "x-agentmesh-role",
-            "x-agentmesh-tenant",
-        ]
+        assert {each for each in seen if "agentmesh" in each} == told
         assert not {"authorization", "x-api-key"} & set(seen)
 
 

@@ -24,6 +24,7 @@ _CLAIMED = {
     "x-agentmesh-caller": "service:executor",
     "x-agentmesh-role": "admin",
     "x-agentmesh-scopes": "tasks:read",
+    "x-agentmesh-expires": "99999999999",
     "x-agentmesh-anything": "else",
     "agentmesh-subject": "root",
     "agentmesh-named-tenant": "beta",
@@ -78,6 +79,8 @@ def _known(task: Any) -> tuple[str, str, str, list[str]]:
 
 
 _TOLD = ["x-agentmesh-caller", "x-agentmesh-role", "x-agentmesh-tenant"]
+# A token ends; the key does not.
+_TOLD_OF_TOKENS = sorted([*_TOLD, "x-agentmesh-expires"])
 
 
 @pytest.mark.parametrize("spelling", _SPELLINGS)
@@ -94,7 +97,7 @@ async def test_what_a_client_claims_is_dropped(mesh: Guarded, spelling: str) -> 
     ]
     assert (
         seen
-        == [("acme", "user:ann", "user", _TOLD)] * 4
+        == [("acme", "user:ann", "user", _TOLD_OF_TOKENS)] * 4
         + [("acme", "key:01jd0000key1", "user", _TOLD)] * 4
     )
 
@@ -108,7 +111,7 @@ async def test_what_metadata_claims_is_dropped(mesh: Guarded, times: int) -> Non
         for credentials in (token, ("x-api-key", KEY))
     ]
     assert seen == [
-        ("acme", "user:ann", "user", _TOLD),
+        ("acme", "user:ann", "user", _TOLD_OF_TOKENS),
         ("acme", "key:01jd0000key1", "user", _TOLD),
     ]
 
@@ -130,7 +133,7 @@ async def test_nobody_has_the_gateway_drop_what_it_says(mesh: Guarded) -> None:
         ("authorization", f"Bearer {mesh.issuer.token()}"),
         ("connection", ", ".join(["keep-alive", *_TOLD])),
     ]
-    assert _known(await _by_json(mesh, headers)) == ("acme", "user:ann", "user", _TOLD)
+    assert _known(await _by_json(mesh, headers)) == ("acme", "user:ann", "user", _TOLD_OF_TOKENS)
 
 
 async def test_nobody_gives_a_key_more_scopes(mesh: Guarded) -> None:
