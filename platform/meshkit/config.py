@@ -149,7 +149,9 @@ def _describe(
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     given = first.get("input")
     shown = f", not {given!r}" if isinstance(given, str | int | float | bool) else ""
-    if "secret" in keys[-1] or "key" in keys[-1] or "password" in keys[-1]:
+    # An address may hold a password, also where none belongs.
+    is_address_with_user = isinstance(given, str) and "://" in given and "@" in given
+    if is_address_with_user or any(each in keys[-1] for each in ("secret", "key", "password")):
         shown = ""
     return f"{where}: {message}{shown}"
 

@@ -13,7 +13,7 @@ class RedisSettings(BaseModel):
 
     model_config = {"extra": "forbid"}
 
-    url: str = "redis://127.0.0.1:6379"
+    url: str = Field(default="redis://127.0.0.1:6379", pattern=r"^redis://[^@]+$")
     pool_size: int = Field(default=16, ge=1)
 
 
@@ -93,6 +93,11 @@ def test_the_process_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) ->
             "address: a:1\n",
             {"AGENTMESH_REDIS__ULR": "x"},
             "environment: AGENTMESH_REDIS__ULR is no setting; did you mean AGENTMESH_REDIS__URL?",
+        ),
+        (
+            "address: a:1\nredis: {url: 'redis://:hunter2@a:1'}\n",
+            {},
+            "{file}: redis.url: String should match pattern '^redis://[^@]+$'",
         ),
         (
             "{}",
