@@ -39,13 +39,22 @@ class UnknownEnd:
     usage: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A child of which its parent read that it was never accepted."""
+
+    parent: TaskKey
+    stream_sequence: int
+    child: TaskKey
+
+
 class Family:
     """Follows tasks with parents. What it cannot decide alone it keeps in `doubts`."""
 
     def __init__(self, open_tasks: Mapping[TaskKey, Track]) -> None:
         """`open_tasks`: those that are open after the entries so far."""
         self._open: Final = open_tasks
-        self.doubts: Final[list[UnknownParent | UnknownEnd]] = []
+        self.doubts: Final[list[UnknownParent | UnknownEnd | Refused]] = []
 
     def check(self, track: Track, entry: Entry) -> list[Finding]:
         """What is wrong between this task, as it is before `entry`, and its relatives."""
@@ -84,8 +93,12 @@ class Family:
             return []  # its results are not here to be compared
         found: list[Finding] = []
         total = Usage()
-        for result in resumed.children:
+        for index, result in enumerate(resumed.children):
             lifecycle.add_usage(total, result.usage)
+            if not result.task and not resumed.expired and index < len(track.awaited):
+                # One that found no room until a wait ran out may have found it just then.
+                child = key_of(track.awaited[index])
+                self.doubts.append(Refused(entry.task, entry.stream_sequence, child))
             if not result.task or result.state not in lifecycle.TERMINAL or _is_unreadable(result):
                 continue
             child, usage = key_of(result.task), _encoded(result.usage)

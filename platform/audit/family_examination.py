@@ -1,13 +1,13 @@
 """Looks again at parents and children whose logs did not agree at first sight."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from agentmesh.coordinator.v1 import task_pb2
 from audit.entry import Entry
 from audit.examination import TaskLogs
-from audit.family import UnknownEnd, UnknownParent, key_of
+from audit.family import Refused, UnknownEnd, UnknownParent, key_of
 from audit.finding import Finding, Invariant, TaskKey, finding
 from audit.histories import Histories
 from audit.second_look import side_by_side
@@ -43,11 +43,14 @@ class FamilyExamination:
         doubts = histories.family.doubts
         parents = [each for each in doubts if isinstance(each, UnknownParent)]
         ends = [each for each in doubts if isinstance(each, UnknownEnd)]
+        refused = [each for each in doubts if isinstance(each, Refused)]
         found: list[Finding] = []
         for child, log in await side_by_side(parents, lambda each: self._logs.of_task(each.parent)):
             found += _judge_parent(child, log)
         for end, log in await side_by_side(ends, lambda each: self._logs.of_task(each.child)):
             found += _judge_end(end, log)
+        for child, log in await side_by_side(refused, lambda each: self._logs.of_task(each.child)):
+            found += _judge_refusal(child, log)
         return found + await self._outlived(histories)
 
     async def _outlived(self, histories: Histories) -> list[Finding]:
@@ -63,6 +66,8 @@ class FamilyExamination:
             cancelled = end[-1].event.status.end_time.ToDatetime(tzinfo=UTC) if end else None
             if cancelled is None or self._clock.now() - cancelled < _CANCEL_REACHES:
                 continue
+            if any(entry.kind == "redriven" and _time(entry) > cancelled for entry in log):
+                continue  # somebody wants it all the same
             found.append(
                 finding(
                     Invariant.CHILDREN,
@@ -101,6 +106,25 @@ def _judge_parent(doubt: UnknownParent, log: Sequence[Entry]) -> list[Finding]:
     else:
         return []  # it had ended in between, or its content was removed since
     return [finding(Invariant.CHILDREN, doubt.child, f"Event 1: {why}.", doubt.stream_sequence)]
+
+
+def _time(entry: Entry) -> datetime:
+    return entry.event.time.ToDatetime(tzinfo=UTC)
+
+
+def _judge_refusal(doubt: Refused, log: Sequence[Entry]) -> list[Finding]:
+    if not log:
+        return []
+    why = f"It read that its child {doubt.child.task_id} was never accepted, and it was."
+    return [
+        finding(
+            Invariant.CHILDREN,
+            doubt.parent,
+            why,
+            doubt.stream_sequence,
+            *(entry.stream_sequence for entry in log[-1:]),
+        )
+    ]
 
 
 def _judge_end(doubt: UnknownEnd, log: Sequence[Entry]) -> list[Finding]:

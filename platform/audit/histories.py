@@ -107,6 +107,7 @@ class Histories:
             case "waiting":
                 wait = event.waiting.wait
                 track.timed_wait = wait.HasField("until") or wait.HasField("expire_time")
+                track.awaited = tuple(wait.children.tasks)
             case _:
                 pass
         if entry.kind in RUNNABLE_KINDS:

@@ -20,7 +20,7 @@ class ChildEnd:
 
 @dataclass(slots=True)
 class Track:
-    """A task after its last event so far: some 400 bytes, and 100 for each tool call.
+    """A task after its last event so far: some 400 bytes, and 100 for each tool call and child.
 
     Dead letters that nobody discarded count as open: they can be redriven.
     """
@@ -43,6 +43,8 @@ class Track:
     start_sequence: int = 0
     # Whether the present wait has a time at which a coordinator ends it.
     timed_wait: bool = False
+    # The names of the children that the last wait was for.
+    awaited: tuple[str, ...] = ()
     # Hashes of the idempotency keys of announced, and of recorded, tool calls. None
     # until there is one: empty sets would take more than all the rest.
     tool_intents: set[int] | None = None

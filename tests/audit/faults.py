@@ -309,6 +309,14 @@ FAULTS: Final = (
         change=altered(PARENT, "resumed", lambda event: spend(event.resumed.children[0].usage)),
     ),
     Fault(
+        "a parent read that its child was refused",
+        Invariant.CHILDREN,
+        lambda log: [(log.at(PARENT, "resumed"), log.at(CHILD, "completed"))],
+        change=altered(
+            PARENT, "resumed", lambda event: event.resumed.children[0].ClearField("task")
+        ),
+    ),
+    Fault(
         "a child has another depth",
         Invariant.CHILDREN,
         each(CHILD, "submitted"),
