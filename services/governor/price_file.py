@@ -140,6 +140,7 @@ class _Reader:
         return {name: self._price(prices, f"{where}.{name}") for name, prices in models.items()}
 
     def _price(self, content: Any, where: str) -> ModelPrice:
+        before = len(self.faults)
         given = self._mapping(content, where, _PRICES)
         for kind, price in given.items():
             if type(price) is not int or not 0 <= price <= MAX_PRICE_MICROS:
@@ -149,6 +150,13 @@ class _Reader:
                     f" {MAX_PRICE_MICROS}",
                     price,
                 )
+        if len(self.faults) == before and given["cached_input"] > given["input"]:
+            # What is reserved for a call supposes that nothing of its input was cached.
+            self._fault(
+                f"{where}.cached_input",
+                f"expected at most what input costs, {given['input']}",
+                given["cached_input"],
+            )
         return ModelPrice(**{kind: given.get(kind, 0) for kind in _PRICES})
 
     def _mapping(

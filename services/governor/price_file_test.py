@@ -115,6 +115,7 @@ def test_price_that_is_no_whole_amount_is_refused(tmp_path: Path, given: str, sh
     ("text", "message"),
     [
         (_GOOD.replace("cached_input: 300000, ", ""), ": versions[0].models.large.cached_input: is missing"),
+        (_GOOD.replace("cached_input: 300000,", "cached_input: 3000001,"), ": versions[0].models.large.cached_input: expected at most what input costs, 3000000, not 3000001"),
         (_GOOD.replace("large: {", "large: {inputs: 1, "), ": versions[0].models.large.inputs: is not known; did you mean input?"),
         (_GOOD.replace("currency: USD", "currency: EUR"), ": currency: expected USD, the only one there is, not 'EUR'"),
         (_GOOD.replace("currency: USD\n", ""), ": currency: is missing"),
