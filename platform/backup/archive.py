@@ -156,6 +156,10 @@ class Archive:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Who reads in another thread meets Damaged."""
         self._zip.close()
         self._file.close()
 

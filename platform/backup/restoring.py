@@ -152,12 +152,23 @@ class _Restoring:
     async def everything(self) -> Restored:
         """Restores it."""
         self._counter.begin("files")
-        await asyncio.to_thread(self._restore_files)
+        await self._restore_files_unless_cancelled()
         async with own_servers(self._data_dir) as stores:
             await self._restore_streams(stores)
             charges = await self._restore_what_came_late(stores)
             lost = await self._agree(stores)
         return Restored(self._data_dir.path, self._manifest, charges, lost)
+
+    async def _restore_files_unless_cancelled(self) -> None:
+        """In a thread, which nobody can cancel: it must not write where others clean up."""
+        writing = asyncio.ensure_future(asyncio.to_thread(self._restore_files))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            # It has nothing more to write then.
+            self._archive.close()
+            await asyncio.gather(writing, return_exceptions=True)
+            raise
 
     def _restore_files(self) -> None:
         root = self._data_dir.path
