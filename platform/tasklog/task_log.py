@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -22,6 +23,9 @@ from tasklog.partitions import Partitions
 
 # By then a replica that was behind has caught up.
 _LOOK_AGAIN_SECONDS: Final = 1.0
+# Of what was stored longer ago, no replica is behind: families with many children whose
+# content is lost are not to be waited for one by one.
+_YOUNG: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +266,7 @@ class TaskLog:
         """The event that a message holds, with its large content.
 
         Content is stored before its event, but a replica that is behind may be the
-        one that answers: who `is_patient` looks a second time.
+        one that answers: who `is_patient` looks a second time for what is new.
 
         Raises:
             CorruptData: It holds none, or its content is gone or damaged.
@@ -273,7 +277,7 @@ class TaskLog:
         try:
             await claim_check.check_out(entry.event, self._bus, owner)
         except CorruptData:
-            if not is_patient:
+            if not is_patient or datetime.now(UTC) - message.time > _YOUNG:
                 raise
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
             entry = _stored(message)

@@ -1,13 +1,15 @@
 """Tests for task_log.py: a replica that is behind is not taken for loss."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.common.v1.conversation_pb2 import BlobRef
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent, TaskStatus
-from meshkit.bus import Bus
+from meshkit.bus import Bus, StoredMessage
 from meshkit.errors import CorruptData
 from meshtest.clock import FakeClock
 from tasklog import lifecycle
@@ -25,12 +27,22 @@ class Behind(Bus):
     looks = 0
     # How many looks find nothing.
     late = 1
+    # How long ago everything was stored, beside the time that it was.
+    age = timedelta()
 
     async def get_blob(self, owner: str, reference: BlobRef) -> bytes:
         self.looks += 1
         if self.looks <= self.late:
             raise CorruptData(f"There is no content of {owner} with digest {reference.digest}.")
         return await super().get_blob(owner, reference)
+
+    async def read(
+        self, stream: str, subject_filter: str, *, start_sequence: int = 1, batch: int = 256
+    ) -> AsyncGenerator[StoredMessage]:
+        async for each in super().read(
+            stream, subject_filter, start_sequence=start_sequence, batch=batch
+        ):
+            yield replace(each, time=each.time - self.age)
 
 
 @pytest.fixture
@@ -68,6 +80,14 @@ async def test_content_that_is_gone_is_looked_for_twice_and_no_third_time(bus: B
     with pytest.raises(CorruptData, match=r"There is no content of acme\.t1"):
         await _input(TaskLog(bus, Partitions()))
     assert bus.looks == 2
+
+
+async def test_content_of_long_ago_is_looked_for_once(bus: Behind) -> None:
+    """No replica is so far behind, and a family may have lost that of a hundred children."""
+    bus.age = timedelta(minutes=2)
+    with pytest.raises(CorruptData):
+        await _input(TaskLog(bus, Partitions()))
+    assert bus.looks == 1
 
 
 async def test_who_can_do_without_content_does_not_wait_for_it(bus: Behind) -> None:
