@@ -16,6 +16,7 @@ from meshkit.clock import Clock
 from meshkit.errors import (
     DeadlineExceeded,
     DependencyUnavailable,
+    Internal,
     InvalidField,
     MeshError,
     OutcomeUnknown,
@@ -147,17 +148,21 @@ class ToolExecutor:
                     f"The tool {tool.spec.id} was not done within {seconds:.3g} seconds.",
                     metadata={"limit": "tool" if seconds >= own_seconds else "call"},
                 ) from error
-            answer = self._crashed(tool)
+            why = self._crashed(tool)
+            if tool.spec.effect is Effect.UNSAFE:
+                # It may have done it first. A model that read this would call again.
+                raise Internal(why) from error
+            answer = Answer(why, is_error=True)
         return Execution(
             answer, replayed=False, duration_seconds=self._clock.monotonic_seconds() - started
         )
 
-    def _crashed(self, tool: Tool) -> Answer:
+    def _crashed(self, tool: Tool) -> str:
+        """Logs why; what others are told."""
         error_id = self._ids.new()
         self._log.exception("tool.crashed", tool=tool.spec.id, error_id=error_id)
-        return Answer(
-            f"The tool {tool.spec.id} failed by a fault of its own; the log has it as {error_id}.",
-            is_error=True,
+        return (
+            f"The tool {tool.spec.id} failed by a fault of its own; the log has it as {error_id}."
         )
 
     async def _run_once(self, tool: Tool, invocation: Invocation) -> Execution:
@@ -179,8 +184,8 @@ class ToolExecutor:
         try:
             execution = await self._run(tool, invocation)
         except BaseException as error:
-            # Cancelled, out of time, or without something it needs: the effect
-            # may have happened or not.
+            # Cancelled, out of time, crashed, or without something it needs: the
+            # effect may have happened or not.
             await self._unbroken.run(self._abandon(call))
             if spec.effect is Effect.UNSAFE and isinstance(error, MeshError):
                 raise _outcome_unknown(spec, str(error)) from error

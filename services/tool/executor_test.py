@@ -327,6 +327,25 @@ async def test_unsafe_tool_that_is_stopped_has_an_unknown_outcome(bench: _Bench)
         await executor.execute(_request())
 
 
+async def test_unsafe_tool_that_crashes_has_an_unknown_outcome(bench: _Bench) -> None:
+    """It may have crashed behind its effect: nobody is told to try again."""
+
+    async def crash(_: Invocation) -> Answer:
+        raise RuntimeError("secret")
+
+    tool = _Ledger(Effect.UNSAFE, crash)
+    with pytest.raises(OutcomeUnknown) as caught:
+        await bench.executor(tool).execute(_request())
+    assert str(caught.value) == (
+        "An execution of ledger ended without an answer (The tool ledger failed by a fault of its"
+        " own; the log has it as 00000000000000000000000001.). Nobody knows whether it was done,"
+        " and it must not be repeated blindly: look, and decide."
+    )
+    with pytest.raises(OutcomeUnknown):
+        await bench.executor(tool).execute(_request())
+    assert tool.executions == 1
+
+
 async def test_lost_dependency_of_an_idempotent_tool_can_be_tried_again(bench: _Bench) -> None:
     """What a tool needs and lacks is the call's error, and the next attempt executes again."""
     lost = [DependencyUnavailable("Failed to reach the bank.")]
