@@ -2,142 +2,28 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
-from typing import Final
 
 import pytest
 
-from meshkit.errors import DependencyUnavailable, MeshError
-from meshtest.clock import FakeClock
+from meshkit.errors import DependencyUnavailable
 from meshtest.eventually import eventually
-from meshtest.ids import FakeIds
-from services.reasoning.generation import Spending
-from services.reasoning.governor import Admission, LeaseGrant, LeaseWish, Settlement
-from services.reasoning.lease_pool import Claim, LeasePool, LeaseSizes
+from services.reasoning.governor import LeaseWish
+from services.reasoning.lease_bench import CALLS, COVER_SECONDS, SPENDING, LeaseBench
+from services.reasoning.lease_pool import Claim
 from services.reasoning.model import Tier
-from services.reasoning.price_list import Price, PriceList
-
-_COVER_SECONDS: Final = 10.0
-# A thousand input tokens cost 1,000 micro-USD.
-_PRICES: Final = PriceList(
-    "1", {"1": {"paid": Price(1_000_000, 1_000_000, 0), "free": Price(0, 0, 0)}}
-)
-_SPENDING: Final = Spending("acme", "service:executor", "", "chat", "helper", "s1")
-_TASK: Final = "tenants/acme/tasks/t"
-_CALLS: Final = 4
-
-
-class _Lessor:
-    """Grants what it is told to."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self._clock = clock
-        self.wishes: list[LeaseWish] = []
-        self.trims: list[tuple[str, str, int]] = []
-        self.failure: MeshError | None = None
-        self.hold: asyncio.Event | None = None
-        self.hold_trims: asyncio.Event | None = None
-        self.most_micros = 10**12
-        self.lease_seconds = 600.0
-        self.price_version = "1"
-        self.retry_after_seconds = 0.0
-        self.asks_for_sessions = False
-        self.tiers: frozenset[Tier] = frozenset()
-
-    async def lease(self, wish: LeaseWish) -> LeaseGrant:
-        self.wishes.append(wish)
-        if self.hold is not None:
-            await self.hold.wait()
-        if self.failure is not None:
-            raise self.failure
-        return LeaseGrant(
-            micros=min(wish.micros, self.most_micros),
-            expires_at=self._clock.now() + timedelta(seconds=self.lease_seconds),
-            price_version=self.price_version,
-            retry_after_seconds=self.retry_after_seconds,
-            asks_for_sessions=self.asks_for_sessions,
-            tiers=self.tiers,
-        )
-
-    async def trim(self, tenant: str, lease: str, keep_micros: int) -> None:
-        self.trims.append((tenant, lease, keep_micros))
-        if self.hold_trims is not None:
-            await self.hold_trims.wait()
-        if self.failure is not None:
-            raise self.failure
-
-
-class _Bench:
-    def __init__(self, *, most_micros: int = 1_000_000, most_tenant_leases: int = 2) -> None:
-        self.clock = FakeClock()
-        self.lessor = _Lessor(self.clock)
-        self.closed_tenants: set[str] = set()
-        self.pool = LeasePool(
-            self.lessor,
-            _PRICES,
-            sizes=LeaseSizes(
-                cover_seconds=_COVER_SECONDS,
-                least_micros=10_000,
-                most_micros=most_micros,
-                most_leases=2,
-                most_tenant_leases=most_tenant_leases,
-            ),
-            ask_again_seconds=1.0,
-            fails_closed=self.closed_tenants.__contains__,
-            clock=self.clock,
-            ids=FakeIds(),
-        )
-
-    def claim(
-        self,
-        *,
-        model: str = "paid",
-        tokens: int = 1_000,
-        tier: Tier = Tier.BALANCED,
-        tenant: str = "acme",
-        key: str = "",
-        session: str = "s1",
-        task_limit_micros: int = 0,
-        task_type: str = "chat",
-    ) -> Claim | None:
-        """Claims for a call that costs `tokens` micro-USD at most."""
-        spending = Spending(
-            tenant, "service:executor", key or "own", task_type, "helper", session, _TASK,
-            task_limit_micros,
-        )  # fmt: skip
-        admission = Admission(spending, model, tier, tokens, 0)
-        return self.pool.claim(admission, may_repeat=bool(key))
-
-    async def lease(self) -> None:
-        """As many calls as are worth a lease, and the lease."""
-        for _ in range(_CALLS):
-            self.claim()
-        await self.settle_down()
-
-    async def settle_down(self) -> None:
-        """Lets everything run that need not wait for the clock."""
-        await self.clock.advance(0.0)
-
-    async def spend(self, claim: Claim | None, cost_micros: int) -> Settlement:
-        """The settlement of a claimed call, on its way."""
-        assert claim is not None
-        taken = self.pool.spend(_SPENDING, claim, cost_micros)
-        return Settlement(
-            _SPENDING, "paid", cost_micros, 0, lease=claim.lease.terms.lease, leased_micros=taken
-        )
 
 
 @pytest.fixture
-async def bench() -> AsyncIterator[_Bench]:
-    bench = _Bench()
+async def bench() -> AsyncIterator[LeaseBench]:
+    bench = LeaseBench()
     yield bench
     await bench.pool.close()
 
 
-async def test_the_first_calls_are_asked_for_and_the_next_are_leased(bench: _Bench) -> None:
+async def test_the_first_calls_are_asked_for_and_the_next_are_leased(bench: LeaseBench) -> None:
     """A few calls are worth a lease; none of them waits for it, and one is taken for all."""
     bench.lessor.hold = asyncio.Event()
-    for _ in range(_CALLS + 3):
+    for _ in range(CALLS + 3):
         assert bench.claim() is None
     await bench.settle_down()
     assert bench.lessor.wishes == [
@@ -150,12 +36,12 @@ async def test_the_first_calls_are_asked_for_and_the_next_are_leased(bench: _Ben
     assert claim.held_micros == 1_000
 
 
-async def test_calls_now_and_then_are_not_worth_a_lease(bench: _Bench) -> None:
+async def test_calls_now_and_then_are_not_worth_a_lease(bench: LeaseBench) -> None:
     """Three in ten seconds are asked for, each time."""
     for _ in range(10):
-        for _ in range(_CALLS - 1):
+        for _ in range(CALLS - 1):
             assert bench.claim() is None
-        await bench.clock.advance(5 * _COVER_SECONDS)
+        await bench.clock.advance(5 * COVER_SECONDS)
     assert bench.lessor.wishes == []
 
 
@@ -174,7 +60,7 @@ async def test_calls_now_and_then_are_not_worth_a_lease(bench: _Bench) -> None:
     ids=lambda call: next(iter(call)),
 )
 async def test_what_a_lease_does_not_cover_is_asked_for(
-    bench: _Bench, call: dict[str, object]
+    bench: LeaseBench, call: dict[str, object]
 ) -> None:
     """A cap, a model without a price, a tier, a session, a repeat, a large call, others' work."""
     bench.lessor.tiers = frozenset({Tier.FAST, Tier.BALANCED})
@@ -186,7 +72,7 @@ async def test_what_a_lease_does_not_cover_is_asked_for(
     assert bench.claim(**{"session": "", **call}) is None  # pyright: ignore[reportArgumentType]
 
 
-async def test_a_tenant_that_fails_closed_gets_no_lease(bench: _Bench) -> None:
+async def test_a_tenant_that_fails_closed_gets_no_lease(bench: LeaseBench) -> None:
     """The governor has to consent to each of its calls."""
     bench.closed_tenants.add("acme")
     await bench.lease()
@@ -195,14 +81,14 @@ async def test_a_tenant_that_fails_closed_gets_no_lease(bench: _Bench) -> None:
 
 async def test_without_a_size_nothing_is_leased() -> None:
     """That is how leases are turned off."""
-    bench = _Bench(most_micros=0)
+    bench = LeaseBench(most_micros=0)
     await bench.lease()
     assert bench.lessor.wishes == []
 
 
-async def test_free_work_leases_the_governors_word_alone(bench: _Bench) -> None:
+async def test_free_work_leases_the_governors_word_alone(bench: LeaseBench) -> None:
     """One micro-USD; a paid call among it gets a lease that can pay it."""
-    for _ in range(_CALLS):
+    for _ in range(CALLS):
         assert bench.claim(model="free") is None
     await bench.settle_down()
     assert [each.micros for each in bench.lessor.wishes] == [1]
@@ -216,7 +102,7 @@ async def test_free_work_leases_the_governors_word_alone(bench: _Bench) -> None:
     assert [each.micros for each in bench.lessor.wishes] == [1, 10_000]
 
 
-async def test_a_lease_is_renewed_before_it_is_used_up(bench: _Bench) -> None:
+async def test_a_lease_is_renewed_before_it_is_used_up(bench: LeaseBench) -> None:
     """Calls go on under the old one meanwhile, and what is left of it is given back."""
     await bench.lease()
     for _ in range(8):
@@ -238,21 +124,21 @@ async def test_a_lease_is_renewed_before_it_is_used_up(bench: _Bench) -> None:
     assert claim.lease.terms.lease == bench.lessor.wishes[1].lease
 
 
-async def test_a_busy_lease_is_as_large_as_the_time_it_covers(bench: _Bench) -> None:
+async def test_a_busy_lease_is_as_large_as_the_time_it_covers(bench: LeaseBench) -> None:
     """Twenty calls a second of 500 micro-USD need about a hundred thousand in ten seconds."""
     for _ in range(20 * 60):
         if (claim := bench.claim()) is not None:
             bench.pool.settled(await bench.spend(claim, 500))
         else:
-            bench.pool.note(_SPENDING, 500)
+            bench.pool.note(SPENDING, 500)
         await bench.clock.advance(0.05)
     last = bench.lessor.wishes[-1].micros
-    assert last == pytest.approx(20 * 500 * _COVER_SECONDS, rel=0.1)
+    assert last == pytest.approx(20 * 500 * COVER_SECONDS, rel=0.1)
     # The first ones are small; each of the others lasts most of its time.
     assert len(bench.lessor.wishes) < 16
 
 
-async def test_a_lease_is_renewed_when_it_is_old(bench: _Bench) -> None:
+async def test_a_lease_is_renewed_when_it_is_old(bench: LeaseBench) -> None:
     """Half of what it may last; nothing is admitted under it in its last part."""
     bench.lessor.lease_seconds = 60.0
     await bench.lease()
@@ -270,7 +156,9 @@ async def test_a_lease_is_renewed_when_it_is_old(bench: _Bench) -> None:
     assert len(bench.lessor.wishes) > 2
 
 
-async def test_a_lease_does_not_outlast_what_a_clock_may_have_told_wrongly(bench: _Bench) -> None:
+async def test_a_lease_does_not_outlast_what_a_clock_may_have_told_wrongly(
+    bench: LeaseBench,
+) -> None:
     """A year is not believed: a minute holds, however far the clocks are apart."""
     bench.lessor.lease_seconds = 365 * 86_400.0
     await bench.lease()
@@ -280,7 +168,7 @@ async def test_a_lease_does_not_outlast_what_a_clock_may_have_told_wrongly(bench
         assert (bench.claim(tokens=1) is not None) == (second + 1 < 60)
 
 
-async def test_a_lease_that_has_ended_by_this_clock_is_given_back(bench: _Bench) -> None:
+async def test_a_lease_that_has_ended_by_this_clock_is_given_back(bench: LeaseBench) -> None:
     """So it is when this clock is far ahead of the governor's; nothing is admitted under it."""
     bench.lessor.lease_seconds = -5.0
     await bench.lease()
@@ -288,7 +176,7 @@ async def test_a_lease_that_has_ended_by_this_clock_is_given_back(bench: _Bench)
     assert bench.lessor.trims == [("acme", bench.lessor.wishes[0].lease, 0)]
 
 
-async def test_the_next_windows_lease_is_asked_for_soon(bench: _Bench) -> None:
+async def test_the_next_windows_lease_is_asked_for_soon(bench: LeaseBench) -> None:
     """At midnight the last one of a day may be over before it is here."""
     bench.lessor.lease_seconds = -0.1
     await bench.lease()
@@ -300,7 +188,7 @@ async def test_the_next_windows_lease_is_asked_for_soon(bench: _Bench) -> None:
     assert bench.claim() is not None
 
 
-async def test_a_lease_whose_prices_are_unknown_here_is_given_back(bench: _Bench) -> None:
+async def test_a_lease_whose_prices_are_unknown_here_is_given_back(bench: LeaseBench) -> None:
     """This process cannot tell what calls cost by them; it asks for each."""
     bench.lessor.price_version = "2"
     await bench.lease()
@@ -311,7 +199,7 @@ async def test_a_lease_whose_prices_are_unknown_here_is_given_back(bench: _Bench
     assert len(bench.lessor.wishes) == 1
 
 
-async def test_a_refused_lease_is_asked_for_again_when_the_governor_says(bench: _Bench) -> None:
+async def test_a_refused_lease_is_asked_for_again_when_the_governor_says(bench: LeaseBench) -> None:
     """Not before; the calls are asked for."""
     bench.lessor.most_micros = 0
     bench.lessor.retry_after_seconds = 7.0
@@ -324,7 +212,9 @@ async def test_a_refused_lease_is_asked_for_again_when_the_governor_says(bench: 
     assert len(bench.lessor.wishes) == 2
 
 
-async def test_a_lease_whose_answer_is_lost_is_asked_for_by_the_same_name(bench: _Bench) -> None:
+async def test_a_lease_whose_answer_is_lost_is_asked_for_by_the_same_name(
+    bench: LeaseBench,
+) -> None:
     """So that what was granted is found, and not set aside twice."""
     bench.lessor.failure = DependencyUnavailable("Away.")
     await bench.lease()
@@ -339,7 +229,7 @@ async def test_a_lease_whose_answer_is_lost_is_asked_for_by_the_same_name(bench:
 
 
 async def test_a_renewed_lease_keeps_what_its_calls_need_until_they_are_settled(
-    bench: _Bench,
+    bench: LeaseBench,
 ) -> None:
     """A call in flight, and a settlement on its way; the rest goes back at once, these later."""
     await bench.lease()
@@ -359,7 +249,7 @@ async def test_a_renewed_lease_keeps_what_its_calls_need_until_they_are_settled(
 
 
 async def test_what_a_call_does_not_need_while_its_lease_is_given_back_follows(
-    bench: _Bench,
+    bench: LeaseBench,
 ) -> None:
     """It was kept for the call, which ended before the governor had answered."""
     await bench.lease()
@@ -378,11 +268,11 @@ async def test_what_a_call_does_not_need_while_its_lease_is_given_back_follows(
     assert len(bench.lessor.trims) == 2
 
 
-async def test_an_idle_lease_is_given_back(bench: _Bench) -> None:
+async def test_an_idle_lease_is_given_back(bench: LeaseBench) -> None:
     """After the time that it covers; then nothing is looked at any more."""
     await bench.lease()
     bench.pool.give_back(_claimed(bench.claim()))
-    await bench.clock.advance(_COVER_SECONDS - 1.0)
+    await bench.clock.advance(COVER_SECONDS - 1.0)
     assert bench.lessor.trims == []
     await bench.clock.advance(2.0)
     assert bench.lessor.trims == [("acme", bench.lessor.wishes[0].lease, 0)]
@@ -390,7 +280,7 @@ async def test_an_idle_lease_is_given_back(bench: _Bench) -> None:
     assert bench.claim() is None
 
 
-async def test_a_lease_that_ends_without_another_is_given_back(bench: _Bench) -> None:
+async def test_a_lease_that_ends_without_another_is_given_back(bench: LeaseBench) -> None:
     """Budgets are near their thresholds, and what is free of it is of use to others."""
     await bench.lease()
     bench.lessor.most_micros = 0
@@ -401,10 +291,10 @@ async def test_a_lease_that_ends_without_another_is_given_back(bench: _Bench) ->
     assert bench.lessor.trims == [("acme", bench.lessor.wishes[0].lease, 0)]
 
 
-async def test_the_longest_unused_lease_makes_room(bench: _Bench) -> None:
+async def test_the_longest_unused_lease_makes_room(bench: LeaseBench) -> None:
     """No more than so many are held; the third tenant's takes the place of the first's."""
     for tenant in ("acme", "globex", "initech"):
-        for _ in range(_CALLS):
+        for _ in range(CALLS):
             bench.claim(tenant=tenant)
         await bench.settle_down()
     assert bench.lessor.trims == [("acme", bench.lessor.wishes[0].lease, 0)]
@@ -415,9 +305,9 @@ async def test_the_longest_unused_lease_makes_room(bench: _Bench) -> None:
 
 async def test_a_tenant_with_many_kinds_of_work_takes_no_lease_of_others() -> None:
     """Of its own, the longest unused makes room."""
-    bench = _Bench(most_tenant_leases=1)
+    bench = LeaseBench(most_tenant_leases=1)
     for tenant, task_type in (("globex", "chat"), ("acme", "a"), ("acme", "b"), ("acme", "c")):
-        for _ in range(_CALLS):
+        for _ in range(CALLS):
             bench.claim(tenant=tenant, task_type=task_type)
         await bench.settle_down()
     first, second = (each.lease for each in bench.lessor.wishes[1:3])
@@ -427,18 +317,18 @@ async def test_a_tenant_with_many_kinds_of_work_takes_no_lease_of_others() -> No
     await bench.pool.close()
 
 
-async def test_a_lease_that_nobody_has_room_for_is_given_back(bench: _Bench) -> None:
+async def test_a_lease_that_nobody_has_room_for_is_given_back(bench: LeaseBench) -> None:
     """Others took its place while it was on its way."""
     bench.lessor.hold = asyncio.Event()
     for tenant in ("acme", "globex", "initech"):
-        for _ in range(_CALLS):
+        for _ in range(CALLS):
             bench.claim(tenant=tenant)
     bench.lessor.hold.set()
     await bench.settle_down()
     assert bench.lessor.trims == [("acme", bench.lessor.wishes[0].lease, 0)]
 
 
-async def test_the_end_of_the_process_gives_all_back(bench: _Bench) -> None:
+async def test_the_end_of_the_process_gives_all_back(bench: LeaseBench) -> None:
     """But for what is not settled; from then on nothing is admitted here."""
     await bench.lease()
     lease = bench.lessor.wishes[0].lease
@@ -450,7 +340,9 @@ async def test_the_end_of_the_process_gives_all_back(bench: _Bench) -> None:
     assert len(bench.lessor.wishes) == 1
 
 
-async def test_the_end_of_the_process_gives_back_what_may_have_been_granted(bench: _Bench) -> None:
+async def test_the_end_of_the_process_gives_back_what_may_have_been_granted(
+    bench: LeaseBench,
+) -> None:
     """A lease whose answer never came."""
     bench.lessor.hold = asyncio.Event()
     await bench.lease()

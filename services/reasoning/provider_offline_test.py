@@ -1,33 +1,31 @@
 """The offline model plans by rules and answers only with what it was given."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import pytest
-from google.protobuf.json_format import MessageToDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentmesh.common.v1.conversation_pb2 import (
     ROLE_ASSISTANT,
     ROLE_SYSTEM,
-    ROLE_TOOL,
-    ROLE_USER,
     Citation,
     Message,
-    Part,
     ToolCall,
-    ToolResult,
 )
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from services.reasoning.generation import Completion, Prompt, StopReason
 from services.reasoning.offline.answer import INTRODUCTION, NOT_FOUND
-from services.reasoning.offline.plan import Planner
-from services.reasoning.offline.times import TimeQuestions
-from services.reasoning.provider_offline import OFFLINE, OfflineProvider
+from services.reasoning.offline_calls import (
+    TOOLS,
+    answer_from,
+    complete,
+    offline_provider,
+    planned_calls,
+    tool_result,
+)
+from services.reasoning.prompts import said, text_of
+from services.reasoning.provider_offline import OFFLINE
 
 _QUESTION = "What is 17.5% of 2,480, and which of our runbooks mentions rate limits?"
-_TOOLS = [pb.ToolSpec(name=name) for name in ("calculator", "search_memory", "current_time")]
 _GATEWAY = Citation(
     document="tenants/acme/documents/gateway",
     title="Gateway",
@@ -51,50 +49,13 @@ _OVERVIEW = Citation(
 )
 
 
-def _provider() -> OfflineProvider:
-    return OfflineProvider(Planner(TimeQuestions(lambda: ["Europe/Berlin", "UTC"])))
-
-
-def _said(text: str, role: Any = ROLE_USER) -> Message:
-    return Message(role=role, parts=[Part(text=text)])
-
-
-def _result(call_id: str, tool: str, text: str, *citations: Citation, **more: Any) -> Message:
-    result = ToolResult(call_id=call_id, tool=tool, text=text, citations=citations, **more)
-    return Message(role=ROLE_TOOL, tool_result=result)
-
-
-async def _complete(
-    messages: Sequence[Message], tools: Sequence[pb.ToolSpec] = _TOOLS, **limits: Any
-) -> Completion:
-    return await _provider().complete(Prompt(messages, tools, **limits))
-
-
-async def _calls(text: str, tools: Sequence[pb.ToolSpec] = _TOOLS) -> list[dict[str, Any]]:
-    completion = await _complete([_said(text)], tools)
-    return [
-        {"id": call.call_id, "tool": call.tool, **MessageToDict(call.arguments)}
-        for call in completion.message.tool_calls
-    ]
-
-
-async def _answer(question: str, *results: Message, before: Sequence[Message] = ()) -> Completion:
-    """The answer to a question whose tools returned `results`."""
-    planned = await _complete([*before, _said(question)])
-    return await _complete([*before, _said(question), planned.message, *results])
-
-
-def _text(completion: Completion) -> str:
-    return "".join(part.text for part in completion.message.parts)
-
-
 async def test_a_request_for_two_things_calls_two_tools_at_once() -> None:
     """The calculation is written for the calculator, the question for the search."""
-    completion = await _complete([_said(_QUESTION)])
+    completion = await complete([said(_QUESTION)])
     assert completion.stop_reason is StopReason.TOOL_CALLS
     assert completion.message.role == ROLE_ASSISTANT
-    assert _text(completion) == ""
-    assert await _calls(_QUESTION) == [
+    assert text_of(completion) == ""
+    assert await planned_calls(_QUESTION) == [
         {"id": "call-1", "tool": "calculator", "expression": "0.175 * 2480"},
         {"id": "call-2", "tool": "search_memory", "query": "rate limits runbooks", "limit": 8.0},
     ]
@@ -102,13 +63,13 @@ async def test_a_request_for_two_things_calls_two_tools_at_once() -> None:
 
 async def test_the_answer_says_both_with_the_place_of_what_it_quotes() -> None:
     """The document of the wanted kind is named with its lines, and cited."""
-    completion = await _answer(
+    completion = await answer_from(
         _QUESTION,
-        _result("call-1", "calculator", "434"),
-        _result("call-2", "search_memory", "…", _OVERVIEW, _GATEWAY),
+        tool_result("call-1", "calculator", "434"),
+        tool_result("call-2", "search_memory", "…", _OVERVIEW, _GATEWAY),
     )
     assert completion.stop_reason is StopReason.END
-    assert _text(completion) == (
+    assert text_of(completion) == (
         "17.5% of 2,480 is 434. Rate limits are mentioned in docs/runbooks/gateway.md"
         " (lines 12-13): “The gateway answers 429 when a tenant passes its rate limits.” [1]."
     )
@@ -121,11 +82,11 @@ async def test_the_answer_says_both_with_the_place_of_what_it_quotes() -> None:
 
 async def test_every_document_that_mentions_it_is_named_where_none_is_of_the_kind() -> None:
     """A kind of document that no path or title has excludes nothing."""
-    completion = await _answer(
+    completion = await answer_from(
         "Which of our playbooks mentions rate limits?",
-        _result("call-1", "search_memory", "…", _OVERVIEW, _GATEWAY),
+        tool_result("call-1", "search_memory", "…", _OVERVIEW, _GATEWAY),
     )
-    assert _text(completion) == (
+    assert text_of(completion) == (
         "Rate limits are mentioned in docs/overview.md (lines 3-9): “Rate limits are per tenant.”"
         " [1]; and docs/runbooks/gateway.md (lines 12-13): “The gateway answers 429 when a tenant"
         " passes its rate limits.” [2]."
@@ -138,21 +99,21 @@ async def test_a_mention_in_the_very_words_is_quoted_before_others() -> None:
         uri="a.md", start_line=1, end_line=2, score=0.9,
         snippet="RATE_LIMITED is a rate limit code.\nThis page explains our rate limits.",
     )  # fmt: skip
-    completion = await _answer(
-        "Which page mentions rate limits?", _result("call-1", "search_memory", "…", passage)
+    completion = await answer_from(
+        "Which page mentions rate limits?", tool_result("call-1", "search_memory", "…", passage)
     )
-    assert _text(completion) == (
+    assert text_of(completion) == (
         "Rate limits are mentioned in a.md (line 2): “This page explains our rate limits.” [1]."
     )
 
 
 async def test_a_question_is_answered_by_the_sentence_that_fits_best() -> None:
     """The sentence is quoted with its source, not the passage around it."""
-    completion = await _answer(
+    completion = await answer_from(
         "What are queues for?",
-        _result("call-1", "search_memory", "…", _GATEWAY, _OVERVIEW),
+        tool_result("call-1", "search_memory", "…", _GATEWAY, _OVERVIEW),
     )
-    assert _text(completion) == ("From docs/overview.md (lines 3-9): “Queues are per lane.” [1].")
+    assert text_of(completion) == ("From docs/overview.md (lines 3-9): “Queues are per lane.” [1].")
 
 
 async def test_a_list_is_quoted_with_the_sentence_that_announces_it() -> None:
@@ -161,10 +122,10 @@ async def test_a_list_is_quoted_with_the_sentence_that_announces_it() -> None:
         uri="docs/lanes.md", start_line=1, end_line=4,
         snippet="The lanes are:\n\n- interactive\n- batch", score=0.9,
     )  # fmt: skip
-    completion = await _answer(
-        "What are the lanes?", _result("call-1", "search_memory", "…", passage)
+    completion = await answer_from(
+        "What are the lanes?", tool_result("call-1", "search_memory", "…", passage)
     )
-    assert _text(completion) == (
+    assert text_of(completion) == (
         "From docs/lanes.md (lines 1-4): “The lanes are: interactive; batch” [1]."
     )
 
@@ -182,14 +143,14 @@ async def test_a_list_is_quoted_with_the_sentence_that_announces_it() -> None:
 )
 async def test_what_no_passage_says_is_not_answered(question: str, text: str) -> None:
     """Passages that miss the question's words are no answer, however high their score."""
-    results = [_result("call-1", "calculator", "4")] if "2+2" in question else []
+    results = [tool_result("call-1", "calculator", "4")] if "2+2" in question else []
     number = len(results) + 1
-    completion = await _answer(
+    completion = await answer_from(
         question,
         *results,
-        _result(f"call-{number}", "search_memory", "…", _OVERVIEW, _GATEWAY),
+        tool_result(f"call-{number}", "search_memory", "…", _OVERVIEW, _GATEWAY),
     )
-    assert _text(completion) == text
+    assert text_of(completion) == text
     assert list(completion.citations) == []
 
 
@@ -207,13 +168,13 @@ async def test_what_no_passage_says_is_not_answered(question: str, text: str) ->
 )
 async def test_the_time_is_told_for_the_place(question: str, result: str, text: str) -> None:
     """A place without a known zone is said to be unknown."""
-    completion = await _answer(question, _result("call-1", "current_time", result))
-    assert _text(completion) == text
+    completion = await answer_from(question, tool_result("call-1", "current_time", result))
+    assert text_of(completion) == text
 
 
 async def test_a_clock_is_asked_for_the_zone_of_the_place() -> None:
     """The zone's IANA name goes to the tool."""
-    assert await _calls("What time is it in Berlin?") == [
+    assert await planned_calls("What time is it in Berlin?") == [
         {"id": "call-1", "tool": "current_time", "time_zone": "Europe/Berlin"}
     ]
 
@@ -228,39 +189,39 @@ async def test_a_clock_is_asked_for_the_zone_of_the_place() -> None:
 )
 async def test_a_result_is_said_in_a_sentence(question: str, text: str) -> None:
     """The calculation is repeated as it was asked; tools may write whole equations."""
-    completion = await _answer(question, _result("call-1", "calculator", "sqrt(16) = 4"))
-    assert _text(completion) == text
+    completion = await answer_from(question, tool_result("call-1", "calculator", "sqrt(16) = 4"))
+    assert text_of(completion) == text
 
 
 @pytest.mark.parametrize("text", ["12. 5 + 1", "What is 12. 5 + 1?", "0x10 + 1", "* 5 + 3"])
 async def test_what_can_be_read_in_two_ways_is_not_calculated(text: str) -> None:
     """A point with a gap, another base, or a mark that may be a sign: no number is given."""
-    assert all(call["tool"] != "calculator" for call in await _calls(text))
+    assert all(call["tool"] != "calculator" for call in await planned_calls(text))
 
 
 async def test_a_minus_before_all_is_no_mark_of_a_list() -> None:
     """One line alone is no list."""
-    assert await _calls("- 5 + 3") == [
+    assert await planned_calls("- 5 + 3") == [
         {"id": "call-1", "tool": "calculator", "expression": "-5 + 3"}
     ]
 
 
 async def test_a_result_that_was_cut_off_is_said_to_be_about_right() -> None:
     """The calculator tells whether its digits are all there are."""
-    completion = await _answer(
-        "What is 1/3?", _result("call-1", "calculator", "0.333", data={"exact": False})
+    completion = await answer_from(
+        "What is 1/3?", tool_result("call-1", "calculator", "0.333", data={"exact": False})
     )
-    assert _text(completion) == "1/3 is about 0.333."
+    assert text_of(completion) == "1/3 is about 0.333."
 
 
 async def test_the_time_is_said_as_people_say_it() -> None:
     """Weekday, date, hour and zone, where the clock tells them."""
     time = "2026-01-01T12:30:05+01:00"
     data = {"time": time, "weekday": "Thursday", "time_zone": "Europe/Berlin"}
-    completion = await _answer(
-        "What time is it in Berlin?", _result("call-1", "current_time", time, data=data)
+    completion = await answer_from(
+        "What time is it in Berlin?", tool_result("call-1", "current_time", time, data=data)
     )
-    assert _text(completion) == ("In Berlin it is Thursday, 2026-01-01, 12:30 (Europe/Berlin).")
+    assert text_of(completion) == ("In Berlin it is Thursday, 2026-01-01, 12:30 (Europe/Berlin).")
 
 
 async def test_passages_are_quoted_from_the_text_where_their_snippets_are_shortened() -> None:
@@ -271,21 +232,21 @@ async def test_passages_are_quoted_from_the_text_where_their_snippets_are_shorte
         "[1] a.md, lines 4-6 (Animals > Cats)\nCats sleep.\n\nThey hunt mice.\n\n"
         "[2] b.md, line 1\nCows eat. They give milk."
     )
-    result = _result("call-1", "search_memory", text, first, second)
-    completion = await _answer("Which animals hunt mice?", result)
-    assert _text(completion) == "From a.md (line 6): “They hunt mice.” [1]."
-    completion = await _answer("Which of them give milk?", result)
-    assert _text(completion) == "From b.md (line 1): “They give milk.” [1]."
+    result = tool_result("call-1", "search_memory", text, first, second)
+    completion = await answer_from("Which animals hunt mice?", result)
+    assert text_of(completion) == "From a.md (line 6): “They hunt mice.” [1]."
+    completion = await answer_from("Which of them give milk?", result)
+    assert text_of(completion) == "From b.md (line 1): “They give milk.” [1]."
 
 
 async def test_failed_tools_are_reported_with_their_reason() -> None:
     """No result is invented for a tool that failed."""
-    completion = await _answer(
+    completion = await answer_from(
         "What is 1/0, and what is our refund policy?",
-        _result("call-1", "calculator", "Division by zero", is_error=True),
-        _result("call-2", "search_memory", "memory is down.", is_error=True),
+        tool_result("call-1", "calculator", "Division by zero", is_error=True),
+        tool_result("call-2", "search_memory", "memory is down.", is_error=True),
     )
-    assert _text(completion) == (
+    assert text_of(completion) == (
         "I could not calculate 1/0: Division by zero."
         " I could not search the documents: memory is down."
     )
@@ -293,15 +254,15 @@ async def test_failed_tools_are_reported_with_their_reason() -> None:
 
 async def test_without_a_tool_for_it_nothing_is_made_up() -> None:
     """What would need a tool that is not offered is declined."""
-    completion = await _complete([_said("What is 3 times 4?")], [])
-    assert _text(completion) == "I was offered no calculator, so I cannot say what 3 times 4 is."
+    completion = await complete([said("What is 3 times 4?")], [])
+    assert text_of(completion) == "I was offered no calculator, so I cannot say what 3 times 4 is."
 
 
 @pytest.mark.parametrize("text", ["Hello there!", "My name is Ada.", "Write a poem."])
 async def test_a_statement_gets_an_introduction(text: str) -> None:
     """It says that it is rules and no language model, and what it can do."""
-    completion = await _complete([_said(text)])
-    assert _text(completion) == INTRODUCTION
+    completion = await complete([said(text)])
+    assert text_of(completion) == INTRODUCTION
     assert "not a language model" in INTRODUCTION
     assert completion.stop_reason is StopReason.END
 
@@ -309,53 +270,53 @@ async def test_a_statement_gets_an_introduction(text: str) -> None:
 async def test_what_was_said_before_answers_where_documents_do_not() -> None:
     """Statements of the conversation count, its questions do not."""
     before = [
-        _said("My favourite colour is green."),
-        _said(INTRODUCTION, ROLE_ASSISTANT),
-        _said("What is my favourite colour, do you know?"),
+        said("My favourite colour is green."),
+        said(INTRODUCTION, ROLE_ASSISTANT),
+        said("What is my favourite colour, do you know?"),
     ]
-    completion = await _answer(
+    completion = await answer_from(
         "What is my favourite colour?",
-        _result("call-1", "search_memory", "Nothing was found."),
+        tool_result("call-1", "search_memory", "Nothing was found."),
         before=before,
     )
-    assert _text(completion) == "Earlier in this conversation: “My favourite colour is green.”"
+    assert text_of(completion) == "Earlier in this conversation: “My favourite colour is green.”"
 
 
 async def test_calls_are_numbered_on_through_a_conversation() -> None:
     """A call's id is unique in its conversation, and earlier results stay with their calls."""
-    first = await _complete([_said("What is 1+1?")])
+    first = await complete([said("What is 1+1?")])
     history = [
-        _said("You are helpful.", ROLE_SYSTEM), _said("What is 1+1?"), first.message,
-        _result("call-1", "calculator", "2"), _said("1+1 is 2.", ROLE_ASSISTANT),
-        _said("What is 2+2?"),
+        said("You are helpful.", ROLE_SYSTEM), said("What is 1+1?"), first.message,
+        tool_result("call-1", "calculator", "2"), said("1+1 is 2.", ROLE_ASSISTANT),
+        said("What is 2+2?"),
     ]  # fmt: skip
-    second = await _complete(history)
+    second = await complete(history)
     assert [call.call_id for call in second.message.tool_calls] == ["call-2"]
-    answer = await _complete([*history, second.message, _result("call-2", "calculator", "4")])
-    assert _text(answer) == "2+2 is 4."
+    answer = await complete([*history, second.message, tool_result("call-2", "calculator", "4")])
+    assert text_of(answer) == "2+2 is 4."
 
 
 async def test_calls_that_another_model_planned_are_answered_from() -> None:
     """After a fallback in the middle of a task the results are used all the same."""
     call = Message(role=ROLE_ASSISTANT, tool_calls=[ToolCall(call_id="x", tool="search_memory")])
-    completion = await _complete(
-        [_said("What are queues for?"), call, _result("x", "search_memory", "…", _OVERVIEW)]
+    completion = await complete(
+        [said("What are queues for?"), call, tool_result("x", "search_memory", "…", _OVERVIEW)]
     )
-    assert _text(completion) == "From docs/overview.md (lines 3-9): “Queues are per lane.” [1]."
+    assert text_of(completion) == "From docs/overview.md (lines 3-9): “Queues are per lane.” [1]."
 
 
 async def test_any_tool_is_called_by_name() -> None:
     """A tool of one's own gets its arguments, and its answer is passed on."""
     weather = pb.ToolSpec(name="get_weather")
     weather.parameters.update({"properties": {"city": {"type": "string"}}, "required": ["city"]})
-    assert await _calls("What's the weather in Berlin?", [*_TOOLS, weather]) == [
+    assert await planned_calls("What's the weather in Berlin?", [*TOOLS, weather]) == [
         {"id": "call-1", "tool": "get_weather", "city": "Berlin"}
     ]
-    question = _said("What's the weather in Berlin?")
-    completion = await _complete(
-        [question, _result("call-1", "get_weather", "18 °C")], [*_TOOLS, weather]
+    question = said("What's the weather in Berlin?")
+    completion = await complete(
+        [question, tool_result("call-1", "get_weather", "18 °C")], [*TOOLS, weather]
     )
-    assert _text(completion) == "get_weather: 18 °C"
+    assert text_of(completion) == "get_weather: 18 °C"
 
 
 @pytest.mark.parametrize(
@@ -371,7 +332,7 @@ async def test_what_is_only_told_calls_no_tool(text: str, calls: int) -> None:
     """A tool that changes something is called by who asks for it."""
     tool = pb.ToolSpec(name="delete_reminder")
     tool.parameters.update({"properties": {"number": {"type": "integer"}}, "required": ["number"]})
-    assert len(await _calls(text, [*_TOOLS, tool])) == calls
+    assert len(await planned_calls(text, [*TOOLS, tool])) == calls
 
 
 async def test_own_tools_and_known_ones_are_called_together() -> None:
@@ -379,24 +340,24 @@ async def test_own_tools_and_known_ones_are_called_together() -> None:
     weather = pb.ToolSpec(name="get_weather")
     weather.parameters.update({"properties": {"city": {"type": "string"}}, "required": ["city"]})
     text = "What's the weather in Berlin, and what is 2 + 2?"
-    assert await _calls(text, [*_TOOLS, weather]) == [
+    assert await planned_calls(text, [*TOOLS, weather]) == [
         {"id": "call-1", "tool": "get_weather", "city": "Berlin"},
         {"id": "call-2", "tool": "calculator", "expression": "2 + 2"},
     ]
     text = "What's the weather in Berlin, and what is our refund policy?"
-    called = await _calls(text, [*_TOOLS, weather])
+    called = await planned_calls(text, [*TOOLS, weather])
     assert [each["tool"] for each in called] == ["get_weather", "search_memory"]
 
 
 async def test_a_stop_text_and_the_limit_of_tokens_end_the_answer() -> None:
     """The stop text is not part of the answer; a token is four bytes."""
-    stopped = await _complete([_said("Hello!")], stop=["rules"])
-    assert (_text(stopped), stopped.stop_reason) == (
+    stopped = await complete([said("Hello!")], stop=["rules"])
+    assert (text_of(stopped), stopped.stop_reason) == (
         "I am Agentmesh's offline model: ",
         StopReason.STOP_TEXT,
     )
-    cut = await _complete([_said("Hello!")], max_output_tokens=2)
-    assert (_text(cut), cut.stop_reason, cut.output_tokens) == (
+    cut = await complete([said("Hello!")], max_output_tokens=2)
+    assert (text_of(cut), cut.stop_reason, cut.output_tokens) == (
         "I am Age",
         StopReason.MAX_TOKENS,
         2,
@@ -405,17 +366,17 @@ async def test_a_stop_text_and_the_limit_of_tokens_end_the_answer() -> None:
 
 async def test_a_stream_gives_the_words_and_then_the_whole() -> None:
     """The words together are the text."""
-    updates = [each async for each in _provider().stream(Prompt([_said("Hello!")], []))]
+    updates = [each async for each in offline_provider().stream(Prompt([said("Hello!")], []))]
     words, last = [each for each in updates if isinstance(each, str)], updates[-1]
     assert isinstance(last, Completion)
-    assert "".join(words) == _text(last) == INTRODUCTION
+    assert "".join(words) == text_of(last) == INTRODUCTION
     assert words[:3] == ["I ", "am ", "Agentmesh's "]
 
 
 async def test_tokens_are_counted_at_four_bytes_each() -> None:
     """Input by its encoded size, output by its text; both rounded up."""
-    message = _said("Hello!")
-    completion = await _complete([message], [])
+    message = said("Hello!")
+    completion = await complete([message], [])
     assert completion.input_tokens == -(-message.ByteSize() // 4)
     assert completion.output_tokens == -(-len(INTRODUCTION) // 4)
 
@@ -430,8 +391,8 @@ def test_the_description_says_what_it_is() -> None:
 async def test_any_request_and_any_passage_is_survived(request: str, passage: str) -> None:
     """The same conversation gets the same answer, and quotes are from the passage."""
     citation = Citation(uri="a.md", start_line=1, end_line=2, snippet=passage, score=0.5)
-    messages = [_said(request), _result("call-1", "search_memory", passage, citation)]
-    first, second = await _complete(messages), await _complete(messages)
+    messages = [said(request), tool_result("call-1", "search_memory", passage, citation)]
+    first, second = await complete(messages), await complete(messages)
     assert first == second
     for cited in first.citations:
         bare = "".join(character for character in cited.snippet if character.isalnum())
