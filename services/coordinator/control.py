@@ -19,6 +19,8 @@ from tasklog.task_log import Entry
 # The list of children is usually a moment behind.
 _SOON_SECONDS: Final = 0.02
 _SOON_AT_MOST_SECONDS: Final = 5.0
+# After so many, some 15 seconds, what is listed and not in the log is lost.
+_LOOKS: Final = 10
 
 
 def consumer(partition: Partition) -> ConsumerSpec:
@@ -115,10 +117,13 @@ class Control:
             try:
                 reason = f"Its parent {event.task} was cancelled."
                 await self._canceller.cancel(tenant, child_id, reason)
-            except (TaskNotFound, CorruptData):
-                continue  # it is listed, but there is nothing to be stopped
+            except TaskNotFound:
+                # It is listed: a replica answered that has not heard of it yet.
+                complete = complete and delivery.delivery_count > _LOOKS
+            except CorruptData:
+                continue  # there is nothing to be stopped
         if complete:
             return None
-        # Children that were submitted just before may not be listed yet.
+        # Children that were submitted just before may not be listed or shown yet.
         seconds = _SOON_SECONDS * 2 ** min(delivery.delivery_count - 1, 10)
         return self._clock.now() + timedelta(seconds=min(seconds, _SOON_AT_MOST_SECONDS))
