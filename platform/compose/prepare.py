@@ -34,7 +34,6 @@ from meshkit.clock import Clock, SystemClock
 from meshkit.ids import RandomIds
 from tier import (
     access_bootstrap,
-    access_tokens,
     gateway_access,
     gateway_config,
     policy_contracts,
@@ -45,7 +44,7 @@ from tier.binaries import repository_root
 from tier.certificate_files import CERTIFICATES, CertificateFiles, write_private
 from tier.descriptors import descriptor_set
 from tier.endpoint_files import EndpointFiles
-from tier.gateway_access import Guard, Issuer
+from tier.gateway_access import Guard
 from tier.gateway_config import DIRECTORY, GatewayPlaces, GuardPlaces
 from tier.gateway_refusals import mappers
 from tier.identities import GATEWAY, PROXY, SUPERVISOR
@@ -146,7 +145,7 @@ def _write_gateway(folder: Path, shipped: Any, authority: Authority, clock: Cloc
         tls_port=TLS_PORT,
         certificate=certificates.certificate_secret,
         policy=policy_contracts.shipped(),
-        issuers=(Issuer(access_tokens.ISSUER, (access_tokens.AUDIENCE,), access.jwks),),
+        issuers=(gateway_access.own_issuer(access.jwks),),
         # The network's own door is all that there is: compose.yaml opens it to this machine.
         listen="0.0.0.0",
     )

@@ -16,6 +16,9 @@ from meshtest.child_server import binary
 
 # What it says that is as it should be: code and origin, with the reason.
 _EXPLAINED: Final = {
+    ("IST0133", "AuthorizationPolicy agentmesh/grants"): (
+        "By it the gateway would turn away all TCP; it has no listener for any, only for HTTPS."
+    ),
     ("IST0133", "AuthorizationPolicy agentmesh/one-credential"): (
         "By it the gateway would turn away all TCP; it has no listener for any, only for HTTPS."
     ),

@@ -26,6 +26,9 @@ _EXPLAINED: Final = {
     ("IST0127", "AuthorizationPolicy agentmesh/connections-to-triton"): (
         "Staging has no Triton. Whoever adds one has its policy already."
     ),
+    ("IST0133", "AuthorizationPolicy agentmesh/grants"): (
+        "By it the gateway would turn away all TCP; it has no listener for any, only for HTTPS."
+    ),
     ("IST0133", "AuthorizationPolicy agentmesh/one-credential"): (
         "By it the gateway would turn away all TCP; it has no listener for any, only for HTTPS."
     ),

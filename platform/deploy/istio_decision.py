@@ -1,7 +1,8 @@
 """What Istio decides by AuthorizationPolicies, as its documentation says, for tests.
 
-Of conditions it knows request headers; of operations paths and ports; of sources principals. It
-refuses whatever else stands in a policy, so that nothing is passed over in silence.
+Of conditions it knows request headers and who issued a token; of operations paths and ports; of
+sources principals. It refuses whatever else stands in a policy, so that nothing is passed over in
+silence.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 _HEADER: Final = "request.headers["
+_ISSUER: Final = "request.auth.claims[iss]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,8 @@ class Call:
     # Who calls by their certificate; empty for nobody.
     principal: str = ""
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    # Who issued the call's token, if that was good; empty without one.
+    issuer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ def _from(source: Mapping[str, Any], call: Call) -> bool:
     _only(source, "principals", "requestPrincipals")
     if "requestPrincipals" in source:
         # Whose token was good has one; a certificate does not count.
-        return "x-token" in call.headers
+        return any(_like(each, call.issuer) for each in source["requestPrincipals"])
     return any(_like(each, call.principal) for each in source["principals"])
 
 
@@ -73,12 +77,18 @@ def _to(operation: Mapping[str, Any], call: Call) -> bool:
 
 
 def _when(condition: Mapping[str, Any], call: Call) -> bool:
-    _only(condition, "key", "values")
+    _only(condition, "key", "values", "notValues")
     key = condition["key"]
-    if not key.startswith(_HEADER):
+    if key == _ISSUER:
+        value = call.issuer
+    elif key.startswith(_HEADER):
+        value = call.headers.get(key[len(_HEADER) : -1], "")
+    else:
         raise ValueError(f"the condition {key} is not known here")
-    value = call.headers.get(key[len(_HEADER) : -1])
-    return value is not None and any(_like(each, value) for each in condition["values"])
+    values, others = condition.get("values"), condition.get("notValues", ())
+    return (not values or any(_like(each, value) for each in values)) and not any(
+        _like(each, value) for each in others
+    )
 
 
 def _like(pattern: str, value: str) -> bool:

@@ -1,5 +1,6 @@
 """Istio's policies decide as mesh/policy.yaml says, and as Envoy does on one machine."""
 
+from copy import deepcopy
 from itertools import combinations, product
 from typing import Any, Final
 
@@ -11,13 +12,15 @@ from deploy.istio_decision import At, Call, allows
 from deploy.names import GATEWAY, GATEWAY_ACCOUNT, NAME_LABEL, PORT, STORES, principal
 from deploy.overlays import of_kind, one, rendered
 from deploy.render import Manifest
-from meshkit.constants import CALLER_KEY, ROLE_KEY, SCOPES_KEY
+from meshkit.constants import CALLER_KEY, ROLE_KEY, SCOPES_KEY, TENANT_KEY
 from meshkit.identity import Role
 from tier.policy import ROLES, Policy, roles_from
 from tier.policy_contracts import offered, shipped
 from tier.policy_rbac import gateway_rbac, proxy_rbac
 
 _SPIFFE: Final = "spiffe://agentmesh.local"
+# Whose tokens are taken, and what they are bound to, is an overlay's to say.
+_ISSUER: Final = "https://issuer.example.com"
 _SERVICES: Final = tuple(PARTS_BY_NAME)
 _CALLEES: Final = tuple(name for name, services in PARTS_BY_NAME.items() if services)
 _OTHER_PATHS: Final = ("/", "/agentmesh.tool.v1.ToolService/", "/agentmesh.tool.v1.ToolService/Run")
@@ -136,11 +139,47 @@ def test_what_the_policy_does_not_name_is_refused(sidecars: list[Manifest]) -> N
 def test_two_credentials_are_refused(sidecars: list[Manifest]) -> None:
     """Else a key's tenant would be called with a token's role."""
     (path, *_) = [path for path in shipped().paths() if path.endswith("/GetTask")]
-    headers = {ROLE_KEY: Role.USER.value, "x-token": "good"}
+    headers = {ROLE_KEY: Role.USER.value, TENANT_KEY: "default"}
     gateway = At(target=("Gateway", GATEWAY))
-    assert allows(sidecars, gateway, Call(path, 443, headers=headers))
+    assert allows(sidecars, gateway, Call(path, 443, headers=headers, issuer=_ISSUER))
     both = {**headers, "x-api-key": "amk"}
-    assert not allows(sidecars, gateway, Call(path, 443, headers=both))
+    assert not allows(sidecars, gateway, Call(path, 443, headers=both, issuer=_ISSUER))
+
+
+def test_an_issuer_gives_no_more_than_it_may(sidecars: list[Manifest]) -> None:
+    """By its token one has the role and the tenant that are listed for it, and nobody has any by
+    an issuer that is not listed; keys are bound by none of that.
+    """
+    (path, *_) = [path for path in shipped().paths() if path.endswith("/GetTask")]
+    let_in = {
+        (issuer, tenant, role)
+        for issuer, tenant, role in product((_ISSUER, f"{_ISSUER}/other", ""), "ab", ROLES)
+        if allows(
+            _granting(sidecars),
+            At(target=("Gateway", GATEWAY)),
+            Call(path, 443, headers={ROLE_KEY: role.value, TENANT_KEY: tenant}, issuer=issuer),
+        )
+    }
+    assert let_in == {
+        *((_ISSUER, "a", role) for role in (Role.USER, Role.OPERATOR)),
+        *(("", tenant, role) for tenant, role in product("ab", ROLES)),
+    }
+
+
+def _granting(policies: list[Manifest]) -> list[Manifest]:
+    """As an overlay would have it: users and operators of the tenant a."""
+    bounds: dict[str, list[str]] = {ROLE_KEY: ["user", "operator"], TENANT_KEY: ["a"]}
+    changed = deepcopy(policies)
+    (grants,) = [each for each in changed if each["metadata"]["name"] == "grants"]
+    for header, values in bounds.items():
+        (condition,) = [
+            each
+            for rule in grants["spec"]["rules"]
+            for each in rule["when"]
+            if each["key"] == f"request.headers[{header}]"
+        ]
+        condition["notValues"] = values
+    return changed
 
 
 @pytest.mark.parametrize("callee", _CALLEES)

@@ -14,7 +14,7 @@ from meshkit.clock import SystemClock
 from meshkit.constants import AUTHORIZATION_KEY
 from meshkit.identity import Role
 from meshkit.ids import RandomIds
-from tier import access_bootstrap, access_tokens, gateway_access, policy_contracts
+from tier import access_bootstrap, gateway_access, policy_contracts
 from tier.access_files import TENANT, AccessFiles
 from tier.access_tokens import SigningKey
 from tier.authority import Authority
@@ -71,7 +71,7 @@ def make_entrance(
     that holds something else than it should.
     """
     access = access_bootstrap.prepare(options.data_dir, clock=SystemClock(), ids=RandomIds())
-    own = Issuer(access_tokens.ISSUER, (access_tokens.AUDIENCE,), access.jwks)
+    own = gateway_access.own_issuer(access.jwks)
     hosts = (*_hosts(options.listen), *settings.hosts)
     guard = Guard(
         tls_port=tls_port,
@@ -102,6 +102,8 @@ def _issuer(settings: IssuerSettings) -> Issuer:
         settings.subject_claim,
         settings.tenant_claim,
         settings.role_claim,
+        Role(settings.max_role),
+        tuple(settings.tenants),
     )
 
 

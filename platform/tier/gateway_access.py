@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from meshkit.clock import Clock
-from meshkit.constants import EXPIRES_KEY
+from meshkit.constants import EXPIRES_KEY, ROLE_KEY, TENANT_KEY
+from meshkit.identity import Role
+from tier.access_tokens import AUDIENCE, ISSUER
 from tier.events import Phase
-from tier.gateway_refusals import failed_key
-from tier.policy import Policy
+from tier.gateway_refusals import UNGRANTED, failed_key
+from tier.policy import Policy, roles_up_to
+from tier.policy_rbac import TYPE as RBAC_TYPE
 from tier.policy_rbac import gateway_needs, gateway_rbac
 from tier.ports import HOST
 
@@ -23,6 +26,9 @@ _KEY: Final = "amk_[a-z0-9]{8,40}_[A-Za-z0-9_-]{43}"
 # Clocks differ.
 _SKEW_SECONDS: Final = 10
 _CACHED_TOKENS: Final = 1000
+# A header of the gateway's own: who issued the token.
+_ISSUER_KEY: Final = "agentmesh-issuer"
+ANY_TENANT: Final = "*"
 # For changes of issuers' keys.
 _LOOK_EVERY_SECONDS: Final = 2.0
 
@@ -41,6 +47,15 @@ class Issuer:
     subject_claim: str = "sub"
     tenant_claim: str = "tenant"
     role_claim: str = "role"
+    # The highest role that it may give, and to whose callers: no tenant's where none is named, and
+    # every tenant's by ANY_TENANT.
+    max_role: Role = Role.USER
+    tenants: tuple[str, ...] = ()
+
+
+def own_issuer(jwks: Path) -> Issuer:
+    """The mesh itself, which may give everything."""
+    return Issuer(ISSUER, (AUDIENCE,), jwks, max_role=Role.ADMIN, tenants=(ANY_TENANT,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +81,7 @@ def followed(guard: Guard) -> Mapping[str, str]:
     """
     return {
         "tokens.json": resource("tokens", _tokens(guard.issuers)),
+        "grants.json": resource("grants", _grants(guard.issuers)),
         "takes.json": resource("takes", gateway_needs(guard.policy)),
         "roles.json": resource("roles", gateway_rbac(guard.policy)),
     }
@@ -138,6 +154,39 @@ def _tokens(issuers: Sequence[Issuer]) -> Any:
     }
 
 
+def _grants(issuers: Sequence[Issuer]) -> Any:
+    """Refuses whoever claims, by a token, what its issuer may not give."""
+    by_key = {"header": {"name": _ISSUER_KEY, "present_match": True, "invert_match": True}}
+    granted = [by_key, *(_granted(each) for each in issuers if each.tenants)]
+    return {
+        "@type": RBAC_TYPE,
+        "rules": {
+            "action": "DENY",
+            "policies": {
+                UNGRANTED: {
+                    "permissions": [{"any": True}],
+                    "principals": [{"not_id": {"or_ids": {"ids": granted}}}],
+                }
+            },
+        },
+    }
+
+
+def _granted(issuer: Issuer) -> Any:
+    said = [
+        _says(_ISSUER_KEY, [issuer.name]),
+        _says(ROLE_KEY, [each.value for each in roles_up_to(issuer.max_role)]),
+    ]
+    if ANY_TENANT not in issuer.tenants:
+        said.append(_says(TENANT_KEY, issuer.tenants))
+    return {"and_ids": {"ids": said}}
+
+
+def _says(header: str, values: Sequence[str]) -> Any:
+    ids = [{"header": {"name": header, "string_match": {"exact": each}}} for each in values]
+    return {"or_ids": {"ids": ids}}
+
+
 def _provider(issuer: Issuer, number: int) -> Any:
     keys = json.loads(issuer.jwks.read_text("utf-8"))
     return {
@@ -153,6 +202,7 @@ def _provider(issuer: Issuer, number: int) -> Any:
             {"header_name": "x-agentmesh-tenant", "claim_name": issuer.tenant_claim},
             {"header_name": "x-agentmesh-role", "claim_name": issuer.role_claim},
             {"header_name": EXPIRES_KEY, "claim_name": "exp"},
+            {"header_name": _ISSUER_KEY, "claim_name": "iss"},
         ],
         "failed_status_in_metadata": failed_key(number),
         # To check a signature takes longer than the rest of a call. A key that is taken out makes

@@ -18,7 +18,7 @@ SHIPPED: Final = Path("mesh/envoy/gateway.yaml")
 DIRECTORY: Final = "directory"
 # The filters that ask callers who they are and what they may, and the one in their place where
 # nobody is asked.
-_GUARDS: Final = ("tokens", "token-caller", "keys", "callers", "takes", "roles")
+_GUARDS: Final = ("tokens", "token-caller", "keys", "callers", "grants", "takes", "roles")
 _ANYBODY: Final = "anybody"
 _TRANSCODER: Final = "envoy.filters.http.grpc_json_transcoder"
 _CORS: Final = "envoy.filters.http.cors"

@@ -19,6 +19,8 @@ from meshkit.errors import (
 from tier.policy import ROLES, Policy, roles_from
 from tier.policy_rbac import TAKES_KEY
 
+# The rule by which the filter `grants` refuses.
+UNGRANTED: Final = "ungranted"
 # A header of the gateway's own: the content type that the client sent.
 SHAPE_KEY: Final = "agentmesh-shape"
 
@@ -105,6 +107,12 @@ def _unauthenticated(issuers: int) -> Iterator[_Refusal]:
         (refused,),
         "malformed",
         "The token cannot be read: it must be a JWT, in three parts, with a claim `exp`.",
+    )
+    yield _unknown_caller(
+        (_details(f"rbac_access_denied_matched_policy[{UNGRANTED}]"),),
+        "claims",
+        "The token claims a role or a tenant that its issuer may not give: ask an administrator of"
+        " the mesh, whose settings of the issuer are `max_role` and `tenants`.",
     )
     yield _unknown_caller(
         (_details("rbac_access_denied"), _any(list(_not_whole()))),

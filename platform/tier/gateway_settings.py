@@ -1,10 +1,15 @@
 """The settings of the gateway of a mesh on one machine that asks callers who they are."""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from meshkit.identity import TENANT_PATTERN
 from meshkit.service import Section
+from tier.access_files import TENANT
+
+_Tenant = Annotated[str, Field(pattern=rf"^(\*|{TENANT_PATTERN.pattern})$")]
 
 
 class IssuerSettings(Section):
@@ -20,6 +25,9 @@ class IssuerSettings(Section):
     subject_claim: str = "sub"
     tenant_claim: str = "tenant"
     role_claim: str = "role"
+    # The highest role that its tokens may claim, and the tenants; `*` for all of them.
+    max_role: Literal["user", "operator", "admin"] = "user"
+    tenants: list[_Tenant] = Field(default=[TENANT], min_length=1)
 
 
 class GatewaySettings(Section):

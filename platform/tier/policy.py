@@ -70,6 +70,11 @@ def roles_from(lowest: Role) -> tuple[Role, ...]:
     return ROLES[ROLES.index(lowest) :]
 
 
+def roles_up_to(highest: Role) -> tuple[Role, ...]:
+    """`highest` and the roles below it."""
+    return ROLES[: ROLES.index(highest) + 1]
+
+
 def load(text: str, contracts: Contracts, *, name: str = str(SHIPPED)) -> Policy:
     """Reads a policy; `name` is what errors call the file.
 

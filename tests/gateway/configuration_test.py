@@ -98,7 +98,14 @@ def test_relocation_changes_places_and_nothing_else() -> None:
             *(
                 f"http_filters.{_position(name)}.{_FILE}: ./{name}.json -> "
                 f"/elsewhere/limits/{name}.json"
-                for name in ("tokens", "tenant-limits", "shared-tenant-limits", "takes", "roles")
+                for name in (
+                    "tokens",
+                    "grants",
+                    "tenant-limits",
+                    "shared-tenant-limits",
+                    "takes",
+                    "roles",
+                )
             ),
             f"http_filters.{_position(_TRANSCODER)}.typed_config.{_CONTRACTS}",
             "route_config.virtual_hosts.0.routes.1.typed_per_filter_config."
@@ -135,7 +142,7 @@ def test_without_credentials_nothing_asks_for_them() -> None:
         manager["http_filters"] = {each["name"]: each for each in manager["http_filters"]}
     guarded["static_resources"]["listeners"].pop()
     filters = _manager_of(guarded)["http_filters"]
-    asks = ("tokens", "token-caller", "keys", "callers", "takes", "roles")
+    asks = ("tokens", "token-caller", "keys", "callers", "grants", "takes", "roles")
     assert _differences(opened, guarded) == {
         *(f"{_MANAGER}.http_filters.{name}: None -> {filters[name]}" for name in asks),
         f"{_MANAGER}.http_filters.anybody.disabled: None -> True",

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshkit.clock import SystemClock
 from meshkit.identity import Role
-from tier import identities, policy_contracts
+from tier import gateway_access, identities, policy_contracts
 from tier.access_tokens import AUDIENCE, ISSUER, SigningKey
 from tier.authority import Authority
 from tier.gateway_access import Guard, Issuer
@@ -32,11 +32,11 @@ class TokenIssuer:
     @property
     def issuer(self) -> Issuer:
         """As the gateway knows it."""
-        return Issuer(self.name, (AUDIENCE,), self.jwks)
+        return replace(gateway_access.own_issuer(self.jwks), name=self.name)
 
-    def issuer_with(self, **claims: str) -> Issuer:
-        """The same, of whose tokens other claims say who calls."""
-        return replace(self.issuer, **claims)
+    def issuer_with(self, **others: Any) -> Issuer:
+        """The same, known otherwise in this."""
+        return replace(self.issuer, **others)
 
     def publish(self) -> None:
         """Writes the public half of the key that signs now."""

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ import pytest_asyncio
 
 from agentmesh.coordinator.v1 import coordinator_service_pb2
 from meshkit.errors import from_rpc_error
+from meshkit.identity import Role
 from meshtest.eventually import eventually
 from tests.gateway.credentials import TokenIssuer
 from tests.gateway.guarded import Guarded, guarded
 from tier.events import Phase
+from tier.policy import ROLES
 
 pytest_plugins = ["tests.gateway.shared_gateways"]
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -88,7 +90,9 @@ async def test_keys_that_cannot_be_read_change_nothing(published: Guarded) -> No
 async def test_several_issuers_are_trusted(tmp_path: Path) -> None:
     """A company's identity provider may sign beside the mesh itself, with claims of other names."""
     other = TokenIssuer(tmp_path / "other.json", "https://id.example.com")
-    known = other.issuer_with(tenant_claim="org.id", role_claim="mesh_role", subject_claim="email")
+    known = other.issuer_with(
+        tenant_claim="org.id", role_claim="mesh_role", subject_claim="email", tenants=("beta",)
+    )
     async with guarded(tmp_path, also=(known,)) as mesh:
         token = other.signed("tenant", org={"id": "beta"}, mesh_role="admin", email="bo@x.example")
         task = await _get(mesh, _bearer(token))
@@ -98,6 +102,45 @@ async def test_several_issuers_are_trusted(tmp_path: Path) -> None:
             "admin",
         )
         assert (await _get(mesh, _bearer(mesh.issuer.token()))).tenant == "acme"
+
+
+async def test_an_issuer_gives_no_more_than_it_may(tmp_path: Path) -> None:
+    """Who claims a higher role, or another tenant, than the issuer of the token may give does not
+    come in. The mesh itself may give everything.
+    """
+    bounds: Mapping[str, Mapping[str, Any]] = {
+        "least": {"max_role": Role.USER, "tenants": ("default",)},
+        "some": {"max_role": Role.OPERATOR, "tenants": ("acme", "beta")},
+        "every": {"max_role": Role.ADMIN, "tenants": ("*",)},
+        "nobody": {"max_role": Role.ADMIN, "tenants": ()},
+    }
+    issuers = {each: TokenIssuer(tmp_path / f"{each}.json", f"https://{each}") for each in bounds}
+    also = [issuers[name].issuer_with(**bound) for name, bound in bounds.items()]
+    async with guarded(tmp_path, also=also) as mesh:
+
+        async def comes_in(issuer: TokenIssuer, tenant: str, role: Role) -> bool:
+            try:
+                task = await _get(mesh, _bearer(issuer.signed(tenant=tenant, role=role.value)))
+            except grpc.aio.AioRpcError as error:
+                refusal = from_rpc_error(error)
+                assert str(refusal).startswith("The token claims a role or a tenant that its")
+                assert refusal.metadata == {"credential": "claims"}
+                return False
+            assert (task.tenant, task.labels["role"]) == (tenant, role.value)
+            return True
+
+        every = [(tenant, role) for tenant in ("default", "acme", "beta") for role in ROLES]
+        given = {
+            name: [each for each in every if await comes_in(issuer, *each)]
+            for name, issuer in {**issuers, "mesh": mesh.issuer}.items()
+        }
+    assert given == {
+        "least": [("default", Role.USER)],
+        "some": [each for each in every if each[0] != "default" and each[1] is not Role.ADMIN],
+        "every": every,
+        "nobody": [],
+        "mesh": every,
+    }
 
 
 async def test_a_token_is_good_for_a_while_only(mesh: Guarded) -> None:
