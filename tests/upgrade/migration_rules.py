@@ -132,7 +132,8 @@ def _of(step: Step, steps: Sequence[Step], version: str) -> Iterator[str]:
     unused = {what for each in before if each.number <= step.oldest for what in each.unused}
     made = {each.arguments[0] for each in step.calls if each.name == "create_table"}
     for call in step.calls:
-        if call.name in _REFUSING and call.arguments[1] not in made:
+        is_unique = call.name == "create_index" and call.options.get("unique", False)
+        if (call.name in _REFUSING or is_unique) and call.arguments[1] not in made:
             yield f"{call.name} refuses what programs write that do not know of it."
         if call.name == "execute" and _TAKING_SQL.search(str(call.arguments[0])):
             yield "what changes a table is said by functions of Alembic's, which can be checked."

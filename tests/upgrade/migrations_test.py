@@ -36,6 +36,7 @@ def test_programs_of_the_release_before_work_with_the_tables_of_today(service: s
         Call("alter_column", ("task", "x"), {"nullable": False}),
         Call("drop_table", ("former",), {}),
         Call("drop_index", ("task_old",), {}),
+        Call("create_index", ("task_y", "task", ["y"]), {}),
         Call("alter_column", ("task", "other"), {"nullable": True}),
         Call("execute", ("UPDATE task SET x = old",), {}),
         Call(
@@ -59,6 +60,7 @@ def test_what_nobody_uses_any_more_may_go_in_the_third_release(call: Call) -> No
         (Call("alter_column", ("task", "x"), {"type_": sa.Text()}), "alter_column takes away"),
         (Call("execute", ("ALTER TABLE task DROP x",), {}), "what changes a table is said by"),
         (Call("create_unique_constraint", ("u", "task", ["x"]), {}), "create_unique_constraint re"),
+        (Call("create_index", ("i", "task", ["x"]), {"unique": True}), "create_index refuses what"),
         (
             Call("add_column", ("task", sa.Column("y", sa.Text, nullable=False)), {}),
             "the column 'y' is NOT NULL without a server_default",
