@@ -78,7 +78,7 @@ class Claims:
         try:
             return await self._claim(tenant, task_id, delivery)
         except CorruptData as error:
-            return await self._bury(tenant, task_id, error)
+            return await self._bury(tenant, task_id, delivery, error)
         except Conflict:
             # Somebody wrote in between, perhaps only to ask for a cancel: the
             # message is done with when the log says so, and not before.
@@ -155,11 +155,15 @@ class Claims:
         event.dead_lettered.error.CopyFrom(to_status(error))
         await self._append(history, event)
 
-    async def _bury(self, tenant: str, task_id: str, error: CorruptData) -> NotYet | None:
+    async def _bury(
+        self, tenant: str, task_id: str, delivery: Delivery, error: CorruptData
+    ) -> NotYet | None:
         """Makes a task whose log cannot be read a dead letter: it would be met for ever."""
         last = await self._log.last_readable(tenant, task_id)
-        if last is None:
-            raise error
+        if last is None or last.stream_sequence < delivery.sequence:
+            event_of(delivery)  # raises where the message itself is no event
+            # A replica answered that has not heard of the message yet.
+            return self._look_again()
         if last.event.status.state not in _OPEN:
             return None
         event = lifecycle.new_event(last.event.task, self._writer)
