@@ -14,6 +14,9 @@ from services.memory.parsed_document import (
 _FENCE: Final = "---"
 # The library makes several objects of each line: this many lines at a time.
 _SLICE_LINES: Final = 50_000
+# Of a heading, with its markup; much less is kept. The library takes a second for some
+# of ten thousand.
+_MOST_MARKUP_CHARACTERS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class _Scanner:
         return heading_text(
             "".join(
                 " " if child.type == "softbreak" else child.content
-                for token in self._inline.parseInline(markup)
+                for token in self._inline.parseInline(markup[:_MOST_MARKUP_CHARACTERS])
                 for child in token.children or ()
             )
         )

@@ -68,8 +68,9 @@ def test_blocks_begin_at_paragraphs_and_lists() -> None:
         "[a]: <b>\n" * 5_000,
         "`" * 100_000,
         "word " * 200_000,
+        "# " + "[" * 3_000_000,
     ],
-    ids=["lists", "quotes", "headings", "items", "definitions", "ticks", "long line"],
+    ids=["lists", "quotes", "headings", "items", "definitions", "ticks", "long line", "brackets"],
 )
 def test_strange_documents_are_read_whole(text: str) -> None:
     """Every line is there, once, whatever the nesting."""
