@@ -7,7 +7,6 @@ a stream that somebody reads for an hour is not.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -45,11 +44,11 @@ class OpenStreams:
 
         `expires`: when the credential does, in seconds since the epoch.
         """
-        if who.caller.startswith(KEY_CALLER):
-            key = (who.tenant, who.caller.removeprefix(KEY_CALLER))
-            return self._watched(key, _Stream(answers, self._ends(expires)))
-        ends = self._ends(expires)
-        return nullcontext(answers if ends is None else _Stream(answers, ends))
+        by_key = who.caller.startswith(KEY_CALLER)
+        if not by_key and expires is None:
+            return nullcontext(answers)
+        key = (who.tenant, who.caller.removeprefix(KEY_CALLER)) if by_key else None
+        return self._bounded(_Stream(answers), key, expires)
 
     async def follow_keys(self) -> None:
         """Ends the streams of keys that are revoked, until cancelled.
@@ -69,75 +68,73 @@ class OpenStreams:
                 for stream in self._by_key.get(key, ()):
                     stream.cut(_ended("revoked", f"API key was revoked at {_at(time_revoked)}"))
 
-    def _ends(self, expires: float | None) -> "_End | None":
-        if expires is None:
-            return None
-        left = expires + _SKEW_SECONDS - self._clock.now().timestamp()
-        return _End(asyncio.get_running_loop().time() + left, expires)
-
     @contextmanager
-    def _watched(self, key: _Key, stream: "_Stream") -> Generator[AsyncIterator[Any]]:
-        self._by_key.setdefault(key, set()).add(stream)
-        self._some.set()
+    def _bounded(
+        self, stream: "_Stream", key: _Key | None, expires: float | None
+    ) -> Generator[AsyncIterator[Any]]:
+        end = self._end(stream, expires) if expires is not None else None
+        if key:
+            self._by_key.setdefault(key, set()).add(stream)
+            self._some.set()
         try:
             yield stream
         finally:
-            streams = self._by_key[key]
-            streams.discard(stream)
-            if not streams:
-                del self._by_key[key]
-            if not self._by_key:
-                self._some.clear()
+            if end:
+                end.cancel()
+            if key:
+                self._forget(key, stream)
 
+    def _end(self, stream: "_Stream", expires: float) -> asyncio.TimerHandle:
+        left = expires + _SKEW_SECONDS - self._clock.now().timestamp()
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    """When a credential's time is over."""
+        def end() -> None:
+            at = _at(datetime.fromtimestamp(expires, UTC))
+            stream.cut(_ended("expired", f"credential of this call expired at {at}"))
 
-    # By the clock of the event loop, after which streams end.
-    loop_seconds: float
-    # As the credential says, in seconds since the epoch.
-    expires: float
+        return asyncio.get_running_loop().call_later(left, end)
+
+    def _forget(self, key: _Key, stream: "_Stream") -> None:
+        streams = self._by_key[key]
+        streams.discard(stream)
+        if not streams:
+            del self._by_key[key]
+        if not self._by_key:
+            self._some.clear()
 
 
 class _Stream:
-    """Answers that end early where the credential of their caller does."""
+    """Answers that can be cut off."""
 
-    def __init__(self, answers: AsyncIterator[Any], ends: _End | None) -> None:
+    def __init__(self, answers: AsyncIterator[Any]) -> None:
         self._answers: Final = answers
-        self._ends: Final = ends
         self._cut: Unauthenticated | None = None
-        # While the next answer is waited for. What is cut off while an answer is sent ends after
-        # that: a send that is cancelled would leave the caller without a word.
-        self._waiting: asyncio.Timeout | None = None
+        # Who waits for the next answer. What is cut off while an answer is sent ends after that: a
+        # send that is cancelled would leave the caller without a word.
+        self._waiting: asyncio.Task[Any] | None = None
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
     async def __anext__(self) -> Any:
-        # Answers that need no waiting would never see the timeout.
-        self._check()
+        if self._cut is not None:
+            raise self._cut
+        self._waiting = task = asyncio.current_task()
         try:
-            async with asyncio.timeout_at(self._ends and self._ends.loop_seconds) as self._waiting:
-                return await anext(self._answers)
-        except TimeoutError:
-            self._check()
-            raise
+            return await anext(self._answers)
+        except asyncio.CancelledError:
+            # Somebody else may have cancelled it as well: the caller, who has gone.
+            if self._cut is None or task is None or task.uncancel():
+                raise
+            raise self._cut from None
         finally:
             self._waiting = None
 
     def cut(self, why: Unauthenticated) -> None:
-        """Ends it with that error."""
-        self._cut = why
-        if self._waiting is not None:
-            self._waiting.reschedule(asyncio.get_running_loop().time())
-
-    def _check(self) -> None:
-        if self._cut is not None:
-            raise self._cut
-        if self._ends and asyncio.get_running_loop().time() >= self._ends.loop_seconds:
-            expired = datetime.fromtimestamp(self._ends.expires, UTC)
-            raise _ended("expired", f"credential of this call expired at {_at(expired)}")
+        """Ends it with that error, unless it was cut off before."""
+        if self._cut is None:
+            self._cut = why
+            if self._waiting is not None:
+                self._waiting.cancel()
 
 
 def _ended(credential: str, what: str) -> Unauthenticated:
