@@ -9,7 +9,6 @@ from typing import Final
 
 import httpx2
 
-from services.reasoning.http_head import Head
 from services.reasoning.http_transport import Answer, HttpTransport, Patience, Server
 
 # All providers of a process together. Each has its own limit of calls besides.
@@ -54,7 +53,7 @@ class HttpClient(httpx2.AsyncClient):
         UnreadableAnswer.
         """
         answer = await self._wire.send(server, wire, patience)
-        if _is_packed(answer.head):
+        if answer.head.packed:
             await answer.aclose()
             raise UnreadableAnswer(_PACKED)
         return HttpAnswer(answer, self._most_answer_bytes)
@@ -92,8 +91,8 @@ class HttpAnswer:
         """All of the body, after which it is closed. Raises as `read`."""
         parts: list[bytes] = []
         try:
-            while part := await self.read():
-                parts.append(part)
+            while not self._answer.complete:
+                parts.append(await self.read())
         finally:
             await self.aclose()
         return b"".join(parts)
@@ -129,7 +128,7 @@ class _BoundedTransport(httpx2.AsyncBaseTransport):
         response = await self._inner.handle_async_request(request)
         answer = response.stream
         assert isinstance(answer, Answer)
-        if _is_packed(answer.head):
+        if answer.head.packed:
             await response.aclose()
             raise UnreadableAnswer(_PACKED)
         response.stream = _BoundedStream(HttpAnswer(answer, self._most_bytes))
@@ -149,10 +148,3 @@ class _BoundedStream(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._answer.aclose()
-
-
-def _is_packed(head: Head) -> bool:
-    return any(
-        name.lower() == b"content-encoding" and value.lower() != b"identity"
-        for name, value in head.headers
-    )

@@ -11,7 +11,8 @@ from services.reasoning.http_head import MOST_HEAD_BYTES, Head, NotHttp, read_he
 
 # Of an answer that nobody takes: what comes beyond stays with the sender.
 _MOST_WAITING_BYTES: Final = 256 * 1024
-_BLANK_LINE: Final = re.compile(rb"\r?\n\r?\n")
+# Found quicker than with the carriage return of the line before it, which is left to that line.
+_BLANK_LINE: Final = re.compile(rb"\n\r?\n")
 
 
 class HttpConnection(asyncio.Protocol):
@@ -36,13 +37,16 @@ class HttpConnection(asyncio.Protocol):
         return self._ended or self._transport.is_closing()
 
     @property
+    def complete(self) -> bool:
+        """Whether the body has been read to its end."""
+        return self._body is not None and self._body.complete
+
+    @property
     def reusable(self) -> bool:
         """Whether another request can follow: the answer was taken whole, and nothing more came."""
-        body = self._body
         return (
             self._lasting
-            and body is not None
-            and body.complete
+            and self.complete
             and not self._received
             and not self.closed
             and self._transport.get_write_buffer_size() == 0

@@ -187,6 +187,11 @@ class Answer(httpx2.AsyncByteStream):
         self._read_seconds: Final = read_seconds
         self._left = False
 
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing more to read."""
+        return self._connection.complete
+
     async def __aiter__(self) -> AsyncGenerator[bytes]:
         while part := await self.read():
             yield part

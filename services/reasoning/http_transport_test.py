@@ -174,6 +174,10 @@ async def test_an_answer_without_a_length_ends_with_its_connection() -> None:
         (b"", "sent no answer"),
         (b"nonsense\r\n\r\n", "sent no status line"),
         (b"HTTP/1.1 200 OK\r\n bad\r\n\r\n", "sent a malformed header"),
+        (b"HTTP/1.1 200 OK\r\na : b\r\n\r\n", "sent a malformed header"),
+        (b"HTTP/1.1 200 OK\r\na: b\rc: d\r\n\r\n", "sent a malformed header"),
+        (b"HTTP/1.1 200 OK\r\na: b\r\r\n\r\n", "sent a malformed header"),
+        (b"HTTP/1.1 200 OK\r\na:" + b" " * 50_000 + b"\0\r\n\r\n", "sent a malformed header"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n", "sent a malformed content-length"),
         (
             b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
