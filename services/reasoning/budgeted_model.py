@@ -21,12 +21,12 @@ from meshkit.errors import (
 from meshkit.ids import Ids
 from services.reasoning.allowance import Allowance
 from services.reasoning.errors import budget_exhausted, throttled
-from services.reasoning.generation import Generation, Generator, ModelCall
+from services.reasoning.generation import Generation, Generator, ModelCall, Spending
 from services.reasoning.governor import Admission, Decision, Governor, Settlement, Verdict
 from services.reasoning.lease_pool import Claim, LeasePool
 from services.reasoning.model import ModelSpec, Tier
 from services.reasoning.output_limit import no_longer
-from services.reasoning.price_list import Price, PriceList
+from services.reasoning.price_list import PriceList
 from services.reasoning.provider_failures import TokensUsed, used_by
 from services.reasoning.settlement_queue import SettlementQueue
 from services.reasoning.token_estimate import bytes_tokens, prompt_tokens, text_tokens
@@ -54,6 +54,8 @@ class _Grant:
     """A call that may be made, and how it is settled."""
 
     call: ModelCall
+    # Its own, with the key under which it is settled.
+    spending: Spending
     input_tokens: int
     # By which it is charged; the governor's present ones if empty.
     price_version: str
@@ -162,14 +164,15 @@ class BudgetedModel:
                 self._broke_off(grant, used)
 
     async def _admit(self, call: ModelCall) -> _Grant:
-        may_repeat = bool(call.spending.key)
+        spending = call.spending
+        may_repeat = bool(spending.key)
         if not may_repeat:
-            call = _with_key(call, self._ids.new())
+            spending = replace(spending, key=self._ids.new())
         input_tokens = prompt_tokens(call.prompt.messages, call.prompt.tools)
         limit = call.prompt.max_output_tokens or call.model.max_output_tokens
         most_output_tokens = min(limit, call.model.max_output_tokens)
         admission = Admission(
-            call.spending, call.model.name, call.tier, input_tokens, most_output_tokens
+            spending, call.model.name, call.tier, input_tokens, most_output_tokens
         )
         if call.prompt.output_schema:
             # The model may be asked twice, and read its first answer the second time.
@@ -182,12 +185,11 @@ class BudgetedModel:
         if not self._settlements.full:
             claim = self._leases.claim(admission, may_repeat=may_repeat)
             if claim is not None:
-                return _Grant(
-                    call, input_tokens, claim.lease.terms.price_version, True, claim=claim
-                )
+                version = claim.lease.terms.price_version
+                return _Grant(call, spending, input_tokens, version, True, claim=claim)
         verdict = await self._ask(admission)
         if call.spare and (verdict is None or verdict.decision is not Decision.ALLOW):
-            self._settlements.release(call.spending)
+            self._settlements.release(spending)
             raise BudgetExhausted("No budget has room for a second call of the same.")
         if verdict is None:
             return self._on_allowance(call, admission)
@@ -195,10 +197,11 @@ class BudgetedModel:
             raise budget_exhausted(verdict)
         if verdict.decision is Decision.THROTTLE:
             raise throttled(verdict)
-        if verdict.key and verdict.key != call.spending.key:
-            call = _with_key(call, verdict.key)
+        if verdict.key and verdict.key != spending.key:
+            spending = replace(spending, key=verdict.key)
         degradations: tuple[str, ...] = ()
         if verdict.decision is Decision.DEGRADE and verdict.degrade_to is not None:
+            call = replace(call, spending=spending)
             call, degradations = self._degraded(call, verdict.degrade_to, verdict.explanation)
             if verdict.ask_again and not degradations:
                 raise budget_exhausted(verdict)
@@ -212,9 +215,8 @@ class BudgetedModel:
         if degradations and not (price and price.free):
             # What is reserved is the most of the model that was asked for.
             call = replace(call, prompt=no_longer(call.prompt, call.model, most_output_tokens))
-        return _Grant(
-            call, input_tokens, verdict.price_version, True, free=free, degradations=degradations
-        )
+        version = verdict.price_version
+        return _Grant(call, spending, input_tokens, version, True, free, degradations=degradations)
 
     async def _ask(self, admission: Admission) -> Verdict | None:
         """The governor's verdict; None where it has none, or cannot be reached.
@@ -246,7 +248,7 @@ class BudgetedModel:
             return None
 
     def _on_allowance(self, call: ModelCall, admission: Admission) -> _Grant:
-        if self._fails_closed(call.spending.tenant):
+        if self._fails_closed(admission.spending.tenant):
             raise self._unreachable(
                 "The cost governor cannot be reached, and this tenant's calls need its consent."
             )
@@ -256,12 +258,13 @@ class BudgetedModel:
                 f"The model {call.model.name!r} has no price.", metadata={"model": call.model.name}
             )
         cost = price.cost_micros(admission.input_tokens, admission.max_output_tokens)
-        if self._settlements.full or not self._allowance.take(call.spending.tenant, cost):
+        if self._settlements.full or not self._allowance.take(admission.spending.tenant, cost):
             raise self._unreachable(
                 "The cost governor cannot be reached, and what may be spent without it is spent."
             )
         return _Grant(
             call,
+            admission.spending,
             admission.input_tokens,
             self._prices.version,
             governed=False,
@@ -336,20 +339,18 @@ class BudgetedModel:
 
     def _settle_later(self, grant: _Grant, settlement: Settlement) -> int:
         """Has it settled whatever becomes of this process; what it costs by the price list."""
-        claim = grant.claim
-        if claim is None:
-            cost = 0 if grant.free else self._cost_by_list(settlement)
-        else:
-            cost = _cost(settlement, claim.price)
-            taken = self._leases.spend(settlement.spending, claim, cost)
-            settlement = replace(settlement, lease=claim.lease.terms.lease, leased_micros=taken)
+        cost = 0 if grant.free else self._cost_by_list(settlement)
         self._settlements.settle(settlement)
         return cost
 
     def _cost_by_list(self, settlement: Settlement) -> int:
         version = settlement.price_version or self._prices.version
         price = self._prices.versions.get(version, self._prices.present).get(settlement.model)
-        return _cost(settlement, price) if price else 0
+        if price is None:
+            return 0
+        return price.cost_micros(
+            settlement.input_tokens, settlement.output_tokens, settlement.cached_input_tokens
+        )
 
     def _broke_off(self, grant: _Grant, used: TokensUsed | None) -> None:
         """Ends a call that failed: what it used all the same is paid."""
@@ -362,38 +363,36 @@ class BudgetedModel:
         if grant.claim is not None:
             self._leases.give_back(grant.claim)
         elif grant.governed:
-            self._settlements.release(grant.call.spending)
+            self._settlements.release(grant.spending)
         else:
-            self._allowance.give_back(grant.call.spending.tenant, grant.allowed_micros)
+            self._allowance.give_back(grant.spending.tenant, grant.allowed_micros)
 
     def _settlement(self, grant: _Grant, used: TokensUsed) -> Settlement:
-        call = grant.call
+        """A call that is over, to be settled; one under a lease is taken out of it."""
+        claim = grant.claim
         # Whatever a provider says: what the governor does not take is charged to nobody.
-        input_tokens = _count(used.input_tokens)
+        input_tokens, output_tokens = _count(used.input_tokens), _count(used.output_tokens)
+        cached_tokens = min(_count(used.cached_input_tokens), input_tokens)
+        taken = 0
+        if claim is not None:
+            cost = claim.price.cost_micros(input_tokens, output_tokens, cached_tokens)
+            taken = self._leases.spend(grant.spending, claim, cost)
         return Settlement(
-            call.spending,
-            call.model.name,
+            grant.spending,
+            grant.call.model.name,
             input_tokens,
-            _count(used.output_tokens),
-            call.tier,
+            output_tokens,
+            grant.call.tier,
             grant.price_version,
-            cached_input_tokens=min(_count(used.cached_input_tokens), input_tokens),
+            claim.lease.terms.lease if claim else "",
+            taken,
+            cached_input_tokens=cached_tokens,
             call_time_ms=int(self._clock.now().timestamp() * 1000),
         )
 
 
-def _with_key(call: ModelCall, key: str) -> ModelCall:
-    return replace(call, spending=replace(call.spending, key=key))
-
-
 def _count(tokens: int) -> int:
     return min(max(tokens, 0), _MOST_TOKENS)
-
-
-def _cost(settlement: Settlement, price: Price) -> int:
-    return price.cost_micros(
-        settlement.input_tokens, settlement.output_tokens, settlement.cached_input_tokens
-    )
 
 
 def _said(tier: Tier) -> str:

@@ -22,6 +22,10 @@ class Catalogue:
         self._tiers: Final = {
             tier: [self._models[name] for name in tiers.get(tier, ())] for tier in Tier
         }
+        # The lowest tier of each model that is in one.
+        self._tier_of: Final = {
+            model.name: tier for tier in sorted(Tier, reverse=True) for model in self._tiers[tier]
+        }
         self._default_tier: Final = default_tier
 
     def route(self, name: str, tier: Tier | None) -> tuple[ModelSpec, Tier]:
@@ -68,7 +72,7 @@ class Catalogue:
 
     def tier_of(self, model: ModelSpec) -> Tier | None:
         """The lowest tier that has `model`; None where none has it."""
-        return next((tier for tier in Tier if model in self._tiers[tier]), None)
+        return self._tier_of.get(model.name)
 
     def listed(self, tier: Tier | None) -> list[tuple[ModelSpec, Tier | None]]:
         """Each model once, in order of tier and preference, then those of no tier.

@@ -26,6 +26,8 @@ _WHICH: Final = {
     Failure.NO_MODEL: "is not known to its provider",
 }
 _BREAKER_OPEN: Final = "failed before and is left alone"
+# The dearest first.
+_TIERS: Final = sorted(Tier, reverse=True)
 _RULES: Final = "It goes by rules and is no language model."
 # What is kept of the caller's time for those who come next, and the most of it, in seconds.
 _KEPT_SHARE: Final = 0.1
@@ -97,7 +99,7 @@ class FallbackModel:
                 if not _helps_elsewhere(error):
                     raise
                 reason = error
-        others = list(self._instead(call))
+        others = self._instead(call)
         for number, instead in enumerate(others, 1):
             if self._refusal(instead.model.name) is None:
                 try:
@@ -128,7 +130,7 @@ class FallbackModel:
                 if begun or not _helps_elsewhere(error):
                     raise
                 reason = error
-        others = list(self._instead(call))
+        others = self._instead(call)
         for number, instead in enumerate(others, 1):
             if self._refusal(instead.model.name) is None:
                 begun = False
@@ -165,22 +167,26 @@ class FallbackModel:
                 yield update
 
     def _has_others(self, call: ModelCall) -> bool:
-        return next(self._instead(call), None) is not None
+        return next(self._others(call), None) is not None
 
-    def _instead(self, call: ModelCall) -> Iterator[ModelCall]:
+    def _instead(self, call: ModelCall) -> list[ModelCall]:
         """The calls to make instead, in order."""
+        return [_call_of(call, model, tier) for model, tier in self._others(call)]
+
+    def _others(self, call: ModelCall) -> Iterator[tuple[ModelSpec, Tier]]:
+        """The models to call instead, in order, and for which tier."""
         if call.named:
             return
         tried = {call.model.name}
-        tiers = [tier for tier in sorted(Tier, reverse=True) if tier <= call.tier]
+        tiers = [tier for tier in _TIERS if tier <= call.tier]
         for tier in tiers if self._degrading.to_cheaper_tiers else tiers[:1]:
             for model in self._models(tier):
                 if model.name not in tried:
                     tried.add(model.name)
-                    yield _call_of(call, model, tier)
+                    yield model, tier
         offline = self._degrading.to_offline
         if offline is not None and offline.name not in tried:
-            yield _call_of(call, offline, call.tier)
+            yield offline, call.tier
 
     async def _emergency(self, call: ModelCall) -> Generation | None:
         answers = self._degrading.to_last_answer

@@ -84,15 +84,8 @@ class OpenAIAnswer:
         text = "".join(self._text) or self._refusal
         if text:
             message.parts.add(text=text)
-        said = [
-            SaidCall(each.call_id, self._names.meant(each.tool), each.arguments)
-            for each in self._calls
-        ]
-        try:
-            calls = tool_calls(said, self._prompt, cut=stop is StopReason.MAX_TOKENS)
-        except UnfitCalls as error:
-            raise BrokenAnswer(str(error)) from None
-        message.tool_calls.extend(calls)
+        if self._calls:
+            message.tool_calls.extend(self._tool_calls(stop))
         used = self.used()
         return Completion(
             message,
@@ -114,6 +107,16 @@ class OpenAIAnswer:
         details = _object_or_empty(self._usage.get("prompt_tokens_details"))
         cached = min(_count(details, "cached_tokens") or 0, input_tokens)
         return TokensUsed(input_tokens, output_tokens, cached)
+
+    def _tool_calls(self, stop: StopReason) -> Sequence[conversation_pb2.ToolCall]:
+        said = [
+            SaidCall(each.call_id, self._names.meant(each.tool), each.arguments)
+            for each in self._calls
+        ]
+        try:
+            return tool_calls(said, self._prompt, cut=stop is StopReason.MAX_TOKENS)
+        except UnfitCalls as error:
+            raise BrokenAnswer(str(error)) from None
 
     def _add(self, content: dict[str, Any], part: str) -> str:
         usage = content.get("usage")

@@ -22,6 +22,9 @@ _PATH: Final = "/chat/completions"
 # What every request has of its own.
 _OWN_HEADERS: Final = (b"content-length", b"idempotency-key")
 _SUCCESS: Final = range(200, 300)
+_encode: Final = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
+).encode
 
 # Streams: that of the first request, and that of others.
 Chunks = openai.AsyncStream[object] | OpenAIChunks
@@ -61,8 +64,8 @@ class OpenAICalls:
             return OpenAIChunks(await self._sent(like, body), like.request())
 
     async def _sent(self, like: "_Alike", body: dict[str, Any]) -> HttpAnswer:
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        answer = await self._http.send_wire(like.server, like.wire(content.encode()), like.patience)
+        wire = like.wire(_encode(body).encode())
+        answer = await self._http.send_wire(like.server, wire, like.patience)
         if answer.status not in _SUCCESS:
             raise _refusal(answer, await answer.whole(), like.request())
         return answer
