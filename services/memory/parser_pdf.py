@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from typing import Any, Final
 
 from services.memory.parsed_document import (
@@ -28,10 +29,13 @@ class PdfDocumentParser:
     def __init__(self, *, most_cpu_seconds: int = _MOST_CPU_SECONDS) -> None:
         """A file that takes more processor time than that is refused."""
         self._most_cpu_seconds: Final = most_cpu_seconds
+        # One reader at a time has room beside the service, where both share a limit.
+        self._reading: Final = threading.Lock()
 
     def parse(self, content: bytes) -> ParsedDocument:
         """The text of each page; Unreadable for a file that is broken, encrypted or has no text."""
-        said = _read(content, self._most_cpu_seconds)
+        with self._reading:
+            said = _read(content, self._most_cpu_seconds)
         if "unreadable" in said:
             raise Unreadable(said["unreadable"])
         pages: list[str] = said["pages"]

@@ -12,7 +12,7 @@ import resource
 import sys
 from typing import Any, Final
 
-_MOST_MEMORY_BYTES: Final = 1 << 30
+_MOST_MEMORY_BYTES: Final = 512 << 20
 # More than any document may have as passages.
 _MOST_CHARACTERS: Final = 16_000_000
 
