@@ -1,6 +1,6 @@
 """A check calls one model, past its breaker, and says how that went."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -12,16 +12,12 @@ from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from meshkit import errors
 from meshtest.eventually import eventually
 from services.reasoning.endpoint_state import Breaker, EndpointState
-from services.reasoning.fixture_reasoning import Bench, reasoning_bench
+from services.reasoning.fixture_reasoning import Bench
 from services.reasoning.provider_failures import Failure, provider_failure
 
+pytest_plugins = ["services.reasoning.fixture_bench"]
+
 _TIMEOUT = 60.0
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    async with reasoning_bench() as bench:
-        yield bench
 
 
 def _always(
