@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from meshkit import log
 from services.governor.budget import Scope, ScopeKind
+from services.governor.journalled_charges import read_books
 from services.governor.ledger_charge import Charge
 from services.governor.ledger_database import open_ledger
 from services.governor.ledger_sums import Sums
-from services.governor.ledger_tables import ACCOUNT, CHARGE, ENTRY, TASK, WORK
+from services.governor.ledger_tables import CHARGE, TASK, WORK
 from services.governor.ledger_writer import LedgerWriter
 from services.governor.scripted_spending import NOON, charge
 from services.governor.usage_stream import STREAM
@@ -121,7 +122,7 @@ async def test_each_key_is_charged_once_and_the_books_balance(
         if each.figures.cost_micros:
             spending[each.tenant] += each.figures.cost_micros
             payable[each.model] -= each.figures.cost_micros
-    assert await database.read(_balances) == {
+    assert await database.read(read_books) == {
         **{("spending", tenant): amount for tenant, amount in spending.items()},
         **{("payable", model): amount for model, amount in payable.items()},
     }
@@ -158,18 +159,3 @@ def _charged(connection: sa.Connection) -> dict[tuple[str, str], tuple[int, int,
         .outerjoin(TASK, TASK.c.id == CHARGE.c.task_id)
     )
     return {(tenant, key): tuple(rest) for tenant, key, *rest in rows}
-
-
-def _balances(connection: sa.Connection) -> dict[tuple[str, str], int]:
-    unbalanced = (
-        sa.select(ENTRY.c.charge_id)
-        .group_by(ENTRY.c.charge_id)
-        .having((sa.func.sum(ENTRY.c.amount_micros) != 0) | (sa.func.count() != 2))
-    )
-    assert connection.execute(unbalanced).all() == []
-    rows = connection.execute(
-        sa.select(ACCOUNT.c.kind, ACCOUNT.c.subject, sa.func.sum(ENTRY.c.amount_micros))
-        .join_from(ACCOUNT, ENTRY, ACCOUNT.c.id == ENTRY.c.account_id)
-        .group_by(ACCOUNT.c.kind, ACCOUNT.c.subject)
-    )
-    return {(kind, subject): int(amount) for kind, subject, amount in rows}

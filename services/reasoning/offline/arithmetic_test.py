@@ -1,7 +1,5 @@
 """Calculations are found in words and symbols, and nothing else is taken for one."""
 
-import ast
-from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Final
@@ -11,30 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.reasoning.offline.arithmetic import Calculation, find_calculations
-
-_OPERATORS: Final[dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]]] = {
-    ast.Add: Fraction.__add__,
-    ast.Sub: Fraction.__sub__,
-    ast.Mult: Fraction.__mul__,
-    ast.Div: Fraction.__truediv__,
-}
-
-
-def _value(expression: str) -> Fraction:
-    """What the expression is, exactly."""
-
-    def visit(node: ast.expr) -> Fraction:
-        match node:
-            case ast.Constant():
-                return Fraction(ast.get_source_segment(expression, node) or "")
-            case ast.BinOp(left, operation, right):
-                return _OPERATORS[type(operation)](visit(left), visit(right))
-            case ast.UnaryOp(ast.USub(), operand):
-                return -visit(operand)
-            case _:
-                raise ValueError(ast.dump(node))
-
-    return visit(ast.parse(expression, mode="eval").body)
+from services.reasoning.offline.exact_value import exact_value
 
 
 @pytest.mark.parametrize(
@@ -218,7 +193,7 @@ def _spoken_expressions(draw: st.DrawFn) -> tuple[str, str]:
             return written, number
         sign = draw(st.sampled_from("+-*/"))
         left, right = build(depth - 1), build(depth - 1)
-        if sign == "/" and _value(right[1]) == 0:
+        if sign == "/" and exact_value(right[1]) == 0:
             sign = "+"
         spoken = draw(st.sampled_from(_SPOKEN[sign]))
         return f"({left[0]}){spoken}({right[0]})", f"({left[1]}) {sign} ({right[1]})"
@@ -233,7 +208,7 @@ def test_the_value_survives_however_it_is_said(case: tuple[str, str]) -> None:
     spoken, exact = case
     (found,) = find_calculations(f"What is {spoken}?", asked=True)
     assert found.phrase == spoken
-    assert _value(found.expression) == _value(exact)
+    assert exact_value(found.expression) == exact_value(exact)
 
 
 @given(st.lists(st.tuples(st.sampled_from("+-*"), _PLAIN), min_size=1, max_size=6), _PLAIN)
@@ -241,14 +216,14 @@ def test_precedence_is_that_of_arithmetic(terms: list[tuple[str, str]], first: s
     """A chain without brackets means what it means everywhere."""
     chain = first + "".join(f" {sign} {number}" for sign, number in terms)
     (found,) = find_calculations(f"calculate {chain}", asked=True)
-    assert _value(found.expression) == _value(chain)
+    assert exact_value(found.expression) == exact_value(chain)
 
 
 @given(_PLAIN, _PLAIN)
 def test_percentages_are_exact(part: str, whole: str) -> None:
     """x% of y is x times y over a hundred, without rounding."""
     (found,) = find_calculations(f"What is {part}% of {whole}?", asked=True)
-    assert _value(found.expression) == Fraction(part) * Fraction(whole) / 100
+    assert exact_value(found.expression) == Fraction(part) * Fraction(whole) / 100
 
 
 _STRAY: Final = st.one_of(
@@ -287,7 +262,7 @@ def test_decimals_are_read_digit_by_digit(
         for digit in digits
     )
     (found,) = find_calculations(f"What is {whole} point {spelled} plus 1?", asked=True)
-    assert _value(found.expression) == Fraction(f"{whole}.{''.join(map(str, digits))}") + 1
+    assert exact_value(found.expression) == Fraction(f"{whole}.{''.join(map(str, digits))}") + 1
 
 
 @given(st.text(max_size=300), st.booleans())

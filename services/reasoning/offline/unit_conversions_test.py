@@ -1,7 +1,5 @@
 """Amounts are converted exactly, and only where both units are of one kind."""
 
-import ast
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Final
 
@@ -9,29 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.reasoning.offline.exact_value import exact_value
 from services.reasoning.offline.unit_conversions import Conversion, find_conversion
-
-_OPERATORS: Final[dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]]] = {
-    ast.Add: Fraction.__add__,
-    ast.Sub: Fraction.__sub__,
-    ast.Mult: Fraction.__mul__,
-    ast.Div: Fraction.__truediv__,
-}
-
-
-def _value(expression: str) -> Fraction:
-    def visit(node: ast.expr) -> Fraction:
-        match node:
-            case ast.Constant():
-                return Fraction(ast.get_source_segment(expression, node) or "")
-            case ast.BinOp(left, operation, right):
-                return _OPERATORS[type(operation)](visit(left), visit(right))
-            case ast.UnaryOp(ast.USub(), operand):
-                return -visit(operand)
-            case _:
-                raise ValueError(ast.dump(node))
-
-    return visit(ast.parse(expression, mode="eval").body)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +32,7 @@ def test_an_amount_is_wanted_in_another_unit(text: str, phrase: str, unit: str, 
     found = find_conversion(text)
     assert found is not None
     assert (found.phrase, found.unit) == (phrase, unit)
-    assert _value(found.expression) == Fraction(value)
+    assert exact_value(found.expression) == Fraction(value)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +67,7 @@ def test_there_and_back_is_the_same(amount: Fraction, unit: str, other: str) -> 
     back = find_conversion(f"convert 1 {other} to {unit}")
     assert there is not None
     assert back is not None
-    assert _value(there.expression) * _value(back.expression) == Fraction(amount)
+    assert exact_value(there.expression) * exact_value(back.expression) == Fraction(amount)
 
 
 @settings(deadline=None)
