@@ -214,8 +214,19 @@ class MeshGroup(click.Group):
             formatter.write_dl(records)
 
 
+class _ReaderGoneError(Exception):
+    """Who read the results went away, as `head` does."""
+
+
 class RootGroup(MeshGroup):
     """The command itself: every failure ends here, in one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does, which would itself end a command whose reader is gone, with 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderGoneError from error
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:
         """Runs a command line and exits: 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C."""
@@ -227,8 +238,8 @@ class RootGroup(MeshGroup):
             # Not an error's one line: who names no command wants to see which there are.
             click.echo(error.format_message(), err=True)
             code = error.exit_code
-        except BrokenPipeError:
-            # The reader went away, as `head` does. Python would complain once more at its end.
+        except _ReaderGoneError:
+            # Python would complain once more at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 141
         except (Exception, KeyboardInterrupt) as error:

@@ -313,3 +313,23 @@ def test_help_needs_no_heavy_library() -> None:
         check=True,
     )
     assert done.stdout == "[]\n"
+
+
+def test_a_reader_that_goes_away_ends_a_command_as_pipes_do(tmp_path: Path) -> None:
+    """`agentmesh logs | head -1` is silent on stderr, and no failure to a script."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/nats.log").write_text("a line\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    program = "from cli.app import app; app.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "logs", "--data-dir", tmp_path],
+        env=environment,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
