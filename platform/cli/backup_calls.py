@@ -8,6 +8,7 @@ from typing import Final
 from backup import api
 from cli import async_run
 from cli.invocation import Invocation
+from cli.own_mesh import own_mesh
 from cli.problem import Problem
 from cli.terminal import Terminal
 from cli.wording import plural, zoned_moment
@@ -18,6 +19,7 @@ _MEGABYTE: Final = 1 << 20
 
 def save(invocation: Invocation, place: Path) -> None:
     """Saves, and says what."""
+    own_mesh(invocation)
     terminal = invocation.terminal
     with _problems(), _shown(terminal, "Saving") as progress:
         saved = async_run.run(

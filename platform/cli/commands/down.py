@@ -5,6 +5,7 @@ import click
 from cli.command import Example, MeshCommand, pass_invocation
 from cli.invocation import Invocation
 from cli.mesh_access import show
+from cli.own_mesh import own_mesh
 from tier import api as tiers
 
 
@@ -22,6 +23,7 @@ def down(invocation: Invocation) -> None:
     Calls in flight are finished first. Tasks that are not done yet go on after
     the next `up`. Stopping what does not run is no error.
     """
+    own_mesh(invocation)
     stopped = tiers.stop_detached(invocation.data_dir, lambda event: show(invocation, event))
     if invocation.terminal.as_json:
         invocation.terminal.document({"stopped": stopped, "data_dir": str(invocation.data_dir)})

@@ -5,6 +5,7 @@ import click
 from cli.command import Example, MeshCommand, pass_invocation
 from cli.invocation import Invocation
 from cli.log_tail import follow, last_lines
+from cli.own_mesh import own_mesh
 from cli.problem import Problem
 from tier import api as tiers
 
@@ -35,6 +36,7 @@ def logs(invocation: Invocation, process: str | None, following: bool, lines: in
 
     `access` is the gateway's line for each call, in JSON.
     """
+    own_mesh(invocation)
     files = tiers.log_files(invocation.data_dir)
     if not files:
         raise Problem(

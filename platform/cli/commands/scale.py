@@ -7,6 +7,7 @@ import click
 
 from cli.command import Example, MeshCommand, pass_invocation
 from cli.invocation import Invocation
+from cli.own_mesh import own_mesh
 from cli.problem import Problem
 from tier import api as tiers
 
@@ -30,7 +31,7 @@ def scale(invocation: Invocation, parts: tuple[str, ...]) -> None:
     they have are done. The next `up` starts with what it is told itself.
     """
     wanted = _wanted(parts)
-    state = tiers.read_state(invocation.data_dir)
+    state = own_mesh(invocation)
     if state is None:
         raise Problem(
             f"No mesh runs with data directory {invocation.data_dir}.",

@@ -9,6 +9,7 @@ import click
 
 from cli.command import Example, MeshCommand, pass_invocation
 from cli.invocation import Invocation
+from cli.own_mesh import own_mesh
 from cli.problem import Problem
 from cli.wording import moment, seconds
 from tier import api as tiers
@@ -27,7 +28,7 @@ def status(invocation: Invocation) -> None:
 
     The exit code is 1 where no mesh runs, or where a part of it is not healthy.
     """
-    state = tiers.read_state(invocation.data_dir)
+    state = own_mesh(invocation)
     if state is None:
         if invocation.terminal.as_json:
             invocation.terminal.document({"running": False, "data_dir": str(invocation.data_dir)})
