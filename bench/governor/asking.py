@@ -28,7 +28,8 @@ class Asked:
     # `Latencies.encode`.
     latencies: str
     late: str
-    # By their reason; `REFUSED` where the governor did not allow a call.
+    # By their reason; `REFUSED` where the governor did not allow a call, `NO_ANSWER` where the
+    # gateway or the governor answered with an error, `BROKEN_OFF` where there was none.
     errors: dict[str, int] = field(default_factory=dict[str, int])
 
 
