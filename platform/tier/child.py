@@ -84,6 +84,8 @@ class Child:
         # Where the log of the present life begins.
         self._log_start = 0
         self._version = ""
+        # Why it was ended in the present life before it was ready.
+        self._sick_from_the_start = ""
         self._restarts = 0
         self._last_death = ""
 
@@ -120,14 +122,20 @@ class Child:
             self._log_start = log.tell()
             self._process = self._born(environment, log) or _executed(spec, environment, log)
         self._spawned = time.monotonic()
+        self._sick_from_the_start = ""
         self._report(spec.name, Phase.STARTING, f"Starting {spec.title}")
 
     async def ready(self) -> None:
-        """Returns when the process answers; StartFailed where it ends or takes too long."""
+        """Returns when the process answers.
+
+        Raises:
+            StartFailed: It ended, is sick or takes too long.
+        """
         spec = self._spec
         pause = _PROBE_FIRST_SECONDS
         give_up = self._spawned + spec.ready_within_seconds
         tell = self._spawned + _TELL_SECONDS
+        look = self._spawned + _LOOK_SECONDS
         while (version := await self._probe()) is None:
             if self._require().poll() is not None:
                 raise self._dead()
@@ -136,6 +144,11 @@ class Child:
                 raise StartFailed(
                     spec.title, f"no answer within {spec.ready_within_seconds:g} s", spec.log
                 )
+            if now > look:
+                self._sick_from_the_start = await self._sickness()
+                if self._sick_from_the_start:
+                    raise StartFailed(spec.title, self._sick_from_the_start, spec.log)
+                look = now + _LOOK_SECONDS
             if now > tell:
                 waited = f"no answer for {now - self._spawned:.0f} s"
                 self._report(spec.name, Phase.WAITING, f"Still waiting for {spec.title}: {waited}")
@@ -204,7 +217,8 @@ class Child:
                 if looks == _LOOKS:
                     await self._end(self._spec.stop_signal)
                     return True, why
-            return False, told(end.result())
+            why = self._sick_from_the_start
+            return bool(why), why or told(end.result())
         finally:
             end.cancel()
 

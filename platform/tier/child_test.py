@@ -105,6 +105,28 @@ async def test_one_that_is_sick_is_started_again(
     await child.stop()
 
 
+async def test_one_that_is_sick_before_it_is_ready_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time to get ready is not waited for, and its restarts are not counted as failures."""
+    monkeypatch.setattr("tier.child._LOOK_SECONDS", 0.02)
+    told: list[Event] = []
+    (tmp_path / "sick").touch()
+    (tmp_path / "runs").touch()
+    child = _child(tmp_path, told.append, "echo run >> runs; exec sleep 600")
+    child.spawn()
+    with pytest.raises(StartFailed, match="a full disk"):
+        await child.ready()
+    watching = asyncio.create_task(child.watch(lambda: None))
+    await eventually(lambda: _runs(tmp_path) > 2 * _LIMIT)
+    (tmp_path / "sick").unlink()
+    (tmp_path / "ready").touch()
+    await eventually(lambda: told[-1].phase is Phase.READY)
+    assert "the part died (a full disk)" in [event.text for event in told]
+    watching.cancel()
+    await child.stop()
+
+
 async def test_it_is_given_no_secret_but_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,8 @@ _TIMEOUT_SECONDS: Final = 1.0
 # of what is free when it starts, whatever it has stored already, and for its whole life: one that
 # starts on a full disk would refuse every message even after there is room again.
 _MAX_STORE_BYTES: Final = 1 << 50
+# What it says of a stream that it cannot write to, or could not read when it started.
+_LASTING: Final = ("write error", "could not be recovered")
 
 
 def nats_child(
@@ -48,7 +50,7 @@ def nats_child(
         log=data_dir.rotate(NAME),
         ports=(port, monitor_port),
         probe=probe,
-        sick=lambda: _write_error(monitor_port),
+        sick=lambda: _lasting_error(monitor_port),
     )
 
 
@@ -82,11 +84,14 @@ async def messages_so_far(monitor_port: int) -> int:
     return int(json.loads(body)["in_msgs"])
 
 
-async def _write_error(monitor_port: int) -> str:
-    """What keeps the server from writing, such as a disk that was full: it never tries again."""
+async def _lasting_error(monitor_port: int) -> str:
+    """What keeps the server from its streams, such as a disk that is full: it never tries again.
+
+    Where clients were quicker than the first look, that is so before it was ever ready.
+    """
     status, body = await get(monitor_port, "/healthz")
     error = "" if status == 200 else str(json.loads(body).get("error", ""))
-    return error if "write error" in error else ""
+    return error if any(each in error for each in _LASTING) else ""
 
 
 async def _ready_version(port: int, monitor_port: int) -> str | None:
