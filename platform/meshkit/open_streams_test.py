@@ -177,6 +177,13 @@ async def test_a_stream_ends_with_its_token(world: _World, clock: FakeClock) -> 
     assert await _last(lasting) == "last"
 
 
+async def test_an_end_that_is_not_told_in_full_ends_nothing(world: _World) -> None:
+    """Some issuers say when to a fraction of a second; of such a number six digits come here."""
+    lasting = await world.begin("user:ann", **{EXPIRES_KEY: "1.76378e+09"})
+    world.servicer.go_on.set()
+    assert await _last(lasting) == "last"
+
+
 async def test_an_end_that_is_no_time_is_refused(world: _World) -> None:
     """The gateway alone says when a credential ends, and says it as a number."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:

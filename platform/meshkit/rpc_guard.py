@@ -293,11 +293,13 @@ class _Rpc:
         )
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str) -> float | None:
     try:
-        return float(int(text))
-    except (ValueError, OverflowError):
+        seconds = float(text)
+    except ValueError:
         raise errors.InvalidField(EXPIRES_KEY, "must be seconds since the epoch") from None
+    # Of a time with a fraction Envoy writes six digits, which leaves hours unsaid.
+    return seconds if text.isdecimal() else None
 
 
 def unless_cancelled(error: BaseException) -> BaseException:
