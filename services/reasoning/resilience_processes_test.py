@@ -15,7 +15,7 @@ from meshkit import redis_store
 from meshkit.redis_line import RedisLine
 from meshtest.eventually import eventually
 from meshtest.redis_server import RedisServer
-from services.reasoning.endpoint_standing import BreakerRules
+from services.reasoning.endpoint_standing import BreakerRules, Standing
 from services.reasoning.endpoint_standings_redis import RedisStandings
 
 pytest_plugins = ["meshtest.fixtures"]
@@ -71,10 +71,15 @@ class _Process:
             self.outcomes[line.decode().strip()] += 1
 
 
-async def _half_open(redis_server: RedisServer) -> bool:
-    """Whether the pause of the endpoint's breaker is over, as all processes see it."""
+async def _standing(redis_server: RedisServer) -> Standing:
+    """How the endpoint stands, as all processes see it."""
     async with redis_store.connect(redis_server.url) as redis, RedisLine(redis) as line:
-        standing = await RedisStandings(line, BreakerRules(), lambda: 1.0).report("large", 0, 0)
+        return await RedisStandings(line, BreakerRules(), lambda: 1.0).report("large", 0, 0)
+
+
+async def _half_open(redis_server: RedisServer) -> bool:
+    """Whether the pause of the endpoint's breaker is over."""
+    standing = await _standing(redis_server)
     return standing.open and standing.probing_in_seconds == 0
 
 
@@ -166,12 +171,18 @@ async def test_a_herd_over_processes_sends_the_permitted_probes_and_no_more(
     """
     server, _ = upstream
     server.fails_every = 1
-    for each in processes:
-        each.outcomes.clear()
-    processes[0].order("calls 40")
-    await _heard(processes[0], 40)
+
+    async def opened() -> bool:
+        """Calls that work are counted with those that fail for as long as its window lasts."""
+        processes[0].outcomes.clear()
+        processes[0].order("calls 40")
+        await _heard(processes[0], 40)
+        return (await _standing(shared_redis)).open
+
+    assert await eventually(opened)
     # A process that looks in vain for what the others know lets its calls out.
     for each in processes[1:]:
+        each.outcomes.clear()
         each.order("calls 1")
         await _heard(each, 1)
     server.fails_every = 0
