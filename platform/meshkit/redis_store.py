@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -22,11 +22,12 @@ _PING_EVERY_SECONDS: Final = 3.0
 def connect(url: str) -> Redis:
     """A client with a bounded pool. It connects at first use; close it with `aclose`.
 
-    A broken connection is tried again twice; what took too long is not, since
-    it may have been done.
+    A broken connection is tried again twice, and so is one that was not made in
+    time; a command that took too long is not, since it may have been done.
     """
     pool: BlockingConnectionPool = cast(Any, BlockingConnectionPool).from_url(
         url,
+        connection_class=_Connection,
         max_connections=_MAX_CONNECTIONS,
         timeout=_ANSWER_SECONDS,
         socket_connect_timeout=_CONNECT_SECONDS,
@@ -40,6 +41,19 @@ def connect(url: str) -> Redis:
         retry_on_timeout=False,
     )
     return Redis.from_pool(pool)
+
+
+class _Connection(Connection):
+    """Nothing was asked yet by one that was not made in time: it is a broken one.
+
+    A process that stood still finds that its time to connect is over.
+    """
+
+    async def _connect(self) -> None:
+        try:
+            await super()._connect()
+        except TimeoutError as error:
+            raise RedisConnectionError("Timeout connecting to server") from error
 
 
 class RedisDependency:

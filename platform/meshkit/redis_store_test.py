@@ -1,6 +1,8 @@
 """Tests of the Redis connection against a real server."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -20,6 +22,22 @@ async def redis(redis_server: RedisServer) -> AsyncIterator[Redis]:
     client = redis_store.connect(redis_server.url)
     yield client
     await client.aclose()
+
+
+async def test_a_connection_that_was_not_made_in_time_is_tried_again(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was asked by it. So a process that stood still meanwhile goes on."""
+    connect, late = asyncio.open_connection, [TimeoutError(), TimeoutError()]
+
+    async def slow(*arguments: Any, **options: Any) -> Any:
+        if late:
+            raise late.pop()
+        return await connect(*arguments, **options)
+
+    monkeypatch.setattr(asyncio, "open_connection", slow)
+    assert await redis_store.Script(redis, _ADD).run(["sum"], [2]) == 2
+    assert not late
 
 
 async def test_a_script_runs_with_keys_and_arguments(redis: Redis) -> None:
