@@ -103,7 +103,7 @@ class QdrantVectors:
 
     async def exists(self, tenant: str) -> bool:
         """Whether anything was ever stored for the tenant."""
-        return await self._run(lambda client: self._exists(client, _collection(tenant)))
+        return await self._run(lambda client: self._length(client, _collection(tenant)) is not None)
 
     async def drop(self, tenant: str) -> None:
         """Removes all that the tenant has."""
@@ -138,7 +138,7 @@ class QdrantVectors:
         def remove(client: "QdrantClient") -> None:
             # By id: a filter would look at everything.
             points = [_point_id(version, n) for n in range(version.passage_count)]
-            if points and self._exists(client, collection):
+            if points and self._length(client, collection) is not None:
                 client.delete(collection, points_selector=cast(Any, points), wait=True)
 
         await self._run(remove)
@@ -165,11 +165,13 @@ class QdrantVectors:
 
         return await self._run(search)
 
-    def _exists(self, client: "QdrantClient", collection: str) -> bool:
-        if collection not in self._known and client.collection_exists(collection):
+    def _length(self, client: "QdrantClient", collection: str) -> int | None:
+        """How long the vectors of a collection are; None where there is none."""
+        length = self._known.get(collection)
+        if length is None and client.collection_exists(collection):
             params: Any = client.get_collection(collection).config.params
-            self._known[collection] = int(params.vectors.size)
-        return collection in self._known
+            length = self._known[collection] = int(params.vectors.size)
+        return length
 
     def _has_passages(self, client: "QdrantClient", tenant: str, dimensions: int) -> bool:
         """Whether there may be some to compare with vectors of this length.
@@ -177,14 +179,12 @@ class QdrantVectors:
         Raises DependencyUnavailable where those that there are have vectors of another one.
         """
         collection = _collection(tenant)
-        if not self._exists(client, collection):
-            return False
-        length = self._known[collection]
-        if length == dimensions:
-            return True
+        length = self._length(client, collection)
+        if length is None or length == dimensions:
+            return length is not None
         if client.count(collection).count:
             # Another process may make it anew.
-            del self._known[collection]
+            self._known.pop(collection, None)
             raise self._unavailable(
                 f"The documents of tenants/{tenant} are there with vectors of {length} numbers, and"
                 f" the embedding model makes {dimensions}. Set memory.embedding_model to the one"
