@@ -22,7 +22,7 @@ from cli.mesh_access import address_of
 from cli.pages import collect
 from cli.plain import to_plain
 from cli.problem import Problem
-from meshkit.api_key import PREFIX, ApiKeyText, MalformedApiKey
+from meshkit.api_key import PREFIX, ApiKeyText, MalformedApiKey, is_key_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,12 @@ def _name(invocation: Invocation, given: str) -> str:
             given = ApiKeyText.parse(given).key_id
         except MalformedApiKey as error:
             raise Problem(str(error), exit_code=2) from None
+    elif "/" not in given and not is_key_id(given):
+        raise Problem(
+            f"{given!r} is no API key's id, which is 8 to 40 lower-case letters or digits.",
+            "See `agentmesh key list` for the keys there are, by id and by what people call them.",
+            exit_code=2,
+        )
     return invocation.name("apiKeys", given)
 
 

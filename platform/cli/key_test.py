@@ -232,6 +232,17 @@ async def test_a_text_that_is_no_key(commands: Commands) -> None:
     )
 
 
+@pytest.mark.parametrize("given", ["nope", "nightly-ci", ""])
+async def test_a_name_that_people_gave_is_no_id(commands: Commands, given: str) -> None:
+    """It is told what an id looks like, and where to find it."""
+    result = await commands.run("key", "revoke", given)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"error: {given!r} is no API key's id, which is 8 to 40 lower-case letters or digits. See"
+        " `agentmesh key list` for the keys there are, by id and by what people call them.\n"
+    )
+
+
 async def test_an_unknown_key(commands: Commands) -> None:
     """The command points to the list."""
     result = await commands.run("key", "revoke", "gone1234")

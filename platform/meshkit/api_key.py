@@ -12,7 +12,13 @@ from typing import Final
 PREFIX: Final = "amk_"
 _SECRET_BYTES: Final = 32
 _ENDING: Final = 4
-_TEXT: Final = re.compile(r"amk_([a-z0-9]{8,40})_([A-Za-z0-9_-]{43})")
+_ID: Final = r"[a-z0-9]{8,40}"
+_TEXT: Final = re.compile(rf"amk_({_ID})_([A-Za-z0-9_-]{{43}})")
+
+
+def is_key_id(text: str) -> bool:
+    """Whether `text` may be the id of a key, as its name ends."""
+    return re.fullmatch(_ID, text) is not None
 
 
 class MalformedApiKey(ValueError):

@@ -89,7 +89,12 @@ def read(file: Path, contracts: Contracts) -> Policy:
     try:
         text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadPolicy(f"Failed to read the policy {file}: {error}") from error
+        why = (
+            f"cannot be read: {error.strerror}"
+            if isinstance(error, OSError)
+            else f"is not UTF-8 text: invalid byte at offset {error.start}"
+        )
+        raise BadPolicy(f"{file}: {why}. A policy is a file such as {SHIPPED}.") from error
     return load(text, contracts, name=str(file))
 
 
@@ -113,6 +118,9 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise BadPolicy(f"{self._name}:{line}: is no YAML: {error.problem}") from error
+        except yaml.YAMLError as error:
+            why = str(error).partition("\n")[0]
+            raise BadPolicy(f"{self._name}: is no YAML: {why}") from error
         if root is None:
             raise BadPolicy(f"{self._name}:1: is empty; it must have {', '.join(_SECTIONS)}.")
         sections = dict(self._entries(root, "", _one_of(_SECTIONS)))

@@ -161,10 +161,27 @@ def test_a_file_without_its_sections_is_refused(text: str, message: str) -> None
     assert str(caught.value) == message
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    """What cannot be read is a bad policy, too."""
-    with pytest.raises(BadPolicy, match="Failed to read the policy"):
-        read(tmp_path / "nothing.yaml", _CONTRACTS)
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """What is no text is a bad policy, too; and what would be one is named."""
+    binary = tmp_path / "policy.yaml"
+    binary.write_bytes(b"\xff")
+    why = {
+        tmp_path / "nothing.yaml": "cannot be read: No such file or directory.",
+        tmp_path: "cannot be read: Is a directory.",
+        binary: "is not UTF-8 text: invalid byte at offset 0.",
+    }
+    for file, text in why.items():
+        with pytest.raises(BadPolicy) as caught:
+            read(file, _CONTRACTS)
+        assert str(caught.value) == f"{file}: {text} A policy is a file such as mesh/policy.yaml."
+
+
+def test_what_no_yaml_may_hold_is_told(tmp_path: Path) -> None:
+    """Also where the reader knows no line of it."""
+    file = tmp_path / "policy.yaml"
+    file.write_bytes(b"calls: \0\n")
+    with pytest.raises(BadPolicy, match=r"policy\.yaml: is no YAML: .*control characters"):
+        read(file, _CONTRACTS)
 
 
 def test_the_shipped_policy_places_every_rpc() -> None:

@@ -118,7 +118,7 @@ def list_(invocation: Invocation, ended: bool, limit: int) -> None:
 
 @key.command(
     cls=MeshCommand,
-    examples=[Example("agentmesh key revoke 01ARZ3NDEKTSV4RRFFQ69G5FAV", "end this key")],
+    examples=[Example("agentmesh key revoke 01arz3ndektsv4rrffq69g5fav", "end this key")],
 )
 @click.argument("names", nargs=-1, required=True, metavar="KEY...")
 @pass_invocation
