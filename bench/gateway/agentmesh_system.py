@@ -1,4 +1,8 @@
-"""Agentmesh: reasoning with the provider for OpenAI's API, called through Envoy."""
+"""Agentmesh: reasoning with the provider for OpenAI's API, called through Envoy.
+
+By a call for each question, as any client may; and by streams that carry the questions of one
+moment together, as executors ask and as who has many may, too.
+"""
 
 import os
 from collections.abc import AsyncGenerator, Callable
@@ -7,16 +11,21 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from google.protobuf.duration_pb2 import Duration
 
+from agentmesh.common.v1.batch_pb2 import ItemContext
 from agentmesh.common.v1.conversation_pb2 import ROLE_USER, Message, Part
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from bench.gateway import reference_call
+from bench.gateway.grpc_batches import GrpcBatches
 from bench.gateway.grpc_calls import GrpcCalls
 from bench.gateway.http_calls import CallFailed
 from bench.gateway.system import Running, SystemUnavailable
 from tier.api import Event, MeshOptions, MeshStartError, Tier, start
 
-_HEADERS: Final = {"x-agentmesh-tenant": "bench"}
+_TENANT: Final = "bench"
+_HEADERS: Final = {"x-agentmesh-tenant": _TENANT}
+_CALL_SECONDS: Final = 30
 _SERVICE: Final = "/agentmesh.reasoning.v1.ReasoningService"
 # Spending is counted against limits as ever, and these are out of reach.
 _LIMIT_MICROS: Final = 1_000_000_000_000_000
@@ -25,15 +34,18 @@ _LIMIT_MICROS: Final = 1_000_000_000_000_000
 class Agentmesh:
     """A staging mesh: a process a service, and the gateway before them."""
 
-    def __init__(self) -> None:
-        self.name: Final = "agentmesh"
-        self.title: Final = "Agentmesh"
+    def __init__(self, *, streamed: bool = False) -> None:
+        """`streamed`: calls travel together on streams; else each by itself."""
+        self.name: Final = "agentmesh-streams" if streamed else "agentmesh"
+        self.title: Final = "Agentmesh on streams" if streamed else "Agentmesh"
+        self._streamed: Final = streamed
 
     def install(self) -> str:
         """Nothing: it is what runs this."""
+        method = "BatchGenerateStream" if self._streamed else "Generate"
         return (
-            "tier staging, `Generate` and `GenerateStream` by gRPC through Envoy; identity, tenant "
-            "limits, a price, and a governor that admits and settles each call"
+            f"tier staging, `{method}` and `GenerateStream` by gRPC through Envoy; identity, tenant"
+            " limits, a price, and a governor that admits and settles each call"
         )
 
     @asynccontextmanager
@@ -54,28 +66,43 @@ class Agentmesh:
             parts = {name: pid for name, pid in parts.items() if pid != os.getpid()}
             calls = GrpcCalls(mesh.address, _HEADERS)
             try:
-                yield Running(_MeshCalls(calls), parts)
+                yield Running(_MeshCalls(calls, streamed=self._streamed), parts)
             finally:
                 calls.close()
 
 
 class _MeshCalls:
-    def __init__(self, calls: GrpcCalls) -> None:
+    def __init__(self, calls: GrpcCalls, *, streamed: bool) -> None:
         self._calls: Final = calls
         message = Message(role=ROLE_USER, parts=[Part(text=reference_call.QUESTION)])
-        request = pb.GenerateRequest(
+        self._request: Final = pb.GenerateRequest(
             messages=[message],
             model=reference_call.MODEL,
             parameters=pb.GenerationParameters(max_output_tokens=64),
         )
-        self._whole: Final = request.SerializeToString()
-        self._streamed: Final = pb.GenerateStreamRequest(request=request).SerializeToString()
+        self._whole: Final = self._request.SerializeToString()
+        in_pieces = pb.GenerateStreamRequest(request=self._request)
+        self._in_pieces: Final = in_pieces.SerializeToString()
+        self._batches: Final = GrpcBatches(
+            calls,
+            f"{_SERVICE}/BatchGenerateStream",
+            request=pb.BatchGenerateStreamRequest,
+            response=pb.BatchGenerateStreamResponse.FromString,
+        )
+        self._ask: Final = self._together if streamed else self._by_itself
 
     async def whole(self) -> None:
         """The whole answer at once."""
+        _check(await self._ask())
+
+    async def _by_itself(self) -> pb.GenerateResponse | None:
         answers: list[bytes] = []
         await self._calls.ask(f"{_SERVICE}/Generate", self._whole, answers.append)
-        _check(pb.GenerateResponse.FromString(answers[-1]) if answers else None)
+        return pb.GenerateResponse.FromString(answers[-1]) if answers else None
+
+    async def _together(self) -> pb.GenerateResponse:
+        context = ItemContext(tenant=_TENANT, timeout=Duration(seconds=_CALL_SECONDS))
+        return await self._batches.ask(pb.BatchGenerateItem(context=context, request=self._request))
 
     async def stream(self, first: Callable[[], None]) -> None:
         """The answer in pieces; calls `first` at the first one."""
@@ -90,7 +117,7 @@ class _MeshCalls:
                 begun = True
             updates.append(update)
 
-        await self._calls.ask(f"{_SERVICE}/GenerateStream", self._streamed, take)
+        await self._calls.ask(f"{_SERVICE}/GenerateStream", self._in_pieces, take)
         _check(updates[-1].response if updates else None)
 
 

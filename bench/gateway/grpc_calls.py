@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from bench.gateway.http2_connection import Http2Connection, Message, header_block
+from bench.gateway.http2_connection import Http2Connection, Message, OpenCall, header_block
 
 _HEADERS: Final = {"content-type": "application/grpc", "te": "trailers", "grpc-timeout": "30S"}
 
@@ -26,19 +26,33 @@ class GrpcCalls:
 
     async def ask(self, method: str, request: bytes, answer: Message) -> None:
         """Calls `/service/method`, and gives `answer` each message of it. Raises CallFailed."""
-        block = self._blocks.get(method)
-        if block is None:
-            block = header_block(self._address, method, self._headers)
-            self._blocks[method] = block
-        connection = self._connection
-        if connection is None or not connection.usable:
-            connection = await self._connect()
+        block = self._block(method)
+        connection = await self._connected()
         await connection.ask(block, request, answer)
+
+    async def begin(self, method: str, answer: Message) -> OpenCall:
+        """Calls `/service/method`, whose messages are still to be sent; else as `ask`."""
+        block = self._block(method)
+        connection = await self._connected()
+        return connection.begin(block, answer)
 
     def close(self) -> None:
         """Closes the connection; nothing is under way any more."""
         if self._connection is not None:
             self._connection.close()
+
+    def _block(self, method: str) -> bytes:
+        block = self._blocks.get(method)
+        if block is None:
+            block = header_block(self._address, method, self._headers)
+            self._blocks[method] = block
+        return block
+
+    async def _connected(self) -> Http2Connection:
+        connection = self._connection
+        if connection is None or not connection.usable:
+            connection = await self._connect()
+        return connection
 
     async def _connect(self) -> Http2Connection:
         async with self._connecting:

@@ -16,7 +16,7 @@ _MOST_HEADER_BYTES: Final = 126
 # What a server may send of an answer, and of all of them before it is told to go on.
 _STREAM_WINDOW: Final = 1 << 20
 _WINDOW_BYTES: Final = 1 << 22
-# What may be sent at first.
+# What may be sent at first, over a connection and on each of its streams.
 _FIRST_CREDIT: Final = 65_535
 # Numbers in HPACK's static table of `:method POST`, `:scheme http`, `:authority` and `:path`.
 _POST, _HTTP, _AUTHORITY, _PATH = b"\x83", b"\x86", b"\x01", b"\x04"
@@ -52,16 +52,23 @@ class Http2Connection(asyncio.Protocol):
 
         An error has no message: what it is stands in headers that nobody here can read.
         """
-        data = b"\0" + len(message).to_bytes(4) + message
-        self._credit -= len(data)
-        if self._credit < 0 or len(data) > _MOST_FRAME_BYTES:
-            raise CallFailed("has no room for the request")
-        number, self._next = self._next, self._next + 2
-        call = self._calls[number] = _Call(answer)
-        self._transport.write(
-            _frame(_HEADERS, _END_HEADERS, number, block) + _frame(_DATA, _END_STREAM, number, data)
-        )
+        number, call = self._new(answer)
+        headers = _frame(_HEADERS, _END_HEADERS, number, block)
+        self._transport.write(headers + self._message(number, message, _END_STREAM))
         return call.ended
+
+    def begin(self, block: bytes, answer: Message) -> "OpenCall":
+        """Makes a call of several messages, which are still to be sent; else as `ask`."""
+        number, call = self._new(answer)
+        self._transport.write(_frame(_HEADERS, _END_HEADERS, number, block))
+
+        def send(message: bytes) -> None:
+            self._transport.write(self._message(number, message, 0))
+
+        def end() -> None:
+            self._transport.write(_frame(_DATA, _END_STREAM, number, b""))
+
+        return OpenCall(call.ended, send, end)
 
     def close(self) -> None:
         """Closes it."""
@@ -94,6 +101,18 @@ class Http2Connection(asyncio.Protocol):
             at = end
         del self._received[:at]
 
+    def _new(self, answer: Message) -> tuple[int, "_Call"]:
+        number, self._next = self._next, self._next + 2
+        call = self._calls[number] = _Call(answer)
+        return number, call
+
+    def _message(self, number: int, message: bytes, flags: int) -> bytes:
+        data = b"\0" + len(message).to_bytes(4) + message
+        self._credit -= len(data)
+        if self._credit < 0 or len(data) > _MOST_FRAME_BYTES:
+            raise CallFailed("has no room for the request")
+        return _frame(_DATA, flags, number, data)
+
     def _take(self, kind: int, flags: int, number: int, content: bytes) -> None:
         if kind == _DATA:
             self._taken += len(content)
@@ -118,6 +137,31 @@ class Http2Connection(asyncio.Protocol):
 
     def _widen(self, size: int) -> None:
         self._transport.write(_frame(_WINDOW, 0, 0, size.to_bytes(4)))
+
+
+class OpenCall:
+    """A call that takes messages until it is told to end."""
+
+    def __init__(self, ended: asyncio.Future[None], send: Message, end: Callable[[], None]) -> None:
+        # Done when the server has ended it; failed where it broke off.
+        self.ended: Final = ended
+        self._send: Final = send
+        self._end: Final = end
+        self._credit = _FIRST_CREDIT
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether a message of that size may be sent: a server never widens what it may be."""
+        return self._credit >= size_bytes + _MESSAGE_BYTES and not self.ended.done()
+
+    def send(self, message: bytes) -> None:
+        """Sends a message for which there is room. Raises CallFailed."""
+        self._credit -= len(message) + _MESSAGE_BYTES
+        self._send(message)
+
+    def end(self) -> None:
+        """Sends no more; the answers that are due still come."""
+        if not self.ended.done():
+            self._end()
 
 
 class _Call:

@@ -52,6 +52,25 @@ def test_what_is_added_is_a_latency_less_what_the_upstream_takes_by_itself() -> 
     assert found.good
 
 
+def test_calls_on_streams_are_held_to_the_same() -> None:
+    """Beside those that are made by themselves; the first token is the same call's."""
+    streamed = replace(_OURS, p50_ms=2.7, cpu_ms={"reasoning": 0.3}, busy_cpu_ms={"reasoning": 0.5})
+    found = report(
+        _LOAD,
+        [
+            _outcome("upstream", _QUICK),
+            _outcome("agentmesh-streams", streamed),
+            _outcome("litellm", _PEER),
+        ],
+    )
+    assert [(each.name, round(each.value, 3), each.kept) for each in found.promises] == [
+        ("streams_overhead_p50_ms", 2.5, False),
+        ("streams_overhead_p99_ms", 6.0, True),
+        ("streams_times_the_calls", 12.0, True),
+        ("streams_of_the_cpu", 0.05, True),
+    ]
+
+
 def test_medians_count_and_not_the_best_round() -> None:
     """One round in three may be disturbed; two may not."""
     slow = replace(_OURS, p50_ms=5.0)

@@ -14,7 +14,7 @@ from bench.peers.packages import Packages, cache_folder
 def systems(environ: Mapping[str, str], tell: Callable[[str], None]) -> Sequence[System]:
     """All of them, the one first that they are compared with."""
     packages = Packages(cache_folder(environ), environ, tell)
-    return (Direct(), Agentmesh(), LiteLlm(packages, environ))
+    return (Direct(), Agentmesh(), Agentmesh(streamed=True), LiteLlm(packages, environ))
 
 
 async def run(names: Sequence[str], load: Load, rounds: int, tell: Callable[[str], None]) -> Report:

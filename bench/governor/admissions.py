@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +14,7 @@ from agentmesh.common.v1 import batch_pb2, tier_pb2, usage_pb2
 from agentmesh.governor.v1 import budget_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from agentmesh.governor.v1.cost_governor_service_pb2_grpc import CostGovernorServiceStub
+from bench.gateway.grpc_batches import GrpcBatches
 from bench.gateway.grpc_calls import GrpcCalls
 from bench.gateway.http_calls import CallFailed
 from bench.governor.asking import Asking
@@ -28,7 +29,7 @@ from meshkit.identity import Identity
 TENANT: Final = "bench"
 _PARENT: Final = f"tenants/{TENANT}"
 _WHO: Final = Identity(TENANT, "user:bench")
-_ADMIT: Final = "/agentmesh.governor.v1.CostGovernorService/Admit"
+_SERVICE: Final = "/agentmesh.governor.v1.CostGovernorService"
 _CALL_SECONDS: Final = 5
 _HEADERS: Final = {
     TENANT_KEY: TENANT,
@@ -42,6 +43,9 @@ _MODEL: Final = "stub"
 _TASK_TYPE: Final = "bench"
 _INPUT_TOKENS: Final = 300
 _OUTPUT_TOKENS: Final = 100
+
+# Asks whether a call may be made. Raises CallFailed.
+_Admit = Callable[[pb.AdmitRequest], Awaitable[pb.AdmitResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,8 @@ async def ask(asking: Asking, mark: Callable[[], None]) -> tuple[Seen, Counter[s
     calls = GrpcCalls(asking.address, _HEADERS)
     async with Channels({"governor": asking.address}, caller=_WHO.caller) as channels:
         with identity.use(_WHO):
-            asker = _Asker(calls, CostGovernorServiceStub(channels.get("governor")))
+            admit = _on_streams(calls) if asking.streamed else _by_itself(calls)
+            asker = _Asker(admit, CostGovernorServiceStub(channels.get("governor")))
             settling = asyncio.create_task(asker.settle())
             try:
                 await asker.admit(asking.rate, asking.warm_up_seconds, asking.seed)
@@ -80,11 +85,37 @@ async def ask(asking: Asking, mark: Callable[[], None]) -> tuple[Seen, Counter[s
     return seen, asker.errors
 
 
+def _by_itself(calls: GrpcCalls) -> _Admit:
+    async def admit(request: pb.AdmitRequest) -> pb.AdmitResponse:
+        messages: list[bytes] = []
+        await calls.ask(f"{_SERVICE}/Admit", request.SerializeToString(), messages.append)
+        if not messages:
+            raise CallFailed("was answered with an error")
+        return pb.AdmitResponse.FromString(messages[0])
+
+    return admit
+
+
+def _on_streams(calls: GrpcCalls) -> _Admit:
+    batches = GrpcBatches(
+        calls,
+        f"{_SERVICE}/BatchAdmitStream",
+        request=pb.BatchAdmitStreamRequest,
+        response=pb.BatchAdmitStreamResponse.FromString,
+    )
+
+    async def admit(request: pb.AdmitRequest) -> pb.AdmitResponse:
+        context = batch_pb2.ItemContext(tenant=TENANT, timeout=Duration(seconds=_CALL_SECONDS))
+        return await batches.ask(pb.BatchAdmitItem(context=context, request=request))
+
+    return admit
+
+
 class _Asker:
     """Somebody who makes calls of a model."""
 
-    def __init__(self, calls: GrpcCalls, governor: CostGovernorServiceStub) -> None:
-        self._calls: Final = calls
+    def __init__(self, ask: _Admit, governor: CostGovernorServiceStub) -> None:
+        self._ask: Final = ask
         self._governor: Final = governor
         # By their reason; see `Asked`.
         self.errors: Final = Counter[str]()
@@ -112,16 +143,11 @@ class _Asker:
             max_output_tokens=_OUTPUT_TOKENS,
             task_type=_TASK_TYPE,
         )
-        messages: list[bytes] = []
         try:
-            await self._calls.ask(_ADMIT, request.SerializeToString(), messages.append)
-        except CallFailed:
-            self.errors["BROKEN_OFF"] += 1
+            answer = await self._ask(request)
+        except CallFailed as error:
+            self.errors[str(error)] += 1
             return
-        if not messages:
-            self.errors["NO_ANSWER"] += 1
-            return
-        answer = pb.AdmitResponse.FromString(messages[0])
         seen.latencies.record(time.perf_counter() - due)
         if answer.decision != budget_pb2.DECISION_ALLOW:
             self.errors["REFUSED"] += 1

@@ -17,7 +17,10 @@ class Asking:
     seconds: float
     # Asked before, and not counted.
     warm_up_seconds: float
+    # Of the distances between calls; the keys of calls begin with it.
     seed: int
+    # Whether calls travel together on streams, as reasoning makes them; else each by itself.
+    streamed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,8 @@ class Asked:
     # `Latencies.encode`.
     latencies: str
     late: str
-    # By their reason; `REFUSED` where the governor did not allow a call, `NO_ANSWER` where the
-    # gateway or the governor answered with an error, `BROKEN_OFF` where there was none.
+    # By their reason; `REFUSED` where the governor did not allow a call, and what its client says
+    # of a call without an answer.
     errors: dict[str, int] = field(default_factory=dict[str, int])
 
 

@@ -6,7 +6,7 @@ from cli.command import Example, MeshCommand, pass_invocation
 from cli.invocation import Invocation
 
 # As in bench.gateway.run, which takes longer to load than this help may.
-_NAMES = ("upstream", "agentmesh", "litellm")
+_NAMES = ("upstream", "agentmesh", "agentmesh-streams", "litellm")
 
 
 @click.command(

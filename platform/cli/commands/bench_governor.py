@@ -57,7 +57,8 @@ def governor(
     """Measure what it takes to ask whether a model call may be made.
 
     Admit goes through the gateway to the governor and to Redis, as it does for whoever has no
-    lease; a latency counts from when the call was due, in a client process of its own. What was
+    lease: first each call by itself, then those of one moment together on streams, as reasoning
+    asks. A latency counts from when the call was due, in a client process of its own. What was
     admitted is settled in batches meanwhile. Beneath stands where the time went, by the logs of
     gateway and governor. Under a lease reasoning admits a call by itself: that is measured in this
     process.
