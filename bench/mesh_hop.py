@@ -3,8 +3,9 @@
     bazel run -c opt //bench:mesh_hop
 
 One instance of a service that answers at once is called in turn directly, through the shipped
-proxy in plain text, and through it with mutual TLS: first one call at a time, for the time that a
-call takes, then 32 at a time, for the processor time that each process spends on one.
+proxy in plain text, and through it with mutual TLS: by calls of their own, and by items on open
+streams, as services make their frequent calls. First one at a time, for the time that it takes,
+then 32 at a time, for the processor time that each process spends on one.
 """
 
 import argparse
@@ -13,8 +14,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,12 +23,21 @@ from typing import Final
 import psutil
 import uvloop
 
+from agentmesh.common.v1.conversation_pb2 import Message, Part
+from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
+from meshkit.batch_stream import BatchStream
+from meshkit.coalesce import Coalescer
 from tests.proxy.running_proxy import Caller, Proxy, caller, proxy
+
+_Call = Callable[[], Awaitable[object]]
 
 _TEXT: Final = "x" * 200
 _MICROSECONDS: Final = 1e6
 _WARM_UP_CALLS: Final = 300
 _IN_FLIGHT: Final = 32
+_CALL_SECONDS: Final = 60.0
+# Services that may make the calls.
+_UNARY, _STREAMED = "memory", "executor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,7 @@ class Way:
     """One way to call the service, and what was measured on it."""
 
     name: str
-    caller: Caller
+    call: _Call
     processes: Mapping[str, psutil.Process]
     # Seconds of each call that was alone.
     seconds: list[float] = field(default_factory=list[float])
@@ -46,7 +56,7 @@ class Way:
 async def _one_at_a_time(way: Way, calls: int) -> None:
     for _ in range(calls):
         begun = time.perf_counter()
-        await way.caller.embed(_TEXT)
+        await way.call()
         way.seconds.append(time.perf_counter() - begun)
 
 
@@ -56,7 +66,7 @@ async def _many_at_a_time(way: Way, calls: int) -> None:
 
     async def work() -> None:
         for _ in left:
-            await way.caller.embed(_TEXT)
+            await way.call()
 
     await asyncio.gather(*(work() for _ in range(_IN_FLIGHT)))
     way.spent.append(
@@ -73,30 +83,53 @@ def _spent(process: psutil.Process) -> float:
 
 
 @asynccontextmanager
-async def _ways(folder: Path) -> AsyncGenerator[list[Way]]:
+async def _ways(folder: Path) -> AsyncGenerator[Sequence[Sequence[Way]]]:
+    """Those of each kind of call, the direct one first."""
     async with (
         proxy(folder / "plain", "a") as plain,
         proxy(folder / "mutual", "a", mtls=True) as mutual,
-        caller(plain.instances["a"].target) as direct,
-        caller(plain.target) as through,
-        caller(mutual.target, tls=mutual.tls("memory")) as secured,
+        AsyncExitStack() as stack,
     ):
-        yield [
-            Way("direct", direct, {**_both_ends(plain)}),
-            Way("proxy, plain text", through, {**_both_ends(plain), "Envoy": _of(plain.pid)}),
-            Way("proxy, mutual TLS", secured, {**_both_ends(mutual), "Envoy": _of(mutual.pid)}),
-        ]
+
+        async def kind(service: str, call: Callable[[Caller], _Call]) -> list[Way]:
+            async def way(name: str, target: str, proxied: Proxy | None = None) -> Way:
+                tls = mutual.tls(service) if proxied is mutual else None
+                calls = call(await stack.enter_async_context(caller(target, service, tls=tls)))
+                between = {"Envoy": psutil.Process(proxied.pid)} if proxied else {}
+                return Way(name, calls, {**_both_ends(proxied or plain), **between})
+
+            return [
+                await way("direct", plain.instances["a"].target),
+                await way("proxy, plain text", plain.target, plain),
+                await way("proxy, mutual TLS", mutual.target, mutual),
+            ]
+
+        yield [await kind(_UNARY, _by_itself), await kind(_STREAMED, _on_streams)]
+
+
+def _by_itself(caller: Caller) -> _Call:
+    return lambda: caller.embed(_TEXT)
+
+
+def _on_streams(caller: Caller) -> _Call:
+    stream = BatchStream[pb.BatchGenerateItem](
+        caller.stub.BatchGenerateStream,
+        pb.BatchGenerateStreamRequest,
+        who="reasoning",
+        timeout_seconds=_CALL_SECONDS,
+    )
+    calls = Coalescer[pb.BatchGenerateItem, pb.GenerateResponse](stream.send)
+    request = pb.GenerateRequest(messages=[Message(parts=[Part(text=_TEXT)])])
+    return lambda: calls.call(pb.BatchGenerateItem(request=request))
 
 
 def _both_ends(running: Proxy) -> Mapping[str, psutil.Process]:
-    return {"caller": psutil.Process(), "service": _of(running.instances["a"].pid)}
+    service = psutil.Process(running.instances["a"].pid)
+    return {"caller": psutil.Process(), "service": service}
 
 
-def _of(pid: int) -> psutil.Process:
-    return psutil.Process(pid)
-
-
-def _show(ways: list[Way]) -> None:
+def _show(kind: str, ways: Sequence[Way]) -> None:
+    print(kind)
     base = statistics.median(ways[0].seconds)
     for way in ways:
         middle = statistics.median(way.seconds)
@@ -106,14 +139,15 @@ def _show(ways: list[Way]) -> None:
         }
         parts = ", ".join(f"{name} {each:.0f}" for name, each in spent.items())
         print(
-            f"{way.name:18}  median {middle * 1000:.3f} ms ({(middle - base) * 1000:+.3f}),"
+            f"  {way.name:18}  median {middle * 1000:.3f} ms ({(middle - base) * 1000:+.3f}),"
             f" p99 {worst * 1000:.2f} ms; {sum(spent.values()):.0f} µs of processor a call: {parts}"
         )
 
 
 async def _main(rounds: int, calls: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        async with _ways(Path(folder)) as ways:
+        async with _ways(Path(folder)) as (by_itself, on_streams):
+            ways = [*by_itself, *on_streams]
             for way in ways:
                 await _many_at_a_time(way, _WARM_UP_CALLS)
                 way.spent.clear()
@@ -122,7 +156,8 @@ async def _main(rounds: int, calls: int) -> None:
                 for way in ways:
                     await _one_at_a_time(way, calls)
                     await _many_at_a_time(way, calls * 4)
-            _show(ways)
+            _show("calls of their own", by_itself)
+            _show("items on open streams", on_streams)
 
 
 def main() -> None:
