@@ -63,8 +63,9 @@ async def running_or_embedded(invocation: Invocation) -> AsyncGenerator[Mesh]:
 
 
 def show_start(invocation: Invocation, event: tier.Event) -> None:
-    """A step of starting. What ends because a start failed is left to the error that follows."""
-    if event.phase not in (tier.Phase.STOPPING, tier.Phase.STOPPED):
+    """A step of starting. What ends because a start failed, or was interrupted, is told as one."""
+    ending = event.phase in (tier.Phase.STOPPING, tier.Phase.STOPPED)
+    if not ending or (event.part, event.phase) == ("mesh", tier.Phase.STOPPING):
         show(invocation, event)
 
 

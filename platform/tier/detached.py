@@ -28,6 +28,7 @@ def start_detached(options: MeshOptions, progress: Progress) -> MeshState:
 
     Raises what `start` raised there.
     """
+    report = Reporter(progress)
     data_dir = DataDir(options.data_dir)
     data_dir.prepare()
     log = data_dir.rotate("mesh")
@@ -47,7 +48,7 @@ def start_detached(options: MeshOptions, progress: Progress) -> MeshState:
                 start_new_session=True,
             )
         os.close(writing)
-        with _ended_if_abandoned(process):
+        with _ended_if_abandoned(process, report):
             for line in told:
                 outcome = _heard(json.loads(line), progress)
                 if outcome:
@@ -97,7 +98,9 @@ def _heard(message: dict[str, Any], progress: Progress) -> MeshState | None:
 
 
 @contextmanager
-def _ended_if_abandoned(process: subprocess.Popen[bytes]) -> Generator[None, None, None]:
+def _ended_if_abandoned(
+    process: subprocess.Popen[bytes], report: Reporter
+) -> Generator[None, None, None]:
     """Ends a daemon that nobody waits for any more, such as after Ctrl-C."""
     try:
         yield
@@ -106,6 +109,8 @@ def _ended_if_abandoned(process: subprocess.Popen[bytes]) -> Generator[None, Non
         raise
     except BaseException:
         process.terminate()
+        with suppress(OSError):
+            report("mesh", Phase.STOPPING, "Stopping the mesh")
         process.wait()
         raise
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from threading import Event
 
 import click
 
@@ -113,21 +114,27 @@ def up(
         no_auth=no_auth,
         no_mtls=no_mtls,
     )
-    if detach:
-        state = tiers.start_detached(options, lambda event: show_start(invocation, event))
-        _tell(invocation, state, "It runs in the background; `agentmesh down` stops it.")
-        return
-
-    from cli import async_run
-
+    ready = Event()
     try:
-        async_run.run(_hold(invocation, options))
+        if detach:
+            state = tiers.start_detached(options, lambda event: show_start(invocation, event))
+            _tell(invocation, state, "It runs in the background; `agentmesh down` stops it.")
+        else:
+            from cli import async_run
+
+            async_run.run(_hold(invocation, options, ready))
     except KeyboardInterrupt:
-        return  # the ordinary way to end it
+        # Once it is ready that is the ordinary way to end it.
+        if not ready.is_set():
+            raise Problem(
+                "Interrupted: the mesh was not ready yet, and what was started of it has ended.",
+                exit_code=130,
+            ) from None
 
 
-async def _hold(invocation: Invocation, options: tiers.MeshOptions) -> None:
+async def _hold(invocation: Invocation, options: tiers.MeshOptions, ready: Event) -> None:
     mesh = await tiers.start(options, lambda event: show_start(invocation, event))
+    ready.set()
     try:
         _tell(invocation, mesh.state, "Ctrl-C stops it.")
         await mesh.wait()
