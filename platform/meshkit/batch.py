@@ -27,6 +27,7 @@ from meshkit.errors import (
 )
 from meshkit.log import Log
 from meshkit.rpc_guard import conceal, unless_cancelled
+from meshkit.time_limit import within
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -66,28 +67,16 @@ async def in_time(answer: Awaitable[A], context: batch_pb2.ItemContext, who: str
     Whoever serves the item keeps to that time by itself, unless it hangs.
     """
     seconds = context.timeout.seconds + context.timeout.nanos / 1e9
-    # As asyncio.timeout does it, whose objects cost more than the item's own part.
-    task = asyncio.current_task()
-    assert task is not None, "there is a task where something is awaited"
-    cancels = task.cancelling()
-    is_late = False
-
-    def stop() -> None:
-        nonlocal is_late
-        is_late = True
-        task.cancel()
-
-    timer = asyncio.get_running_loop().call_later(seconds, stop)
+    limit = within(seconds)
     try:
-        return await answer
-    except asyncio.CancelledError as error:
-        if not is_late or task.uncancel() > cancels:
+        with limit:
+            return await answer
+    except TimeoutError as error:
+        if not limit.ran_out:
             raise
         raise DeadlineExceeded(
             f"{who} did not answer within {seconds:.3g} seconds.", metadata={"limit": "call"}
         ) from error
-    finally:
-        timer.cancel()
 
 
 class Item(Protocol):
@@ -336,12 +325,12 @@ async def _run(
     seconds = context.timeout.seconds + context.timeout.nanos / 1e9
     trace.adopt(trace.child(trace.parse(context.traceparent)))
     deadline.adopt(seconds)
-    limit = asyncio.timeout(seconds)
+    limit = within(seconds)
     try:
-        async with limit:
+        with limit:
             return await call(item)
     except TimeoutError as error:
-        if not limit.expired():
+        if not limit.ran_out:
             raise
         raise DeadlineExceeded(
             f"The item was not done within {seconds:.3g} seconds.", metadata={"limit": "call"}

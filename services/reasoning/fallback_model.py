@@ -1,6 +1,5 @@
 """When a model fails: the next of its tier, then a cheaper tier, then an emergency answer."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -8,6 +7,7 @@ from typing import Final, Protocol, TypeVar
 
 from meshkit import deadline
 from meshkit.errors import BreakerOpen, DeadlineExceeded, MeshError
+from meshkit.time_limit import within
 from services.reasoning.generation import Generation, Generator, ModelCall
 from services.reasoning.model import ModelSpec, Tier
 from services.reasoning.provider_failures import Failure, failure_of, provider_failure
@@ -218,9 +218,8 @@ async def _in_time(call: ModelCall, answering: Awaitable[_T], seconds: float | N
         return await answering
     try:
         # The endpoint is judged as where its caller had no more time.
-        with deadline.limit(seconds):
-            async with asyncio.timeout(seconds):
-                return await answering
+        with deadline.limit(seconds), within(seconds):
+            return await answering
     except (TimeoutError, DeadlineExceeded) as error:
         # Calls over gRPC give up by themselves, a moment before. The caller has time left.
         raise provider_failure(

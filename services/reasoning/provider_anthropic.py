@@ -15,6 +15,7 @@ import httpx2
 
 from meshkit.clock import Clock
 from meshkit.errors import MeshError
+from meshkit.time_limit import within
 from schemas.json_schema import answer_schema
 from services.reasoning.anthropic_answer import AnthropicAnswer, BrokenAnswer
 from services.reasoning.anthropic_request import (
@@ -132,7 +133,7 @@ class AnthropicProvider:
         """The model's next message. Fails as provider_failures.py says."""
         answer = self._answer(prompt)
         with self._told(answer):
-            async with asyncio.timeout(self._timeouts.whole_seconds):
+            with within(self._timeouts.whole_seconds):
                 content = await self._send(prompt, streamed=False)
             text = answer.add_whole(content)
             if stops := _stops(prompt):
@@ -145,7 +146,7 @@ class AnthropicProvider:
         ends = asyncio.get_running_loop().time() + self._timeouts.whole_seconds
         answer, stops = self._answer(prompt), _stops(prompt)
         with self._told(answer):
-            async with asyncio.timeout_at(ends):
+            with within(self._timeouts.whole_seconds):
                 content = await self._send(prompt, streamed=True)
             stream = cast(anthropic.AsyncStream[object], content)
             async with stream:
@@ -294,7 +295,7 @@ class AnthropicProvider:
 
 
 async def _next(stream: anthropic.AsyncStream[object], ends: float) -> object | None:
-    async with asyncio.timeout_at(ends):
+    with within(ends - asyncio.get_running_loop().time()):
         return await anext(stream, None)
 
 

@@ -17,6 +17,7 @@ import openai
 from agentmesh.common.v1 import conversation_pb2
 from meshkit.clock import Clock
 from meshkit.errors import MeshError
+from meshkit.time_limit import within
 from services.reasoning.generation import Completion, Prompt, StopReason
 from services.reasoning.http_client import HttpClient, UnreadableAnswer
 from services.reasoning.http_failures import retry_after_seconds, status_failure
@@ -127,7 +128,7 @@ class OpenAIProvider:
     async def complete(self, prompt: Prompt) -> Completion:
         """The model's next message. Fails as provider_failures.py says."""
         with self._told() as attempt:
-            async with asyncio.timeout(self._timeouts.whole_seconds):
+            with within(self._timeouts.whole_seconds):
                 sent = await self._send(prompt, streamed=False)
             if isinstance(sent, Completion):
                 return sent
@@ -142,7 +143,7 @@ class OpenAIProvider:
         """The text in pieces, then everything. Fails as provider_failures.py says."""
         ends = asyncio.get_running_loop().time() + self._timeouts.whole_seconds
         with self._told() as attempt:
-            async with asyncio.timeout_at(ends):
+            with within(self._timeouts.whole_seconds):
                 sent = await self._send(prompt, streamed=True)
             if isinstance(sent, Completion):
                 yield sent
@@ -292,7 +293,7 @@ class OpenAIProvider:
 
 
 async def _next(stream: Chunks, ends: float) -> object | None:
-    async with asyncio.timeout_at(ends):
+    with within(ends - asyncio.get_running_loop().time()):
         return await anext(stream, None)
 
 
