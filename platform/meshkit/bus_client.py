@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.errors import (
     ConnectionClosedError,
+    FlushTimeoutError,
     OutboundBufferLimitError,
     ProtocolError,
     UnexpectedEOF,
@@ -130,6 +131,19 @@ class WireClient(Client):
             again.cancel()
             await asyncio.wait([again], timeout=_CANCELLED_WITHIN_SECONDS)
         await super()._close(status, do_cbs)
+
+    async def flush(self, timeout: int = 10) -> None:
+        """Returns when the server has all that was sent; `timeout` in seconds.
+
+        Stands for nats-py's for the same reason as `_close`: who was cancelled while the answer
+        came would go on for ever.
+        """
+        if self.is_closed:
+            raise ConnectionClosedError
+        answer = asyncio.get_running_loop().create_future()
+        await self._send_ping(answer)
+        if not (await asyncio.wait([answer], timeout=timeout))[0]:
+            raise FlushTimeoutError
 
     async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
         """What was sent before it goes before it: its answer says that all that has arrived."""

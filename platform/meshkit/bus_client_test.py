@@ -182,3 +182,21 @@ async def test_a_connection_that_breaks_is_noticed_at_once(nats_server: NatsServ
     await eventually(lambda: client.stats["reconnects"] == 1)
     assert told[0] == "nats: unexpected EOF"
     await client.close()
+
+
+async def test_who_is_cancelled_while_the_server_answers_stops_waiting(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cancel counts also in the turn of the loop in which the answer comes."""
+    client = await _connected(nats_server, [])
+    answered = client._process_pong  # pyright: ignore[reportPrivateUsage]
+
+    async def both() -> None:
+        await answered()
+        flushing.cancel()
+
+    monkeypatch.setattr(client, "_process_pong", both)
+    flushing = asyncio.create_task(client.flush())
+    await asyncio.wait([flushing])
+    assert flushing.cancelled()
+    await client.close()
