@@ -155,7 +155,8 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         tenant, task_id = convert.task_name(request.name)
         signal = signal_convert.signal(request.signal)
         request_id = convert.request_id(request.request_id)
-        task = await self._signals.send(tenant, task_id, signal, request_id)
+        seen = convert.sequence(request.last_sequence, field="last_sequence")
+        task = await self._signals.send(tenant, task_id, signal, request_id, last_sequence=seen)
         return pb.SignalTaskResponse(task=task)
 
     async def ListDeadLetters(

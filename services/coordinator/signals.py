@@ -7,7 +7,13 @@ from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent, TaskSignal
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskWait
 from meshkit.clock import Clock
-from meshkit.errors import Conflict, RequestIdReused, TaskNotFound, TaskStateError
+from meshkit.errors import (
+    Conflict,
+    InvalidField,
+    RequestIdReused,
+    TaskNotFound,
+    TaskStateError,
+)
 from tasklog import lifecycle, subjects
 from tasklog.task_log import Entry
 
@@ -19,6 +25,8 @@ _ANSWERS: Final[Mapping[str, frozenset[str]]] = {
 _WITH_ARTICLE: Final = {"approval": "an approval", "rejection": "a rejection", "input": "input"}
 # Each turn is lost to one event of the task, and only a wait lets another one follow.
 _TURNS: Final = 5
+# By then a replica that was behind has caught up.
+_LOOK_AGAIN_SECONDS: Final = 1.0
 
 
 class Log(Protocol):
@@ -38,25 +46,42 @@ class Signals:
         self._clock = clock
         self._writer = writer
 
-    async def send(self, tenant: str, task_id: str, signal: TaskSignal, request_id: str) -> Task:
+    async def send(
+        self,
+        tenant: str,
+        task_id: str,
+        signal: TaskSignal,
+        request_id: str,
+        *,
+        last_sequence: int = 0,
+    ) -> Task:
         """Has the task go on with `signal`, once for each `request_id`.
 
         Of two signals at once one wins, and the other finds a task that no
         longer waits, or for something else: it is not taken for that. A repeat of
         what the task went on with answers the task as it is.
 
+        Args:
+            tenant: Whose task it is.
+            task_id: The task.
+            signal: What it is told, as `signal_convert.signal` leaves it.
+            request_id: Makes the call repeatable; may be empty.
+            last_sequence: The task's last event that the sender has seen; 0 where the
+                signal is for whatever the task waits for.
+
         Raises:
             TaskNotFound: There is no such task.
+            InvalidField: The task has no event `last_sequence`.
             TaskStateError: The task does not wait, or for something else.
             RequestIdReused: `request_id` sent the task another signal.
             Conflict: The task moved on so often that the signal found no gap.
         """
-        about = 0
+        about = last_sequence
         for turn in range(_TURNS):
-            last = await self._log.last(tenant, task_id)
-            if last is None:
-                raise TaskNotFound(f"There is no task {subjects.task_name(tenant, task_id)!r}.")
-            if request_id and await self._was_sent(tenant, task_id, signal, request_id):
+            last = await self._last(tenant, task_id, last_sequence)
+            if request_id and await self._was_sent(
+                tenant, task_id, signal, request_id, last_sequence
+            ):
                 break
             event = self._resumed(last.event, signal, request_id, about=about)
             # Whatever the task waits for when this is lost to another, it is not that.
@@ -70,13 +95,30 @@ class Signals:
             break
         return await self._log.task(tenant, task_id)
 
+    async def _last(self, tenant: str, task_id: str, seen: int) -> Entry:
+        """The task's last event: `seen`, or a later one."""
+        last = await self._log.last(tenant, task_id)
+        if seen and (last is None or last.event.sequence < seen):
+            # Any replica answers, and the sender was answered by another.
+            await self._clock.sleep(_LOOK_AGAIN_SECONDS)
+            last = await self._log.last(tenant, task_id)
+        if last is None:
+            raise TaskNotFound(f"There is no task {subjects.task_name(tenant, task_id)!r}.")
+        if last.event.sequence < seen:
+            raise InvalidField(
+                "last_sequence", f"must be at most {last.event.sequence}, the task's last event"
+            )
+        return last
+
     async def _was_sent(
-        self, tenant: str, task_id: str, signal: TaskSignal, request_id: str
+        self, tenant: str, task_id: str, signal: TaskSignal, request_id: str, seen: int
     ) -> bool:
         async for entry in self._log.read_stored(tenant, task_id):
             resumed = entry.event.resumed
             if resumed.request_id == request_id:
-                if _content(resumed.signal) != _content(signal):
+                # The event before is the wait that it ended.
+                about = entry.event.sequence - 1
+                if seen not in (0, about) or _content(resumed.signal) != _content(signal):
                     raise RequestIdReused(
                         f"request_id {request_id!r} sent {entry.event.task!r} another signal."
                         " Use a new request_id for a new signal."
@@ -96,9 +138,13 @@ class Signals:
             raise _refused(last, f"has ended: it is {lifecycle.state_name(state)}.")
         if state != task_pb2.TASK_STATE_WAITING:
             raise _refused(last, f"does not wait: it is {lifecycle.state_name(state)}.")
-        if about not in (0, last.sequence):
-            raise _refused(last, "waits for something else by now. Look at it again, then decide.")
         wait, kind = last.waiting.wait, signal.WhichOneof("kind") or ""
+        if about not in (0, last.sequence):
+            raise _refused(
+                last,
+                f"waits {_what_for(wait)} by now, at last_sequence {last.sequence};"
+                f" the signal is about {about}. Look at it again, then decide.",
+            )
         wanted = _ANSWERS.get(wait.WhichOneof("reason") or "", frozenset())
         if kind not in wanted:
             hint = (

@@ -126,7 +126,8 @@ async def test_an_approval_that_comes_late_is_not_taken_for_the_next_call(mesh: 
     with pytest.raises(TaskStateError) as refused:
         await signals.send("acme", task.name.rpartition("/")[2], APPROVE, "s1")
     assert refused.value.message == (
-        f"{task.name} waits for something else by now. Look at it again, then decide."
+        f"{task.name} waits for approval of its call of 'refund' by now, at last_sequence 6;"
+        " the signal is about 3. Look at it again, then decide."
     )
     assert (await events(mesh, task.name))[-1].HasField("waiting")
 
