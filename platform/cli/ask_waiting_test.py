@@ -31,6 +31,8 @@ class _Coordinator(CoordinatorServiceServicer):
         self.wait = TaskWait(call_id="c1")
         self.asked: list[Task] = []
         self.signal: TaskSignal | None = None
+        # What the person had seen, as the command says.
+        self.seen = 0
         self.signalled = asyncio.Event()
         # Somebody else answers at the same time.
         self.too_late = False
@@ -66,7 +68,7 @@ class _Coordinator(CoordinatorServiceServicer):
     async def SignalTask(
         self, request: pb.SignalTaskRequest, context: Any
     ) -> pb.SignalTaskResponse:
-        self.signal = request.signal
+        self.signal, self.seen = request.signal, request.last_sequence
         self.signalled.set()
         if self.too_late:
             raise TaskStateError("It waits for nothing.")
@@ -169,7 +171,9 @@ async def test_a_question_is_answered_in_the_terminal(
 async def test_an_approval_is_given_in_the_terminal(
     commands: Commands, coordinator: _Coordinator
 ) -> None:
-    """The call is shown with its arguments; what is neither yes nor no is asked again."""
+    """The call is shown with its arguments, and no other one approved; what is neither yes nor no
+    is asked again.
+    """
     coordinator.wait.approval.call.tool = "pay"
     coordinator.wait.approval.call.arguments.update({"amount": 5})
     async with _Person(commands.gateway) as person:
@@ -180,6 +184,7 @@ async def test_an_approval_is_given_in_the_terminal(
         person.types("yes\n")
         await person.sees("I was told: approval")
         assert await person.ends() == 0
+    assert coordinator.seen == 1
 
 
 async def test_a_call_is_rejected_in_the_terminal(
@@ -214,7 +219,7 @@ async def test_the_answer_can_be_left_for_later(commands: Commands, keys: str) -
         await person.sees("Your answer")
         person.types(keys)
         await person.sees(f"agentmesh task watch t1 --gateway {commands.gateway}")
-        assert f"agentmesh task signal t1 --input TEXT --gateway {commands.gateway}" in person.shown
+        assert "agentmesh task signal t1 --input TEXT --last-sequence 1 --gateway" in person.shown
         assert await person.ends() == 3
 
 
@@ -255,7 +260,7 @@ async def test_without_a_terminal_the_command_is_told(
     assert err.splitlines()[-4:] == [
         "The task waits for an answer: Which colour?",
         "It goes on when it is answered:",
-        f"  agentmesh task signal t1 --input TEXT --gateway {commands.gateway}",
+        f"  agentmesh task signal t1 --input TEXT --last-sequence 1 --gateway {commands.gateway}",
         f"  agentmesh task watch t1 --gateway {commands.gateway}",
     ]
 

@@ -49,13 +49,14 @@ def show_waiting(terminal: Terminal, tasks: Sequence[Task]) -> None:
         terminal.say("No task waits.")
         return
     terminal.table(
-        ("TASK", "AGENT", "CREATED", "UNTIL", "WAITS"),
+        ("TASK", "AGENT", "CREATED", "UNTIL", "EVENTS", "WAITS"),
         [
             (
                 task.name.rsplit("/", 1)[-1],
                 _agent(task),
                 _moment(task.create_time),
                 _moment(task.wait.expire_time) if task.wait.HasField("expire_time") else "-",
+                str(task.last_sequence),
                 wait_text(task.wait),
             )
             for task in tasks
@@ -73,7 +74,7 @@ def show_task(invocation: Invocation, task: Task, children: Sequence[Task] = ())
             ("State", state_name(task.state)),
             ("Waits", wait_text(task.wait)),
             ("Until", end_text(task.wait, datetime.now(UTC))),
-            ("Answer", "\n".join(answers(invocation, task.name, task.wait))),
+            ("Answer", "\n".join(answers(invocation, task))),
             ("Error", task.error.message),
             ("Agent", _agent(task)),
             ("Lane", lane_name(task.lane)),

@@ -28,17 +28,21 @@ def for_person(wait: TaskWait) -> bool:
     return wait.WhichOneof("reason") in ("approval", "input")
 
 
-def answers(invocation: Invocation, name: str, wait: TaskWait) -> list[str]:
-    """The command lines with which a person answers; empty where nobody is asked."""
-    task = name.rpartition("/")[2]
-    match wait.WhichOneof("reason"):
+def answers(invocation: Invocation, task: Task) -> list[str]:
+    """The command lines with which a person answers; empty where nobody is asked.
+
+    Each answers what `task` waits for here, and nothing that it waits for later.
+    """
+    match task.wait.WhichOneof("reason"):
         case "approval":
             options = ("--approve", "--reject REASON")
         case "input":
             options = ("--input TEXT",)
         case _:
             options = ()
-    return [invocation.command("task", "signal", task, option) for option in options]
+    words = ("task", "signal", task.name.rpartition("/")[2])
+    seen = ("--last-sequence", str(task.last_sequence))
+    return [invocation.command(*words, option, *seen) for option in options]
 
 
 def end_text(wait: TaskWait, now: datetime) -> str:
@@ -91,6 +95,6 @@ async def hints(invocation: Invocation, gateway: Gateway, event: TaskEvent) -> l
     task: Task = answer.task
     if task.state != TaskState.TASK_STATE_WAITING or task.last_sequence != event.sequence:
         return []
-    lines = [f"answer with  {line}" for line in answers(invocation, task.name, task.wait)]
+    lines = [f"answer with  {line}" for line in answers(invocation, task)]
     rows = child_rows(await children(gateway, task.wait))
     return lines + [f"child {name}  {state:<9}  {text}" for name, state, text in rows]

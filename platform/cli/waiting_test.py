@@ -1,6 +1,7 @@
 """Tasks that wait: what is shown of them, and how they are answered."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -103,13 +104,14 @@ def _value(text: str, name: str) -> str:
 async def test_a_task_that_waits_for_approval_shows_the_call_and_the_answers(
     commands: Commands,
 ) -> None:
-    """The tool with its arguments, until when, and the command lines for yes and no."""
+    """The tool with its arguments, until when, and the command lines for yes and no to that."""
+    mesh = f"--gateway {commands.gateway}"
     shown = (await commands.run("task", "get", "payment")).stdout
     assert _value(shown, "Waits") == "for approval of pay(amount=5) (The tool requires approval.)"
     assert _value(shown, "Until").endswith(", then it counts as rejected")
     assert _value(shown, "Answer") == (
-        f"agentmesh task signal payment --approve --gateway {commands.gateway}\n"
-        f"agentmesh task signal payment --reject REASON --gateway {commands.gateway}"
+        f"agentmesh task signal payment --approve --last-sequence 3 {mesh}\n"
+        f"agentmesh task signal payment --reject REASON --last-sequence 3 {mesh}"
     )
 
 
@@ -118,7 +120,8 @@ async def test_a_task_that_asks_shows_the_question_and_how_to_answer(commands: C
     shown = (await commands.run("task", "get", "question", "--tenant", "default")).stdout
     assert _value(shown, "Waits") == "for an answer: Which colour?"
     assert _value(shown, "Answer") == (
-        f"agentmesh task signal question --input TEXT --gateway {commands.gateway} --tenant default"
+        "agentmesh task signal question --input TEXT --last-sequence 3"
+        f" --gateway {commands.gateway} --tenant default"
     )
 
 
@@ -141,11 +144,11 @@ async def test_a_parent_shows_its_children(commands: Commands) -> None:
 async def test_waiting_tasks_are_listed_with_what_they_wait_for(commands: Commands) -> None:
     """The list says of each what is missing."""
     lines = (await commands.run("task", "list", "--waiting")).stdout.splitlines()
-    assert lines[0].split() == ["TASK", "AGENT", "CREATED", "UNTIL", "WAITS"]
-    assert [(line.split()[0], line.split("  ")[-1]) for line in lines[1:]] == [
-        ("payment", "for approval of pay(amount=5) (The tool requires approval.)"),
-        ("question", "for an answer: Which colour?"),
-        ("parent", "for 2 child tasks"),
+    assert lines[0].split() == ["TASK", "AGENT", "CREATED", "UNTIL", "EVENTS", "WAITS"]
+    assert [[line.split()[0], *re.split(" {2,}", line)[-2:]] for line in lines[1:]] == [
+        ["payment", "3", "for approval of pay(amount=5) (The tool requires approval.)"],
+        ["question", "3", "for an answer: Which colour?"],
+        ["parent", "3", "for 2 child tasks"],
     ]
     both = await commands.run("task", "list", "--waiting", "--state", "queued")
     assert both.exit_code == 2
@@ -153,11 +156,12 @@ async def test_waiting_tasks_are_listed_with_what_they_wait_for(commands: Comman
 
 async def test_watching_tells_how_to_answer(commands: Commands) -> None:
     """Events go to stdout, the command lines to stderr."""
+    mesh = f"--gateway {commands.gateway}"
     watched = await commands.run("task", "watch", "payment")
     assert [line.split()[3] for line in watched.stdout.splitlines()] == ["waiting", "cancelled"]
     assert [line.strip() for line in watched.stderr.splitlines()] == [
-        f"answer with  agentmesh task signal payment --approve --gateway {commands.gateway}",
-        f"answer with  agentmesh task signal payment --reject REASON --gateway {commands.gateway}",
+        f"answer with  agentmesh task signal payment --approve --last-sequence 3 {mesh}",
+        f"answer with  agentmesh task signal payment --reject REASON --last-sequence 3 {mesh}",
     ]
     assert watched.exit_code == 1
 
@@ -215,6 +219,18 @@ async def test_a_signal_is_sent_as_it_was_given(
     assert coordinator.signals == [
         pb.SignalTaskRequest(name=f"{_TASKS}/payment", signal=signal, request_id="r1")
     ]
+
+
+async def test_a_script_says_what_it_has_seen(
+    commands: Commands, coordinator: _Coordinator
+) -> None:
+    """The command sends the sequence on; one below 0 is wrong usage."""
+    shown = json.loads((await commands.run("task", "get", "payment", "--json")).stdout)["task"]
+    seen = str(shown["last_sequence"])
+    approve = ("task", "signal", "payment", "--approve", "--last-sequence")
+    assert (await commands.run(*approve, "-1")).exit_code == 2
+    assert (await commands.run(*approve, seen)).exit_code == 0
+    assert [each.last_sequence for each in coordinator.signals] == [3]
 
 
 async def test_input_comes_from_a_file(

@@ -4,13 +4,14 @@ The model and the tool are the test's: no tool of the mesh requires approval yet
 """
 
 import json
+import shlex
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from agentmesh.common.v1.conversation_pb2 import ToolCall, ToolResult
+from agentmesh.common.v1.conversation_pb2 import ROLE_USER, ToolCall, ToolResult
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
 from agentmesh.tool.v1 import tool_pb2, tool_service_pb2
 from cli.command_mesh import Commands
@@ -47,12 +48,14 @@ class _Payments:
 
 
 async def _model(request: reasoning.GenerateRequest) -> reasoning.GenerateResponse:
-    """Wants to pay once, and then says what came of it."""
-    result = request.messages[-1].tool_result
-    if result.tool:
-        return says(f"The payment: {result.text}")
-    call = ToolCall(call_id="c1", tool="effect")
-    call.arguments.update({"amount": 5})
+    """Wants to pay each amount that it is told, one after the other, and says what came of it."""
+    (asked,) = [each for each in request.messages if each.role == ROLE_USER]
+    amounts = [int(word) for word in asked.parts[0].text.split() if word.isdigit()]
+    results = [each.tool_result for each in request.messages if each.tool_result.tool]
+    if len(results) == len(amounts):
+        return says(f"The payment: {', '.join(result.text for result in results)}")
+    call = ToolCall(call_id=f"c{len(results)}", tool="effect")
+    call.arguments.update({"amount": amounts[len(results)]})
     return calls(call)
 
 
@@ -96,17 +99,31 @@ async def _task(commands: Commands, name: str) -> dict[str, Any]:
     return json.loads(found.stdout)["task"]
 
 
-async def _waits(commands: Commands) -> str:
+async def _waits(commands: Commands, request: str = "Pay 5 now.") -> str:
     """A task that waits for approval."""
-    submitted = await commands.run("task", "submit", "Pay five.", "--json")
+    submitted = await commands.run("task", "submit", request, "--json")
     assert submitted.exit_code == 0, submitted.stderr
     name: str = json.loads(submitted.stdout)["task"]["name"]
+    await _waits_for(commands, name, 5)
+    return name
+
+
+async def _waits_for(commands: Commands, name: str, amount: float) -> None:
+    """Returns once the task asks whether it may pay `amount`."""
 
     async def waiting() -> bool:
-        return (await _task(commands, name))["state"] == "TASK_STATE_WAITING"
+        call = (await _task(commands, name)).get("wait", {}).get("approval", {}).get("call", {})
+        return call.get("arguments") == {"amount": amount}
 
     await eventually(waiting, 60)
-    return name
+
+
+async def _line_that_approves(commands: Commands, name: str) -> list[str]:
+    """The words of the command line that a person is shown beside the call."""
+    shown = (await commands.run("task", "get", name)).stdout
+    (line,) = [each for each in shown.splitlines() if "--approve" in each]
+    words = shlex.split(line)
+    return words[words.index("task") : words.index("--gateway")]
 
 
 async def test_an_approved_call_is_made_once(commands: Commands, payments: _Payments) -> None:
@@ -123,6 +140,25 @@ async def test_an_approved_call_is_made_once(commands: Commands, payments: _Paym
     assert "approved by user:cli: small sum" in watched.stdout
     assert (await _task(commands, name))["output"]["text"] == "The payment: paid"
     assert payments.paid == [5]
+
+
+async def test_a_click_for_the_first_call_does_not_approve_the_second(
+    commands: Commands, payments: _Payments
+) -> None:
+    """Ann and Bob look at the first call; Ann is quicker, and Bob is told what it asks by then."""
+    name = await _waits(commands, "Pay 5 and 5000 now.")
+    ann = await _line_that_approves(commands, name)
+    bob = await _line_that_approves(commands, name)
+    assert (await commands.run(*ann)).exit_code == 0
+    await _waits_for(commands, name, 5000)
+    late = await commands.run(*bob)
+    assert late.exit_code == 1
+    assert "waits for approval of its call of 'effect' by now, at last_sequence" in late.stderr
+    assert (await _task(commands, name))["state"] == "TASK_STATE_WAITING"
+    assert payments.paid == [5]
+    assert (await commands.run(*await _line_that_approves(commands, name))).exit_code == 0
+    assert (await commands.run("task", "watch", name)).exit_code == 0
+    assert payments.paid == [5, 5000]
 
 
 async def test_a_rejected_call_is_never_made(commands: Commands, payments: _Payments) -> None:

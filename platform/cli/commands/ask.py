@@ -252,7 +252,7 @@ async def _answered(gateway: "Gateway", invocation: Invocation, event: "TaskEven
     if signal is None:
         return False
     try:
-        await signal_calls.send(gateway, event.task, signal)
+        await signal_calls.send(gateway, event.task, signal, last_sequence=event.sequence)
     except TaskStateError:
         invocation.terminal.warn("It was answered meanwhile, by somebody else or by its end.")
     return True
@@ -295,7 +295,7 @@ def _say_how_to_answer(invocation: Invocation, task: "Task", *, embedded: bool) 
     terminal.warn("It goes on when it is answered:")
     for line in [
         *([invocation.command("up", "--detach")] if embedded else []),
-        *waiting.answers(invocation, task.name, task.wait),
+        *waiting.answers(invocation, task),
         invocation.command("task", "watch", task.name.rpartition("/")[2]),
     ]:
         terminal.warn(f"  {line}")

@@ -17,6 +17,10 @@ from cli.text_file import read_text
     examples=[
         Example("agentmesh task signal 01k9x --approve", "let it make the tool call"),
         Example(
+            "agentmesh task signal 01k9x --approve --last-sequence 4",
+            "only the call that it waits with at event 4",
+        ),
+        Example(
             'agentmesh task signal 01k9x --reject "Not on a Friday."',
             "do not let it; the agent reads why",
         ),
@@ -38,6 +42,13 @@ from cli.text_file import read_text
     help="The same, from a file.",
 )
 @click.option("--data", metavar="JSON", help="The answer as a JSON object; may go with --input.")
+@click.option(
+    "--last-sequence",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="The last event you have seen: refuse if it waits for something later.",
+)
 @click.option("--request-id", default="", metavar="ID", help="Makes the signal repeatable.")
 @pass_invocation
 def signal(
@@ -49,11 +60,15 @@ def signal(
     text: str | None,
     input_file: Path | None,
     data: str | None,
+    last_sequence: int,
     request_id: str,
 ) -> None:
     """Answer a task that waits for a person: approve, reject, or give it input.
 
-    `agentmesh task list --waiting` shows which tasks wait, and for what.
+    `agentmesh task list --waiting` shows which tasks wait, and for what. A task
+    may meanwhile wait for something else: the command lines that `task get` and
+    `task watch` print name the event at which it waits (`EVENTS` in the list,
+    `last_sequence` with --json), and are refused then.
     """
     answered = text is not None or input_file is not None or data is not None
     if approve + (reject is not None) + answered != 1:
@@ -84,7 +99,9 @@ def signal(
         sent.input.text = text or ""
         if values is not None:
             sent.input.data.update(values)
-    signal_calls.signal(invocation, invocation.name("tasks", name), sent, request_id)
+    signal_calls.signal(
+        invocation, invocation.name("tasks", name), sent, request_id, last_sequence=last_sequence
+    )
 
 
 def _object(text: str) -> dict[str, Any]:
