@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from click.testing import CliRunner, Result
 from cli.app import app
 
 _KIBIBYTE = "x" * 1024
+_HTTP_1 = b"HTTP/1.0 400 Bad Request\r\n\r\n"
 
 
 def _run(*arguments: str, stdin: bytes | str | None = None) -> Result:
@@ -214,24 +217,62 @@ def test_no_command_shows_which_there_are(arguments: list[str]) -> None:
     assert result.stderr == _run(*arguments, "--help").stdout
 
 
-def test_a_server_that_is_no_gateway_is_told() -> None:
-    """A port on which something else than a mesh listens is named, with what to do."""
+@contextmanager
+def _other_server(says: bytes) -> Generator[str]:
+    """The address of a server that says this to whoever connects, and hangs up."""
     with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
 
         def answer() -> None:
-            connection, _ = other.accept()
-            with connection:
-                connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            with suppress(OSError):  # at the end of the test
+                while True:
+                    connection, _ = other.accept()
+                    with connection, suppress(OSError):
+                        connection.recv(65536)
+                        connection.sendall(says)
 
-        server = threading.Thread(target=answer, daemon=True)
-        server.start()
-        result = _run("spend", "--port", str(port))
+        threading.Thread(target=answer, daemon=True).start()
+        yield f"127.0.0.1:{other.getsockname()[1]}"
+        other.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_server_that_is_no_gateway_is_told() -> None:
+    """A port on which something else than a mesh listens is named, with what to do."""
+    with _other_server(_HTTP_1) as address:
+        result = _run("spend", "--gateway", address)
     assert result.stderr == (
-        f"error: What listens at 127.0.0.1:{port} is no gateway of a mesh. "
+        f"error: What listens at {address} is no gateway of a mesh. "
         "Name another with --port or --gateway.\n"
     )
     assert result.exit_code == 1
+
+
+def test_a_server_that_hangs_up_may_want_tls() -> None:
+    """So does one that is called in plain text at the port for TLS."""
+    with _other_server(b"") as address:
+        result = _run("spend", "--gateway", address)
+    assert result.stderr == (
+        f"error: What listens at {address} hung up. If it takes TLS, call it with --gateway"
+        f" https://{address}; if it is a mesh of this machine, see `agentmesh status`.\n"
+    )
+    assert result.exit_code == 1
+
+
+def test_the_error_is_all_that_is_said_of_a_handshake_that_fails() -> None:
+    """gRPC's C core would add a line of its own."""
+    with _other_server(_HTTP_1) as address:
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", "spend", "--gateway", f"https://{address}"],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.stderr == (
+        f"error: What listens at {address} takes no TLS. Name the port that does, or on this"
+        " machine leave https:// out.\n"
+    )
+    assert (done.returncode, done.stdout) == (1, "")
 
 
 def test_common_options_may_stand_anywhere(tmp_path: Path) -> None:

@@ -255,6 +255,17 @@ class TestTls:
         )
         assert result.exit_code == 1
         assert result.stderr == (
-            f"error: What listens at {commands.gateway} takes no TLS. Name another with"
-            " --gateway.\n"
+            f"error: What listens at {commands.gateway} takes no TLS. Name the port that does, or"
+            " on this machine leave https:// out.\n"
+        )
+
+    async def test_a_port_for_tls_that_is_called_without(
+        self, gateway: str, tmp_path: Path
+    ) -> None:
+        """It hangs up, and the other way is named."""
+        result = await Commands(gateway).run("key", "list", "--data-dir", str(tmp_path))
+        assert result.exit_code == 1
+        assert result.stderr.startswith(
+            f"error: What listens at {gateway} hung up. If it takes TLS, call it with --gateway"
+            f" https://{gateway};"
         )

@@ -80,7 +80,7 @@ async def connect(address: GatewayAddress | str, *, tenant: str) -> AsyncGenerat
             except DependencyUnavailable as error:
                 if error.metadata.get("dependency") != _GATEWAY:
                     raise
-                raise _unreachable(to.place, str(error)) from error
+                raise _unreachable(to, str(error)) from error
             except DeadlineExceeded as error:
                 raise _late(error) from error
 
@@ -107,7 +107,8 @@ def _late(error: DeadlineExceeded) -> DeadlineExceeded:
     )
 
 
-def _unreachable(address: str, cause: str) -> Problem:
+def _unreachable(to: GatewayAddress, cause: str) -> Problem:
+    address = to.place
     if "refused" in cause or "Name or service" in cause or "DNS" in cause:
         return Problem(
             f"No mesh answers at {address}.",
@@ -120,7 +121,16 @@ def _unreachable(address: str, cause: str) -> Problem:
             "Name its authority with --ca FILE, and the gateway as its certificate does.",
         )
     if "WRONG_VERSION_NUMBER" in cause:
-        return Problem(f"What listens at {address} takes no TLS.", "Name another with --gateway.")
+        return Problem(
+            f"What listens at {address} takes no TLS.",
+            "Name the port that does, or on this machine leave https:// out.",
+        )
+    if not to.tls and ("Socket closed" in cause or "Connection reset" in cause):
+        return Problem(
+            f"What listens at {address} hung up.",
+            f"If it takes TLS, call it with --gateway https://{address}; if it is a mesh of this"
+            " machine, see `agentmesh status`.",
+        )
     if "Failed parsing HTTP/2" in cause:
         return Problem(
             f"What listens at {address} is no gateway of a mesh.",

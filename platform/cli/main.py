@@ -1,10 +1,14 @@
 """Entry of the `agentmesh` command."""
 
 import io
+import os
 import sys
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from cli.app import app
+
+# gRPC's C core reads this when it is loaded; without it, it tells of broken handshakes by itself.
+_GRPC_VERBOSITY: Final = "GRPC_VERBOSITY"
 
 
 def main() -> NoReturn:
@@ -13,6 +17,9 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             # Never fail for a character that the terminal's encoding lacks.
             stream.reconfigure(errors="replace")
+    if _GRPC_VERBOSITY not in os.environ:
+        # In no environment that is handed on: a mesh that is started here writes what it does.
+        os.putenv(_GRPC_VERBOSITY, "ERROR")
     app.main(prog_name="agentmesh")
 
 
