@@ -121,10 +121,12 @@ class FallbackModel:
             begun = False
             try:
                 patience = _patience_with_the_first(has_others=self._has_others(call))
-                async with aclosing(self._begun_in_time(call, patience)) as updates:
-                    async for update in updates:
+                async with aclosing(self._inner.stream(call)) as updates:
+                    update = await _in_time(call, anext(updates, None), patience)
+                    while update is not None:
                         begun = True
                         yield self._kept(call, update) if isinstance(update, Generation) else update
+                        update = await anext(updates, None)
                 return
             except MeshError as error:
                 if begun or not _helps_elsewhere(error):
@@ -136,13 +138,15 @@ class FallbackModel:
                 begun = False
                 try:
                     patience = _patience_with_another(len(others) - number)
-                    async with aclosing(self._begun_in_time(instead, patience)) as updates:
-                        async for update in updates:
+                    async with aclosing(self._inner.stream(instead)) as updates:
+                        update = await _in_time(instead, anext(updates, None), patience)
+                        while update is not None:
                             begun = True
                             if isinstance(update, Generation):
                                 yield _said(call, update, reason)
                             else:
                                 yield update
+                            update = await anext(updates, None)
                     return
                 except MeshError:
                     if begun:
@@ -154,17 +158,6 @@ class FallbackModel:
             if part.text:
                 yield part.text
         yield emergency
-
-    async def _begun_in_time(
-        self, call: ModelCall, patience: float | None
-    ) -> AsyncGenerator[str | Generation]:
-        """One stream; a timeout where nothing comes for so many seconds."""
-        async with aclosing(self._inner.stream(call)) as updates:
-            first = await _in_time(call, anext(updates, None), patience)
-            if first is not None:
-                yield first
-            async for update in updates:
-                yield update
 
     def _has_others(self, call: ModelCall) -> bool:
         return next(self._others(call), None) is not None

@@ -68,13 +68,20 @@ class HedgedModel:
         latency.record(self._clock.monotonic_seconds() - begun)
         return generation
 
-    async def stream(self, call: ModelCall) -> AsyncGenerator[str | Generation]:
+    def stream(self, call: ModelCall) -> AsyncGenerator[str | Generation]:
         """Makes the call; the stream counts whose first piece is there first."""
         if call.spending.lane != tier_pb2.LANE_INTERACTIVE or call.spare:
-            async with aclosing(self._inner.stream(call)) as updates:
-                async for update in updates:
-                    yield update
-            return
+            return self._inner.stream(call)
+        return self._interactive_stream(call)
+
+    async def close(self) -> None:
+        """Breaks off the calls that nobody waits for."""
+        for each in self._losing:
+            each.cancel()
+        if self._losing:
+            await asyncio.wait(self._losing)
+
+    async def _interactive_stream(self, call: ModelCall) -> AsyncGenerator[str | Generation]:
         name = call.model.name
         latency = self._first_pieces.get(name)
         latency = latency or self._first_pieces.setdefault(name, self._quantile())
@@ -92,13 +99,6 @@ class HedgedModel:
                     first = False
                     latency.record(self._clock.monotonic_seconds() - begun)
                 yield update
-
-    async def close(self) -> None:
-        """Breaks off the calls that nobody waits for."""
-        for each in self._losing:
-            each.cancel()
-        if self._losing:
-            await asyncio.wait(self._losing)
 
     async def _quicker(
         self, call: ModelCall, unusual_seconds: float, extra: ExtraCalls

@@ -7,8 +7,6 @@ both; errors stay the SDK's.
 """
 
 import json
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any, Final, cast
 
 import httpx2
@@ -51,17 +49,21 @@ class OpenAICalls:
         if like is None:
             response = await self._first(body, httpx2.Response, streamed=False)
             return json.loads(response.content)
-        with _as_the_sdk_fails(like):
+        try:
             answer = await self._sent(like, body)
             return json.loads(await answer.whole())
+        except httpx2.TransportError as error:
+            raise like.failure(error) from error
 
     async def stream(self, body: dict[str, Any]) -> Chunks:
         """The chunks of the answer as plain values; to be closed."""
         like = self._like
         if like is None:
             return await self._first(body, object, streamed=True)
-        with _as_the_sdk_fails(like):
-            return OpenAIChunks(await self._sent(like, body), like.request())
+        try:
+            return OpenAIChunks(await self._sent(like, body), like.request)
+        except httpx2.TransportError as error:
+            raise like.failure(error) from error
 
     async def _sent(self, like: "_Alike", body: dict[str, Any]) -> HttpAnswer:
         wire = like.wire(_encode(body).encode())
@@ -105,15 +107,11 @@ class _Alike:
         """What the SDK's errors name: without what was said, and without the key."""
         return httpx2.Request(self._method, self._url)
 
-
-@contextmanager
-def _as_the_sdk_fails(like: _Alike) -> Generator[None]:
-    try:
-        yield
-    except httpx2.TimeoutException as error:
-        raise openai.APITimeoutError(request=like.request()) from error
-    except httpx2.TransportError as error:
-        raise openai.APIConnectionError(request=like.request()) from error
+    def failure(self, error: httpx2.TransportError) -> openai.APIConnectionError:
+        """What the SDK raises for it."""
+        timed_out = isinstance(error, httpx2.TimeoutException)
+        failed = openai.APITimeoutError if timed_out else openai.APIConnectionError
+        return failed(request=self.request())
 
 
 def _refusal(answer: HttpAnswer, raw: bytes, request: httpx2.Request) -> openai.APIStatusError:

@@ -2,6 +2,7 @@
 
 import json
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final, Self, cast
 
 import httpx2
@@ -19,8 +20,8 @@ class OpenAIChunks:
     ValueError for what is no JSON, and UnreadableAnswer for what is not read to its end.
     """
 
-    def __init__(self, answer: HttpAnswer, request: httpx2.Request) -> None:
-        """`request` is what errors name; it need not have its content."""
+    def __init__(self, answer: HttpAnswer, request: Callable[[], httpx2.Request]) -> None:
+        """`request` makes what errors name; it need not have its content."""
         self._answer: Final = answer
         self._request: Final = request
         self._events: Final = ServerEvents()
@@ -59,11 +60,11 @@ class OpenAIChunks:
         """Raises the error that a server puts in place of a chunk."""
         if isinstance(content, dict) and (error := cast(dict[str, Any], content).get("error")):
             raise openai.APIError(
-                "An error occurred during streaming", request=self._request, body=error
+                "An error occurred during streaming", request=self._request(), body=error
             )
 
     async def _read(self) -> bytes:
         try:
             return await self._answer.read()
         except httpx2.TimeoutException as error:
-            raise openai.APITimeoutError(request=self._request) from error
+            raise openai.APITimeoutError(request=self._request()) from error

@@ -16,7 +16,10 @@ _HOST = "127.0.0.1"
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 _ASKED = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n\r\n"
 _MOST_BYTES = 10_000
-_REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
+
+
+def _request() -> httpx2.Request:
+    return httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
 
 
 def _chunked(*parts: bytes) -> bytes:
@@ -54,7 +57,7 @@ async def _streams(upstream: _Upstream, *, read_seconds: float = 30.0) -> AsyncG
 
             async def begin() -> OpenAIChunks:
                 answer = await http.send_wire(server, _ASKED, Patience(read=read_seconds))
-                return OpenAIChunks(answer, _REQUEST)
+                return OpenAIChunks(answer, _request)
 
             yield begin
 

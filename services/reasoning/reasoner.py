@@ -1,7 +1,6 @@
 """The reasoning service's rules: which model a request goes to."""
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from typing import Final
 
 from meshkit.errors import ModelNotFound
@@ -31,11 +30,9 @@ class Reasoner:
         """The model's next message. Raises ModelNotFound and what the call raises."""
         return await self._generator.generate(self._call(request))
 
-    async def stream(self, request: GenerationRequest) -> AsyncGenerator[str | Generation]:
+    def stream(self, request: GenerationRequest) -> AsyncGenerator[str | Generation]:
         """The text in pieces, then everything. Raises as `generate`."""
-        async with aclosing(self._generator.stream(self._call(request))) as updates:
-            async for update in updates:
-                yield update
+        return self._generator.stream(self._call(request))
 
     async def embed(self, texts: Sequence[str], model: str) -> Embeddings:
         """The vectors of `texts`. Raises ModelNotFound, ProviderFailed."""
