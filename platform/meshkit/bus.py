@@ -47,7 +47,7 @@ class Bus:
         self._replicas: Final = replicas
         self._log: Final = log
         self._publisher: Final = Publisher(link, self.read)
-        self._blobs: Final = Blobs(self, RandomIds())
+        self._blobs: Final = Blobs(self, bus_reader.Leader(link), RandomIds())
         self._consumptions: set[Consumption] = set()
 
     @classmethod

@@ -10,9 +10,9 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Collection
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from agentmesh.common.v1 import conversation_pb2
 from meshkit.bus_messages import StoredMessage, StreamSpec
@@ -26,14 +26,19 @@ _OWNER: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
-class Store(Protocol):
+class Source(Protocol):
+    """Where streams are read."""
+
+    async def last(self, stream: str, subject: str, /) -> StoredMessage | None: ...
+    def read(self, stream: str, subject: str, /) -> AsyncGenerator[StoredMessage]: ...
+
+
+class Store(Source, Protocol):
     """What blobs need of a bus."""
 
     async def ensure_stream(self, spec: StreamSpec) -> None: ...
     async def append(self, subject: str, payload: bytes, *, expected_last: int) -> int: ...
     async def publish(self, subject: str, payload: bytes, *, message_id: str) -> int: ...
-    async def last(self, stream: str, subject_filter: str) -> StoredMessage | None: ...
-    def read(self, stream: str, subject_filter: str) -> Any: ...
     async def purge(self, stream: str, subject_filter: str) -> int: ...
     async def subjects(self, stream: str, subject_filter: str) -> Collection[str]: ...
 
@@ -41,8 +46,9 @@ class Store(Protocol):
 class Blobs:
     """The bucket `blobs`. Equal content of one owner is kept once; owners share nothing."""
 
-    def __init__(self, store: Store, ids: Ids) -> None:
+    def __init__(self, store: Store, leader: Source, ids: Ids) -> None:
         self._store: Final = store
+        self._leader: Final = leader
         self._ids: Final = ids
         self._ensured = False
 
@@ -109,17 +115,11 @@ class Blobs:
         """The content; CorruptData where it is missing or not what it should be."""
         if not self._ensured:
             await self.ensure()
-        key = reference.digest
-        about = (
-            await self._store.last(STREAM, _about(owner, key)) if _DIGEST.fullmatch(key) else None
-        )
-        if about is None:
-            raise CorruptData(f"There is no content of {owner} with digest {key}.")
-        chunks = _chunks(json.loads(about.payload)["nuid"])
-        content = b"".join([each.payload async for each in self._store.read(STREAM, chunks)])
-        if await asyncio.to_thread(_digest, content) != key:
-            raise CorruptData(f"The content of {owner} with digest {key} is damaged.")
-        return content
+        try:
+            return await _content(self._store, owner, reference.digest)
+        except CorruptData:
+            # A replica that is behind may have answered, with nothing or with a part.
+            return await _content(self._leader, owner, reference.digest)
 
     async def delete(self, owner: str, key: str) -> None:
         """Removes content, if it is there."""
@@ -141,6 +141,17 @@ class Blobs:
                 await self._store.purge(STREAM, _about(owner, key))
             for subject in chunks:
                 await self._store.purge(STREAM, subject)
+
+
+async def _content(source: Source, owner: str, key: str) -> bytes:
+    about = await source.last(STREAM, _about(owner, key)) if _DIGEST.fullmatch(key) else None
+    if about is None:
+        raise CorruptData(f"There is no content of {owner} with digest {key}.")
+    chunks = _chunks(json.loads(about.payload)["nuid"])
+    content = b"".join([each.payload async for each in source.read(STREAM, chunks)])
+    if await asyncio.to_thread(_digest, content) != key:
+        raise CorruptData(f"The content of {owner} with digest {key} is damaged.")
+    return content
 
 
 def _name(owner: str, key: str) -> str:

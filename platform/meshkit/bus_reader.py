@@ -1,18 +1,26 @@
-"""Reading streams without a consumer, by direct get."""
+"""Reading streams without a consumer: by direct get, or from the leader.
+
+Any replica answers a direct get, and one may be behind. The leader has all that is stored.
+"""
 
 import asyncio
+import base64
 import heapq
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
+from datetime import datetime
 from typing import Any, Final, Self
 
 from meshkit.bus_link import Link, NotAnswered
-from meshkit.bus_messages import StoredMessage, stored_message
+from meshkit.bus_messages import StoredMessage, own_headers, stored_message
+from meshkit.bus_publisher import api_error
 from meshkit.bus_wire import WireMessage
 from meshkit.errors import DependencyUnavailable, Internal
 
 _DIRECT_GET: Final = "$JS.API.DIRECT.GET."
+_LEADER_GET: Final = "$JS.API.STREAM.MSG.GET."
+_NO_MESSAGE: Final = 10037
 _OK: Final = ""
 _END_OF_BATCH: Final = "204"
 _NOT_FOUND: Final = "404"
@@ -160,6 +168,45 @@ async def _scan(
         if pending == 0:
             return
         tries = link.tries(f"read {subject_filter}")
+
+
+class Leader:
+    """Reads from the leaders of streams, a message at a time: for who did not find it elsewhere."""
+
+    def __init__(self, link: Link) -> None:
+        self._link: Final = link
+
+    async def last(self, stream: str, subject: str) -> StoredMessage | None:
+        """The last message of the subject."""
+        return await self._get(stream, subject, {"last_by_subj": subject})
+
+    async def read(self, stream: str, subject: str) -> AsyncGenerator[StoredMessage]:
+        """The messages of the subject, oldest first."""
+        sequence = 1
+        while message := await self._get(
+            stream, subject, {"seq": sequence, "next_by_subj": subject}
+        ):
+            yield message
+            sequence = message.sequence + 1
+
+    async def _get(
+        self, stream: str, subject: str, request: dict[str, Any]
+    ) -> StoredMessage | None:
+        answer = await self._link.ask_json(_LEADER_GET + stream, request)
+        error = answer.get("error", {})
+        if error.get("err_code") == _NO_MESSAGE:
+            return None
+        if error:
+            raise api_error(error, f"read {subject}")
+        found: dict[str, Any] = answer["message"]
+        head, payload = (base64.b64decode(found.get(part, "")) for part in ("hdrs", "data"))
+        return StoredMessage(
+            subject=found["subject"],
+            sequence=found["seq"],
+            payload=payload,
+            headers=own_headers(WireMessage(found["subject"], "", head, payload).headers),
+            time=datetime.fromisoformat(found["time"]),
+        )
 
 
 class _Inbox:
