@@ -1,14 +1,18 @@
 """The folder in which a mesh keeps everything."""
 
+import errno
 import fcntl
 import os
 from pathlib import Path
 from typing import Final
 
-from tier.failures import AlreadyRunning, DataDirNotWritable, RestoreUnfinished
+from tier.failures import AlreadyRunning, DataDirFull, DataDirNotWritable, RestoreUnfinished
 
 # Logs are begun anew, and the old ones kept once, when they are larger than this at a start.
 _ROTATE_BYTES: Final = 16 * 1024 * 1024
+# A start writes a part of that; on less nothing goes on for long.
+_ROOM_BYTES: Final = 4 * 1024 * 1024
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 # A file that is there for as long as what is restored from a backup is not whole.
 RESTORING: Final = "restoring"
 
@@ -25,14 +29,19 @@ class DataDir:
         self._lock: int | None = None
 
     def prepare(self) -> None:
-        """Makes the folders; DataDirNotWritable where that cannot be."""
+        """Makes the folders; DataDirNotWritable where that cannot be, DataDirFull without room."""
         try:
             for folder in (self.path, self.run, self.logs):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             probe = self.run / f"probe.{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            try:
+                with probe.open("wb") as file:
+                    os.posix_fallocate(file.fileno(), 0, _ROOM_BYTES)
+            finally:
+                probe.unlink(missing_ok=True)
         except OSError as error:
+            if error.errno in _FULL:
+                raise DataDirFull(self.path, _ROOM_BYTES) from None
             raise DataDirNotWritable(self.path, error.strerror or str(error)) from None
 
     def lock(self, *, restoring: bool = False) -> None:

@@ -1,12 +1,13 @@
 """The folder of a mesh, and who has it."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from tier.data_dir import DataDir
-from tier.failures import AlreadyRunning, DataDirNotWritable
+from tier.failures import AlreadyRunning, DataDirFull, DataDirNotWritable
 
 
 def test_it_is_locked_by_one_at_a_time(tmp_path: Path) -> None:
@@ -35,6 +36,22 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
         f"The data directory {path} is not writable (Not a directory): "
         "make it writable, or choose another with --data-dir."
     )
+
+
+def test_a_folder_without_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is started that would fail for it in words of its own."""
+
+    def full(_descriptor: int, _offset: int, _length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DataDirFull) as caught:
+        DataDir(tmp_path).prepare()
+    assert str(caught.value) == (
+        f"The data directory {tmp_path} is on a full disk (less than 4 MiB left): "
+        "make room there, or choose another with --data-dir."
+    )
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_part_whose_folder_cannot_be_is_named(tmp_path: Path) -> None:

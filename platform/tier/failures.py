@@ -28,6 +28,16 @@ class DataDirNotWritable(MeshStartError):
         )
 
 
+class DataDirFull(MeshStartError):
+    """There is no room for the state."""
+
+    def __init__(self, path: Path, wanted_bytes: int) -> None:
+        super().__init__(
+            f"The data directory {path} is on a full disk (less than {wanted_bytes >> 20} MiB left)"
+            ": make room there, or choose another with --data-dir."
+        )
+
+
 class BinaryMissing(MeshStartError):
     """A server that the mesh consists of is not there."""
 
@@ -90,6 +100,7 @@ _KINDS: Final[dict[str, type[MeshStartError]]] = {
     for each in (
         PortTaken,
         DataDirNotWritable,
+        DataDirFull,
         BinaryMissing,
         AlreadyRunning,
         RestoreUnfinished,

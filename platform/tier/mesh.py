@@ -70,8 +70,10 @@ async def start_composed(options: MeshOptions, progress: Progress, *, load: Load
     mesh = RunningMesh(options, data_dir, progress)
     try:
         await mesh.come_up(load)
-    except BaseException:
+    except BaseException as error:
         await asyncio.shield(mesh.stop())
+        if isinstance(error, Exception):
+            data_dir.prepare()  # who ran out of room may call it by any name
         raise
     return mesh
 

@@ -1,6 +1,7 @@
 """A mesh that cannot start says why, and leaves nothing behind."""
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from tier.failures import (
     BadConfig,
     BadOptions,
     BinaryMissing,
+    DataDirFull,
     DataDirNotWritable,
     MeshStartError,
     PortTaken,
@@ -120,6 +122,22 @@ async def test_services_that_cannot_be_made_leave_nothing_running(tmp_path: Path
         assert (part, Phase.STOPPED) in steps
     # The folder is free again.
     await (await start_composed(options, ignore, load=stand_ins)).stop()
+
+
+async def test_a_disk_that_runs_full_meanwhile_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever whoever ran out of room calls it."""
+
+    def full(_descriptor: int, _offset: int, _length: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def load(_config: Path | None, _environ: Mapping[str, str]) -> Build:
+        monkeypatch.setattr(os, "posix_fallocate", full)
+        raise OSError("disk I/O error")
+
+    error = await _refused(MeshOptions(data_dir=tmp_path, port=0), load)
+    assert isinstance(error, DataDirFull)
 
 
 async def test_a_server_that_ends_at_once_is_told_with_its_words(
