@@ -17,6 +17,7 @@ from agentmesh.coordinator.v1.task_event_pb2 import (
     AgentSpec,
     ContextWindow,
 )
+from cli import offered_tools
 from cli.agent_document import from_text, to_yaml
 from cli.agent_example import EXAMPLE
 from cli.event_line import lane_name, tier_name
@@ -82,7 +83,9 @@ def create(invocation: Invocation, request: CreateAgentRequest) -> None:
     request.request_id = request.request_id or f"cli-{uuid.uuid4()}"
 
     async def run(gateway: Gateway) -> Agent:
-        return (await gateway.agents.CreateAgent(request, timeout=CALL_SECONDS)).agent
+        agent = (await gateway.agents.CreateAgent(request, timeout=CALL_SECONDS)).agent
+        await offered_tools.warn(invocation.terminal, gateway, invocation.parent, agent.spec.tools)
+        return agent
 
     _show(invocation, call(address_of(invocation), invocation.tenant, run))
 
@@ -92,7 +95,9 @@ def update(invocation: Invocation, request: UpdateAgentRequest) -> None:
     request.request_id = request.request_id or f"cli-{uuid.uuid4()}"
 
     async def run(gateway: Gateway) -> Agent:
-        return (await gateway.agents.UpdateAgent(request, timeout=CALL_SECONDS)).agent
+        agent = (await gateway.agents.UpdateAgent(request, timeout=CALL_SECONDS)).agent
+        await offered_tools.warn(invocation.terminal, gateway, invocation.parent, agent.spec.tools)
+        return agent
 
     _show(invocation, call(address_of(invocation), invocation.tenant, run))
 

@@ -11,11 +11,14 @@ from agentmesh.coordinator.v1 import agent_service_pb2 as pb
 from agentmesh.coordinator.v1.agent_service_pb2 import Agent
 from agentmesh.coordinator.v1.agent_service_pb2_grpc import AgentServiceServicer
 from agentmesh.coordinator.v1.task_event_pb2 import AgentLimits, AgentSpec, ContextWindow
+from agentmesh.tool.v1.tool_pb2 import Tool
+from agentmesh.tool.v1.tool_service_pb2 import ListToolsRequest, ListToolsResponse
+from agentmesh.tool.v1.tool_service_pb2_grpc import ToolServiceServicer
 from cli import agent_document
 from cli.agent_example import EXAMPLE
 from cli.command_mesh import Commands, commands_for
 from cli.problem import Problem
-from meshkit.errors import AgentNotFound, Conflict, InvalidField
+from meshkit.errors import AgentNotFound, Conflict, Forbidden, InvalidField
 
 _NAME = "tenants/default/agents/clerk"
 _CLERK = """\
@@ -74,9 +77,27 @@ async def agents() -> _Agents:
     return servicer()
 
 
+class _Tools(ToolServiceServicer):
+    """One tool, or none that can be asked for."""
+
+    def __init__(self) -> None:
+        self.away = False
+
+    async def ListTools(self, request: ListToolsRequest, context: Any) -> ListToolsResponse:
+        if self.away:
+            raise Forbidden("The key may not read tools.")
+        return ListToolsResponse(tools=[Tool(tool_id="calculator")])
+
+
 @pytest.fixture
-async def commands(agents: _Agents) -> AsyncIterator[Commands]:
-    async with commands_for(AgentService=agents) as commands:
+async def tools() -> _Tools:
+    servicer: Any = _Tools
+    return servicer()
+
+
+@pytest.fixture
+async def commands(agents: _Agents, tools: _Tools) -> AsyncIterator[Commands]:
+    async with commands_for(AgentService=agents, ToolService=tools) as commands:
         yield commands
 
 
@@ -104,6 +125,35 @@ async def test_an_agent_is_created_from_a_document(
     assert "Pattern reflection" in lines
     assert "Limits 3 revisions" in lines
     assert lines[lines.index("Told Be brief.") :] == ["Told Be brief.", "Be kind.", "Etag e1"]
+
+
+_NO_TOOL = (
+    "No tool is called calculater, and the agent does without until one is. There are ask_person,"
+    " calculator, delegate, wait.\n"
+)
+
+
+async def test_a_tool_that_nobody_offers_is_told(
+    commands: Commands, agents: _Agents, file: Path
+) -> None:
+    """It may yet come, so that the agent is made all the same."""
+    result = await commands.run(
+        "agent", "create", "clerk", "--instructions", "x", "--tool", "wait", "--tool", "calculater"
+    )
+    assert (result.exit_code, result.stderr) == (0, _NO_TOOL)
+    assert list(agents.stored[_NAME].spec.tools) == ["wait", "calculater"]
+    _written(file, _CLERK.replace("calculator", "calculater"))
+    result = await commands.run("agent", "update", "--file", str(file))
+    assert (result.exit_code, result.stderr) == (0, _NO_TOOL)
+
+
+async def test_nothing_is_said_of_tools_where_nobody_can_be_asked(
+    commands: Commands, tools: _Tools, file: Path
+) -> None:
+    """Such as with a key that may write agents alone."""
+    tools.away = True
+    result = await commands.run("agent", "create", "--file", str(file))
+    assert (result.exit_code, result.stderr) == (0, "")
 
 
 async def test_an_agent_of_the_single_shot_pattern_is_shown_without_tools(

@@ -18,6 +18,7 @@ from agentmesh.coordinator.v1 import (
 )
 from agentmesh.governor.v1 import cost_governor_service_pb2_grpc
 from agentmesh.reasoning.v1 import reasoning_service_pb2_grpc
+from agentmesh.tool.v1 import tool_service_pb2_grpc
 from cli.app import app
 from meshkit.server import Registration
 from meshtest.serving import serving
@@ -46,6 +47,7 @@ _SERVICES: Final[Mapping[str, tuple[str, Callable[..., None]]]] = {
         "reasoning",
         reasoning_service_pb2_grpc.add_ReasoningServiceServicer_to_server,
     ),
+    "ToolService": ("tool", tool_service_pb2_grpc.add_ToolServiceServicer_to_server),
     "CostGovernorService": (
         "governor",
         cost_governor_service_pb2_grpc.add_CostGovernorServiceServicer_to_server,

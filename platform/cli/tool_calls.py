@@ -7,18 +7,16 @@ from agentmesh.tool.v1.tool_pb2 import Effect, Tool
 from agentmesh.tool.v1.tool_service_pb2 import (
     ExecuteToolRequest,
     ExecuteToolResponse,
-    ListToolsRequest,
 )
 from cli.answer import place
 from cli.gateway import Gateway, call
 from cli.invocation import Invocation
 from cli.mesh_access import address_of
-from cli.pages import collect
+from cli.offered_tools import offered
 from cli.plain import to_plain
 from cli.problem import Report
 from cli.wording import seconds, shorten
 
-_MAX_TOOLS: Final = 100_000
 # Tools have time limits of their own, which are shorter.
 _EXECUTE_SECONDS: Final = 120.0
 _DESCRIPTION: Final = 120
@@ -28,10 +26,7 @@ def list_tools(invocation: Invocation) -> None:
     """Prints all tools."""
 
     async def run(gateway: Gateway) -> list[Tool]:
-        request = ListToolsRequest(parent=invocation.parent)
-        return await collect(
-            gateway.tools.ListTools, request, lambda page: page.tools, limit=_MAX_TOOLS
-        )
+        return await offered(gateway, invocation.parent)
 
     tools = call(address_of(invocation), invocation.tenant, run)
     if invocation.terminal.as_json:
