@@ -10,7 +10,6 @@ from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskSignal
 from agentmesh.coordinator.v1.task_pb2 import Task
-from meshkit.bus import Bus
 from meshkit.errors import InvalidField, RequestIdReused, TaskStateError
 from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
@@ -204,9 +203,7 @@ async def test_approvers_beside_a_task_that_asks_again_and_again(mesh: Mesh) -> 
 class _Behind(TaskLog):
     """A log whose last event a replica answers first that does not have the wait yet."""
 
-    def __init__(self, bus: Bus, behind: Entry) -> None:
-        super().__init__(bus, Partitions())
-        self.behind: Entry | None = behind
+    behind: Entry | None = None
 
     async def last(self, tenant: str, task_id: str) -> Entry | None:
         behind, self.behind = self.behind, None
@@ -219,10 +216,11 @@ async def test_a_replica_that_is_behind_refuses_nobody_who_saw_more(mesh: Mesh) 
     task_id = task.name.rpartition("/")[2]
     await mesh.execute(task, "started")
     behind = await mesh.log.last("acme", task_id)
-    assert behind is not None
     seen = await asks(mesh, task)
     clock = FakeClock()
-    signals = Signals(_Behind(mesh.bus, behind), clock, writer="coordinator/test")
+    log = _Behind(mesh.bus, Partitions())
+    log.behind = behind
+    signals = Signals(log, clock, writer="coordinator/test")
     sending = asyncio.create_task(
         signals.send("acme", task_id, approval(), "s1", last_sequence=seen)
     )
