@@ -17,12 +17,14 @@ from tier.failures import (
     DataDirNotWritable,
     MeshStartError,
     PortTaken,
+    ScaleUnreadable,
     StartFailed,
 )
 from tier.mesh import RunningMesh, start
 from tier.options import LOOPBACK, MeshOptions, Tier, default_data_dir
 from tier.postgres_binary import find_postgres
 from tier.reports import Check, ProcessStatus
+from tier.scale_file import ScaleFile
 from tier.state import MeshState, ProcessRecord, read_state
 
 __all__ = [
@@ -43,11 +45,14 @@ __all__ = [
     "ProcessStatus",
     "Progress",
     "RunningMesh",
+    "ScaleUnreadable",
     "StartFailed",
     "Tier",
     "default_data_dir",
     "doctor",
     "find_postgres",
+    "forget_scale",
+    "kept_scale",
     "log_files",
     "own_ledger",
     "read_state",
@@ -82,6 +87,19 @@ async def scale(data_dir: Path, wanted: Mapping[str, int]) -> Mapping[str, tuple
     from tier import control
 
     return await control.ask_scale(DataDir(data_dir).run, wanted)
+
+
+def kept_scale(data_dir: Path) -> Mapping[str, int]:
+    """How many processes of a part were asked for, if somebody did; the next start has as many.
+
+    Raises ScaleUnreadable where that is damaged.
+    """
+    return ScaleFile(data_dir).read()
+
+
+def forget_scale(data_dir: Path) -> bool:
+    """Has the next start begin with one process of each part; False where it would anyway."""
+    return ScaleFile(data_dir).forget()
 
 
 def own_ledger(state: MeshState) -> str:

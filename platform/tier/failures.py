@@ -77,6 +77,26 @@ class BadOptions(MeshStartError):
     """The options make no sense; the text says which."""
 
 
+class ScaleUnreadable(MeshStartError):
+    """How many processes parts had last is not known."""
+
+    def __init__(self, file: Path, cause: str) -> None:
+        super().__init__(
+            f"{file} does not say how many processes parts have ({cause.rstrip('.')}): mend it, or "
+            "go back to one of each with `agentmesh scale --forget`."
+        )
+
+
+class ScaleNotKept(MeshStartError):
+    """How many processes parts have is not known to the next start."""
+
+    def __init__(self, file: Path, cause: str) -> None:
+        super().__init__(
+            f"{file} cannot be written ({cause}): the processes run, but the next `agentmesh up` "
+            "does not start as many."
+        )
+
+
 class AuthorityUnreadable(MeshStartError):
     """The mesh's own authority is there in part only."""
 
@@ -106,6 +126,8 @@ _KINDS: Final[dict[str, type[MeshStartError]]] = {
         RestoreUnfinished,
         BadConfig,
         BadOptions,
+        ScaleUnreadable,
+        ScaleNotKept,
         StartFailed,
     )
 }

@@ -13,16 +13,19 @@ def check(options: MeshOptions) -> None:
         raise BadOptions(
             f"The port {options.port} is none: choose 1 to {MAX_PORT}, or 0 for a free one."
         )
-    if options.executors < 1:
-        raise BadOptions(f"{options.executors} executors run nothing: choose 1 or more.")
-    if options.replicas < 1:
-        raise BadOptions(f"{options.replicas} replicas serve nobody: choose 1 or more.")
-    if options.executors > 1 and options.tier is Tier.PROTOTYPE:
+    executors, replicas = (
+        1 if each is None else each for each in (options.executors, options.replicas)
+    )
+    if executors < 1:
+        raise BadOptions(f"{executors} executors run nothing: choose 1 or more.")
+    if replicas < 1:
+        raise BadOptions(f"{replicas} replicas serve nobody: choose 1 or more.")
+    if executors > 1 and options.tier is Tier.PROTOTYPE:
         raise BadOptions(
             "The prototype runs one executor in its one process: "
             "choose --tier staging for more, or 1 executor."
         )
-    if options.replicas > 1 and options.tier is Tier.PROTOTYPE:
+    if replicas > 1 and options.tier is Tier.PROTOTYPE:
         raise BadOptions(
             "The prototype runs each service once, in its one process: "
             "choose --tier staging for more, or 1 replica."

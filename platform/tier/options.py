@@ -38,11 +38,12 @@ class MeshOptions:
     port: int = DEFAULT_PORT
     # A YAML file with a section for each service.
     config: Path | None = None
-    # Executor processes; the prototype has one, in its own process.
-    executors: int = 1
+    # Executor processes; None for as many as last time, else one. The prototype has one, in its
+    # own process.
+    executors: int | None = None
     # Processes of each service that keeps no files: governor, reasoning and tool; and of the
-    # coordinator, where its read model is shared.
-    replicas: int = 1
+    # coordinator, where its read model is shared. None as above.
+    replicas: int | None = None
     # Staging's PostgreSQL: a launcher, or the folder of its programs; None for none.
     postgres: Path | None = None
     # The address at which the gateway takes TLS.

@@ -26,15 +26,30 @@ def check(wanted: Mapping[str, int], sections: Mapping[str, Any]) -> None:
     `wanted`: by part. `sections`: the settings of each part.
     """
     for part, count in wanted.items():
-        if part not in _ANY_NUMBER and part not in _WHERE_SHARED:
-            parts = ", ".join(sorted((*_ANY_NUMBER, *_WHERE_SHARED)))
-            raise BadOptions(f"The mesh has no part {part!r}: choose among {parts}.")
+        check_part(part)
         if not 1 <= count <= MOST:
             raise BadOptions(f"{count} processes of {part} make no sense: choose 1 to {MOST}.")
-        if part in _WHERE_SHARED and count > 1:
-            setting, why = _WHERE_SHARED[part]
-            if not sections.get(part, {}).get(setting):
-                raise BadOptions(f"There can be one {part} alone, for {why}.")
+        if count > 1 and not _may_be_several(part, sections):
+            raise BadOptions(f"There can be one {part} alone, for {_WHERE_SHARED[part][1]}.")
+
+
+def check_part(part: str) -> None:
+    """Raises BadOptions unless there is such a part."""
+    if part not in _ANY_NUMBER and part not in _WHERE_SHARED:
+        parts = ", ".join(sorted((*_ANY_NUMBER, *_WHERE_SHARED)))
+        raise BadOptions(f"The mesh has no part {part!r}: choose among {parts}.")
+
+
+def possible(counts: Mapping[str, int], sections: Mapping[str, Any]) -> Mapping[str, int]:
+    """Those of the counts that these settings allow."""
+    return {part: count for part, count in counts.items() if _may_be_several(part, sections)}
+
+
+def _may_be_several(part: str, sections: Mapping[str, Any]) -> bool:
+    if part not in _WHERE_SHARED:
+        return True
+    setting, _ = _WHERE_SHARED[part]
+    return bool(sections.get(part, {}).get(setting))
 
 
 def names(part: str, count: int) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from tier.mesh_certificates import MeshCertificates
 from tier.nursery import Nursery
 from tier.ports import HOST
 from tier.postgres_child import PostgresAccess
+from tier.scale_file import ScaleFile
 from tier.secret_variables import secrets_of
 from tier.service_child import service_child
 from tier.state import ProcessRecord
@@ -65,8 +66,8 @@ class SeparateServices:
         data_dir: DataDir,
         config: Path | None,
         environ: Mapping[str, str],
-        executors: int,
-        replicas: int,
+        executors: int | None,
+        replicas: int | None,
         postgres: PostgresAccess | None,
         nursery: Nursery,
         envoy: Path,
@@ -79,9 +80,9 @@ class SeparateServices:
             data_dir: Of the mesh.
             config: The file with the settings of all services.
             environ: Where they may be, too.
-            executors: How many there are.
+            executors: How many there are; None for as many as last time.
             replicas: Of governor, reasoning and tool; and of the coordinator, where it has
-                a PostgreSQL.
+                a PostgreSQL. None for as many as last time.
             postgres: What is used where the settings name none.
             nursery: Imports the modules of all services; ended by who started it.
             envoy: The binary of the proxy between the services.
@@ -94,6 +95,9 @@ class SeparateServices:
         self._report: Final = report
         self._executors: Final = executors
         self._replicas: Final = replicas
+        # What outlives this mesh, and what it was started with of it.
+        self._scale_file: Final = ScaleFile(data_dir.path)
+        self._asked: Mapping[str, int] = {}
         self._postgres: Final = postgres
         self._certificates: Final = certificates
         self._crossing: Final = Crossing(
@@ -163,7 +167,7 @@ class SeparateServices:
         self._sections[_COORDINATOR] = {**own, **self._sections.get(_COORDINATOR, {})}
 
     def configure(self) -> None:
-        """Reads the settings of all services. Raises BadConfig."""
+        """Reads the settings of all services. Raises BadConfig, and ScaleUnreadable."""
         from tier.settings import load_settings
 
         settings = self._settings = load_settings(self._config, self._environ)
@@ -191,7 +195,10 @@ class SeparateServices:
         several = set[str](_REPLICATED)
         if self._sections.get(_COORDINATOR, {}).get("read_model"):
             several.add(_COORDINATOR)
-        counts = {**dict.fromkeys(several, self._replicas), _EXECUTOR: self._executors}
+        asked = {**dict.fromkeys(several, self._replicas), _EXECUTOR: self._executors}
+        self._asked = {part: count for part, count in asked.items() if count is not None}
+        last = scaling.possible(self._scale_file.read(), self._sections)
+        counts = {**last, **self._asked}
         self._names = {
             part.name: [*scaling.names(part.name, counts.get(part.name, 1))] for part in parts.PARTS
         }
@@ -227,6 +234,8 @@ class SeparateServices:
         for group in ([each for each in specs if each not in executors], executors):
             started = [self._spawn(spec) for spec in group]
             await asyncio.gather(*(each.ready() for each in started))
+        if self._asked:
+            self._scale_file.keep(self._asked)
         await self._control.open()
 
     def watches(self, on_restart: Callable[[], None]) -> Sequence[Awaitable[None]]:
@@ -242,9 +251,11 @@ class SeparateServices:
     async def scale(self, wanted: Mapping[str, int]) -> Scaled:
         """Starts and ends processes until each part has as many; how many it had and has.
 
-        Raises BadOptions for what cannot be, and StartFailed where a process does not come up.
+        The next start has as many. Raises BadOptions for what cannot be, StartFailed where a
+        process does not come up, ScaleUnreadable and ScaleNotKept.
         """
         scaling.check(wanted, self._sections)
+        self._scale_file.read()
         done: dict[str, tuple[int, int]] = {}
         try:
             for part, count in wanted.items():
@@ -254,6 +265,7 @@ class SeparateServices:
                     await self._add(part, scaling.more_names(part, names, count))
                 else:
                     await self._take(part, names[count:])
+                self._scale_file.keep({part: count})
         finally:
             self._watchers.tell()
         return done

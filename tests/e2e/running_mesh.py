@@ -78,7 +78,7 @@ async def running(
     tier: Tier,
     *,
     config: Path | None = None,
-    executors: int = 1,
+    executors: int | None = None,
     task_partitions: int | None = None,
 ) -> AsyncGenerator[Client]:
     """A mesh on a free port with its state in `folder`, and a client of it."""

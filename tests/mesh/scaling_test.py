@@ -14,7 +14,7 @@ from agentmesh.coordinator.v1.task_pb2 import Task, TaskState
 from meshtest.eventually import eventually
 from tests.e2e.running_mesh import Client, running
 from tier import api
-from tier.api import BadOptions, Tier
+from tier.api import BadOptions, ScaleUnreadable, Tier
 
 _PATIENCE_SECONDS = 90.0
 _ENDED = (TaskState.TASK_STATE_SUCCEEDED, TaskState.TASK_STATE_FAILED)
@@ -105,6 +105,26 @@ async def test_parts_grow_and_shrink_under_load_without_a_lost_task(tmp_path: Pa
         assert {each.state for each in work.ended} == {TaskState.TASK_STATE_SUCCEEDED}
     with pytest.raises(ConnectionError):
         await api.scale(tmp_path, {"reasoning": 2})
+
+
+async def test_the_next_start_has_as_many(tmp_path: Path) -> None:
+    """What it is told itself comes before that; what is damaged is said, and not guessed at."""
+    async with running(tmp_path, Tier.STAGING, executors=2) as client:
+        await api.scale(tmp_path, {"reasoning": 2})
+    assert api.kept_scale(tmp_path) == {"executor": 2, "reasoning": 2}
+    async with running(tmp_path, Tier.STAGING) as client:
+        assert {"reasoning-1", "reasoning-2", "executor-1", "executor-2"} < _processes(client)
+    async with running(tmp_path, Tier.STAGING, executors=1) as client:
+        assert "reasoning-2" in _processes(client)
+        assert "executor-2" not in _processes(client)
+    assert api.kept_scale(tmp_path) == {"executor": 1, "reasoning": 2}
+    (tmp_path / "scale.json").write_text('{"reasoning":')
+    with pytest.raises(ScaleUnreadable):
+        async with running(tmp_path, Tier.STAGING):
+            pass
+    assert api.forget_scale(tmp_path)
+    async with running(tmp_path, Tier.STAGING) as client:
+        assert {"reasoning", "executor-1"} < _processes(client)
 
 
 async def _healthy(client: Client) -> set[str]:

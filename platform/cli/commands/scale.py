@@ -18,18 +18,31 @@ from tier import api as tiers
         Example("agentmesh scale reasoning=3", "three processes of reasoning"),
         Example("agentmesh scale executor=4 tool=2", "several parts at once"),
         Example("agentmesh scale executor=1", "back to one; what goes finishes what it does"),
+        Example("agentmesh scale --forget", "the next `up` starts one of each again"),
     ],
 )
-@click.argument("parts", metavar="PART=COUNT...", nargs=-1, required=True)
+@click.argument("parts", metavar="PART=COUNT...", nargs=-1)
+@click.option(
+    "--forget",
+    is_flag=True,
+    help="Have the next `up` start one process of each part; what runs goes on.",
+)
 @pass_invocation
-def scale(invocation: Invocation, parts: tuple[str, ...]) -> None:
+def scale(invocation: Invocation, parts: tuple[str, ...], forget: bool) -> None:
     """Change how many processes parts of a running staging mesh have.
 
     PART is executor, governor, reasoning or tool; coordinator and memory where
     what they keep is in a database that several can share. New processes get
     calls once they serve; those that go get no more, and end when the calls that
-    they have are done. The next `up` starts with what it is told itself.
+    they have are done. The next `up` starts as many, unless it is told otherwise.
     """
+    if forget:
+        if parts:
+            raise click.UsageError("--forget takes no PART=COUNT.")
+        _forget(invocation)
+        return
+    if not parts:
+        raise click.UsageError("Missing argument 'PART=COUNT...'.")
     wanted = _wanted(parts)
     state = own_mesh(invocation)
     if state is None:
@@ -57,6 +70,15 @@ def scale(invocation: Invocation, parts: tuple[str, ...]) -> None:
         invocation.terminal.say(
             f"{part}: {now} as before" if before == now else f"{part}: {now} instead of {before}"
         )
+
+
+def _forget(invocation: Invocation) -> None:
+    own_mesh(invocation)
+    forgotten = tiers.forget_scale(invocation.data_dir)
+    if invocation.terminal.as_json:
+        invocation.terminal.document({"forgotten": forgotten})
+    else:
+        invocation.terminal.say("The next `agentmesh up` starts one process of each part.")
 
 
 def _wanted(parts: tuple[str, ...]) -> Mapping[str, int]:

@@ -1,6 +1,7 @@
 """`agentmesh status`."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +46,7 @@ def status(invocation: Invocation) -> None:
                 "running": True,
                 "healthy": all(each.healthy for each in processes),
                 "processes": [asdict(each) for each in processes],
+                "scale": _scale(invocation),
             }
         )
     else:
@@ -67,6 +69,7 @@ def _print(
             ("Callers", _callers(state)),
             ("Data", str(state.data_dir)),
             ("Config", str(state.config) if state.config else ""),
+            ("Scale", _scale_text(invocation)),
             ("Since", f"{moment(state.started)} ({seconds(age)})"),
         ]
     )
@@ -98,6 +101,22 @@ def _print(
     )
     for note in state.notes:
         terminal.say(f"Note: {note}", style="yellow")
+
+
+def _scale(invocation: Invocation) -> Mapping[str, int] | None:
+    """How many processes of parts are wanted, where somebody said; None where that is damaged."""
+    try:
+        return tiers.kept_scale(invocation.data_dir)
+    except tiers.ScaleUnreadable:
+        return None
+
+
+def _scale_text(invocation: Invocation) -> str:
+    counts = _scale(invocation)
+    if counts is None:
+        return "unknown to the next `up`: see `agentmesh scale --forget`"
+    text = " ".join(f"{part}={count}" for part, count in sorted(counts.items()))
+    return f"{text}, also at the next `up`" if text else ""
 
 
 def _places(process: tiers.ProcessStatus) -> str:

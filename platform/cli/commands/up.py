@@ -49,19 +49,15 @@ from tier import api as tiers
 @click.option(
     "--executors",
     type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
     metavar="N",
-    help="Executor processes of staging.",
+    help="Executor processes of staging.  [default: as last time, else 1]",
 )
 @click.option(
     "--replicas",
     type=click.IntRange(1, 16),
-    default=1,
-    show_default=True,
     metavar="N",
     help="Processes of staging for governor, reasoning and tool each; for the coordinator, too,"
-    " where its read model is in PostgreSQL.",
+    " where its read model is in PostgreSQL.  [default: as last time, else 1]",
 )
 @click.option(
     "--listen",
@@ -82,8 +78,8 @@ def up(
     detach: bool,
     config: Path | None,
     task_partitions: int | None,
-    executors: int,
-    replicas: int,
+    executors: int | None,
+    replicas: int | None,
     listen: str,
     no_postgres: bool,
     no_auth: bool,
