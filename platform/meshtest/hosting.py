@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -76,24 +76,32 @@ async def hosting(
             registrations=[*beside, *(each for one in services for each in one.registrations)],
             log=silent,
             default_tenant="default",
-            drain_seconds=1.0,
+            # Streams stay open for half a second, for a batch that may follow.
+            drain_seconds=0.0,
             streams=streams,
         )
         serving = asyncio.create_task(server.serve())
         await server.started()
-        jobs = [
+        callers = _begin(job for one in services for job in one.callers)
+        others = [
             asyncio.create_task(streams.follow_keys()),
-            *(
-                asyncio.ensure_future(job())
-                for one in services
-                for job in (*one.callers, *one.background)
-            ),
+            *_begin(job for one in services for job in one.background),
         ]
         try:
             yield channels
         finally:
-            for task in (serving, *jobs):
-                task.cancel()
-            for task in (serving, *jobs):
-                with suppress(asyncio.CancelledError):
-                    await task
+            # As a process does: who makes calls ends while they are answered.
+            for tasks in (callers, [serving], others):
+                await _end(tasks)
+
+
+def _begin(jobs: Iterable[Callable[[], Awaitable[None]]]) -> list[asyncio.Future[None]]:
+    return [asyncio.ensure_future(job()) for job in jobs]
+
+
+async def _end(tasks: Sequence[asyncio.Future[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError):
+            await task
