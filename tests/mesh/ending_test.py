@@ -1,6 +1,8 @@
 """The end of a staging mesh: what is in flight finishes, and nobody new is let in."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,17 @@ def _options(folder: Path) -> MeshOptions:
     )
 
 
+@asynccontextmanager
+async def _started(folder: Path, told: list[Event]) -> AsyncGenerator[RunningMesh]:
+    """A mesh that the test stops; a test that fails leaves nothing that keeps its process."""
+    mesh = await start(_options(folder), told.append)
+    try:
+        yield mesh
+    except BaseException:
+        await mesh.stop()
+        raise
+
+
 def _admin(mesh: RunningMesh) -> Path:
     assert mesh.state.admin_address is not None
     return mesh.state.admin_address
@@ -57,9 +70,11 @@ async def test_calls_in_flight_finish_and_no_new_ones_begin(
     # However busy the machine is.
     monkeypatch.setattr("tier.mesh._DRAIN_SECONDS", 60.0)
     told: list[Event] = []
-    mesh = await start(_options(tmp_path), told.append)
-    host, _, port = mesh.address.rpartition(":")
-    async with Channels(Everywhere(mesh.address), caller="user:ada") as channels:
+    async with (
+        _started(tmp_path, told) as mesh,
+        Channels(Everywhere(mesh.address), caller="user:ada") as channels,
+    ):
+        host, _, port = mesh.address.rpartition(":")
         with identity.use(Identity("default", "user:ada")):
             stub = ReasoningServiceStub(channels.get("gateway"))
             call = asyncio.ensure_future(stub.Generate(_REQUEST, timeout=_PATIENCE_SECONDS))
@@ -94,8 +109,10 @@ async def test_what_does_not_finish_is_cut_off(
     """The end waits for nobody for ever, and says who was cut off."""
     monkeypatch.setattr("tier.mesh._DRAIN_SECONDS", 0.2)
     told: list[Event] = []
-    mesh = await start(_options(tmp_path), told.append)
-    async with Channels(Everywhere(mesh.address), caller="user:ada") as channels:
+    async with (
+        _started(tmp_path, told) as mesh,
+        Channels(Everywhere(mesh.address), caller="user:ada") as channels,
+    ):
         with identity.use(Identity("default", "user:ada")):
             stub = ReasoningServiceStub(channels.get("gateway"))
             call = asyncio.ensure_future(stub.Generate(_REQUEST, timeout=_PATIENCE_SECONDS))
