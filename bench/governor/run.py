@@ -21,7 +21,7 @@ BOUND_ADMIT_MS: Final = 3.0
 BOUND_LEASED_US: Final = 50.0
 _PERCENTS: Final = (50, 90, 99, 99.9)
 # Those that take part in an admission, beside the client.
-_PARTS: Final = ("gateway", "governor", "redis", "nats")
+_PARTS: Final = ("gateway", "governor", "redis-counters", "redis", "nats")
 _CLIENT: Final = "client"
 _LEASED: Final = 20_000
 # By then logs have been written that are gathered for a moment.

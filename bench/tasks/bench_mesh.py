@@ -25,6 +25,8 @@ from meshkit.identity import Identity
 from tier.api import MeshOptions, Progress, RunningMesh, Tier, start
 
 AGENT: Final = "bench"
+# Of staging that flushes every write.
+_COUNTERS: Final = "redis-counters"
 _CALLER: Final = "user:bench"
 _TIER: Final = "limited"
 _CALL_SECONDS: Final = 10.0
@@ -138,6 +140,12 @@ def broker_url(mesh: RunningMesh) -> str:
 def redis_url(mesh: RunningMesh) -> str:
     """Of the mesh's Redis."""
     return f"redis://127.0.0.1:{_port(mesh, 'redis')}"
+
+
+def counters_url(mesh: RunningMesh) -> str:
+    """Of the Redis that has the counters of budgets."""
+    apart = any(each.name == _COUNTERS for each in mesh.state.processes)
+    return f"redis://127.0.0.1:{_port(mesh, _COUNTERS)}" if apart else redis_url(mesh)
 
 
 def _port(mesh: RunningMesh, name: str) -> int:

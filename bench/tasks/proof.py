@@ -1,7 +1,9 @@
 """The audit of a benchmark's mesh: fast and wrong does not count."""
 
+from contextlib import aclosing
+
 from audit import api
-from bench.tasks.bench_mesh import broker_url, redis_url
+from bench.tasks.bench_mesh import broker_url, counters_url, redis_url
 from bench.tasks.report import Proof
 from meshkit import redis_store
 from meshkit.bus import Bus
@@ -12,12 +14,12 @@ _MOST_FINDINGS = 20
 
 async def prove(mesh: RunningMesh) -> Proof:
     """Reads the mesh's log and stores. Raises DependencyUnavailable."""
-    redis = redis_store.connect(redis_url(mesh))
-    try:
-        async with await Bus.connect(broker_url(mesh), name="audit") as bus:
-            report = await api.run(bus, redis, most_findings=_MOST_FINDINGS)
-    finally:
-        await redis.aclose()
+    async with (
+        aclosing(redis_store.connect(redis_url(mesh))) as redis,
+        aclosing(redis_store.connect(counters_url(mesh))) as counters,
+        await Bus.connect(broker_url(mesh), name="audit") as bus,
+    ):
+        report = await api.run(bus, redis, counters=counters, most_findings=_MOST_FINDINGS)
     return Proof(
         clean=report.clean,
         tasks=dict(report.tasks),

@@ -38,6 +38,7 @@ async def run(
     bus: Bus,
     redis: Redis,
     *,
+    counters: Redis | None = None,
     ledger: str = "",
     tenant: str = "",
     clock: Clock | None = None,
@@ -50,6 +51,7 @@ async def run(
     Args:
         bus: The mesh's broker.
         redis: The mesh's Redis.
+        counters: The one that has the counters of spending; None where that is the same.
         ledger: Where the governor's ledger is, a file or an address; empty to leave it out.
         tenant: Whose tasks to look at; empty for all.
         clock: The machine's where None.
@@ -70,7 +72,7 @@ async def run(
             ChargeExamination(journal, log, clock, tenant=tenant),
             SpendExamination(
                 journal,
-                RedisSpendCounters(redis),
+                RedisSpendCounters(counters or redis),
                 JetStreamBudgetWords(bus),
                 clock,
                 tenant=tenant,

@@ -12,6 +12,8 @@ from backup.manifest import stays_inside
 
 NATS: Final = "nats"
 REDIS: Final = "redis"
+# In staging: counters of budgets, which are begun again with the ledger.
+COUNTERS: Final = "redis-counters"
 VECTORS: Final = "qdrant"
 POSTGRES: Final = "postgres"
 # Settlements of model calls that wait for the governor.
@@ -22,7 +24,7 @@ SETTLEMENT_SUFFIX: Final = ".jsonl"
 _LEFT_OUT: Final = frozenset(
     (
         *("run", "logs", "gateway", "coordinator/read_model"),
-        *(NATS, REDIS, VECTORS, POSTGRES, SETTLEMENTS),
+        *(NATS, REDIS, COUNTERS, VECTORS, POSTGRES, SETTLEMENTS),
     )
 )
 # Who has a file open writes these, and nobody reads them.

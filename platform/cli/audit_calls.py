@@ -1,5 +1,6 @@
 """What `agentmesh audit` reads, and what it prints."""
 
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,23 @@ class Stores:
 
     nats_url: str
     redis_url: str
+    # The Redis that has the counters of budgets.
+    counters_url: str
     # A file or an address; empty where nobody knows.
     ledger: str
 
 
 def stores(
-    invocation: Invocation, nats: str | None, redis: str | None, ledger: str | None
+    invocation: Invocation,
+    nats: str | None,
+    redis: str | None,
+    counters: str | None,
+    ledger: str | None,
 ) -> Stores:
     """The stores that were named, or else those of the mesh that runs."""
     if nats and redis:
-        return Stores(nats, redis, ledger or "")
-    if nats or redis:
+        return Stores(nats, redis, counters or redis, ledger or "")
+    if nats or redis or counters:
         raise Problem("--nats and --redis belong together: give both, or none.", exit_code=2)
     if invocation.gateway:
         raise Problem(
@@ -52,6 +59,7 @@ def stores(
     return Stores(
         f"nats://127.0.0.1:{ports['nats']}",
         f"redis://127.0.0.1:{ports['redis']}",
+        f"redis://127.0.0.1:{ports.get('redis-counters', ports['redis'])}",
         ledger or (own if "://" in own or Path(own).exists() else ""),
     )
 
@@ -66,20 +74,21 @@ def audit(
         terminal.progress(f"{events:,} events, {passed / horizon:.0%} of the log")
 
     async def run() -> Report:
-        redis = redis_store.connect(given.redis_url)
-        try:
-            async with await Bus.connect(given.nats_url, name="audit") as bus:
-                return await api.run(
-                    bus,
-                    redis,
-                    ledger=given.ledger,
-                    tenant=tenant,
-                    progress=progress,
-                    read_blobs=read_blobs,
-                    most_findings=most_findings,
-                )
-        finally:
-            await redis.aclose()
+        async with (
+            aclosing(redis_store.connect(given.redis_url)) as redis,
+            aclosing(redis_store.connect(given.counters_url)) as counters,
+            await Bus.connect(given.nats_url, name="audit") as bus,
+        ):
+            return await api.run(
+                bus,
+                redis,
+                counters=counters,
+                ledger=given.ledger,
+                tenant=tenant,
+                progress=progress,
+                read_blobs=read_blobs,
+                most_findings=most_findings,
+            )
 
     report = async_run.run(run())
     if terminal.as_json:

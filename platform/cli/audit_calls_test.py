@@ -5,7 +5,9 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,6 +19,7 @@ from cli import audit_calls
 from cli.app import app
 from cli.terminal import Terminal
 from cli.wording import zoned_moment
+from meshkit import redis_store
 from meshkit.bus import Bus, ConsumerSpec
 from meshtest.nats_server import NatsServer
 from meshtest.redis_server import RedisServer
@@ -156,11 +159,35 @@ def test_a_script_gets_one_document(nats_server: NatsServer, redis_server: Redis
     assert (other.exit_code, json.loads(other.stdout)["tasks"]) == (0, {})
 
 
+def test_counters_may_be_in_a_redis_of_their_own(
+    nats_server: NatsServer, redis_server: RedisServer, shared_redis: RedisServer
+) -> None:
+    """They are looked at where they are said to be."""
+    counter = "session:acme:s1:lifetime:0"
+
+    async def count() -> None:
+        async with aclosing(redis_store.connect(shared_redis.url)) as redis:
+            fields = {"spent": 5, "reserved": 0, "written": 0}
+            await cast(Any, redis).hset(f"governor:{{spend}}:{counter}", mapping=fields)
+
+    asyncio.run(count())
+    assert _run(nats_server, redis_server).exit_code == 0
+    result = _run(nats_server, redis_server, "--counters", shared_redis.url, "--json")
+    (finding,) = json.loads(result.stdout)["findings"]
+    assert finding["sentence"] == (
+        f"The counter {counter} has 5 micro-dollars spent, and the journal 0."
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (
             ["--nats", "nats://127.0.0.1:1"],
+            "error: --nats and --redis belong together: give both, or none.\n",
+        ),
+        (
+            ["--counters", "redis://127.0.0.1:1"],
             "error: --nats and --redis belong together: give both, or none.\n",
         ),
         (

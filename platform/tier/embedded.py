@@ -18,6 +18,7 @@ from tier.failures import BadConfig, StartFailed
 from tier.gateway_config import DIRECTORY
 from tier.ports import HOST
 from tier.state import ProcessRecord
+from tier.topology import Stores
 from tier.version import VERSION
 
 if TYPE_CHECKING:  # at run time these wait until the servers have been started
@@ -94,13 +95,13 @@ class EmbeddedServices:
         """Imports the services and reads their settings. Raises BadConfig."""
         self._build = self._load(self._config, self._environ)
 
-    async def start(self, nats_url: str, redis_url: str) -> None:
+    async def start(self, stores: Stores) -> None:
         """Connects, builds and serves. Raises StartFailed."""
         from meshkit.config import ConfigError
         from meshkit.errors import MeshError
 
         try:
-            await self._start(nats_url, redis_url)
+            await self._start(stores)
         except ConfigError as error:
             raise BadConfig(str(error)) from None
         except MeshError as error:
@@ -108,10 +109,10 @@ class EmbeddedServices:
                 "the services", str(error), self._data_dir.log_file("mesh")
             ) from error
 
-    async def _start(self, nats_url: str, redis_url: str) -> None:
+    async def _start(self, stores: Stores) -> None:
         if self._build is None:
             raise RuntimeError("configure comes before start")
-        shared = await self._connect(nats_url, redis_url)
+        shared = await self._connect(stores)
         services = await self._build(lambda name: self._resources_of(name, shared))
         registrations = [each for service in services for each in service.registrations]
         (part,) = (each for each in parts.PARTS if each.name == _LAST)
@@ -147,7 +148,7 @@ class EmbeddedServices:
             drain_seconds=_DRAIN_SECONDS,
         )
 
-    async def _connect(self, nats_url: str, redis_url: str) -> "Resources":
+    async def _connect(self, stores: Stores) -> "Resources":
         from meshkit import redis_store
         from meshkit.bus import Bus
         from meshkit.client import Channels
@@ -157,9 +158,9 @@ class EmbeddedServices:
 
         log = self._log("prototype")
         bus = await self._stack.enter_async_context(
-            await Bus.connect(nats_url, name="prototype", log=log)
+            await Bus.connect(stores.nats_url, name="prototype", log=log)
         )
-        redis = redis_store.connect(redis_url)
+        redis = redis_store.connect(stores.redis_url)
         self._stack.push_async_callback(redis.aclose)
         return Resources(
             stack=self._stack,

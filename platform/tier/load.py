@@ -40,8 +40,9 @@ async def calls_so_far(state: MeshState) -> Mapping[str, int]:
         await _put(found, name, _of_callers(admin))
     if nats := by_name.get(nats_child.NAME):
         await _put(found, nats.name, nats_child.messages_so_far(nats.ports[1]))
-    if redis := by_name.get(redis_child.NAME):
-        await _put(found, redis.name, redis_child.commands_so_far(redis.ports[0]))
+    for name in (redis_child.NAME, redis_child.COUNTERS):
+        if redis := by_name.get(name):
+            await _put(found, name, redis_child.commands_so_far(redis.ports[0]))
     return found
 
 

@@ -24,9 +24,9 @@ from tier.nursery import NURSERY, Nursery
 from tier.option_checks import check
 from tier.options import MeshOptions, Tier
 from tier.ports import HOST
-from tier.redis_child import redis_child
+from tier.redis_child import redis_children
 from tier.state import MeshState, ProcessRecord, start_ticks, write_state
-from tier.topology import Topology
+from tier.topology import Stores, Topology
 from tier.version import VERSION
 
 if TYPE_CHECKING:  # at run time these wait until the servers have been started
@@ -120,16 +120,17 @@ class RunningMesh:
             environ["AGENTMESH_TASK_PARTITIONS"] = str(options.task_partitions)
         nats, redis, envoy = (binaries.find(each, environ) for each in binaries.ALL)
         port = ports.claim(options.port, "gateway")
-        nats_port, monitor_port, redis_port = ports.free_ports(3)
+        nats_port, monitor_port = ports.free_ports(2)
         # Never closed: loggers gather lines, and write the last ones when the process ends.
         self._log_file = data_dir.rotate("mesh").open("a", encoding="utf-8", buffering=1)
         self._report("mesh", Phase.STARTING, f"Starting the {options.tier} mesh on {data_dir.path}")
         nursery = self._nursery() if options.tier is Tier.STAGING else None
+        redises = redis_children(redis, data_dir, options)
         stored = [
             self._spawn(
                 nats_child(nats, data_dir, nats_port, monitor_port, flushes=options.flushes)
             ),
-            self._spawn(redis_child(redis, data_dir, redis_port, flushes=options.flushes)),
+            *map(self._spawn, redises),
         ]
         postgres = self._postgres()
         if postgres:
@@ -141,7 +142,8 @@ class RunningMesh:
             else self._prototype(load, environ, envoy, port)
         )
         await asyncio.gather(*(each.ready() for each in stored))
-        starting = topology.start(f"nats://{HOST}:{nats_port}", f"redis://{HOST}:{redis_port}")
+        urls = [f"redis://{HOST}:{each.ports[0]}" for each in (redises[0], redises[-1])]
+        starting = topology.start(Stores(f"nats://{HOST}:{nats_port}", *urls))
         await self._unless_a_child_dies(starting)
         await gateway.ready()
         await self._unless_a_child_dies(self._until_serving(f"{HOST}:{port}"))

@@ -62,6 +62,11 @@ class MeshOptions:
         return self.tier is Tier.STAGING if self.sync_always is None else self.sync_always
 
     @property
+    def counters_apart(self) -> bool:
+        """Whether counters, which need no flushes, have a Redis of their own."""
+        return self.tier is Tier.STAGING and self.flushes
+
+    @property
     def auth(self) -> bool:
         """Whether callers have to show who they are."""
         return self.tier is Tier.STAGING and not self.no_auth

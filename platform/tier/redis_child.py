@@ -1,42 +1,84 @@
-"""Redis with an append-only file, as a child."""
+"""Redis with an append-only file, as a child; or two, of which one may lose what it has."""
 
 import asyncio
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from tier import ports
 from tier.child import ChildSpec
 from tier.data_dir import DataDir
 from tier.failures import StartFailed
+from tier.options import MeshOptions
 from tier.ports import HOST
 
 NAME: Final = "redis"
+# Beside one that flushes every write: what is there is built again, or soon out of date.
+COUNTERS: Final = "redis-counters"
+_TITLES: Final = {NAME: "Redis", COUNTERS: "Redis of the counters"}
+# Another one after each start of the machine; empty where the system does not tell.
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 _TIMEOUT_SECONDS: Final = 1.0
 
 
-def redis_child(binary: Path, data_dir: DataDir, port: int, *, flushes: bool = False) -> ChildSpec:
+def redis_children(binary: Path, data_dir: DataDir, options: MeshOptions) -> Sequence[ChildSpec]:
+    """Those of a mesh; where counters are apart, theirs comes last."""
+    port, counters_port = ports.free_ports(2)
+    first = redis_child(binary, data_dir, port, flushes=options.flushes)
+    if not options.counters_apart:
+        return [first]
+    return [first, counters_child(binary, data_dir, counters_port)]
+
+
+def redis_child(
+    binary: Path, data_dir: DataDir, port: int, *, flushes: bool = False, name: str = NAME
+) -> ChildSpec:
     """Writes its configuration and says how to run it.
 
     `flushes`: each write is flushed to disk before it is acknowledged; else when the system does.
     """
-    configuration = data_dir.run / "redis.conf"
-    content = _configuration(data_dir.folder(NAME), port, flushes=flushes)
+    configuration = data_dir.run / f"{name}.conf"
+    content = _configuration(data_dir.folder(name), port, flushes=flushes)
     configuration.write_text(content, "utf-8")
+    title = _TITLES[name]
 
     async def probe() -> str | None:
         version = await ready_version(port)
         if version and flushes and not await flushes_every_write(port):
-            raise StartFailed("Redis", "it does not flush every write to disk", None)
+            raise StartFailed(title, "it does not flush every write to disk", None)
         return version
 
     return ChildSpec(
-        name=NAME,
-        title="Redis",
+        name=name,
+        title=title,
         command=(binary, configuration),
         working_dir=data_dir.run,
-        log=data_dir.rotate(NAME),
+        log=data_dir.rotate(name),
         ports=(port,),
         probe=probe,
     )
+
+
+def counters_child(binary: Path, data_dir: DataDir, port: int) -> ChildSpec:
+    """The one of the counters: what it has outlives the process, and not the run of the machine.
+
+    What a power cut leaves of its file misses the end, and counters of which only a part is
+    missing look whole. So all of it goes: what is not there is opened from the ledger.
+    """
+    _forget_before_boot(data_dir.folder(COUNTERS))
+    return redis_child(binary, data_dir, port, name=COUNTERS)
+
+
+def _forget_before_boot(folder: Path) -> None:
+    """Removes the data unless it is of this run of the machine."""
+    boot = _BOOT.read_text("ascii") if _BOOT.exists() else ""
+    seen, data = folder / "boot", folder / "appendonlydir"
+    if boot and seen.exists() and seen.read_text("ascii", "replace") == boot:
+        return
+    if data.exists():
+        shutil.rmtree(data)
+    seen.write_text(boot, "ascii")
 
 
 def _configuration(folder: Path, port: int, *, flushes: bool) -> str:

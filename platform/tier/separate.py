@@ -23,6 +23,7 @@ from tier.scale_file import ScaleFile
 from tier.secret_variables import secrets_of
 from tier.service_child import service_child
 from tier.state import ProcessRecord
+from tier.topology import Stores
 from tier.triton_child import find_triton
 from tier.triton_servers import TritonServers
 from tier.upstreams import Upstreams
@@ -41,6 +42,8 @@ _REPLICATED: Final = ("governor", "reasoning", "tool")
 _DATABASES: Final = ((_COORDINATOR, "read_model"), (_GOVERNOR, "ledger_database"))
 # In requests a second. Each request of such a tier asks a governor.
 _SHARED_LIMITS_UP_TO: Final = 100
+# What these keep in Redis is opened again where it is lost, or soon out of date.
+_LOSING: Final = ("governor", "reasoning")
 # Those that others call.
 _CALLED: Final = tuple(
     each.name for each in parts.PARTS if any(each.name in other.calls for other in parts.PARTS)
@@ -122,7 +125,7 @@ class SeparateServices:
         self._watchers: Final = Watchers()
         self._control: Final = ControlSocket(data_dir.run, self.scale)
         # Where what is started finds NATS and Redis.
-        self._stores = ("", "")
+        self._stores: Stores | None = None
 
     @property
     def endpoints(self) -> Mapping[str, Sequence[int]]:
@@ -216,11 +219,11 @@ class SeparateServices:
         for cluster, instances in self.endpoints.items():
             self._crossing.set(cluster, instances)
 
-    async def start(self, nats_url: str, redis_url: str) -> None:
+    async def start(self, stores: Stores) -> None:
         """Starts every service, the executors last. Raises StartFailed."""
         if self._directory is None:
             raise RuntimeError("configure comes before start")
-        self._stores = (nats_url, redis_url)
+        self._stores = stores
         self._proxy = Child(self._crossing.spec(), self._report, PATIENT)
         self._proxy.spawn()
         await self._directory.start()
@@ -328,10 +331,12 @@ class SeparateServices:
     def _spec(self, name: str) -> ChildSpec:
         part_name = name.partition("-")[0]
         (part,) = (each for each in parts.PARTS if each.name == part_name)
-        nats_url, redis_url = self._stores
+        stores = self._stores
+        if stores is None:
+            raise RuntimeError("the stores come before the services")
         values = {
-            "nats_url": nats_url,
-            "redis_url": redis_url,
+            "nats_url": stores.nats_url,
+            "redis_url": stores.counters_url if part_name in _LOSING else stores.redis_url,
             "targets": {each: self._crossing.target(each) for each in part.calls},
             "proxied": True,
             "data_dir": str(self._data_dir.path),

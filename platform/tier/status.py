@@ -103,6 +103,8 @@ async def _ask_nats(record: ProcessRecord, _state: MeshState) -> tuple[str, str]
 async def _ask_redis(record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
     if not await redis_child.ready_version(record.ports[0]):
         return "loads its data", ""
+    if record.name == redis_child.COUNTERS:
+        return "", "append-only file; after a power cut counters are opened from the ledger"
     always = await redis_child.flushes_every_write(record.ports[0])
     flushed = "at every write" if always else "now and then"
     return "", f"append-only file, flushed to disk {flushed}"
@@ -174,6 +176,7 @@ _Ask = Callable[[ProcessRecord, MeshState], Awaitable[tuple[str, str]]]
 _ASK: Final[Mapping[str, _Ask]] = {
     nats_child.NAME: _ask_nats,
     redis_child.NAME: _ask_redis,
+    redis_child.COUNTERS: _ask_redis,
     postgres_child.NAME: _ask_postgres,
     gateway_child.NAME: _ask_gateway,
     triton_child.NAME: _ask_triton,

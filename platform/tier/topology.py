@@ -1,9 +1,20 @@
 """How a tier runs the six services: the seam between starting a mesh and its tiers."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from tier.state import ProcessRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where services keep what they have."""
+
+    nats_url: str
+    redis_url: str
+    # Of what may be lost with the machine's power; the same where there is one Redis alone.
+    counters_url: str
 
 
 class Topology(Protocol):
@@ -28,7 +39,7 @@ class Topology(Protocol):
         """Reads the settings; takes its time, for it imports much. Raises BadConfig."""
         ...
 
-    async def start(self, nats_url: str, redis_url: str) -> None:
+    async def start(self, stores: Stores) -> None:
         """Returns when all services were started. Raises StartFailed."""
         ...
 

@@ -7,6 +7,7 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +90,16 @@ async def _audit(options: MeshOptions, state: MeshState, patch: pytest.MonkeyPat
     if "postgres" in ports:
         patch.setenv("PGPASSFILE", str(options.data_dir / "postgres" / "pgpass"))
         ledger = f"postgresql://agentmesh@127.0.0.1:{ports['postgres']}/postgres"
-    redis = redis_store.connect(f"redis://127.0.0.1:{ports['redis']}")
-    try:
-        async with await Bus.connect(f"nats://127.0.0.1:{ports['nats']}", name="audit") as bus:
-            return await audit.run(bus, redis, ledger=ledger, clock=LaterClock())
-    finally:
-        await redis.aclose()
+    redis, counters = (
+        redis_store.connect(f"redis://127.0.0.1:{ports[name]}")
+        for name in ("redis", "redis-counters")
+    )
+    async with (
+        aclosing(redis),
+        aclosing(counters),
+        await Bus.connect(f"nats://127.0.0.1:{ports['nats']}", name="audit") as bus,
+    ):
+        return await audit.run(bus, redis, counters=counters, ledger=ledger, clock=LaterClock())
 
 
 async def test_staging_goes_on_after_a_restore(
@@ -131,6 +136,8 @@ async def test_staging_goes_on_after_a_restore(
     shutil.rmtree(options.data_dir)
 
     await backup.restore(saved.path, options.data_dir, progress=_ignore)
+    # Counters begin anew with the ledger.
+    assert not (options.data_dir / "redis-counters").exists()
 
     state = await asyncio.to_thread(api.start_detached, options, _ignore)
     assert local.read_text("utf-8").strip() == key

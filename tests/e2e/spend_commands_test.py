@@ -97,12 +97,18 @@ class _User:
         ports = {
             each.name: each.ports[0] for each in self.mesh.client.mesh.state.processes if each.ports
         }
-        redis = redis_store.connect(f"redis://127.0.0.1:{ports['redis']}")
+        redis, counters = (
+            redis_store.connect(f"redis://127.0.0.1:{port}")
+            for port in (ports["redis"], ports.get("redis-counters", ports["redis"]))
+        )
         async with (
             aclosing(redis),
+            aclosing(counters),
             await Bus.connect(f"nats://127.0.0.1:{ports['nats']}", name="audit") as bus,
         ):
-            return await audit.run(bus, redis, ledger=self.mesh.ledger, clock=LaterClock())
+            return await audit.run(
+                bus, redis, counters=counters, ledger=self.mesh.ledger, clock=LaterClock()
+            )
 
     async def work(self, text: str) -> int:
         """What a task cost that succeeded, in micro-dollars."""

@@ -28,18 +28,21 @@ from tier.gateway_config import DIRECTORY
 from tier.nats_child import nats_child
 from tier.nursery import Nursery
 from tier.ports import HOST
-from tier.redis_child import redis_child
+from tier.redis_child import counters_child, redis_child
 from tier.service_child import service_child
 
 NATS: Final = "nats"
 REDIS: Final = "redis"
+COUNTERS: Final = "redis-counters"
 GATEWAY: Final = "gateway"
 # Two of these, so that one can be away.
 COORDINATORS: Final = ("coordinator-1", "coordinator-2")
 EXECUTORS: Final = ("executor-1", "executor-2")
+# What these keep in Redis may be lost, as in staging.
+_LOSING: Final = ("governor", "reasoning")
 _SINGLE: Final = ("governor", "reasoning", "memory", "tool")
 SERVICES: Final = (*_SINGLE, *COORDINATORS, *EXECUTORS)
-EVERYTHING: Final = (NATS, REDIS, GATEWAY, *SERVICES)
+EVERYTHING: Final = (NATS, REDIS, COUNTERS, GATEWAY, *SERVICES)
 
 _PROGRAM: Final = "tests.faults.service_process"
 _PRELOADED: Final = (
@@ -93,7 +96,7 @@ class FaultMesh:
         self._fronts: Final[dict[str, FaultProxy]] = {}
         # The names of its services.
         self.services: Final = _names(arrangement.replicas)
-        names: Sequence[str] = (NATS, "monitor", REDIS, GATEWAY, *self.services)
+        names: Sequence[str] = (NATS, "monitor", REDIS, COUNTERS, GATEWAY, *self.services)
         numbers = ports.free_ports(len(names))
         self._ports: Final[dict[str, int]] = dict(zip(names, numbers, strict=True))
 
@@ -111,6 +114,11 @@ class FaultMesh:
     def redis_url(self) -> str:
         """Of the store."""
         return f"redis://{HOST}:{self._ports[REDIS]}"
+
+    @property
+    def counters_url(self) -> str:
+        """Of the store of what governor and reasoning may lose."""
+        return f"redis://{HOST}:{self._ports[COUNTERS]}"
 
     @property
     def nats_store(self) -> Path:
@@ -218,8 +226,7 @@ class FaultMesh:
         self._nursery.start()
         stack.callback(self._nursery.stop)
         stack.push_async_callback(self._stop)
-        servers = self._servers()
-        await self._bring_up([servers[NATS], servers[REDIS], servers[GATEWAY]])
+        await self._bring_up(self._servers())
         await self._nursery.ready()
         specs = [self._service(name) for name in self.services]
         # An executor reads streams that the coordinator makes.
@@ -252,7 +259,7 @@ class FaultMesh:
         if event.phase is Phase.DIED:
             self.deaths.append(event.text)
 
-    def _servers(self) -> dict[str, ChildSpec]:
+    def _servers(self) -> list[ChildSpec]:
         place, data_dir = self._ports, self._data_dir
         nats = nats_child(
             binary("NATS_SERVER"), data_dir, place[NATS], place["monitor"], flushes=True
@@ -261,15 +268,12 @@ class FaultMesh:
         for name in self.services:
             endpoints.setdefault(name.partition("-")[0], []).append(place[name])
         endpoints[DIRECTORY] = endpoints["coordinator"]
-        return {
-            NATS: dataclasses.replace(
-                nats, command=(*self._arrangement.nats_through, *nats.command)
-            ),
-            REDIS: redis_child(binary("REDIS_SERVER"), data_dir, place[REDIS]),
-            GATEWAY: gateway_child(
-                binary("ENVOY"), data_dir, _REPOSITORY, place[GATEWAY], endpoints
-            ),
-        }
+        return [
+            dataclasses.replace(nats, command=(*self._arrangement.nats_through, *nats.command)),
+            redis_child(binary("REDIS_SERVER"), data_dir, place[REDIS]),
+            counters_child(binary("REDIS_SERVER"), data_dir, place[COUNTERS]),
+            gateway_child(binary("ENVOY"), data_dir, _REPOSITORY, place[GATEWAY], endpoints),
+        ]
 
     def _service(self, name: str) -> ChildSpec:
         part_name = name.partition("-")[0]
@@ -277,7 +281,7 @@ class FaultMesh:
         proxy = self._proxies.get(name)
         values = {
             "nats_url": f"nats://{HOST}:{proxy.port}" if proxy else self.nats_url,
-            "redis_url": self.redis_url,
+            "redis_url": self.counters_url if part_name in _LOSING else self.redis_url,
             "targets": {each: self._target(each) for each in part.calls},
             # Replicas share no files.
             "data_dir": str(self._data_dir.folder(name)),

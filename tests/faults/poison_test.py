@@ -1,6 +1,7 @@
 """What harms whoever touches it."""
 
 import os
+from contextlib import aclosing
 
 import pytest
 
@@ -68,7 +69,9 @@ async def test_a_message_that_is_no_event(mesh: FaultMesh) -> None:
             return not queue["num_ack_pending"] and not queue["num_pending"]
 
         await eventually(put_aside, 60)
-        redis = redis_store.connect(mesh.redis_url)
-        report = await audit.run(bus, redis)
-        await redis.aclose()
+        async with (
+            aclosing(redis_store.connect(mesh.redis_url)) as redis,
+            aclosing(redis_store.connect(mesh.counters_url)) as counters,
+        ):
+            report = await audit.run(bus, redis, counters=counters)
     assert [each.stream_sequences for each in report.findings] == [(sequence,)]

@@ -61,6 +61,11 @@ class Judged(Protocol):
         ...
 
     @property
+    def counters_url(self) -> str:
+        """Of the store of the counters of budgets."""
+        ...
+
+    @property
     def deaths(self) -> Sequence[str]:
         """Who died though no fault said so, and how."""
         ...
@@ -120,8 +125,11 @@ async def after_the_fault(
         may_end: How tasks may have ended.
         overlooked: What the audit may find broken.
     """
-    redis = redis_store.connect(mesh.redis_url)
-    async with await Bus.connect(mesh.nats_url, name="verdict") as bus, aclosing(redis):
+    async with (
+        await Bus.connect(mesh.nats_url, name="verdict") as bus,
+        aclosing(redis_store.connect(mesh.redis_url)) as redis,
+        aclosing(redis_store.connect(mesh.counters_url)) as counters,
+    ):
         log = TaskLog(bus, await partition_store.look_up(bus))
         ended = {name: await _ended(log, name) for name in load.accepted}
         print(f"{len(ended)} tasks: {_count(ended)}; {len(load.first_errors)} calls repeated")
@@ -135,7 +143,7 @@ async def after_the_fault(
                 _has_its_answer(each, load.accepted[name])
             if mesh.outside is not None:
                 _has_its_effects(each, mesh.outside)
-        await _nothing_found(bus, redis, overlooked=overlooked)
+        await _nothing_found(bus, redis, counters, overlooked=overlooked)
     await _lists_are_right(mesh.address, load.accepted.keys(), ended)
     for name, sequences in load.watched.items():
         # The watcher saw what the log holds: no gap, no repeat.
@@ -218,11 +226,13 @@ async def _listed(tasks: CoordinatorServiceStub, tenant: str) -> list[Task]:
             request.page_token = page.next_page_token
 
 
-async def _nothing_found(bus: Bus, redis: Redis, *, overlooked: frozenset[Invariant]) -> None:
+async def _nothing_found(
+    bus: Bus, redis: Redis, counters: Redis, *, overlooked: frozenset[Invariant]
+) -> None:
     """The audit finds nothing, once what is settled later has been."""
 
     async def clean() -> bool:
-        report = await audit.run(bus, redis, clock=_Later())
+        report = await audit.run(bus, redis, counters=counters, clock=_Later())
         found = [each for each in report.findings if each.invariant not in overlooked]
         assert not found, "\n".join(f"{each.invariant}: {each.sentence}" for each in found)
         return True

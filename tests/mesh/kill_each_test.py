@@ -103,12 +103,18 @@ async def _is_back(folder: Path, name: str, before: int) -> ProcessStatus:
 
 async def _audited(state: MeshState) -> None:
     ports = {each.name: each.ports[0] for each in state.processes if each.ports}
-    redis = redis_store.connect(f"redis://127.0.0.1:{ports['redis']}")
+    redis, counters = (
+        redis_store.connect(f"redis://127.0.0.1:{ports[name]}")
+        for name in ("redis", "redis-counters")
+    )
     async with (
         await Bus.connect(f"nats://127.0.0.1:{ports['nats']}", name="audit") as bus,
         aclosing(redis),
+        aclosing(counters),
     ):
-        report = await audit.run(bus, redis, ledger=api.own_ledger(state), clock=LaterClock())
+        report = await audit.run(
+            bus, redis, counters=counters, ledger=api.own_ledger(state), clock=LaterClock()
+        )
     assert report.findings == ()
 
 

@@ -96,6 +96,7 @@ class UpgradedMesh:
         }
         self.nats_url: Final = f"nats://127.0.0.1:{ports['nats']}"
         self.redis_url: Final = f"redis://127.0.0.1:{ports['redis']}"
+        self.counters_url: Final = f"redis://127.0.0.1:{ports['redis-counters']}"
 
 
 @asynccontextmanager

@@ -21,6 +21,11 @@ from cli.invocation import Invocation
 @click.option("--nats", metavar="URL", help="The broker (default: that of the running mesh).")
 @click.option("--redis", metavar="URL", help="Redis (default: that of the running mesh).")
 @click.option(
+    "--counters",
+    metavar="URL",
+    help="The Redis of the counters of budgets, where it is another one, as in staging.",
+)
+@click.option(
     "--ledger",
     metavar="PLACE",
     help="The governor's ledger: its file, or postgresql://USER@HOST:PORT/DATABASE"
@@ -46,6 +51,7 @@ def audit(
     context: click.Context,
     nats: str | None,
     redis: str | None,
+    counters: str | None,
     ledger: str | None,
     blobs: bool,
     findings: int,
@@ -58,7 +64,7 @@ def audit(
     """
     from cli import audit_calls
 
-    stores = audit_calls.stores(invocation, nats, redis, ledger)
+    stores = audit_calls.stores(invocation, nats, redis, counters, ledger)
     tenant: str = context.meta.get("cli.tenant") or ""
     if not audit_calls.audit(
         invocation, stores, tenant=tenant, read_blobs=blobs, most_findings=findings
