@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,15 +115,19 @@ def _kinds() -> str:
 
 def _check(path: Path, base: Path) -> DocumentFile:
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            # Of a pipe the reading may never end.
+            raise Problem(f"{path}: is neither a file nor a folder.", _kinds())
+        if status.st_size > MAX_DOCUMENT_BYTES:
+            raise Problem(
+                f"{path}: has {status.st_size:,} bytes,"
+                f" and a document may have {MAX_DOCUMENT_BYTES:,} at most.",
+                "Split it into smaller ones.",
+            )
         content = path.read_bytes()
     except OSError as error:
         raise Problem(f"{path}: cannot be read: {error.strerror}.") from error
-    if len(content) > MAX_DOCUMENT_BYTES:
-        raise Problem(
-            f"{path}: has {len(content):,} bytes,"
-            f" and a document may have {MAX_DOCUMENT_BYTES:,} at most.",
-            "Split it into smaller ones.",
-        )
     if path.suffix.lower() in TEXT_ENDINGS:
         offset = invalid_utf8_offset(content)
         if offset is not None:

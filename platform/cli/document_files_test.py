@@ -1,5 +1,6 @@
 """Documents on disk: found, checked, cut into batches."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,17 @@ def test_what_cannot_be_a_document_is_named(
         document_files.find([path], base=tmp_path)
     assert caught.value.message == f"{path}: {message}"
     assert caught.value.remedy
+
+
+def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
+    """A pipe that nobody writes to is refused; a file is too large before it is read."""
+    os.mkfifo(tmp_path / "pipe.md")
+    with pytest.raises(Problem, match=rf"^{tmp_path}/pipe.md: is neither a file nor a folder\.$"):
+        document_files.find([tmp_path / "pipe.md"], base=tmp_path)
+    huge = _write(tmp_path, "huge.md")
+    os.truncate(huge, 1 << 40)
+    with pytest.raises(Problem, match=rf"^{huge}: has 1,099,511,627,776 bytes, "):
+        document_files.find([huge], base=tmp_path)
 
 
 def test_a_missing_path_is_named(tmp_path: Path) -> None:
