@@ -275,6 +275,24 @@ def test_the_error_is_all_that_is_said_of_a_handshake_that_fails() -> None:
     assert (done.returncode, done.stdout) == (1, "")
 
 
+def test_ctrl_c_is_told_while_an_error_is_being_told() -> None:
+    """Who is impatient gets no trace either."""
+    program = (
+        "import cli.explain, cli.main, signal\n"
+        "cli.explain.explain = lambda _: signal.raise_signal(signal.SIGINT)\n"
+        "cli.main.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "frobnicate"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: Interrupted.\n")
+
+
 def test_common_options_may_stand_anywhere(tmp_path: Path) -> None:
     """An option of all commands counts before and after the command's name; the later one wins."""
     before = _run("--data-dir", str(tmp_path / "a"), "status")
