@@ -1,9 +1,8 @@
 """On whose behalf a call is made, and by whom."""
 
 import re
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -78,14 +77,21 @@ def adopt(identity: Identity) -> None:
     _current.set(identity)
 
 
-@contextmanager
-def use(identity: Identity) -> Generator[Identity]:
+class use:  # noqa: N801 - it reads as a statement; a generator would take three times as long
     """Acts under this identity inside the block."""
-    token = _current.set(identity)
-    try:
-        yield identity
-    finally:
-        _current.reset(token)
+
+    __slots__ = ("_identity", "_token")
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity: Final = identity
+        self._token: Token[Identity]
+
+    def __enter__(self) -> Identity:
+        self._token = _current.set(self._identity)
+        return self._identity
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 @lru_cache(maxsize=4096)
