@@ -8,8 +8,7 @@ import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _FORM: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _NO_TRACE: Final = "0" * 32
@@ -18,8 +17,7 @@ _NO_SPAN: Final = "0" * 16
 RandomHex = Callable[[int], str]  # bytes wanted -> twice as many hexadecimal digits
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A place in a trace: the work that is being done now."""
 
     trace_id: str
@@ -38,7 +36,7 @@ def random_digits(count: int) -> str:
     The operating system's randomness would give up the interpreter's lock, and
     a span is made for every call.
     """
-    return f"{random.getrandbits(count * 8):0{count * 2}x}"
+    return random.randbytes(count).hex()
 
 
 _current: ContextVar[Span | None] = ContextVar("meshkit_trace", default=None)
