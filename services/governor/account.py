@@ -53,8 +53,7 @@ class Decision(NamedTuple):
     reserved_micros: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """Something that is to be reserved in all its counters, or in none."""
 
     tenant: str
@@ -71,8 +70,7 @@ class Wish:
     task_spent_micros: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """Reserved, now or earlier with the same key."""
 
     # The key to settle it with: another than was asked for where that is settled.
@@ -96,8 +94,7 @@ class Unopened:
     counters: Sequence[Counter]
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """What takes the place of a reservation, or is counted although there is none."""
 
     tenant: str
@@ -123,8 +120,7 @@ class Charge:
     is_repeated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Charged:
+class Charged(NamedTuple):
     """The key is settled at this cost."""
 
     cost_micros: int

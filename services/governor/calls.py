@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from services.governor.account import Usage
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedCall:
+class PlannedCall(NamedTuple):
     """A model call that somebody wants to make. Tokens are the most that are expected."""
 
     tenant: str
@@ -30,8 +30,7 @@ class PlannedCall:
     interactive: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class MadeCall:
+class MadeCall(NamedTuple):
     """A model call that was made."""
 
     tenant: str
@@ -52,8 +51,7 @@ class MadeCall:
     called_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(NamedTuple):
     """Go ahead; so much is set aside until then."""
 
     # What to settle it under.
@@ -97,8 +95,7 @@ class Denied:
 Verdict = Allowed | SentLower | Delayed | Denied
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What was charged; `repeated` if that was done before."""
 
     cost_micros: int

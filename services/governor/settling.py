@@ -1,10 +1,9 @@
 """Keeps account of what was spent: first in the journal, then in the counters."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import zip_longest
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from agentmesh.governor.v1 import usage_record_pb2
 from meshkit.clock import Clock
@@ -57,8 +56,7 @@ class FirstRecords(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
+class _Made(NamedTuple):
     """A call that is in the journal."""
 
     call: MadeCall
@@ -250,7 +248,7 @@ class Settling:
         except MeshError as error:
             return [error] * len(keys)
         sure = [
-            replace(each, first=firsts.get(key), is_sure=True)
+            each._replace(first=firsts.get(key), is_sure=True)
             for key, each in zip(keys, made, strict=True)
         ]
         return [

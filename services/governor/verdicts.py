@@ -1,6 +1,6 @@
 """What a tenant's tiers and the counters' decision mean for one call, in words."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Final, Self
@@ -65,7 +65,7 @@ class Tiers:
         if self.usable == self.asked:
             return allowed
         budget, text = self.sent_lower(tenant)
-        return replace(allowed, degrade_to=self.usable, budget=budget, explanation=text)
+        return allowed._replace(degrade_to=self.usable, budget=budget, explanation=text)
 
     def sent_lower(self, tenant: str) -> tuple[str, str]:
         """What sends the call to a cheaper tier that the tenant may use, and why."""
@@ -88,7 +88,7 @@ def verdict_of(
         if outcome.decision.level < _LEVEL_DEGRADE:
             return tiers.allow(wish.tenant, allowed)
         name, text = explain(outcome.decision, wish)
-        return replace(allowed, degrade_to=tiers.lower, budget=name, explanation=text)
+        return allowed._replace(degrade_to=tiers.lower, budget=name, explanation=text)
     name, text = explain(outcome.decision, wish)
     if outcome.decision.level == _LEVEL_THROTTLE:
         return Delayed(name, throttle_seconds, text)
