@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from services.governor.account import Charge, Counter
@@ -38,6 +39,12 @@ class Numbers:
 
 def terms(counter: Counter, now: datetime) -> str:
     """What a counter is, and what its lines are."""
+    # It is kept for days: a time to the minute will do, and all calls of that minute share it.
+    return _terms(counter, now.replace(second=0, microsecond=0))
+
+
+@lru_cache(maxsize=4096)
+def _terms(counter: Counter, now: datetime) -> str:
     end = counter.window.end
     keep_window = 0 if end is None else max((end + _KEEP_WINDOW - now) // _MILLISECOND, 1000)
     keep_for = _KEEP_LIFETIME // _MILLISECOND if end is None else 0
