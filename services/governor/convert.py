@@ -12,6 +12,7 @@ from agentmesh.common.v1 import tier_pb2
 from agentmesh.governor.v1 import budget_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from meshkit import errors, identity, names
+from services.governor import usage_record
 from services.governor.account import Usage
 from services.governor.budget import MOST_MICROS
 from services.governor.calls import (
@@ -275,10 +276,6 @@ def _duration(seconds: float) -> Duration:
     return duration
 
 
-# Calls that are answered together expire together. What is answered is copied into messages.
-@lru_cache(maxsize=64)
-def timestamp(time: datetime) -> Timestamp:
-    """A time as the contract has it."""
-    stamp = Timestamp()
-    stamp.FromDatetime(time)
-    return stamp
+# A time as the contract has it. Calls that are answered together expire together; what is
+# answered is copied into messages.
+timestamp: Final = lru_cache(maxsize=64)(usage_record.timestamp)
