@@ -1,9 +1,10 @@
 """The CostGovernorService of the contract."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import Any, Final, TypeVar
 
+from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
@@ -22,6 +23,14 @@ from services.governor.spend_service import SpendService
 from services.governor.spenders import Spenders
 from services.governor.standings import Standings
 from services.governor.together import Together
+
+Batch = TypeVar(
+    "Batch",
+    pb.BatchAdmitResponse,
+    pb.BatchAdmitStreamResponse,
+    pb.BatchSettleResponse,
+    pb.BatchSettleStreamResponse,
+)
 
 
 class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
@@ -64,7 +73,7 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
     ) -> AsyncIterator[pb.BatchAdmitResponse]:
         """Admit for many calls, answered in one message."""
         self._spenders.require_caller()
-        yield pb.BatchAdmitResponse(results=await self._admit(request.items))
+        yield await self._admit(request.items, pb.BatchAdmitResponse())
 
     async def BatchAdmitStream(
         self, request_iterator: AsyncIterator[pb.BatchAdmitStreamRequest], context: object
@@ -72,7 +81,7 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
         """BatchAdmit for one batch after the other: none is long under way."""
         self._spenders.require_caller()
         async for request in request_iterator:
-            yield pb.BatchAdmitStreamResponse(results=await self._admit(request.items))
+            yield await self._admit(request.items, pb.BatchAdmitStreamResponse())
 
     async def Settle(self, request: pb.SettleRequest, context: object) -> pb.SettleResponse:
         """Charges what a call used."""
@@ -84,7 +93,7 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
     ) -> AsyncIterator[pb.BatchSettleResponse]:
         """Settle for many calls, answered in one message."""
         self._spenders.require_caller()
-        yield pb.BatchSettleResponse(results=await self._settle(request.items))
+        yield await self._settle(request.items, pb.BatchSettleResponse())
 
     async def BatchSettleStream(
         self, request_iterator: AsyncIterator[pb.BatchSettleStreamRequest], context: object
@@ -92,7 +101,7 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
         """BatchSettle for one batch after the other: none is long under way."""
         self._spenders.require_caller()
         async for request in request_iterator:
-            yield pb.BatchSettleStreamResponse(results=await self._settle(request.items))
+            yield await self._settle(request.items, pb.BatchSettleStreamResponse())
 
     async def Release(self, request: pb.ReleaseRequest, context: object) -> pb.ReleaseResponse:
         """Gives a reservation back."""
@@ -192,27 +201,28 @@ class CostGovernorService(pb_grpc.CostGovernorServiceServicer):
         """What a load would cost and need."""
         return await self._spending.capacity(request)
 
-    async def _admit(self, items: Sequence[pb.BatchAdmitItem]) -> list[pb.BatchAdmitResult]:
+    async def _admit(self, items: Sequence[pb.BatchAdmitItem], batch: Batch) -> Batch:
         answers = await answer_all(
             items, convert.planned_call, self._admission.admit, convert.admit_response
         )
-        return [
-            pb.BatchAdmitResult(index=index, error=answer)
-            if isinstance(answer, status_pb2.Status)
-            else pb.BatchAdmitResult(index=index, response=answer)
-            for index, answer in answers
-        ]
+        return _filled(batch, answers)
 
     async def _charge(self, calls: Sequence[MadeCall]) -> Sequence[Settlement | MeshError]:
         # A caller that dies must not leave in the journal what no counter has: nobody may
         # be there to repeat it.
         return await self._unbroken.run(self._settling.settle(calls))
 
-    async def _settle(self, items: Sequence[pb.BatchSettleItem]) -> list[pb.BatchSettleResult]:
+    async def _settle(self, items: Sequence[pb.BatchSettleItem], batch: Batch) -> Batch:
         answers = await answer_all(items, convert.made_call, self._charge, convert.settle_response)
-        return [
-            pb.BatchSettleResult(index=index, error=answer)
-            if isinstance(answer, status_pb2.Status)
-            else pb.BatchSettleResult(index=index, response=answer)
-            for index, answer in answers
-        ]
+        return _filled(batch, answers)
+
+
+def _filled(batch: Batch, answers: Iterable[tuple[int, Message]]) -> Batch:
+    """`batch` with a result for each answer, or error, by the index of its item."""
+    # Made in their place: what is put into a message is copied, each time it is.
+    results: Any = batch.results
+    for index, answer in answers:
+        result = results.add(index=index)
+        place = result.error if isinstance(answer, status_pb2.Status) else result.response
+        place.CopyFrom(answer)
+    return batch
