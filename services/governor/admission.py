@@ -174,7 +174,7 @@ class Admission:
         )
 
     async def _reserve(self, wishes: Sequence[Wish]) -> list[Held | Refused | MeshError]:
-        answers: list[Held | Refused | MeshError] = [counters_lost()] * len(wishes)
+        answers: dict[int, Held | Refused | MeshError] = {}
         left: Sequence[int] = range(len(wishes))
         until: float | None = None
         for _ in range(_TURNS):
@@ -188,9 +188,9 @@ class Admission:
                 else:
                     answers[index] = outcome
             if not unopened:
-                return answers
+                break
             until = until or self._openings.deadline()
             faults = await self._openings.open(unopened, until)
-            answers = [faults.get(index, answer) for index, answer in enumerate(answers)]
+            answers.update(faults)
             left = [index for index in unopened if index not in faults]
-        return answers
+        return [answers.get(index) or counters_lost() for index in range(len(wishes))]
