@@ -9,6 +9,7 @@ from audit import api
 from audit.report import Report
 from cli import async_run
 from cli.invocation import Invocation
+from cli.own_mesh import state_of
 from cli.problem import Problem
 from cli.terminal import Terminal
 from cli.wording import dollars, plural, seconds, zoned_moment
@@ -48,7 +49,7 @@ def stores(
             "Name them with --nats and --redis.",
             exit_code=2,
         )
-    state = tiers.read_state(invocation.data_dir)
+    state = state_of(invocation.data_dir)
     if state is None:
         raise Problem(
             f"No mesh runs with data directory {invocation.data_dir}.",

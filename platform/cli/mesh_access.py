@@ -11,6 +11,7 @@ from cli import servers
 from cli.credentials import gateway_at
 from cli.gateway_address import GatewayAddress
 from cli.invocation import Invocation
+from cli.own_mesh import state_of
 from cli.problem import Problem
 from tier import api as tier
 
@@ -77,7 +78,7 @@ def show(invocation: Invocation, event: tier.Event) -> None:
 
 
 def _running(invocation: Invocation) -> str | None:
-    state = tier.read_state(invocation.data_dir)
+    state = state_of(invocation.data_dir)
     return state.address if state else None
 
 

@@ -1,5 +1,6 @@
 """Commands that go by the data directory, where a gateway is named as well."""
 
+import errno
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,3 +76,25 @@ def test_the_mesh_of_the_directory_may_be_named_by_its_gateway(
     """As the command lines do that other commands print."""
     result = _run(mesh, "logs", *place)
     assert (result.exit_code, result.stdout) == (0, "hello\n")
+
+
+@pytest.mark.parametrize("command", [*_BY_DIRECTORY, ["task", "list"], ["audit"]])
+def test_the_mesh_of_another_user_is_not_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """Who may not look does not know whether one runs."""
+    look = Path.stat
+
+    def stat(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path.name == "state.json":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return look(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    result = _run(tmp_path, *(each.format(tmp_path) for each in command))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"error: The data directory {tmp_path} is another user's: Permission denied. Run the"
+        " command as that user, or name the mesh with --gateway HOST:PORT and a key for it with"
+        " --key FILE.\n"
+    )
