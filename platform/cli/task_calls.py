@@ -1,5 +1,6 @@
 """The calls of `agentmesh task`, and what they print."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -44,15 +45,19 @@ def submit(invocation: Invocation, request: SubmitTaskRequest, *, wait: bool) ->
         task: Task = accepted.task
         recorded: list[TaskEvent] = []
         if wait:
-            with run_view(invocation.terminal) as view:
-                async for update in follow.watch(gateway, task.name, deltas=True):
-                    if isinstance(update, TextDelta):
-                        view.delta(update)
-                    else:
-                        recorded.append(update)
-                        view.event(update)
-                        for hint in await waiting.hints(invocation, gateway, update):
-                            view.note(hint)
+            try:
+                with run_view(invocation.terminal) as view:
+                    async for update in follow.watch(gateway, task.name, deltas=True):
+                        if isinstance(update, TextDelta):
+                            view.delta(update)
+                        else:
+                            recorded.append(update)
+                            view.event(update)
+                            for hint in await waiting.hints(invocation, gateway, update):
+                                view.note(hint)
+            except asyncio.CancelledError:
+                waiting.say_it_goes_on(invocation, task.name)
+                raise
             task = await _get(gateway, task.name)
         return task, recorded, time.monotonic() - began
 

@@ -98,3 +98,18 @@ async def hints(invocation: Invocation, gateway: Gateway, event: TaskEvent) -> l
     lines = [f"answer with  {line}" for line in answers(invocation, task)]
     rows = child_rows(await children(gateway, task.wait))
     return lines + [f"child {name}  {state:<9}  {text}" for name, state, text in rows]
+
+
+def say_it_goes_on(invocation: Invocation, task: str, *, embedded: bool = False) -> None:
+    """Tells who stops following a task that this does not stop the task.
+
+    `embedded`: the mesh ends with the command, and the task goes on with the next one.
+    """
+    task_id = task.rpartition("/")[2]
+    invocation.terminal.warn("The task goes on all the same. To follow it, or to end it:")
+    for words in (
+        *([("up", "--detach")] if embedded else []),
+        ("task", "watch", task_id),
+        ("task", "cancel", task_id),
+    ):
+        invocation.terminal.warn(f"  {invocation.command(*words)}")

@@ -150,7 +150,7 @@ async def _ask(invocation: Invocation, request: "RunTaskRequest", found: "Found"
             if found.documents:
                 stored = await _store(gateway, invocation, found)
             asked = time.monotonic()
-            task, events = await _run(gateway, request, invocation)
+            task, events = await _run(gateway, request, invocation, embedded=mesh.embedded)
             done = time.monotonic()
         timing = answer.Timing(
             mesh_ready=mesh.ready_seconds,
@@ -196,25 +196,32 @@ async def _store(
 
 
 async def _run(
-    gateway: "Gateway", request: "RunTaskRequest", invocation: Invocation
+    gateway: "Gateway", request: "RunTaskRequest", invocation: Invocation, *, embedded: bool
 ) -> "tuple[Task, list[TaskEvent]]":
     """The task when it has ended, or as it waits for a person who is not here."""
+    import asyncio
+
     from agentmesh.coordinator.v1.coordinator_service_pb2 import GetTaskRequest
     from agentmesh.coordinator.v1.task_pb2 import Task
-    from cli import follow
+    from cli import follow, waiting
     from cli.gateway import CALL_SECONDS
 
     task = Task()
     events: list[TaskEvent] = []
     async with aclosing(follow.run(gateway, request)) as updates:
-        while (update := await _next(updates, events, invocation)) is not None:
-            if isinstance(update, Task):
-                task = update
-            elif not await _answered(gateway, invocation, update):
-                found = await gateway.coordinator.GetTask(
-                    GetTaskRequest(name=task.name), timeout=CALL_SECONDS
-                )
-                return found.task, events
+        try:
+            while (update := await _next(updates, events, invocation)) is not None:
+                if isinstance(update, Task):
+                    task = update
+                elif not await _answered(gateway, invocation, update):
+                    found = await gateway.coordinator.GetTask(
+                        GetTaskRequest(name=task.name), timeout=CALL_SECONDS
+                    )
+                    return found.task, events
+        except asyncio.CancelledError:
+            if task.name:
+                waiting.say_it_goes_on(invocation, task.name, embedded=embedded)
+            raise
     return task, events
 
 
