@@ -107,6 +107,7 @@ def _launcher(programs: Path, data_dir: DataDir, repository: Path) -> Path:
     for name, value in (
         ("@LIBRARIES@", ""),
         ("@PROGRAMS@", shlex.quote(str(programs))),
+        ("@TEMPLATE@", ""),
         ("@VERSIONS@", ""),
     ):
         text = text.replace(name, value)

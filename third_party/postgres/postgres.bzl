@@ -35,9 +35,13 @@ def _postgres_impl(rctx):
         rctx.template("postgres-server", rctx.attr._launcher, {
             "@LIBRARIES@": "%s/usr/lib/*-linux-gnu" % rctx.path("root"),
             "@PROGRAMS@": "%s/usr/lib/postgresql/15/bin" % rctx.path("root"),
+            "@TEMPLATE@": str(rctx.path("template")),
             # Written down so that a change of them reruns the tests.
             "@VERSIONS@": " ".join(fetched.versions),
         })
+
+        # It makes the data, tells where, and ends. Without them each test makes its own.
+        rctx.execute(["./postgres-server", "template", "-C", "data_directory"])
     export_server(rctx, "postgres-server")
 
 postgres = repository_rule(
