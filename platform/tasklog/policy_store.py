@@ -104,8 +104,11 @@ class PolicyStore:
                 try:
                     while True:
                         await self.refresh()
+                        # Not wait_for: until Python 3.12 it takes no cancel that comes with
+                        # what it waits for.
                         with contextlib.suppress(TimeoutError):
-                            await asyncio.wait_for(anext(live), _LOOK_AFTER_SECONDS)
+                            async with asyncio.timeout(_LOOK_AFTER_SECONDS):
+                                await anext(live)
                 finally:
                     await live.close()
             await asyncio.sleep(_AGAIN_SECONDS)

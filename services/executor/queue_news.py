@@ -68,5 +68,7 @@ class QueueNews:
                     tell(queue, depth)
             worth = (time.monotonic() - started) * _PAUSES_PER_SWEEP
             pause = min(max(_SWEEP_SECONDS, worth), _LONGEST_PAUSE_SECONDS)
+            # Not wait_for: until Python 3.12 it takes no cancel that comes with what it waits for.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look_now.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._look_now.wait()
