@@ -4,6 +4,7 @@ There are no nodes and no controllers: what it takes is stored, or with dry run 
 """
 
 import base64
+import json
 import ssl
 import time
 from collections.abc import Iterable, Mapping
@@ -102,7 +103,8 @@ class ApiServer:
         answer = self._client.patch(
             self._path(manifest),
             params=parameters,
-            content=yaml.safe_dump(manifest),
+            # Which is YAML, and is written in no time.
+            content=json.dumps(manifest),
             headers={"content-type": "application/apply-patch+yaml"},
         )
         warnings = answer.headers.get_list("warning")

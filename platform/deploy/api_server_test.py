@@ -15,6 +15,8 @@ from deploy.render import Manifest
 _POOL: Final = "mesh/kubernetes/components/inference-pool/inference-pool.yaml"
 # What it warns of that is as it should be: kind and name, with the reason.
 _EXPLAINED: Final[dict[tuple[str, str], str]] = {}
+# Of one overlay, by kind and name.
+_Answers = dict[tuple[str, str], Answer]
 
 
 @pytest.fixture(name="server", scope="module")
@@ -28,10 +30,15 @@ def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         yield server
 
 
-def _answers(server: ApiServer, manifests: list[Manifest]) -> dict[tuple[str, str], Answer]:
-    """Of each manifest that it can judge. The namespace is made in earnest: others lie in it."""
+def _make_namespace(server: ApiServer, manifests: list[Manifest]) -> None:
+    """In earnest: others lie in it."""
     for namespace in of_kind(manifests, "Namespace"):
         assert server.apply(namespace).message == ""
+
+
+def _answers(server: ApiServer, manifests: list[Manifest]) -> _Answers:
+    """Of each manifest that it can judge."""
+    _make_namespace(server, manifests)
     return {
         (each["kind"], each["metadata"]["name"]): server.apply(each, dry_run=True)
         for each in manifests
@@ -39,34 +46,35 @@ def _answers(server: ApiServer, manifests: list[Manifest]) -> dict[tuple[str, st
     }
 
 
+@pytest.fixture(name="answers", scope="module")
+def _answers_by_overlay(server: ApiServer) -> dict[str, _Answers]:
+    return {name: _answers(server, rendered(name)) for name in NAMES}
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_everything_that_is_installed_is_taken(server: ApiServer, name: str) -> None:
+def test_everything_that_is_installed_is_taken(answers: dict[str, _Answers], name: str) -> None:
     """By all of its checks: schemas, rules in CEL, admission."""
-    refused = {
-        origin: answer.message
-        for origin, answer in _answers(server, rendered(name)).items()
-        if answer.message
-    }
+    refused = {origin: answer.message for origin, answer in answers[name].items() if answer.message}
     assert refused == {}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_warned_of(server: ApiServer, name: str) -> None:
+def test_nothing_is_warned_of(answers: dict[str, _Answers], name: str) -> None:
     """No API that is to end, no pod that may more than the namespace wants."""
     warnings = {
         origin: answer.warnings
-        for origin, answer in _answers(server, rendered(name)).items()
+        for origin, answer in answers[name].items()
         if answer.warnings and origin not in _EXPLAINED
     }
     assert warnings == {}
 
 
-def test_every_explanation_is_still_needed(server: ApiServer) -> None:
+def test_every_explanation_is_still_needed(answers: dict[str, _Answers]) -> None:
     """None stays behind when what it is about is gone."""
     warned = {
         origin
-        for name in NAMES
-        for origin, answer in _answers(server, rendered(name)).items()
+        for overlay in answers.values()
+        for origin, answer in overlay.items()
         if answer.warnings
     }
     assert _EXPLAINED.keys() - warned == set()
@@ -80,7 +88,7 @@ def test_every_kind_is_served(server: ApiServer, name: str) -> None:
 
 def test_the_pool_of_inference_is_taken(server: ApiServer) -> None:
     """But not without the port at which it asks where a prompt is to go."""
-    _answers(server, rendered("staging"))
+    _make_namespace(server, rendered("staging"))
     pool = shipped(_POOL)
     answer = server.apply(pool, dry_run=True)
     assert (answer.message, answer.warnings) == ("", ())
@@ -103,7 +111,7 @@ def test_an_api_that_is_to_end_is_warned_of(server: ApiServer) -> None:
         "kind": "Endpoints",
         "metadata": {"name": "tool", "namespace": "agentmesh"},
     }
-    _answers(server, rendered("staging"))
+    _make_namespace(server, rendered("staging"))
     (warning,) = server.apply(endpoints, dry_run=True).warnings
     assert warning.startswith("v1 Endpoints is deprecated")
 
@@ -165,8 +173,7 @@ def test_what_is_wrong_is_refused(
     """Misspelled fields, numbers out of range, and what only a rule in CEL forbids."""
     manifests = rendered("production")
     planted = one(manifests, kind, name)
-    for namespace in of_kind(manifests, "Namespace"):
-        server.apply(namespace)
+    _make_namespace(server, manifests)
     plant(planted)
     answer = server.apply(planted, dry_run=True)
     assert wrong in answer.message
