@@ -36,17 +36,12 @@ def agentmesh_repositories():
         programs = {"grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl"},
     )
     go_programs(
-        name = "istioctl",
-        go_mod = "//third_party/istioctl:go.mod",
-        go_sum = "//third_party/istioctl:go.sum",
-        programs = {"istioctl": "istio.io/istio/istioctl/cmd/istioctl"},
-    )
-    go_programs(
         name = "kubernetes",
         go_mod = "//third_party/kubernetes:go.mod",
         go_sum = "//third_party/kubernetes:go.sum",
         programs = {
             "etcd": "go.etcd.io/etcd/server/v3",
+            "istioctl": "istio.io/istio/istioctl/cmd/istioctl",
             "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
         },
     )

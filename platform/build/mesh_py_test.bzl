@@ -29,7 +29,7 @@ _SERVERS = {
     "etcd": struct(variable = "ETCD", binary = "@kubernetes//:etcd"),
     # No servers, but as those: programs that a machine may not have.
     "grpcurl": struct(variable = "GRPCURL", binary = "@grpcurl//:grpcurl"),
-    "istioctl": struct(variable = "ISTIOCTL", binary = "@istioctl//:istioctl"),
+    "istioctl": struct(variable = "ISTIOCTL", binary = "@kubernetes//:istioctl"),
     "kube-apiserver": struct(variable = "KUBE_APISERVER", binary = "@kubernetes//:kube-apiserver"),
     "kustomize": struct(variable = "KUSTOMIZE", binary = "@kustomize//:kustomize"),
     "nats": struct(variable = "NATS_SERVER", binary = "@nats//:nats-server"),

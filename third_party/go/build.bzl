@@ -3,7 +3,7 @@
 A folder with go.mod and go.sum pins the program and all that it is made of.
 """
 
-def build_go_program(rctx, go_mod, package, output):
+def build_go_program(rctx, go_mod, package, output, flags = []):
     """Builds a Go program at the versions and hashes of a go.mod and go.sum.
 
     Args:
@@ -11,6 +11,7 @@ def build_go_program(rctx, go_mod, package, output):
       go_mod: the path of go.mod; go.sum lies beside it.
       package: the import path of the program's main package.
       output: what to call the program in the repository.
+      flags: more of them for `go build`.
 
     Returns:
       None, or why the program could not be built.
@@ -22,10 +23,12 @@ def build_go_program(rctx, go_mod, package, output):
         rctx.symlink(go_mod, "go.mod")
         rctx.symlink(go_mod.dirname.get_child("go.sum"), "go.sum")
     result = rctx.execute(
-        [go, "build", "-trimpath", "-o", output, package],
+        [go, "build", "-trimpath"] + flags + ["-o", output, package],
         environment = {
             "CGO_ENABLED": "0",
             "GOFLAGS": "-mod=readonly",
+            # The compiler's own: memory for a fifth of its time.
+            "GOGC": "400",
             # The toolchain at hand or none: do not download another one.
             "GOTOOLCHAIN": "local",
             "GOWORK": "off",

@@ -7,6 +7,10 @@ skipped.
 load("//third_party:server_binary.bzl", "overridden")
 load(":build.bzl", "build_go_program")
 
+# No inlining, and nothing for debuggers: what runs for a minute is to be built soon. One for all, so
+# that a package they share is compiled once.
+_FLAGS = ["-gcflags=all=-l -dwarf=false", "-ldflags=-w"]
+
 def _override(program):
     return "AGENTMESH_" + program.upper().replace("-", "_")
 
@@ -15,7 +19,7 @@ def _go_programs_impl(rctx):
         if overridden(rctx, _override(program), program):
             continue
         rctx.report_progress("Building %s" % program)
-        no_build = build_go_program(rctx, rctx.path(rctx.attr.go_mod), package, program)
+        no_build = build_go_program(rctx, rctx.path(rctx.attr.go_mod), package, program, _FLAGS)
         if no_build:
             # Not a failure: everything else can be built and tested without.
             why = no_build.split("\n")[-1]
