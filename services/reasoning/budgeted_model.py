@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import grpc
@@ -18,6 +18,7 @@ from meshkit.errors import (
     ModelNotFound,
     NoPrice,
 )
+from meshkit.frozen import frozen
 from meshkit.ids import Ids
 from services.reasoning.allowance import Allowance
 from services.reasoning.errors import budget_exhausted, throttled
@@ -49,7 +50,7 @@ _NOTHING: Final = TokensUsed()
 _MOST_TOKENS: Final = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Grant:
     """A call that may be made, and how it is settled."""
 

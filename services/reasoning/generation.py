@@ -1,7 +1,6 @@
 """What a generation is: what is asked, who pays, what comes back."""
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
@@ -9,6 +8,7 @@ from google.protobuf import struct_pb2
 
 from agentmesh.common.v1 import conversation_pb2, tier_pb2
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
+from meshkit.frozen import frozen
 from services.reasoning.model import ModelSpec, Tier
 
 
@@ -22,7 +22,7 @@ class StopReason(IntEnum):
     REFUSED = pb.STOP_REASON_REFUSED
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prompt:
     """What a model is given.
 
@@ -42,7 +42,7 @@ class Prompt:
     output_schema: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Spending:
     """Who spends, on what, under which cap."""
 
@@ -63,7 +63,7 @@ class Spending:
     lane: int = tier_pb2.LANE_UNSPECIFIED
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GenerationRequest:
     """What a caller asks for."""
 
@@ -75,7 +75,7 @@ class GenerationRequest:
     spending: Spending
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelCall:
     """A call of a model that was chosen."""
 
@@ -90,7 +90,7 @@ class ModelCall:
     spare: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Completion:
     """What a provider answered."""
 
@@ -105,7 +105,7 @@ class Completion:
     data: struct_pb2.Struct | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Generation:
     """A completion, with the model that made it and what it cost."""
 

@@ -1,12 +1,12 @@
 """The cost governor as reasoning sees it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
 from meshkit.errors import MeshError
+from meshkit.frozen import frozen
 from services.reasoning.generation import Spending
 from services.reasoning.model import Tier
 
@@ -20,7 +20,7 @@ class Decision(Enum):
     DENY = "deny"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Admission:
     """A call that somebody wants to make."""
 
@@ -33,7 +33,7 @@ class Admission:
     max_output_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdict:
     """What the governor says to an admission."""
 
@@ -58,7 +58,7 @@ class Verdict:
     price_version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settlement:
     """A call that was made."""
 
@@ -78,7 +78,7 @@ class Settlement:
     cached_input_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LeaseWish:
     """A lease that is asked for."""
 
@@ -89,7 +89,7 @@ class LeaseWish:
     micros: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LeaseGrant:
     """What the governor answers to a wish."""
 

@@ -1,8 +1,9 @@
 """The head of an HTTP/1.1 answer: its status, its headers, and how its body ends."""
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from meshkit.frozen import frozen
 
 # More than any provider sends. What is longer is no answer of one.
 MOST_HEAD_BYTES: Final = 64 * 1024
@@ -23,7 +24,7 @@ class NotHttp(Exception):
     """What came is no answer by HTTP/1.1. The text is a clause for people."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Head:
     """What stands before a body."""
 

@@ -5,11 +5,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from meshkit.clock import Clock
 from meshkit.errors import MeshError
+from meshkit.frozen import frozen
 from meshkit.ids import Ids
 from services.reasoning.generation import Spending
 from services.reasoning.governor import Admission, LeaseGrant, LeaseWish, Settlement
@@ -48,7 +48,7 @@ class Lessor(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LeaseSizes:
     """How much is leased, and for how many kinds of work at a time."""
 
@@ -62,7 +62,7 @@ class LeaseSizes:
     most_tenant_leases: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Claim:
     """A call that was admitted under a lease."""
 

@@ -3,11 +3,11 @@
 Whoever retries, falls back or opens a breaker goes by `failure_of`, not by texts.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeVar
 
 from meshkit.errors import InvalidField, MeshError, ProviderFailed, RateLimited
+from meshkit.frozen import frozen
 
 _FAILURE: Final = "failure"
 _INPUT: Final = "input_tokens"
@@ -17,7 +17,7 @@ _USED: Final = "tokens_used"
 _Error = TypeVar("_Error", bound=BaseException)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TokensUsed:
     """What a call used; `cached_input_tokens` are a part of `input_tokens`."""
 

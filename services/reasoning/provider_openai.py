@@ -17,6 +17,7 @@ import openai
 from agentmesh.common.v1 import conversation_pb2
 from meshkit.clock import Clock
 from meshkit.errors import MeshError
+from meshkit.frozen import frozen
 from meshkit.time_limit import within
 from services.reasoning.generation import Completion, Prompt, StopReason
 from services.reasoning.http_client import HttpClient, UnreadableAnswer
@@ -47,7 +48,7 @@ _NO_CREDIT: Final = "insufficient_quota"
 _REFUSALS_OF_A_PARAMETER: Final = (400, 422)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Sent:
     """What came of a request that was accepted."""
 
