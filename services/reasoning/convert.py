@@ -60,22 +60,23 @@ def generation_request(
 def generation_response(generation: Generation) -> pb.GenerateResponse:
     """A generation as Generate answers it."""
     completion = generation.completion
-    return pb.GenerateResponse(
-        message=completion.message,
+    response = pb.GenerateResponse(
         stop_reason=completion.stop_reason.value,
         model=generation.model.name,
         tier=generation.tier.value,
-        usage=usage_pb2.Usage(
-            input_tokens=completion.input_tokens,
-            output_tokens=completion.output_tokens,
-            cached_input_tokens=completion.cached_input_tokens,
-            cost_micros=generation.cost_micros,
-            model_calls=1,
-        ),
         degradations=generation.degradations,
         citations=completion.citations,
         data=completion.data,
     )
+    # Copied, never given to a constructor: that would encode it and read it again.
+    response.message.CopyFrom(completion.message)
+    usage = response.usage
+    usage.input_tokens = completion.input_tokens
+    usage.output_tokens = completion.output_tokens
+    usage.cached_input_tokens = completion.cached_input_tokens
+    usage.cost_micros = generation.cost_micros
+    usage.model_calls = 1
+    return response
 
 
 def stream_response(update: str | Generation) -> pb.GenerateStreamResponse:
@@ -89,7 +90,9 @@ def batch_result(index: int, outcome: pb.GenerateResponse | MeshError) -> pb.Bat
     """What became of an item, as BatchGenerate answers it."""
     if isinstance(outcome, MeshError):
         return pb.BatchGenerateResult(index=index, error=to_status(outcome))
-    return pb.BatchGenerateResult(index=index, response=outcome)
+    result = pb.BatchGenerateResult(index=index)
+    result.response.CopyFrom(outcome)
+    return result
 
 
 def texts(request: pb.EmbedRequest) -> Sequence[str]:
