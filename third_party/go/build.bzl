@@ -27,7 +27,7 @@ def build_go_program(rctx, go_mod, package, output, flags = []):
         environment = {
             "CGO_ENABLED": "0",
             "GOFLAGS": "-mod=readonly",
-            # The compiler's own: memory for a fifth of its time.
+            # The compiler's own: it has memory to spare, and few seconds.
             "GOGC": "400",
             # The toolchain at hand or none: do not download another one.
             "GOTOOLCHAIN": "local",
