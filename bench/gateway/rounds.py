@@ -146,6 +146,8 @@ async def _measure(running: Running, load: Load, upstream: int) -> Figures:
     calls, parts = running.calls, running.parts
     await _rest(parts)
     await _warm(running, load)
+    # Who answered more meanwhile has more to write down afterwards, which no call pays for later.
+    await _rest(parts)
     before = _used(parts)
     steady = _good(await at_rate(calls.whole, rate=load.rate, seconds=load.seconds, seed=load.seed))
     cpu = _each(before, _used(parts), steady)
