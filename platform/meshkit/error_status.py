@@ -142,6 +142,15 @@ def has_status(error: grpc.aio.AioRpcError) -> bool:
     return _details(error) is not None
 
 
+def is_broken_write(error: grpc.aio.AioRpcError) -> bool:
+    """Whether gRPC only says that a message could not be sent, and not with what the call ended."""
+    return _is_broken_write(error.code(), error.details() or "")
+
+
+def _is_broken_write(code: grpc.StatusCode, message: str) -> bool:
+    return code is grpc.StatusCode.INTERNAL and message == _BROKEN_WRITE
+
+
 def _details(error: grpc.aio.AioRpcError) -> bytes | None:
     for key, value in error.trailing_metadata():
         if key == STATUS_DETAILS_KEY and isinstance(value, bytes):
@@ -156,7 +165,7 @@ def _bare(code: grpc.StatusCode, message: str, reason: str) -> MeshError:
     # and trying that again never helps.
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in message:
         return TooLarge(message)
-    if code is grpc.StatusCode.INTERNAL and message == _BROKEN_WRITE:
+    if _is_broken_write(code, message):
         return DependencyUnavailable(message)
     cls = _BARE.get(code)
     return cls(message) if cls else ForeignError(code, message)

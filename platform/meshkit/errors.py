@@ -52,6 +52,7 @@ from meshkit.error_status import (
     from_rpc_error,
     from_status,
     has_status,
+    is_broken_write,
     reasons,
     to_status,
 )
@@ -109,6 +110,7 @@ __all__ = [
     "from_rpc_error",
     "from_status",
     "has_status",
+    "is_broken_write",
     "is_retryable",
     "reasons",
     "to_status",

@@ -20,6 +20,7 @@ from meshkit.constants import (
     UNREACHED_KEY,
     URGENT_KEY,
 )
+from meshkit.peer_status import PeerStatus
 
 A = TypeVar("A")
 _Metadata = list[tuple[str, str]]
@@ -94,7 +95,7 @@ class RpcChannel(grpc.aio.Channel):
 
             return self._answers(
                 lambda left: call(request, timeout=left, metadata=metadata),
-                method,
+                lambda error: self._explain(error, method, seconds),
                 seconds,
                 lambda error: self._again(first, error, method, seconds),
             )
@@ -123,8 +124,11 @@ class RpcChannel(grpc.aio.Channel):
         def ask(requests: AsyncIterator[Any], *, timeout: float | None = None) -> "Answers[Any]":
             seconds = self._timeout(method, timeout)
             metadata = self._metadata()
+            status = PeerStatus()
             return self._answers(
-                lambda left: call(requests, timeout=left, metadata=metadata), method, seconds
+                lambda left: status.watched(call(requests, timeout=left, metadata=metadata)),
+                lambda error: self._explain(status.of(error), method, seconds),
+                seconds,
             )
 
         return ask
@@ -154,7 +158,7 @@ class RpcChannel(grpc.aio.Channel):
     def _answers(
         self,
         begin: Callable[[float], Any],
-        method: str,
+        explain: Callable[[grpc.aio.AioRpcError], errors.MeshError],
         seconds: float,
         again: "_Again | None" = None,
     ) -> "Answers[Any]":
@@ -164,9 +168,7 @@ class RpcChannel(grpc.aio.Channel):
             return begin(seconds - await self._wait(seconds))
 
         return Answers(
-            asyncio.ensure_future(later()) if self._is_away() else begin(seconds),
-            lambda error: self._explain(error, method, seconds),
-            again,
+            asyncio.ensure_future(later()) if self._is_away() else begin(seconds), explain, again
         )
 
     async def _again(
