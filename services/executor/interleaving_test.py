@@ -31,6 +31,7 @@ _HAPPENINGS: Final = st.sampled_from(
         *["crash before", "crash after"],
         *["lose an outcome", "fail a model"],
         *["redrive", "time", "stop", "cancel"],
+        *["give up before", "give up after"],
     ]
 )
 _PICKS: Final = st.integers(0, 60)
@@ -58,6 +59,11 @@ class _Mesh:
             case "crash before" | "crash after":
                 for turn in _picked(world.pending(), pick):
                     world.crash(turn, is_stored=what == "crash after")
+            case "give up before" | "give up after":
+                for turn in _picked(world.pending(), pick):
+                    if what == "give up after":
+                        world.store_unheard(turn.executor)
+                    world.give_up(turn)
             case "deliver":
                 # Any that nobody acknowledged: for the first time or again, in any order.
                 for stored in _picked(list(world.log.queue.values()), pick):

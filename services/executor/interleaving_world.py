@@ -22,7 +22,7 @@ from agentmesh.tool.v1 import tool_pb2
 from agentmesh.tool.v1.tool_service_pb2 import ExecuteToolResponse
 from meshkit import log as lines
 from meshkit.bus import Delivery
-from meshkit.errors import Conflict, OutcomeUnknown, ProviderFailed
+from meshkit.errors import Conflict, DependencyUnavailable, OutcomeUnknown, ProviderFailed
 from meshtest.clock import FakeClock
 from meshtest.scripted import calls, says
 from services.executor.agents import Agents
@@ -351,6 +351,11 @@ class World:
             turn.stored.set_result(self.log.store(turn.task_id, turn.event, after=turn.after))
         except Conflict as conflict:
             turn.stored.set_exception(conflict)
+        self.settle()
+
+    def give_up(self, turn: Turn) -> None:
+        """An append is not answered in time."""
+        turn.stored.set_exception(DependencyUnavailable("Nobody answers."))
         self.settle()
 
     def crash(self, turn: Turn, *, is_stored: bool) -> None:

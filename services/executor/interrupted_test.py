@@ -1,4 +1,4 @@
-"""An attempt that is stopped while an append is on its way: what was stored is not lost."""
+"""An attempt that is stopped, or left alone by the broker, while an append is on its way."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -91,3 +91,38 @@ def test_a_stop_that_meets_an_append_gives_the_task_back(world: World) -> None:
     world.stop(world.executors[0])
     assert _let_all(world) == ["submitted", "started", "model_called", "retried"]
     assert [each.sequence for each in world.log.queue.values()] == [4]
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_a_broker_that_is_away_when_attempts_end_is_no_executors_death(
+    world: World, *, is_stored: bool
+) -> None:
+    """However often, and for however long: the end is recorded when it is back, and once."""
+    world.submit("look")
+    for _ in range(2):
+        world.model.failing = 1
+        (message,) = world.log.queue.values()
+        world.deliver(message, world.executors[0])
+        while world.pending()[0].event.WhichOneof("kind") != "retried":
+            world.let(world.pending()[0])
+        if is_stored:
+            world.store_unheard(world.executors[0])
+        for _ in range(3):
+            (end,) = world.pending()
+            world.give_up(end)
+            _let_pass(world, seconds=2)
+        _let_all(world)
+        _let_pass(world, seconds=60)
+    (message,) = world.log.queue.values()
+    world.deliver(message, world.executors[0])
+    assert _let_all(world) == [
+        *("submitted", "started", "retried", "started", "retried"),
+        *("started", "model_called", "tool_called", "completed"),
+    ]
+    assert _state(world) == task_pb2.TASK_STATE_SUCCEEDED
+    assert world.log.queue == {}
+
+
+def _let_pass(world: World, *, seconds: float) -> None:
+    world.loop.run_until_complete(world.clock.advance(seconds))
+    world.settle()

@@ -1,7 +1,8 @@
 """Runs one delivered task to the end of its attempt, whatever happens."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, Protocol
 
 from agentmesh.common.v1 import tier_pb2
@@ -12,10 +13,12 @@ from meshkit.clock import Clock
 from meshkit.errors import (
     Conflict,
     CorruptData,
+    DependencyUnavailable,
     Fenced,
     Internal,
     MeshError,
     NewerFormat,
+    QueueFull,
     ShuttingDown,
     to_status,
 )
@@ -32,6 +35,8 @@ from services.executor.journal import CancelRequestedError, Journal
 _RECORDING_SECONDS: Final = 0.25
 # How long a stopping executor tries to give a task back in good order.
 _HAND_BACK_SECONDS: Final = 1.0
+# Between attempts to record how an attempt ended; each takes as long as an append may.
+_RECORD_AGAIN_SECONDS: Final = 1.0
 # Executors of a later version, which can read a task that is handed back, come and go.
 _OTHERS_LOOK_SECONDS: Final = 2.0
 
@@ -126,17 +131,17 @@ class Runner:
         try:
             await self._run_agent(journal)
         except TimeoutError:
-            await self._unless_cancelled(journal, _end_at_limit(journal))
+            await self._record(journal, partial(_end_at_limit, journal))
         except CancelRequestedError:
-            await self._record_cancelled(journal)
+            await self._record(journal, partial(_end_cancelled, journal))
         except (Fenced, Conflict):
             raise
         except MeshError as error:
-            await self._unless_cancelled(journal, self._failures.record(journal, error))
+            await self._record(journal, partial(self._failures.record, journal, error))
         except Exception as error:
             self._log.exception("task.crashed", task=journal.task.name)
             failure = Internal(f"The step failed by a fault of Agentmesh: {type(error).__name__}.")
-            await self._unless_cancelled(journal, self._failures.record(journal, failure))
+            await self._record(journal, partial(self._failures.record, journal, failure))
 
     async def _run_agent(self, journal: Journal) -> None:
         """Runs the agent within the task's time.
@@ -176,17 +181,27 @@ class Runner:
             if self._running.get(key) is running:
                 del self._running[key]
 
-    async def _unless_cancelled(self, journal: Journal, record: Awaitable[None]) -> None:
-        try:
-            await record
-        except CancelRequestedError:
-            await self._record_cancelled(journal)
+    async def _record(self, journal: Journal, record: Callable[[], Awaitable[None]]) -> None:
+        """Has `record` append how the attempt ended, however long the broker is away.
 
-    async def _record_cancelled(self, journal: Journal) -> None:
-        event = journal.event()
-        event.cancelled.reason = cancel_reason(journal.events)
-        event.cancelled.SetInParent()
-        await journal.append(event)
+        Whoever finds an attempt without an end takes its executor for dead.
+        """
+        while True:
+            try:
+                await record()
+                return
+            except CancelRequestedError:
+                record = partial(_end_cancelled, journal)
+            except (DependencyUnavailable, QueueFull):
+                await self._clock.sleep(_RECORD_AGAIN_SECONDS)
+
+
+async def _end_cancelled(journal: Journal) -> None:
+    """Ends a task as somebody asked."""
+    event = journal.event()
+    event.cancelled.reason = cancel_reason(journal.events)
+    event.cancelled.SetInParent()
+    await journal.append(event)
 
 
 async def _end_at_limit(journal: Journal) -> None:
