@@ -20,6 +20,9 @@ _READERS: Final = 2
 _LOCKED_SECONDS: Final = 5.0
 # Of memory for pages of the file; the system caches more.
 _CACHE_KILOBYTES: Final = 1024
+# Prepared, by each connection. Where rows are looked for by their keys, every number of keys makes
+# a statement of its own, of 250 bytes a key: the driver by itself would keep 128.
+_KEPT_STATEMENTS: Final = 16
 _PRAGMAS: Final = (
     "PRAGMA journal_mode = WAL",
     # What is lost is carried again, so a write need not reach the disk at once.
@@ -105,7 +108,7 @@ def _size_bytes(connection: sa.Connection) -> int:
 def _engine(path: Path) -> sa.Engine:
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)),
-        connect_args={"timeout": _LOCKED_SECONDS},
+        connect_args={"timeout": _LOCKED_SECONDS, "cached_statements": _KEPT_STATEMENTS},
         pool_size=_READERS + 1,
         max_overflow=0,
     )

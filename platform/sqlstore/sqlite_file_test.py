@@ -1,6 +1,7 @@
 """A file takes each write as a whole, and one after another."""
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -63,3 +64,18 @@ async def test_what_a_write_has_read_is_still_so_when_it_writes(
     await asyncio.gather(count_to(50, file), count_to(50, other))
     await other.close()
     assert await file.read(lambda connection: connection.scalar(sa.select(_COUNT.c.value))) == 100
+
+
+async def test_few_statements_are_kept_however_many_differ(file: SqliteFile) -> None:
+    """There is one for each number of keys that are looked for, of half a kilobyte a key."""
+    await file.write(_make)
+    before = _statements()
+    for count in range(1, 101):
+        wanted = sa.select(_COUNT).where(_COUNT.c.value.in_(range(count)))
+        await file.read(lambda connection, wanted=wanted: connection.execute(wanted).all())
+    # Of the three connections that there are at most.
+    assert _statements() - before <= 3 * 16
+
+
+def _statements() -> int:
+    return sum(type(each).__qualname__ == "Statement" for each in gc.get_objects())
