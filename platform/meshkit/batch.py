@@ -6,8 +6,10 @@ from collections.abc import (
     AsyncIterable,
     Awaitable,
     Callable,
+    Iterable,
     Sequence,
 )
+from itertools import islice
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from google.protobuf import duration_pb2
@@ -34,6 +36,8 @@ A = TypeVar("A")
 Q_co = TypeVar("Q_co", covariant=True)
 
 _MAX_ITEMS: Final = 256
+# Of one batch that are begun and not done: each holds some 8 KB, which the process keeps for ever.
+_AT_ONCE: Final = 256
 # Of one stream.
 _MAX_UNANSWERED: Final = 4096
 # Of answers that go in one message, with room below the limit for one answer more.
@@ -136,19 +140,25 @@ async def serve_items(
     max_items: int = _MAX_ITEMS,
     to: Log | None = None,
 ) -> AsyncGenerator[Sequence[tuple[int, A | MeshError]]]:
-    """Runs `call` for each item at the same time; gives answers as they come.
+    """Runs `call` for the items, 256 at the same time; gives answers as they come.
 
     Each answer goes with its item's index; those ready together come together.
+    An item's time counts from now, also while it waits for its turn.
     Each item runs under its own identity, deadline and trace, and fails by
     itself. TooLarge for more than `max_items`. When the batch is cancelled, so
     are its items. Faults are logged to `to`.
     """
     _check_count(items, max_items)
     served = _Served(context_of, call, to or log.get("batch"))
-    served.begin(items)
+    loop = asyncio.get_running_loop()
+    came_at = loop.time()
+    left = iter(items)
+    served.begin(islice(left, _AT_ONCE))
     try:
         while served.tasks or served.ready:
-            yield await served.some()
+            ready = await served.some()
+            served.begin(islice(left, len(ready)), waited_seconds=loop.time() - came_at)
+            yield ready
     finally:
         served.stop()
 
@@ -234,11 +244,11 @@ class _Served(Generic[Q, A]):
         self.wake: Final = asyncio.Event()
         self.taken: Final = asyncio.Event()
 
-    def begin(self, items: Sequence[Q]) -> None:
+    def begin(self, items: Iterable[Q], *, waited_seconds: float = 0.0) -> None:
         loop = asyncio.get_running_loop()
         for item in items:
             context = self._context_of(item)
-            task = loop.create_task(self._serve(item, context))
+            task = loop.create_task(self._serve(item, context, waited_seconds))
             self.tasks.add(task)
             self._by_index[context.index] = task
 
@@ -281,10 +291,12 @@ class _Served(Generic[Q, A]):
         for task in self.tasks:
             task.cancel()
 
-    async def _serve(self, item: Q, context: batch_pb2.ItemContext) -> None:
+    async def _serve(self, item: Q, context: batch_pb2.ItemContext, waited_seconds: float) -> None:
         index = context.index
         try:
-            outcome: A | MeshError = await _run(item, context, self._call, self._envelope)
+            outcome: A | MeshError = await _run(
+                item, context, self._call, self._envelope, waited_seconds
+            )
             if (size_bytes := _size_bytes(outcome)) > _LARGEST_BYTES:
                 raise TooLarge(
                     f"An answer of {size_bytes} bytes is over the limit of {_LARGEST_BYTES} bytes.",
@@ -320,18 +332,26 @@ async def _run(
     context: batch_pb2.ItemContext,
     call: Callable[[Q], Awaitable[A]],
     envelope: identity.Identity,
+    waited_seconds: float,
 ) -> A:
     identity.adopt(item_identity(context, envelope))
     seconds = context.timeout.seconds + context.timeout.nanos / 1e9
+    left_seconds = seconds - waited_seconds
     trace.adopt(trace.child(trace.parse(context.traceparent)))
-    deadline.adopt(seconds)
-    limit = within(seconds)
+    if left_seconds <= 0:
+        raise _not_in(seconds)
+    deadline.adopt(left_seconds)
+    limit = within(left_seconds)
     try:
         with limit:
             return await call(item)
     except TimeoutError as error:
         if not limit.ran_out:
             raise
-        raise DeadlineExceeded(
-            f"The item was not done within {seconds:.3g} seconds.", metadata={"limit": "call"}
-        ) from error
+        raise _not_in(seconds) from error
+
+
+def _not_in(seconds: float) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"The item was not done within {seconds:.3g} seconds.", metadata={"limit": "call"}
+    )
