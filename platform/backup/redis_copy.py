@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from meshkit.time_limit import within
+
 _CONNECT_SECONDS: Final = 5.0
 # Silence for longer is no slowness: a master tells its replicas that it lives.
 _SILENCE_SECONDS: Final = 60.0
@@ -29,7 +31,7 @@ async def save(url: str, write: Callable[[bytes], None]) -> None:
     """Writes all of its data, as of one moment. Raises RedisRefused."""
     try:
         address = urlsplit(url)
-        async with asyncio.timeout(_CONNECT_SECONDS):
+        with within(_CONNECT_SECONDS):
             reader, writer = await asyncio.open_connection(address.hostname, address.port)
         try:
             writer.write(b"SYNC\r\n")
@@ -81,7 +83,7 @@ async def _some(reader: asyncio.StreamReader, most: int) -> bytes:
 
 
 async def _within(reading: Awaitable[bytes]) -> bytes:
-    async with asyncio.timeout(_SILENCE_SECONDS):
+    with within(_SILENCE_SECONDS):
         return await reading
 
 

@@ -16,6 +16,7 @@ import nats
 from nats.errors import Error as NatsError
 
 from backup.manifest import Consumer, Stream
+from meshkit.time_limit import within
 
 _CHUNK_BYTES: Final = 256 * 1024
 _CONNECT_SECONDS: Final = 5.0
@@ -197,7 +198,7 @@ async def connected(url: str) -> AsyncGenerator[Broker]:
     # What breaks off is begun anew, as a whole.
     options: dict[str, Any] = {"name": "backup", "allow_reconnect": False}
     try:
-        async with asyncio.timeout(_CONNECT_SECONDS):
+        with within(_CONNECT_SECONDS):
             client: Any = await nats.connect(  # pyright: ignore[reportUnknownMemberType]
                 url, **options
             )

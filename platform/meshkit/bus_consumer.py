@@ -20,6 +20,7 @@ from meshkit.bus_messages import ConsumerSpec
 from meshkit.bus_wire import WireMessage
 from meshkit.errors import MeshError
 from meshkit.log import Log
+from meshkit.time_limit import within
 
 _NANOSECONDS: Final = 1_000_000_000
 _EXPIRES_SECONDS: Final = 30.0
@@ -91,7 +92,7 @@ class Consumption:
         if subscription is None or not self._link.is_up:
             return
         try:
-            async with asyncio.timeout(_DRAIN_SECONDS):
+            with within(_DRAIN_SECONDS):
                 await subscription.drain()  # what is on its way arrives first
             while self._ready:
                 await self._ready.popleft().not_now(0)
@@ -139,7 +140,7 @@ class Consumption:
 
     async def _wait(self) -> None:
         try:
-            async with asyncio.timeout(_HEARTBEAT_SECONDS):
+            with within(_HEARTBEAT_SECONDS):
                 await self._wake.wait()
             return
         except TimeoutError:

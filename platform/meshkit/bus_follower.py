@@ -17,6 +17,7 @@ from nats.errors import Error as NatsError
 from meshkit.bus_link import Link, unreachable
 from meshkit.bus_publisher import api_error
 from meshkit.bus_wire import WireMessage
+from meshkit.time_limit import within
 
 _NANOSECONDS: Final = 1_000_000_000
 _EXPIRES_SECONDS: Final = 30.0
@@ -104,7 +105,7 @@ class Follower:
                 return
             self._wake.clear()
             try:
-                async with asyncio.timeout(_HEARTBEAT_SECONDS):
+                with within(_HEARTBEAT_SECONDS):
                     await self._wake.wait()
             except TimeoutError:
                 if time.monotonic() - self._heard_at > _SILENCE_SECONDS:

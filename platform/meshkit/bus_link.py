@@ -15,6 +15,7 @@ from meshkit.bus_client import WireClient
 from meshkit.bus_wire import WireMessage
 from meshkit.errors import DependencyUnavailable, TooLarge
 from meshkit.log import Log
+from meshkit.time_limit import within
 
 # How long the first connection may take.
 _CONNECT_SECONDS: Final = 10.0
@@ -66,7 +67,7 @@ class Link:
             reconnected_cb=link.note_reconnect,
         )
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
+            with within(_CONNECT_SECONDS):
                 await connecting
         except (OSError, NatsError, TimeoutError) as error:
             raise unreachable(f"Failed to connect to NATS at {url}") from error
@@ -157,7 +158,7 @@ class Link:
         # again without waiting would keep it from saying so.
         self._connected.clear()
         try:
-            async with asyncio.timeout(seconds):
+            with within(seconds):
                 await self._connected.wait()
         except TimeoutError:
             pass

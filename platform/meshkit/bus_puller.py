@@ -1,6 +1,5 @@
 """Pulling from many durable consumers over one inbox, each as much as is asked for and no more."""
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from nats.errors import Error as NatsError
 from meshkit.bus_delivery import Delivery
 from meshkit.bus_link import Link, unreachable
 from meshkit.bus_wire import WireMessage
+from meshkit.time_limit import within
 
 _NANOSECONDS: Final = 1_000_000_000
 # How much later than asked for a pull may end before it counts as dead.
@@ -120,7 +120,7 @@ class Puller:
         if subscription is None or not self._link.is_up:
             return
         try:
-            async with asyncio.timeout(_DRAIN_SECONDS):
+            with within(_DRAIN_SECONDS):
                 await subscription.drain()
         except (NatsError, OSError, TimeoutError):
             pass  # the connection is gone: it is delivered again after the wait

@@ -17,6 +17,7 @@ from meshkit.bus_messages import StoredMessage, own_headers, stored_message
 from meshkit.bus_publisher import api_error
 from meshkit.bus_wire import WireMessage
 from meshkit.errors import DependencyUnavailable, Internal
+from meshkit.time_limit import within
 
 _DIRECT_GET: Final = "$JS.API.DIRECT.GET."
 _LEADER_GET: Final = "$JS.API.STREAM.MSG.GET."
@@ -232,7 +233,7 @@ class _Inbox:
     async def next(self, seconds: float) -> WireMessage:
         if self._messages.empty():
             try:
-                async with asyncio.timeout(seconds):
+                with within(seconds):
                     message = await self._messages.get()
             except TimeoutError:
                 raise NotAnswered(f"no answer within {seconds:.3g} seconds") from None

@@ -12,6 +12,8 @@ from urllib.parse import ParseResult
 
 from nats.aio.transport import Transport
 
+from meshkit.time_limit import within
+
 _LINE_END: Final = b"\n"
 # As much may wait to be written before `drain` waits, in bytes.
 _WRITE_BUFFER_BYTES: Final = 1024 * 1024
@@ -28,7 +30,7 @@ class DirectTransport(Transport):
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
         """Connects anew. Raises OSError, and TimeoutError after `connect_timeout` seconds."""
         connection = _Connection()
-        async with asyncio.timeout(connect_timeout):
+        with within(connect_timeout):
             await asyncio.get_running_loop().create_connection(
                 lambda: connection, uri.hostname or "", uri.port or 0
             )
@@ -42,7 +44,7 @@ class DirectTransport(Transport):
         connect_timeout: int,
     ) -> None:
         """Goes on with TLS. Raises OSError, and TimeoutError after `connect_timeout` seconds."""
-        async with asyncio.timeout(connect_timeout):
+        with within(connect_timeout):
             await self._connection.start_tls(
                 ssl_context, uri if isinstance(uri, str) else uri.hostname
             )

@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol, cast
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from meshkit.log import Log
+from meshkit.time_limit import within
 
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -58,7 +59,7 @@ class Health:
         faults: dict[str, str] = {}
         for each in {id(each): each for all_ in self._services.values() for each in all_}.values():
             try:
-                async with asyncio.timeout(_CHECK_TIMEOUT_SECONDS):
+                with within(_CHECK_TIMEOUT_SECONDS):
                     await each.check()
             except Exception as error:  # whatever it is, the dependency is not usable
                 faults[each.name] = str(error) or type(error).__name__

@@ -9,6 +9,8 @@ from typing import Any, Final, Protocol, cast
 
 import grpc
 
+from meshkit.time_limit import within
+
 SERVICE: Final = "xds.service.orca.v3.OpenRcaService"
 _PERIOD_SECONDS: Final = 1.0
 # Tags of xds.data.orca.v3.OrcaLoadReport: rps_fractional, eps and application_utilization,
@@ -139,7 +141,7 @@ class OrcaReporter:
     async def _ends(self) -> bool:
         """Whether the streams end, before the next report is due."""
         try:
-            async with asyncio.timeout(self._period_seconds):
+            with within(self._period_seconds):
                 await self._ended.wait()
         except TimeoutError:
             return False

@@ -17,6 +17,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from meshkit.errors import DependencyUnavailable, QueueFull, ShuttingDown
 from meshkit.redis_store import unavailable
+from meshkit.time_limit import within
 
 Command = Sequence[str | bytes | int]
 
@@ -82,7 +83,7 @@ class RedisLine:
         # Reading certificates is not the server's time.
         tls = self._tls_context() if self._tls else None
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
+            with within(_CONNECT_SECONDS):
                 if path := options.get("path"):
                     _, connection = await loop.create_unix_connection(_Connection, path)
                 else:

@@ -21,6 +21,7 @@ from meshkit.constants import (
     URGENT_KEY,
 )
 from meshkit.peer_status import PeerStatus
+from meshkit.time_limit import within
 
 A = TypeVar("A")
 _Metadata = list[tuple[str, str]]
@@ -207,9 +208,8 @@ class RpcChannel(grpc.aio.Channel):
         """
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(self._patience_seconds, seconds / 2)):
-                await self._raw.channel_ready()
+        with suppress(TimeoutError), within(min(self._patience_seconds, seconds / 2)):
+            await self._raw.channel_ready()
         return loop.time() - begun
 
     def _timeout(self, method: str, timeout: float | None) -> float:

@@ -118,6 +118,28 @@ async def test_who_is_cancelled_while_the_time_runs_out_stays_so(limit: Limit) -
     assert task.cancelled()
 
 
+async def test_it_holds_where_a_task_tidies_up_that_was_cancelled() -> None:
+    """Not so asyncio's own before Python 3.11.4, which would leave the rest undone."""
+    tidied: list[str] = []
+
+    async def work() -> None:
+        try:
+            await _for_ever()
+        finally:
+            try:
+                with within(0.001):
+                    await _for_ever()
+            except TimeoutError:
+                tidied.append("as far as there was time")
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert tidied == ["as far as there was time"]
+
+
 async def test_it_says_whether_it_ran_out() -> None:
     """A timeout of something inside it is told apart from its own."""
     outer, inner = within(60), within(0.001)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
+from meshkit.time_limit import within
+
 T = TypeVar("T")
 
 # Longer than the governor waits for its journal; what takes longer is repeated by its caller.
@@ -40,10 +42,9 @@ class Unbroken:
 
     async def close(self) -> None:
         """Waits for what is under way; what takes too long is cancelled."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._end_seconds):
-                while self._under_way:
-                    await asyncio.wait(self._under_way)
+        with suppress(TimeoutError), within(self._end_seconds):
+            while self._under_way:
+                await asyncio.wait(self._under_way)
         late = list(self._under_way)
         for task in late:
             task.cancel()

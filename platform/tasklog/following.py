@@ -1,6 +1,5 @@
 """Following one task: what its log has, then what is new, without gap or repeat."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final, Self
@@ -8,6 +7,7 @@ from typing import Final, Self
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from meshkit.bus import StoredMessage, Subscription
 from meshkit.errors import CorruptData, QueueFull, TaskNotFound
+from meshkit.time_limit import within
 from tasklog import lifecycle, subjects
 from tasklog.task_log import Entry, TaskLog
 
@@ -160,7 +160,7 @@ class Following:
     async def _next(self) -> StoredMessage | None:
         """What comes next; None after a silence, or where the reader fell behind."""
         try:
-            async with asyncio.timeout(_LOOK_AFTER_SECONDS):
+            with within(_LOOK_AFTER_SECONDS):
                 return await anext(self._live)
         except TimeoutError:
             return None

@@ -8,6 +8,7 @@ from typing import Final
 from agentmesh.coordinator.v1.queue_service_pb2 import QueuePolicy
 from meshkit.bus import Bus, StreamSpec
 from meshkit.errors import Conflict, MeshError
+from meshkit.time_limit import within
 from tasklog.policy import Policy, built_in, check, policy_of
 
 _STREAM: Final = "POLICY"
@@ -106,9 +107,8 @@ class PolicyStore:
                         await self.refresh()
                         # Not wait_for: until Python 3.12 it takes no cancel that comes with
                         # what it waits for.
-                        with contextlib.suppress(TimeoutError):
-                            async with asyncio.timeout(_LOOK_AFTER_SECONDS):
-                                await anext(live)
+                        with contextlib.suppress(TimeoutError), within(_LOOK_AFTER_SECONDS):
+                            await anext(live)
                 finally:
                     await live.close()
             await asyncio.sleep(_AGAIN_SECONDS)

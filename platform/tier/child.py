@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final, NoReturn
 
+from meshkit.time_limit import within
 from tier import child_exec
 from tier.backoff import Backoff, RestartPolicy
 from tier.events import Phase, Reporter
@@ -236,7 +237,7 @@ class Child:
         if process.poll() is None:
             process.send_signal(how)
             try:
-                async with asyncio.timeout(self._spec.stop_within_seconds):
+                with within(self._spec.stop_within_seconds):
                     await ended(process)
             except TimeoutError:
                 process.kill()

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from meshkit.time_limit import within
 from tier.failures import BadOptions, MeshStartError, from_kind
 from tier.unix_socket import connected, reached
 
@@ -54,7 +55,7 @@ class ControlSocket:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            async with asyncio.timeout(_ASK_SECONDS):
+            with within(_ASK_SECONDS):
                 line = await reader.readline()
             async with self._turn:
                 told = await _told(line, self._scale)
@@ -75,7 +76,7 @@ async def ask_scale(folder: Path, wanted: Mapping[str, int]) -> Scaled:
     reader, writer = await connected(folder / SOCKET)
     try:
         writer.write(json.dumps({"scale": dict(wanted)}).encode() + b"\n")
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        with within(_ANSWER_SECONDS):
             line = await reader.readline()
     finally:
         writer.close()

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Final
 
+from meshkit.time_limit import within
 from tier.ports import HOST
 from tier.unix_socket import connected
 
@@ -25,7 +26,7 @@ async def post(place: Place, path: str) -> tuple[int, bytes]:
 
 
 async def _exchange(method: str, place: Place, path: str) -> tuple[int, bytes]:
-    async with asyncio.timeout(_TIMEOUT_SECONDS):
+    with within(_TIMEOUT_SECONDS):
         reader, writer = await _connected(place)
         try:
             writer.write(

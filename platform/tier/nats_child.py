@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Final
 
+from meshkit.time_limit import within
 from tier.child import ChildSpec
 from tier.data_dir import DataDir
 from tier.failures import StartFailed
@@ -99,7 +100,7 @@ async def _ready_version(port: int, monitor_port: int) -> str | None:
     status, _ = await get(monitor_port, "/healthz?js-enabled-only=false")
     if status != 200:
         return None
-    async with asyncio.timeout(_TIMEOUT_SECONDS):
+    with within(_TIMEOUT_SECONDS):
         reader, writer = await asyncio.open_connection(HOST, port)
         try:
             line = await reader.readline()

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
+from meshkit.time_limit import within
 from tier import child_exec, nursery_program
 from tier.events import Phase, Reporter
 from tier.failures import StartFailed
@@ -123,7 +124,7 @@ class Nursery:
         """Returns when it has imported everything. Raises StartFailed."""
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(_READY_SECONDS):
+            with within(_READY_SECONDS):
                 answer = await loop.sock_recv(self._require(), nursery_program.MOST_BYTES)
         except TimeoutError:
             answer = b""

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import psutil
 
+from meshkit.time_limit import within
 from tier.certificate_files import write_private
 from tier.child import ChildSpec
 from tier.data_dir import DataDir
@@ -151,7 +152,7 @@ async def ready_version(port: int, data: Path) -> str | None:
     """The version of the data, once the server lets people in; None before."""
     parameters = f"user\0{_USER}\0database\0{_DATABASE}\0\0".encode()
     startup = struct.pack("!II", len(parameters) + 8, _PROTOCOL) + parameters
-    async with asyncio.timeout(_TIMEOUT_SECONDS):
+    with within(_TIMEOUT_SECONDS):
         reader, writer = await asyncio.open_connection(HOST, port)
         try:
             writer.write(startup)

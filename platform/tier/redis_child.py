@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from meshkit.time_limit import within
 from tier import ports
 from tier.child import ChildSpec
 from tier.data_dir import DataDir
@@ -124,7 +125,7 @@ async def commands_so_far(port: int) -> int:
 
 async def _ask(port: int, *commands: str) -> str:
     """What it answers, in lines."""
-    async with asyncio.timeout(_TIMEOUT_SECONDS):
+    with within(_TIMEOUT_SECONDS):
         reader, writer = await asyncio.open_connection(HOST, port)
         try:
             writer.write("".join(f"{each}\r\n" for each in (*commands, "QUIT")).encode())

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from agentmesh.access.v1.stored_api_key_pb2 import StoredApiKey
 from meshkit.clock import Clock
 from meshkit.errors import DependencyUnavailable, MeshError
+from meshkit.time_limit import within
 
 # What was certain so long ago is made sure of again, beside the call that asks.
 _LOOK_AFTER_SECONDS: Final = 1.0
@@ -169,7 +170,7 @@ class KeyRing:
     async def _look_now(self) -> None:
         begun = self._clock.monotonic_seconds()
         try:
-            async with asyncio.timeout(_LOOK_SECONDS):
+            with within(_LOOK_SECONDS):
                 newest = await self._feed.newest()
                 while not self._follows or self._copy.position < newest:
                     self._moved.clear()

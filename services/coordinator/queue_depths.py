@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from agentmesh.common.v1 import tier_pb2
 from meshkit.clock import Clock
 from meshkit.errors import MeshError
+from meshkit.time_limit import within
 from tasklog.queues import NO_DEPTH, Depth
 from tasklog.subjects import Queue
 
@@ -66,9 +67,8 @@ class QueueDepths:
         while True:
             await self._wanted.wait()
             try:
-                with contextlib.suppress(MeshError, TimeoutError):
-                    async with asyncio.timeout(_PATIENCE_SECONDS):
-                        await self._look()
+                with contextlib.suppress(MeshError, TimeoutError), within(_PATIENCE_SECONDS):
+                    await self._look()
             finally:
                 self._wanted.clear()
                 self._looked.set()

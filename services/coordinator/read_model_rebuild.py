@@ -8,6 +8,7 @@ from typing import Final
 from meshkit.bus import Bus
 from meshkit.errors import DependencyUnavailable, MeshError
 from meshkit.log import Log
+from meshkit.time_limit import within
 from services.coordinator.projector import source_of
 from services.coordinator.read_model_database import Copies, NextCopy
 from services.coordinator.read_model_writer import ReadModelWriter
@@ -67,7 +68,7 @@ class Rebuild:
         while not turn.over.is_set():
             yield turn.progress
             try:
-                async with asyncio.timeout(2 * _LOOK_SECONDS):
+                with within(2 * _LOOK_SECONDS):
                     await turn.over.wait()
             except TimeoutError:
                 continue
@@ -134,13 +135,14 @@ class Rebuild:
         self, copy: NextCopy, writer: Copy[Recorded], carrying: Sequence[asyncio.Task[None]]
     ) -> None:
         try:
-            async with asyncio.timeout(_SWITCH_SECONDS), copy.switching():
-                # Whoever has seen that an event is listed sees it afterwards, too.
-                wanted = await ReadModelWriter(self._copies).places()
-                while True:
-                    if _has_all(await writer.places(), wanted):
-                        break
-                    await _first_failure(carrying, _LOOK_SECONDS / 10)
+            with within(_SWITCH_SECONDS):
+                async with copy.switching():
+                    # Whoever has seen that an event is listed sees it afterwards, too.
+                    wanted = await ReadModelWriter(self._copies).places()
+                    while True:
+                        if _has_all(await writer.places(), wanted):
+                            break
+                        await _first_failure(carrying, _LOOK_SECONDS / 10)
         except TimeoutError:
             raise DependencyUnavailable(
                 "The new copy did not catch up with the one in use in time.",

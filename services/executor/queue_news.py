@@ -8,6 +8,7 @@ from typing import Final
 
 from meshkit.bus import Bus
 from meshkit.errors import MeshError
+from meshkit.time_limit import within
 from tasklog import subjects
 from tasklog.queues import Depth, Queues
 from tasklog.subjects import Queue
@@ -69,6 +70,5 @@ class QueueNews:
             worth = (time.monotonic() - started) * _PAUSES_PER_SWEEP
             pause = min(max(_SWEEP_SECONDS, worth), _LONGEST_PAUSE_SECONDS)
             # Not wait_for: until Python 3.12 it takes no cancel that comes with what it waits for.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._look_now.wait()
+            with contextlib.suppress(TimeoutError), within(pause):
+                await self._look_now.wait()

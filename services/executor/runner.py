@@ -24,6 +24,7 @@ from meshkit.errors import (
 )
 from meshkit.identity import Identity
 from meshkit.log import Log
+from meshkit.time_limit import within
 from services.executor.claim import Claims, NotYet, cancel_reason
 from services.executor.ending import finish_partial
 from services.executor.failures import Failures
@@ -120,7 +121,7 @@ class Runner:
         event = journal.event()
         event.retried.error.CopyFrom(to_status(ShuttingDown("The executor was told to stop.")))
         try:
-            async with asyncio.timeout(_HAND_BACK_SECONDS):
+            with within(_HAND_BACK_SECONDS):
                 await journal.append(event)
                 await held.acknowledge()
         except (MeshError, CancelRequestedError, TimeoutError):

@@ -7,6 +7,7 @@ from typing import Final
 
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from meshkit.bus import Bus
+from meshkit.time_limit import within
 from services.governor import alert_stream
 
 # What a reader that is slow, or has stopped, has held for it. The rest stays in the stream.
@@ -58,8 +59,7 @@ class AlertFeed:
                         yield alert_stream.decode(message)
                 if past_only:
                     return
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_AFTER_SECONDS):
-                        await wake.wait()
+                with suppress(TimeoutError), within(_LOOK_AFTER_SECONDS):
+                    await wake.wait()
         finally:
             await listener.close()

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, Protocol
 from meshkit.bus import Bus
 from meshkit.errors import Conflict, MeshError
 from meshkit.log import Log
+from meshkit.time_limit import within
 from services.governor import alert_stream
 from services.governor.alert import Alert
 
@@ -71,9 +72,8 @@ class AlertTeller:
                 self._log.error("alert.telling_failed", error=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_AFTER_SECONDS):
-                    await self._wake.wait()
+            with suppress(TimeoutError), within(_LOOK_AFTER_SECONDS):
+                await self._wake.wait()
 
     async def tell(self) -> None:
         """Tells all that is recorded.

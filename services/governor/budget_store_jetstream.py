@@ -17,6 +17,7 @@ from meshkit.errors import (
     RequestIdReused,
     TooLarge,
 )
+from meshkit.time_limit import within
 from services.governor.budget import Budget, Place, budget_name, parse_name
 from services.governor.budget_message import budget_of, message_of
 from services.governor.budgets import Budgets
@@ -158,8 +159,9 @@ class JetStreamBudgets:
         Raises DependencyUnavailable.
         """
         try:
-            async with asyncio.timeout(_ARRIVES_SECONDS), self._moved:
-                await self._moved.wait_for(lambda: self._position >= sequence)
+            with within(_ARRIVES_SECONDS):
+                async with self._moved:
+                    await self._moved.wait_for(lambda: self._position >= sequence)
         except TimeoutError:
             await self._load()
             # Where the stream is another one by now, there is nothing more to wait for.

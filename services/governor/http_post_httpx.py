@@ -1,6 +1,5 @@
 """Calls over HTTP, by httpx."""
 
-import asyncio
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
@@ -8,6 +7,7 @@ from typing import Final, Self
 
 import httpx
 
+from meshkit.time_limit import within
 from services.governor.alert_webhook_sender import Answer, NotAnswered
 
 
@@ -43,11 +43,13 @@ class HttpxPoster:
     ) -> Answer:
         """Posts and gives the answer. What else it says is not read, however much it is."""
         try:
-            async with (
-                asyncio.timeout(timeout_seconds),
-                self._client.stream("POST", url, headers=dict(headers), content=body) as response,
-            ):
-                return Answer(response.status_code, _seconds(response.headers.get("retry-after")))
+            with within(timeout_seconds):
+                async with self._client.stream(
+                    "POST", url, headers=dict(headers), content=body
+                ) as response:
+                    return Answer(
+                        response.status_code, _seconds(response.headers.get("retry-after"))
+                    )
         except TimeoutError as error:
             raise NotAnswered(f"no answer within {timeout_seconds:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:

@@ -1,6 +1,5 @@
 """What the ledger has of the journal, complete up to where the journal ended."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final, Protocol
@@ -9,6 +8,7 @@ import sqlalchemy as sa
 
 from meshkit.bus import Bus
 from meshkit.errors import DependencyUnavailable
+from meshkit.time_limit import within
 from services.governor import ledger_sums
 from services.governor.account import Balance, FirstRecord
 from services.governor.budget import Scope
@@ -94,7 +94,7 @@ class LedgerBalances:
             return
         end = int(info["state"]["last_seq"])
         try:
-            async with asyncio.timeout(_MOST_BEHIND_SECONDS):
+            with within(_MOST_BEHIND_SECONDS):
                 await self._ledger.wait_for(STREAM, end)
         except TimeoutError:
             raise DependencyUnavailable(

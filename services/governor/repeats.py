@@ -18,6 +18,7 @@ from agentmesh.governor.v1 import usage_record_pb2
 from meshkit.clock import Clock
 from meshkit.errors import MeshError
 from meshkit.log import Log
+from meshkit.time_limit import within
 from services.governor.account import Counter, SettledAs, Usage
 from services.governor.ledger_charge import Charge, record_of
 from services.governor.outdated import ReachBudgets, current
@@ -121,9 +122,8 @@ class RepeatMender:
             if some_wait:
                 await self._clock.sleep(_SETTLED.total_seconds())
                 continue
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_AFTER_SECONDS):
-                    await self._wake.wait()
+            with suppress(TimeoutError), within(_LOOK_AFTER_SECONDS):
+                await self._wake.wait()
 
     async def mend(self) -> bool:
         """Mends what was settled some seconds ago; whether there is more.

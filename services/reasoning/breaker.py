@@ -24,6 +24,7 @@ from meshkit.clock import Clock
 from meshkit.errors import BreakerOpen, DependencyUnavailable, QueueFull, ShuttingDown
 from meshkit.ids import Ids
 from meshkit.log import Log
+from meshkit.time_limit import within
 from services.reasoning.breaker_counts import WindowCounts
 from services.reasoning.endpoint_standing import BreakerRules, Standing, Standings
 
@@ -203,7 +204,7 @@ class Breaker:
         calls, failures = self._calls, self._failures
         self._calls = self._failures = 0
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            with within(_ANSWER_SECONDS):
                 standing = await self._standings.report(self._endpoint, calls, failures)
         except _AWAY:
             self._calls += calls
@@ -222,7 +223,7 @@ class Breaker:
         probe = self._ids.new()
         self._asking += 1
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            with within(_ANSWER_SECONDS):
                 lent, standing = await self._standings.probe(self._endpoint, probe)
             self._follow(standing)
             if not standing.open:
@@ -247,7 +248,7 @@ class Breaker:
     async def _probed(self, probe: str, *, worked: bool | None) -> None:
         known = self._probes.pop(probe, 0.0) > self._clock.monotonic_seconds()
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            with within(_ANSWER_SECONDS):
                 self._follow(await self._standings.probed(self._endpoint, probe, worked))
         except _AWAY:
             self._away()
@@ -256,7 +257,7 @@ class Breaker:
 
     async def _slow_down(self, seconds: float) -> None:
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            with within(_ANSWER_SECONDS):
                 self._follow(await self._standings.slow_down(self._endpoint, seconds))
         except _AWAY:
             self._away()

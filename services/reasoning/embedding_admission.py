@@ -7,6 +7,7 @@ from typing import Final
 
 from meshkit import deadline
 from meshkit.errors import DeadlineExceeded, InvalidField, QueueFull, ShuttingDown
+from meshkit.time_limit import within
 from models.minilm.texts import InvalidText, check_texts
 
 _RETRY_SECONDS: Final = 1.0
@@ -46,7 +47,7 @@ class EmbeddingAdmission:
         seconds = deadline.timeout_for(timeout_seconds)
         self._enter(len(texts))
         try:
-            async with asyncio.timeout(seconds):
+            with within(seconds):
                 yield
         except TimeoutError as error:
             raise DeadlineExceeded(

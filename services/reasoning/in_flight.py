@@ -5,6 +5,8 @@ from collections import deque
 from contextlib import suppress
 from typing import Final
 
+from meshkit.time_limit import within
+
 
 class InFlight:
     """The places of one endpoint in this process."""
@@ -30,7 +32,7 @@ class InFlight:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:
-            async with asyncio.timeout(patience_seconds):
+            with within(patience_seconds):
                 await place
         except BaseException as error:
             if place.done() and not place.cancelled():

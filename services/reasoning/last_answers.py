@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from meshkit.clock import Clock
 from meshkit.errors import MeshError
+from meshkit.time_limit import within
 from services.reasoning.generation import Completion, Generation, ModelCall, StopReason
 from services.reasoning.model import ModelSpec, Tier
 
@@ -90,7 +91,7 @@ class LastAnswers:
         answer = self._own.get(digest)
         if answer is None:
             try:
-                async with asyncio.timeout(_ANSWER_SECONDS):
+                with within(_ANSWER_SECONDS):
                     answer = await self._shared.get(call.spending.tenant, digest)
             except (MeshError, TimeoutError):
                 return None
@@ -117,7 +118,7 @@ class LastAnswers:
 
     async def _send(self, tenant: str, digest: str, answer: LastAnswer) -> None:
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            with within(_ANSWER_SECONDS):
                 await self._shared.put(tenant, digest, answer, seconds=self._seconds)
         except (MeshError, TimeoutError):
             # It is kept here.

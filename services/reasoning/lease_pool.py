@@ -11,6 +11,7 @@ from meshkit.clock import Clock
 from meshkit.errors import MeshError
 from meshkit.frozen import frozen
 from meshkit.ids import Ids
+from meshkit.time_limit import within
 from services.reasoning.generation import Spending
 from services.reasoning.governor import Admission, LeaseGrant, LeaseWish, Settlement
 from services.reasoning.lease import Demand, Lease, Terms
@@ -180,15 +181,14 @@ class LeasePool:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         unknown = [work for work in self._works.values() if work.asked_for]
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await asyncio.gather(
-                    *(self._trim(each.tenant, each.asked_for, 0) for each in unknown),
-                    *(
-                        self._trim(lease.tenant, name, lease.trim())
-                        for name, lease in self._leases.items()
-                    ),
-                )
+        with suppress(TimeoutError), within(_CLOSE_SECONDS):
+            await asyncio.gather(
+                *(self._trim(each.tenant, each.asked_for, 0) for each in unknown),
+                *(
+                    self._trim(lease.tenant, name, lease.trim())
+                    for name, lease in self._leases.items()
+                ),
+            )
         self._leases.clear()
 
     def _work(self, spending: Spending, now: float) -> "_Work":

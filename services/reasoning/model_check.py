@@ -1,6 +1,5 @@
 """Calls one model with a few tokens, and says how that went."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from agentmesh.common.v1 import conversation_pb2
 from meshkit import deadline
 from meshkit.clock import Clock
 from meshkit.errors import MeshError, ModelNotFound, ProviderFailed
+from meshkit.time_limit import within
 from services.reasoning.catalogue import Catalogue
 from services.reasoning.embedding import Embeddings
 from services.reasoning.generation import Generation, Generator, ModelCall, Prompt, Spending
@@ -79,7 +79,7 @@ class ModelCheck:
         seconds = deadline.timeout_for(self._timeout_seconds)
         begun = self._clock.monotonic_seconds()
         try:
-            async with asyncio.timeout(seconds):
+            with within(seconds):
                 if model.kind is Kind.EMBEDDER:
                     return await self._embedded(model, begun)
                 return await self._generated(model, tier, spending, begun)

@@ -5,6 +5,7 @@ from typing import Final
 
 from meshkit.clock import Clock
 from meshkit.errors import DependencyUnavailable, QueueFull, ShuttingDown
+from meshkit.time_limit import within
 from services.reasoning.endpoint_rates import BURST_SECONDS, OwnRates, RateRules, Rates, Share
 
 _SECONDS_PER_MINUTE: Final = 60.0
@@ -148,7 +149,7 @@ class RateLease:
         now = self._clock.monotonic_seconds()
         if now >= self._ask_again_at:
             try:
-                async with asyncio.timeout(_ANSWER_SECONDS):
+                with within(_ANSWER_SECONDS):
                     return await self._rates.take(
                         self._endpoint,
                         self._rules,

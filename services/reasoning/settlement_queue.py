@@ -13,6 +13,7 @@ from meshkit.clock import Clock
 from meshkit.errors import AlreadySettled, Internal, MeshError, is_retryable
 from meshkit.ids import stable_id
 from meshkit.log import Log
+from meshkit.time_limit import within
 from services.reasoning.generation import Spending
 from services.reasoning.governor import Governor, Settlement
 
@@ -174,7 +175,7 @@ class SettlementQueue:
 
     async def _drain(self) -> None:
         try:
-            async with asyncio.timeout(self._drain_seconds):
+            with within(self._drain_seconds):
                 await self._work_off()
                 while self._items:
                     await self._work_off()

@@ -1,6 +1,5 @@
 """Executes tools: arguments checked, time limited, effects done once a key."""
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from meshkit.errors import (
 )
 from meshkit.ids import Ids
 from meshkit.log import Log
+from meshkit.time_limit import within
 from meshkit.unbroken import Unbroken
 from services.tool.arguments import ArgumentSchema
 from services.tool.call_record import (
@@ -133,17 +133,16 @@ class ToolExecutor:
         own_seconds = tool.spec.timeout_seconds
         seconds = deadline.timeout_for(own_seconds)
         started = self._clock.monotonic_seconds()
-        limit = asyncio.timeout(seconds)
+        limit = within(seconds)
         try:
-            with deadline.limit(seconds):
-                async with limit:
-                    answer = await tool.execute(invocation)
+            with deadline.limit(seconds), limit:
+                answer = await tool.execute(invocation)
         except ToolFault as fault:
             answer = Answer(str(fault), is_error=True)
         except MeshError:
             raise
         except Exception as error:
-            if isinstance(error, TimeoutError) and limit.expired():
+            if isinstance(error, TimeoutError) and limit.ran_out:
                 raise DeadlineExceeded(
                     f"The tool {tool.spec.id} was not done within {seconds:.3g} seconds.",
                     metadata={"limit": "tool" if seconds >= own_seconds else "call"},
