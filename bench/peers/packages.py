@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -61,7 +62,8 @@ class Packages:
         Raises:
             PeerUnavailable: They cannot be installed.
         """
-        version = ".".join(map(str, sys.version_info[:2]))
+        # How an interpreter was built decides how quick it is: all are measured with ours.
+        flavour = f"{sys.version} {os.path.realpath(sys.executable)}"
 
         def install(folder: Path) -> None:
             # Without a pip of its own, whose installation takes longer than most of what it brings.
@@ -73,7 +75,7 @@ class Packages:
             what = ["--no-deps", "--only-binary=:all:", "--requirement", str(lock)]
             self._call([*pip, *options, *what], f"install {name}")
 
-        return self._once(name, [lock], version, install) / "bin/python"
+        return self._once(name, [lock], flavour, install) / "bin/python"
 
     def npm(self, name: str, lock: Path) -> Path:
         """The folder `node_modules` with the packages of a `package-lock.json`.
