@@ -198,5 +198,6 @@ def test_a_killed_process_loses_nothing_that_it_told_of(tmp_path: Path) -> None:
         writer.kill()
         told += [int(line) for line in writer.stdout if line.endswith("\n")]
     left = {each.input_tokens for each in SettlementFile(tmp_path, "next").take_over()}
-    assert told[-1] in left
+    # The next one may have taken the place of all others before it could be told.
+    assert told[-1] in left or left == {told[-1] + 1}
     assert left <= {*range(told[-1] + 2)}
