@@ -24,7 +24,7 @@ from meshkit.clock import Clock
 from meshkit.errors import BreakerOpen, DependencyUnavailable, QueueFull, ShuttingDown
 from meshkit.ids import Ids
 from meshkit.log import Log
-from meshkit.time_limit import within
+from services.reasoning import patience
 from services.reasoning.breaker_counts import WindowCounts
 from services.reasoning.endpoint_standing import BreakerRules, Standing, Standings
 
@@ -145,7 +145,7 @@ class Breaker:
         if age > self._stale_seconds / 2:
             looking = self._look(now)
             if age > self._stale_seconds and looking is not None:
-                await asyncio.wait((looking,), timeout=_WAIT_SECONDS)
+                await patience.has_ended(looking, _WAIT_SECONDS)
         if self._counts.state == STATE_CLOSED:
             self._calls += 1
             return _FREE
@@ -204,8 +204,8 @@ class Breaker:
         calls, failures = self._calls, self._failures
         self._calls = self._failures = 0
         try:
-            with within(_ANSWER_SECONDS):
-                standing = await self._standings.report(self._endpoint, calls, failures)
+            asked = self._standings.report(self._endpoint, calls, failures)
+            standing = await patience.answer(asked, _ANSWER_SECONDS)
         except _AWAY:
             self._calls += calls
             self._failures += failures
@@ -223,8 +223,8 @@ class Breaker:
         probe = self._ids.new()
         self._asking += 1
         try:
-            with within(_ANSWER_SECONDS):
-                lent, standing = await self._standings.probe(self._endpoint, probe)
+            asked = self._standings.probe(self._endpoint, probe)
+            lent, standing = await patience.answer(asked, _ANSWER_SECONDS)
             self._follow(standing)
             if not standing.open:
                 self._calls += 1
@@ -248,8 +248,8 @@ class Breaker:
     async def _probed(self, probe: str, *, worked: bool | None) -> None:
         known = self._probes.pop(probe, 0.0) > self._clock.monotonic_seconds()
         try:
-            with within(_ANSWER_SECONDS):
-                self._follow(await self._standings.probed(self._endpoint, probe, worked))
+            asked = self._standings.probed(self._endpoint, probe, worked)
+            self._follow(await patience.answer(asked, _ANSWER_SECONDS))
         except _AWAY:
             self._away()
             if known and self._machine.current_state == STATE_HALF_OPEN and worked is not None:
@@ -257,8 +257,8 @@ class Breaker:
 
     async def _slow_down(self, seconds: float) -> None:
         try:
-            with within(_ANSWER_SECONDS):
-                self._follow(await self._standings.slow_down(self._endpoint, seconds))
+            asked = self._standings.slow_down(self._endpoint, seconds)
+            self._follow(await patience.answer(asked, _ANSWER_SECONDS))
         except _AWAY:
             self._away()
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -12,7 +13,7 @@ from meshkit import log, redis_store
 from meshkit.clock import Clock, SystemClock
 from meshkit.errors import BreakerOpen
 from meshkit.ids import RandomIds
-from meshkit.redis_line import RedisLine
+from meshkit.redis_line import Command, RedisLine
 from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
 from meshtest.redis_server import RedisServer
@@ -133,6 +134,29 @@ async def test_a_herd_of_a_thousand_sends_exactly_the_permitted_probes(make: Mak
         "The model acme-large failed, and is being tried again.",
         "The model acme-large fails, and is left alone.",
     }
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+async def test_a_process_that_stood_still_knows_no_less(
+    make: Make, line: RedisLine, monkeypatch: pytest.MonkeyPatch, *, is_sent: bool
+) -> None:
+    """A pause of its own, longer than it waits for Redis, does not let everybody out."""
+    first, late, ask = make(), make(), line.ask
+    await _opened(first)
+    await eventually(lambda: first.state == "half-open")
+    pauses = [2.5]
+
+    async def pausing(commands: Sequence[Command]) -> list[Any]:
+        asking = asyncio.ensure_future(ask(commands))
+        if is_sent:
+            await asyncio.sleep(0)
+        if pauses:
+            time.sleep(pauses.pop())  # noqa: ASYNC251 - so that nothing runs meanwhile
+        return await asking
+
+    monkeypatch.setattr(line, "ask", pausing)
+    entered = await asyncio.gather(*(late.enter() for _ in range(100)), return_exceptions=True)
+    assert sum(isinstance(each, BreakerOpen) for each in entered) == 97
 
 
 async def test_a_probe_that_worked_closes_it_for_all(make: Make) -> None:
