@@ -8,10 +8,11 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -22,18 +23,17 @@ from tier import api
 
 _PAGE: Final = Path("docs/cookbook.md")
 _CONFIG: Final = Path("docs/examples/cookbook.yaml")
-# Of the page; the test's mesh has a free port in its place.
+# Of the page; the test's mesh has a free port in its place,
 _ADDRESS: Final = "localhost:8443"
+# and budgets a zone in whose day there is time for all of the page.
+_ZONE: Final = "Europe/Berlin"
+_NOON: Final = 12
 _COMMAND_SECONDS: Final = 120.0
 # What a recipe shows may come about a moment after what it follows from.
 _COMES_ABOUT_SECONDS: Final = 60.0
 # What the gateway says where no coordinator has told it in time whose a key is.
 _UNCHECKED: Final = "API keys cannot be checked now"
 _BUSY_SECONDS: Final = 60.0
-# From here on the page tells what was spent on this day, which is one of UTC.
-_OF_THE_DAY: Final = "/budgets/task-type-day-"
-# The recipes on it take less.
-_OF_THE_DAY_SECONDS: Final = 120.0
 
 
 @dataclass
@@ -42,6 +42,7 @@ class _Reader:
 
     folder: Path
     address: str
+    time_zone: str
     # What they have kept, by name.
     kept: dict[str, str] = field(default_factory=dict[str, str])
 
@@ -75,7 +76,7 @@ class _Reader:
         script = (
             f"[ ! -e {state} ] || . {state}\n"
             f"trap '(export -p; declare -f) > {state}' EXIT\n"
-            f"{command.replace(_ADDRESS, self.address)}\n"
+            f"{command.replace(_ADDRESS, self.address).replace(_ZONE, self.time_zone)}\n"
         )
         process = await asyncio.create_subprocess_exec(
             *("bash", "-euo", "pipefail", "-c", script),
@@ -128,11 +129,8 @@ async def test_every_recipe_prints_what_the_page_says(tmp_path: Path) -> None:
     async with await api.start(options, lambda _: None) as mesh:
         assert mesh.state.tls_address is not None
         port = mesh.state.tls_address.rpartition(":")[2]
-        reader = _Reader(tmp_path, f"localhost:{port}")
-        day: date | None = None
+        reader = _Reader(tmp_path, f"localhost:{port}", _zone_at_noon(datetime.now(UTC)))
         for recipe in found:
-            if day is None and _OF_THE_DAY in recipe.command:
-                day = await _day_with_time_left()
             try:
                 if recipe.reads_only:
                     await eventually(partial(reader.follow, recipe), _COMES_ABOUT_SECONDS)
@@ -142,12 +140,14 @@ async def test_every_recipe_prints_what_the_page_says(tmp_path: Path) -> None:
                 raise AssertionError(f"{_PAGE}:{recipe.line}: {recipe.command}\n{error}") from error
 
 
-async def _day_with_time_left() -> date:
-    """The day, in UTC; the next one where this one ends too soon, once it has begun."""
-    now = datetime.now(UTC)
-    begins = datetime.combine(now.date() + timedelta(days=1), time(), UTC)
-    left_seconds = (begins - now).total_seconds()
-    if left_seconds > _OF_THE_DAY_SECONDS:
-        return now.date()
-    await asyncio.sleep(left_seconds + 1)
-    return begins.date()
+@pytest.mark.parametrize("hour", range(24))
+def test_budgets_begin_anew_long_after_the_page(hour: int) -> None:
+    """Whenever the test is run."""
+    now = datetime(2026, 1, 1, hour, 59, tzinfo=UTC)
+    assert now.astimezone(ZoneInfo(_zone_at_noon(now))).hour == _NOON
+
+
+def _zone_at_noon(now: datetime) -> str:
+    """The time zone in which it is noon."""
+    # POSIX names them by how far they are behind UTC.
+    return f"Etc/GMT{now.hour - _NOON:+d}"
