@@ -89,7 +89,7 @@ def test_compiled_modules_are_used_as_they_are(tmp_path: Path) -> None:
     layer.write(_entries(tmp_path), tar)
     root = tmp_path / "root"
     with tarfile.open(tar) as found:
-        found.extractall(root, filter="data")
+        found.extractall(root)
     (root / "app/packages/package/module.py").write_text("not even Python")
     ended = subprocess.run(
         [sys.executable, "-P", "-S", "-c", _FAIL],

@@ -70,7 +70,7 @@ def _root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The layer, unpacked."""
     folder = tmp_path_factory.mktemp("root")
     with tarfile.open(_layer()) as tar:
-        tar.extractall(folder, filter="data")
+        tar.extractall(folder)
     return folder
 
 
