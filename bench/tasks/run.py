@@ -53,7 +53,6 @@ async def _drive(plan: Plan, mesh: RunningMesh, tell: Tell, deaths: list[str]) -
         tell(f"{seconds:.0f} of {plan.seconds:.0f} s: {ended:,} tasks ended{wrong}")
 
     done = await drive(load, mesh, progress)
-    tell("Auditing what the mesh has stored")
     return Report(
         plan=plan,
         rounds=rounds(plan, done),
@@ -61,7 +60,7 @@ async def _drive(plan: Plan, mesh: RunningMesh, tell: Tell, deaths: list[str]) -
         accepted=done.outcome.succeeded,
         errors=done.outcome.errors,
         deaths=deaths,
-        proof=await prove(mesh),
+        proof=await prove(mesh, tell),
         rss_bytes=done.rss_bytes,
         seconds=done.outcome.seconds,
         recovery_seconds=recovery(plan, done.outcome.seconds),
@@ -73,7 +72,6 @@ async def _queue(plan: Plan, mesh: RunningMesh, tell: Tell, deaths: list[str]) -
     async with backlog_of(mesh, TENANT, tell) as backlog:
         found = await backlog.compare(plan.backlog)
         submitted = backlog.submitted
-    tell("Auditing what the mesh has stored")
     return Report(
         plan=plan,
         rounds=(),
@@ -81,7 +79,7 @@ async def _queue(plan: Plan, mesh: RunningMesh, tell: Tell, deaths: list[str]) -
         accepted=submitted,
         errors={},
         deaths=deaths,
-        proof=await prove(mesh),
+        proof=await prove(mesh, tell),
         rss_bytes=found.long.rss_bytes,
         extra=found.to_json(),
     )
