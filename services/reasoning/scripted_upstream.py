@@ -69,6 +69,9 @@ class ScriptedUpstream:
         self._wire: Final = wire
         self.default: Script = Script()
         self.requests: Final[list[HttpRequest]] = []
+        # Answers wait until this is set.
+        self.go_on: Final = asyncio.Event()
+        self.go_on.set()
         # Connections that were opened so far.
         self.connections = 0
         self.port = 0
@@ -144,6 +147,7 @@ class ScriptedUpstream:
         header = request.headers.get(SCRIPT_HEADER)
         script = Script.from_header(header) if header else self.default
         await asyncio.sleep(script.delay_seconds)
+        await self.go_on.wait()
         answer = self._wire.answer(request, script)
         if script.refusal is not None and answer.status != _OK:
             answer = replace(answer, pieces=[script.refusal.encode()])
