@@ -36,8 +36,6 @@ A = TypeVar("A")
 Q_co = TypeVar("Q_co", covariant=True)
 
 _MAX_ITEMS: Final = 256
-# Of one batch that are begun and not done: each holds some 8 KB, which the process keeps for ever.
-_AT_ONCE: Final = 256
 # Of one stream.
 _MAX_UNANSWERED: Final = 4096
 # Of answers that go in one message, with room below the limit for one answer more.
@@ -138,9 +136,10 @@ async def serve_items(
     call: Callable[[Q], Awaitable[A]],
     *,
     max_items: int = _MAX_ITEMS,
+    at_once: int = _MAX_ITEMS,
     to: Log | None = None,
 ) -> AsyncGenerator[Sequence[tuple[int, A | MeshError]]]:
-    """Runs `call` for the items, 256 at the same time; gives answers as they come.
+    """Runs `call` for the items, `at_once` at the same time; gives answers as they come.
 
     Each answer goes with its item's index; those ready together come together.
     An item's time counts from now, also while it waits for its turn.
@@ -153,7 +152,7 @@ async def serve_items(
     loop = asyncio.get_running_loop()
     came_at = loop.time()
     left = iter(items)
-    served.begin(islice(left, _AT_ONCE))
+    served.begin(islice(left, at_once))
     try:
         while served.tasks or served.ready:
             ready = await served.some()

@@ -26,6 +26,9 @@ from services.coordinator.updates import with_deltas
 # grpc.aio's context has one type parameter pair per method; nothing here uses them.
 _Context = Any
 _MAX_BATCH_ITEMS: Final = 1_000
+# Of a batch. Each holds some 8 KB until it is accepted, and of what all of them take at their
+# highest the process gives little back.
+_SUBMITTED_AT_ONCE: Final = 64
 
 
 class CoordinatorServicer(CoordinatorServiceServicer):
@@ -66,6 +69,7 @@ class CoordinatorServicer(CoordinatorServiceServicer):
             lambda item: item.context,
             lambda item: self._submit(item.request),
             max_items=_MAX_BATCH_ITEMS,
+            at_once=_SUBMITTED_AT_ONCE,
         )
         async with aclosing(answers):
             async for ready in answers:
