@@ -13,12 +13,15 @@ class LaneSlots:
     """
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
         self._taken: dict[int, int] = dict.fromkeys(policy.lanes, 0)
+        self.resize(policy)
 
     def resize(self, policy: Policy) -> None:
         """Counts by another policy from now on."""
-        self._policy = policy
+        # As plain numbers: what is free is asked for several times a task.
+        self._workers = {lane: each.workers for lane, each in policy.lanes.items()}
+        self._most = {lane: each.max_concurrent for lane, each in policy.lanes.items()}
+        self._shared = policy.message.shared_workers
 
     def taken(self, lane: tier_pb2.Lane) -> int:
         """Workers that are busy with the lane, or kept for what was asked for."""
@@ -26,9 +29,9 @@ class LaneSlots:
 
     def free(self, lane: tier_pb2.Lane) -> int:
         """Tasks that the lane may start now."""
-        limits, taken = self._policy.lane(lane), self._taken[lane]
-        free = max(0, limits.workers - taken) + max(0, self._shared_left())
-        return max(0, min(limits.max_concurrent - taken, free))
+        taken = self._taken[lane]
+        free = max(0, self._workers[lane] - taken) + max(0, self._shared_left())
+        return max(0, min(self._most[lane] - taken, free))
 
     def take(self, lane: tier_pb2.Lane) -> None:
         """A worker goes to the lane."""
@@ -39,7 +42,8 @@ class LaneSlots:
         self._taken[lane] -= workers
 
     def _shared_left(self) -> int:
-        borrowed = sum(
-            max(0, taken - self._policy.lanes[lane].workers) for lane, taken in self._taken.items()
-        )
-        return self._policy.message.shared_workers - borrowed
+        left = self._shared
+        for lane, taken in self._taken.items():
+            if taken > self._workers[lane]:
+                left -= taken - self._workers[lane]
+        return left
