@@ -187,12 +187,11 @@ class AgentRun:
 
     def _is_cut(self, answer: reasoning.GenerateResponse) -> bool:
         """Whether the provider, or a limit of the task or its agent, cut the answer short."""
+        if answer.stop_reason != reasoning.STOP_REASON_MAX_TOKENS:
+            return answer.stop_reason == reasoning.STOP_REASON_REFUSED
         limits = self._journal.agent.limits
-        is_limited = (
+        return bool(
             limits.max_output_tokens or limits.max_tokens or self._journal.task.budget_tokens
-        )
-        return answer.stop_reason == reasoning.STOP_REASON_REFUSED or (
-            answer.stop_reason == reasoning.STOP_REASON_MAX_TOKENS and bool(is_limited)
         )
 
     async def _finish(self, move: Finish) -> None:

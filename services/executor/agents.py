@@ -78,8 +78,11 @@ class Agents:
             return tools
         # Those that make a task wait are for agents that ask for them. A tool that
         # the tenant registered under such a name comes before them.
-        known = {**control_tools.TOOLS, **tools}
-        return {name: known[name] for name in sorted(set(agent.tools)) if name in known}
+        known = (
+            (name, tools.get(name) or control_tools.TOOLS.get(name))
+            for name in sorted(set(agent.tools))
+        )
+        return {name: tool for name, tool in known if tool is not None}
 
 
 def pattern_of(submitted: TaskSubmitted) -> Pattern:

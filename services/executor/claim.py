@@ -120,8 +120,9 @@ class Claims:
     async def _start(self, history: History) -> Journal:
         last = history.last.event
         event = lifecycle.new_event(last.task, self._writer)
-        event.started.attempt = last.status.attempt + 1
-        event.started.resumed_after = last.sequence
+        started = event.started
+        started.attempt = last.status.attempt + 1
+        started.resumed_after = last.sequence
         await self._append(history, event)
         return Journal(
             log=self._log,

@@ -92,6 +92,8 @@ class Journal:
         self.agent: Final = submitted.agent
         # The sequence of this executor's `started`: no other start of the task ever has it.
         self.start_sequence: Final = history.last.event.sequence
+        # The task's status after the last event.
+        self.status: TaskStatus = history.last.event.status
         # Sent to stand next in the log; nobody has said whether one of them does.
         self._sent: list[TaskEvent] = []
 
@@ -104,11 +106,6 @@ class Journal:
     def last_sequence(self) -> int:
         """The sequence of the last event."""
         return self._history.last.event.sequence
-
-    @property
-    def status(self) -> TaskStatus:
-        """The task's status after the last event."""
-        return self._history.last.event.status
 
     def event(self) -> TaskEvent:
         """A new event without a kind, to be filled in and appended."""
@@ -198,6 +195,7 @@ class Journal:
     def _take(self, entry: Entry) -> None:
         self._events.append(entry.event)
         self._history.entries.append(entry)
+        self.status = entry.event.status
         self._sent.clear()
         self._grown(self._history)
 

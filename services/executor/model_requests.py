@@ -52,10 +52,11 @@ class ModelRequests:
         """
         self._task: Final = task
         self._told_left_out = 0
+        name = agent_id(agent.name)
         self._request: Final = reasoning.GenerateRequest(
             tier=agent.tier,
-            task_type=task.task_type or agent_id(agent.name),
-            agent=agent_id(agent.name),
+            task_type=task.task_type or name,
+            agent=name,
             session=task.session,
             lane=task.lane,
         )

@@ -8,6 +8,7 @@ from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import ModelCalled, ModelPhase
 from agentmesh.reasoning.v1 import reasoning_service_pb2 as reasoning
 from meshkit.clock import Clock
+from meshkit.frozen import frozen
 from services.executor import attempts
 from services.executor.journal import Journal
 from services.executor.policies import Policies
@@ -44,7 +45,7 @@ class Words(Protocol):
     async def say(self, journal: Journal, step: int, text: str) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Said:
     """A model's answer, and how long it took."""
 

@@ -12,10 +12,11 @@ from typing import Protocol
 from agentmesh.common.v1.conversation_pb2 import Citation
 from agentmesh.coordinator.v1.task_event_pb2 import ChildResult, ModelPhase
 from agentmesh.coordinator.v1.task_pb2 import TaskNote
+from meshkit.frozen import frozen
 from services.executor.children import Part
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ending:
     """How a task ends, beside its answer."""
 
@@ -26,7 +27,7 @@ class Ending:
     citations: Sequence[Citation] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ask:
     """The model is asked; it may call tools before it answers."""
 

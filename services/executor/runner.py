@@ -22,7 +22,6 @@ from meshkit.errors import (
     ShuttingDown,
     to_status,
 )
-from meshkit.identity import Identity
 from meshkit.log import Log
 from meshkit.time_limit import within
 from services.executor.claim import Claims, NotYet, cancel_reason
@@ -102,7 +101,7 @@ class Runner:
         try:
             is_awaited = claimed.status.lane == tier_pb2.LANE_INTERACTIVE
             with (
-                identity.use(Identity(claimed.tenant, "service:executor")),
+                identity.use(identity.make(claimed.tenant, "service:executor")),
                 urgency.use(is_awaited),
             ):
                 await self._attempt(claimed)

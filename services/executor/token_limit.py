@@ -21,8 +21,8 @@ class TokenLimit:
         self._used = 0
 
     def take(self, event: TaskEvent) -> None:
-        """Counts what an event used."""
-        if event.WhichOneof("kind") in _MODEL_KINDS:
+        """Counts what an event used, where that is limited."""
+        if self._own and event.WhichOneof("kind") in _MODEL_KINDS:
             self._used += tokens_used(event.usage)
 
     def answer_tokens(self, status: TaskStatus, prompt_tokens: int) -> int | None:

@@ -22,6 +22,7 @@ from meshkit.errors import (
     ToolFailed,
     ToolNotFound,
 )
+from meshkit.frozen import frozen
 from services.executor import control_tools, waits
 from services.executor.journal import Journal
 from services.executor.policies import Policies
@@ -51,7 +52,7 @@ class Tools(Protocol):
     ) -> tool_service_pb2.ExecuteToolResponse: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Execution:
     """A call that the tool service is to make now."""
 
@@ -74,7 +75,7 @@ class _Unknown:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Done:
     """A call's result, ready to be recorded."""
 
