@@ -12,7 +12,6 @@ from collections.abc import (
 from itertools import islice
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from google.protobuf import duration_pb2
 from google.protobuf.message import Message
 
 from agentmesh.common.v1 import batch_pb2
@@ -27,6 +26,7 @@ from meshkit.errors import (
     TooLarge,
     from_status,
 )
+from meshkit.frozen import frozen
 from meshkit.log import Log
 from meshkit.rpc_guard import conceal, unless_cancelled
 from meshkit.time_limit import within
@@ -53,14 +53,17 @@ def item_context(
     who = identity.current()
     span = trace.current()
     seconds = deadline.timeout_for(timeout_seconds)
-    return batch_pb2.ItemContext(
+    context = batch_pb2.ItemContext(
         index=index,
         tenant=who.tenant,
         caller=who.caller,
-        timeout=duration_pb2.Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9)),
         traceparent=span.traceparent if span else "",
         idempotency_key=idempotency_key,
     )
+    # In its place: as an argument it would be encoded and read again.
+    timeout = context.timeout
+    timeout.seconds, timeout.nanos = int(seconds), int(seconds % 1 * 1e9)
+    return context
 
 
 async def in_time(answer: Awaitable[A], context: batch_pb2.ItemContext, who: str) -> A:
@@ -89,9 +92,18 @@ class Item(Protocol):
         """Whose it is; changes to it change the item."""
         ...
 
-    def ByteSize(self) -> int:
-        """How large it is, as encoded."""
+    @property
+    def request(self) -> Message:
+        """What is asked for."""
         ...
+
+
+@frozen
+class Unsent:
+    """An item that is put together in the message that it leaves with: each copy costs."""
+
+    context: batch_pb2.ItemContext
+    request: Message
 
 
 ItemType = TypeVar("ItemType", bound=Item)

@@ -15,7 +15,6 @@ from meshkit.batch import Item
 from meshkit.errors import (
     DeadlineExceeded,
     DependencyUnavailable,
-    MeshError,
     NotImplementedYet,
     from_status,
 )
@@ -73,13 +72,15 @@ class BatchStream(Generic[ItemType]):
         batch = _Batch()
         self._batches.update((number, batch) for number, _ in items)
         self._post(batch, items)
-        timer = loop.call_later(self._timeout_seconds, batch.fail, self._too_late())
+        timer = loop.call_later(self._timeout_seconds, self._be_too_late, batch)
         try:
             while batch.unanswered or batch.postponed:
                 await batch.arrived.wait()
                 again: list[int] = []
                 for number, outcome in batch.take():
-                    if self._may_wait(outcome, loop.time() + pause - begun):
+                    if isinstance(outcome, Unreached) and self._may_wait(
+                        outcome, loop.time() + pause - begun
+                    ):
                         again.append(number)
                     else:
                         yield number, outcome
@@ -100,11 +101,9 @@ class BatchStream(Generic[ItemType]):
         if batch is not None:
             batch.withdraw(number)
 
-    def _may_wait(self, outcome: Any, seconds: float) -> bool:
+    def _may_wait(self, failure: Unreached, seconds: float) -> bool:
         """Whether an item is sent again that has been on its way for that long."""
-        return isinstance(outcome, Unreached) and seconds < min(
-            outcome.patience_seconds, self._timeout_seconds / 2
-        )
+        return seconds < min(failure.patience_seconds, self._timeout_seconds / 2)
 
     def _post_postponed(self, batch: "_Batch") -> None:
         items = tuple(batch.postponed.items())
@@ -115,7 +114,7 @@ class BatchStream(Generic[ItemType]):
         message: list[tuple[int, ItemType]] = []
         room = _LARGE_BYTES
         for each in items:
-            size = each[1].ByteSize()
+            size = each[1].request.ByteSize()
             if size > _LARGE_BYTES:
                 alone = self._new()
                 alone.post(batch, [each])
@@ -144,10 +143,12 @@ class BatchStream(Generic[ItemType]):
         seconds = self._open_seconds + self._timeout_seconds
         return _Stream(self._call, self._message, self._who, seconds, self._withdraws)
 
-    def _too_late(self) -> MeshError:
-        return DeadlineExceeded(
-            f"{self._who} did not answer within {self._timeout_seconds:.3g} seconds.",
-            metadata={"limit": "call", "dependency": self._who},
+    def _be_too_late(self, batch: "_Batch") -> None:
+        batch.fail(
+            DeadlineExceeded(
+                f"{self._who} did not answer within {self._timeout_seconds:.3g} seconds.",
+                metadata={"limit": "call", "dependency": self._who},
+            )
         )
 
 
@@ -221,12 +222,15 @@ class _Stream:
     def post(self, batch: _Batch, items: Sequence[tuple[int, Item]]) -> None:
         """Sends items of a batch in one message, under the coalescer's numbers."""
         request = self._message()
+        places = request.items
         for number, item in items:
-            item.context.index = number
             batch.unanswered[number] = self
             self._batches[number] = batch
-            # A copy of memory; as an argument of `message` it would be encoded and read again.
-            request.items.add().CopyFrom(item)
+            place = places.add()
+            # Copies of memory; as arguments they would be encoded and read again.
+            place.context.CopyFrom(item.context)
+            place.context.index = number
+            place.request.CopyFrom(item.request)
         self._outbox.append(request)
         self._posted.set()
 

@@ -38,14 +38,14 @@ class GrpcModels:
         # By tier: until when it is believed, and what it is.
         self._rooms: dict[tier_pb2.ModelTier, tuple[float, Room]] = {}
         self._timeout_seconds = timeout_seconds
-        stream = BatchStream[pb.BatchGenerateItem](
+        stream = BatchStream[batch.Unsent](
             stub.BatchGenerateStream,
             pb.BatchGenerateStreamRequest,
             who="reasoning",
             timeout_seconds=timeout_seconds,
             withdraws=True,
         )
-        self._calls = Coalescer[pb.BatchGenerateItem, pb.GenerateResponse](
+        self._calls = Coalescer[batch.Unsent, pb.GenerateResponse](
             stream.send, withdraw=stream.withdraw
         )
 
@@ -72,11 +72,9 @@ class GrpcModels:
 
     async def generate(self, request: pb.GenerateRequest) -> pb.GenerateResponse:
         """The model's next message."""
-        # Copied, never given to a constructor: that would cost several times as much.
-        item = pb.BatchGenerateItem()
-        item.context.CopyFrom(batch.item_context(self._timeout_seconds))
-        item.request.CopyFrom(request)
-        return await batch.in_time(self._calls.call(item), item.context, "The model")
+        context = batch.item_context(self._timeout_seconds)
+        answer = self._calls.call(batch.Unsent(context, request))
+        return await batch.in_time(answer, context, "The model")
 
     async def generate_stream(
         self, request: pb.GenerateRequest, on_text: Callable[[str], Awaitable[None]]

@@ -33,14 +33,14 @@ class GrpcTools:
         self._clock = clock
         self._timeout_seconds = timeout_seconds
         self._kept: OrderedDict[str, tuple[float, Mapping[str, tool_pb2.Tool]]] = OrderedDict()
-        stream = BatchStream[pb.BatchExecuteToolsItem](
+        stream = BatchStream[batch.Unsent](
             stub.BatchExecuteToolsStream,
             pb.BatchExecuteToolsStreamRequest,
             who="tool",
             timeout_seconds=timeout_seconds,
             withdraws=True,
         )
-        self._calls = Coalescer[pb.BatchExecuteToolsItem, pb.ExecuteToolResponse](
+        self._calls = Coalescer[batch.Unsent, pb.ExecuteToolResponse](
             stream.send, withdraw=stream.withdraw
         )
 
@@ -73,13 +73,12 @@ class GrpcTools:
         self, tenant: str, call: ToolCall, *, idempotency_key: str, session: str
     ) -> pb.ExecuteToolResponse:
         """Executes a tool, once per key."""
-        item = pb.BatchExecuteToolsItem()
-        item.context.CopyFrom(
-            batch.item_context(self._timeout_seconds, idempotency_key=idempotency_key)
+        context = batch.item_context(self._timeout_seconds, idempotency_key=idempotency_key)
+        request = pb.ExecuteToolRequest(
+            parent=f"tenants/{tenant}",
+            idempotency_key=idempotency_key,
+            session=session,
         )
-        request = item.request
-        request.parent = names.TENANT.format(tenant=tenant)
         request.call.CopyFrom(call)
-        request.idempotency_key = idempotency_key
-        request.session = session
-        return await batch.in_time(self._calls.call(item), item.context, f"The tool {call.tool}")
+        answer = self._calls.call(batch.Unsent(context, request))
+        return await batch.in_time(answer, context, f"The tool {call.tool}")
