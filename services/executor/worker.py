@@ -111,9 +111,13 @@ class Worker:
             self._group.create_task(self._hear_cancels())
 
     async def _dispatch(self) -> None:
+        time_of_next = 0.0
         try:
             while True:
                 await self._is_due.wait()
+                # Not after a pull: where the next one is far off, that would wake the process.
+                if (pause := time_of_next - time.monotonic()) > 0:
+                    await asyncio.sleep(pause)
                 self._is_due.clear()
                 plan = self._dispatcher.plan()
                 for held in plan.begin:
@@ -123,7 +127,7 @@ class Worker:
                     puller = self._pullers[self._partitions.of(queue.tenant)]
                     await puller.ask(queue.durable, ask.places, ask.expires_seconds)
                 if plan.ask:
-                    await asyncio.sleep(_BETWEEN_PULLS_SECONDS)
+                    time_of_next = time.monotonic() + _BETWEEN_PULLS_SECONDS
         finally:
             self._is_stopping = True
             await self._give_back()
