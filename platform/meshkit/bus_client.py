@@ -4,17 +4,17 @@ nats-py keeps the connection: it connects, authenticates, reconnects and
 subscribes again. But it takes a message that comes through a chain of regular
 expressions, a queue and a task for each subscription, and one that goes through
 as many checks. Here messages go between the connection and those who wait for
-them directly, at about half the cost.
+them directly, at about half the cost. Whoever waits for a task listens for it
+alone, so listening is as direct.
 """
 
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from nats.aio.client import Client
-from nats.aio.subscription import Subscription
 from nats.errors import (
     ConnectionClosedError,
     FlushTimeoutError,
@@ -34,6 +34,35 @@ _CANCELLED_WITHIN_SECONDS: Final = 0.1
 Take = Callable[[WireMessage], None]
 
 
+class Listening:
+    """A subject that somebody listens to. It stands for nats-py's subscription."""
+
+    # What nats-py looks at when it subscribes again, and when it closes.
+    _queue = ""
+    _max_msgs = 0
+    _wait_for_msgs_task = None
+    _message_iterator = None
+    _pending_next_msgs_calls = None
+
+    def __init__(self, client: "WireClient", number: int, subject: str) -> None:
+        self._client: Final = client
+        self._number: Final = number
+        self._subject: Final = subject
+
+    async def unsubscribe(self) -> None:
+        """Nothing is heard any more."""
+        self._client.refuse(self._number)
+        self._client.forget(self._number)
+
+    async def drain(self) -> None:
+        """Returns when what is on its way has been heard, and nothing more comes."""
+        self._client.refuse(self._number)
+        try:
+            await self._client.flush()
+        finally:
+            self._client.forget(self._number)
+
+
 class WireClient(Client):
     """Use `listen` instead of `subscribe`, and `send` instead of `publish`."""
 
@@ -49,11 +78,28 @@ class WireClient(Client):
         # What the server said beside messages, being dealt with.
         self._notes: Final[set[asyncio.Task[None]]] = set()
 
-    async def listen(self, subject: str, take: Take) -> Subscription:
-        """Calls `take` for each message of a subject, in the order in which they come."""
-        self._takers[str(self._sid + 1)] = take
-        untyped: Any = super()  # nats-py leaves the type of an unused argument open
-        return await untyped.subscribe(subject)
+    async def listen(self, subject: str, take: Take) -> Listening:
+        """Calls `take` for each message of a subject, in the order in which they come.
+
+        Raises nats-py's errors as `subscribe` does.
+        """
+        if self.is_closed:
+            raise ConnectionClosedError
+        self._sid += 1
+        listening = Listening(self, self._sid, subject)
+        self._post(bus_wire.interest(subject, self._sid))
+        self._subs[self._sid] = cast(Any, listening)
+        self._takers[str(self._sid)] = take
+        return listening
+
+    def refuse(self, number: int) -> None:
+        """Tells the server that this subscription wants nothing more."""
+        self._post(bus_wire.no_interest(number))
+
+    def forget(self, number: int) -> None:
+        """What still comes for this subscription is passed over."""
+        self._subs.pop(number, None)
+        self._takers.pop(str(number), None)
 
     def send(self, subject: str, payload: bytes, reply: str = "", head: bytes = b"") -> None:
         """Publishes with the next write: all that is sent in a turn of the loop leaves together.
@@ -65,10 +111,12 @@ class WireClient(Client):
         size = len(payload) + self._pending_data_size
         if not self.is_connected and size > self._max_pending_size:
             raise OutboundBufferLimitError
-        command = bus_wire.command(subject, payload, reply, head)
+        self._post(bus_wire.command(subject, payload, reply, head))
+
+    def _post(self, command: bytes) -> None:
         self._pending.append(command)
         self._pending_data_size += len(command)
-        if self.is_connected and not self._will_write:
+        if not self._will_write and self.is_connected:
             self._will_write = True
             asyncio.get_running_loop().call_soon(self._write_soon)
 
@@ -76,7 +124,7 @@ class WireClient(Client):
         """Returns when there is not too much that still has to be written."""
         if self._pending_data_size > self._max_pending_size:
             self._write()
-        if self.is_connected:
+        if self.is_connected and not self._wire.has_room:
             # At its end it connects again, and what is pending then has a bound of its own.
             with suppress(OSError):
                 await self._wire.drain()
@@ -183,7 +231,3 @@ class WireClient(Client):
         task = asyncio.get_running_loop().create_task(work)
         self._notes.add(task)
         task.add_done_callback(self._notes.discard)
-
-    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
-        super()._remove_sub(sid, max_msgs)
-        self._takers.pop(str(sid), None)

@@ -81,6 +81,26 @@ async def test_who_stopped_listening_hears_nothing(nats_server: NatsServer) -> N
     await client.close()
 
 
+async def test_who_stops_after_what_is_on_its_way_hears_that_alone(
+    nats_server: NatsServer,
+) -> None:
+    """Nor anything that a server sends that took the former one's place."""
+    client = await _connected(nats_server, [])
+    one, other = _Heard(), _Heard()
+    subscription = await client.listen("a", one.take)
+    client.send("a", b"1")
+    await subscription.drain()
+    assert one.data == [b"1"]
+    await client.listen("a", other.take)
+    nats_server.restart()
+    await eventually(lambda: client.stats["reconnects"] == 1)
+    client.send("a", b"2")
+    await other.until([b"2"])
+    assert one.data == [b"1"]
+    assert client._subs.keys() == {2}  # pyright: ignore[reportPrivateUsage]
+    await client.close()
+
+
 async def test_what_is_sent_while_the_server_is_away_arrives_later(nats_server: NatsServer) -> None:
     """And who listened is heard of by the new server."""
     client = await _connected(nats_server, [])

@@ -65,6 +65,11 @@ class DirectTransport(Transport):
         """One line; what there is of it where the connection ends."""
         return await self._connection.read_line()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether `drain` would return at once."""
+        return self._connection.has_room
+
     async def drain(self) -> None:
         """Returns when not too much waits to be written. Raises OSError at the end."""
         await self._connection.drain()
@@ -134,6 +139,10 @@ class _Connection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         if self._wire is not None:
             self._wire.write(data)
+
+    @property
+    def has_room(self) -> bool:
+        return self._may_write.is_set() and not self.ended
 
     async def drain(self) -> None:
         await self._may_write.wait()

@@ -64,25 +64,42 @@ def head(headers: Mapping[str, str]) -> bytes:
     return b"%b\r\n%b\r\n" % (_VERSION, lines.encode())
 
 
+def interest(subject: str, number: int) -> bytes:
+    """What asks for the messages of a subject, as a subscription of that number.
+
+    ValueError where the subject is none.
+    """
+    return b"SUB %b %d\r\n" % (_checked(subject), number)
+
+
+def no_interest(number: int) -> bytes:
+    """What ends the subscription of that number."""
+    return b"UNSUB %d\r\n" % number
+
+
 def command(subject: str, payload: bytes, reply: str, head: bytes) -> bytes:
     """What publishes a message. ValueError where the subject is none."""
-    if not subject or _SEPARATOR.search(subject):
-        raise ValueError(f"{subject!r} is no subject")
     if not head:
         return b"PUB %b %b %d\r\n%b\r\n" % (
-            subject.encode(),
+            _checked(subject),
             reply.encode(),
             len(payload),
             payload,
         )
     return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (
-        subject.encode(),
+        _checked(subject),
         reply.encode(),
         len(head),
         len(head) + len(payload),
         head,
         payload,
     )
+
+
+def _checked(subject: str) -> bytes:
+    if not subject or _SEPARATOR.search(subject):
+        raise ValueError(f"{subject!r} is no subject")
+    return subject.encode()
 
 
 def take_messages(buffer: bytearray, take: Callable[[str, WireMessage], None]) -> None:

@@ -109,6 +109,8 @@ def test_a_subject_cannot_hide_a_command(subject: str) -> None:
     """Subjects are made from names that callers choose."""
     with pytest.raises(ValueError, match=r"is no subject$"):
         bus_wire.command(subject, b"", "", b"")
+    with pytest.raises(ValueError, match=r"is no subject$"):
+        bus_wire.interest(subject, 1)
 
 
 def test_messages_are_sent_as_the_protocol_has_it() -> None:
@@ -117,3 +119,5 @@ def test_messages_are_sent_as_the_protocol_has_it() -> None:
     assert bus_wire.command("a", b"hi", "r", bus_wire.head({"k": "v"})) == (
         b"HPUB a r 18 20\r\nNATS/1.0\r\nk: v\r\n\r\nhi\r\n"
     )
+    assert bus_wire.interest("a.*", 7) == b"SUB a.* 7\r\n"
+    assert bus_wire.no_interest(7) == b"UNSUB 7\r\n"

@@ -261,7 +261,7 @@ async def test_pulls_that_bring_nothing_are_begun_anew(
         await mesh.submit(_ACME)
         await mesh.all_done(1)
         # The broker forgets who listens, and the connection looks alive.
-        await _deafen(_puller(worker))
+        _deafen(_puller(worker))
         await mesh.submit(_SMALL)
         await mesh.all_done(2)
     assert '"dispatch.stalled"' in mesh.lines.getvalue()
@@ -334,6 +334,6 @@ def _puller(worker: Worker) -> Puller:
     return puller
 
 
-async def _deafen(puller: Puller) -> None:
+def _deafen(puller: Puller) -> None:
     subscription = puller._subscription  # pyright: ignore[reportPrivateUsage]
-    await subscription._conn._send_unsubscribe(subscription._id)
+    subscription._client.refuse(subscription._number)
