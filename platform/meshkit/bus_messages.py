@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from meshkit.bus_wire import WireMessage
+from meshkit.frozen import frozen
 
 # Headers that the server adds to what it hands out; not part of the message.
 _SERVER_HEADERS: Final = frozenset(
@@ -21,7 +22,7 @@ _SERVER_HEADERS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredMessage:
     """A message as a stream keeps it, or as it came by."""
 

@@ -12,8 +12,7 @@ In a log that is cut into partitions the first token names the tenant's, such
 as `task-3`: see `partitions`. What is here holds for all of them.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from agentmesh.common.v1 import tier_pb2
 from agentmesh.coordinator.v1 import task_event_pb2
@@ -45,8 +44,7 @@ _LOG: Final = "log"
 ENDS: Final = (_END, CONTROL)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Queue:
+class Queue(NamedTuple):
     """Where the runnable tasks of one tenant, lane and priority stand in line."""
 
     tenant: str

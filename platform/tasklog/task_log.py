@@ -6,7 +6,6 @@ A stream sequence is one of the stream in which the tenant's tasks are.
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -17,6 +16,7 @@ from agentmesh.coordinator.v1.task_pb2 import Task, TaskNote
 from meshkit.bus import Bus, Delivery, StoredMessage, Subscription
 from meshkit.constants import CLAIM_CHECK_BYTES
 from meshkit.errors import Conflict, CorruptData, MeshError, TaskNotFound
+from meshkit.frozen import frozen
 from tasklog import claim_check, fold, subjects
 from tasklog.formats import EVENTS
 from tasklog.partitions import Partitions
@@ -28,7 +28,7 @@ _LOOK_AGAIN_SECONDS: Final = 1.0
 _YOUNG: Final = timedelta(minutes=1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """An event and the broker's sequence of it, which the next append must name."""
 

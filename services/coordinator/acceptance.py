@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
@@ -25,6 +24,7 @@ from meshkit.errors import (
     RequestIdReused,
     TaskNotFound,
 )
+from meshkit.frozen import frozen
 from tasklog import fold, lifecycle, subjects
 from tasklog.policy import Policy
 from tasklog.subjects import Queue
@@ -74,7 +74,7 @@ class Gate(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Accepted:
     """A task that is stored."""
 

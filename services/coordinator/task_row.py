@@ -1,13 +1,13 @@
 """What the read model keeps of a task: a fold over its events, in whatever order they come."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from google.rpc import error_details_pb2, status_pb2
 
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from meshkit import names
+from meshkit.frozen import frozen
 from tasklog import lifecycle
 
 # Lists show the beginning of an input; GetTask answers the whole.
@@ -16,7 +16,7 @@ _INPUT_CHARACTERS: Final = 200
 _NO_REASON: Final = "INTERNAL"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recorded:
     """An event as the log holds it."""
 
@@ -26,7 +26,7 @@ class Recorded:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TaskRow:
     """A task, as far as its events have come. Made by `take`."""
 
