@@ -130,7 +130,7 @@ def advance(
         )
 
     event.sequence = sequence
-    _set(event.time, time)
+    set_time(event.time, time)
     new = event.status
     new.CopyFrom(status)
     new.state = after
@@ -165,8 +165,8 @@ def advance(
     return event
 
 
-def _set(stamp: Timestamp, time: datetime) -> None:
-    # As FromDatetime, at a quarter of the cost. A time without a zone is UTC.
+def set_time(stamp: Timestamp, time: datetime) -> None:
+    """As FromDatetime, at a quarter of the cost. A time without a zone is UTC."""
     since = time - (_EPOCH if time.tzinfo else _EPOCH.replace(tzinfo=None))
     stamp.seconds = since.days * 86_400 + since.seconds
     stamp.nanos = since.microseconds * 1_000

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from google.protobuf.message import Message as Proto
@@ -138,7 +138,8 @@ class Acceptance:
         try:
             agent = await self._agents.resolve(tenant, requested.agent)
             workers = await self._agents.workers(tenant, agent) if agent.workers else ()
-            task = self._task(tenant, task_id, requested, agent)
+            now = self._clock.now()
+            task = self._task(tenant, task_id, requested, agent, now)
             for gate in gates:
                 await gate.check(task)
         except MeshError:
@@ -148,15 +149,16 @@ class Acceptance:
             raise
         # No runnable event is ever without a consumer that knows of it.
         await self._queues.ensure(Queue(tenant, task.lane, task.priority))
-        event = self._submission(task, agent, workers, digest)
+        event = self._submission(task, agent, workers, digest, now)
         try:
             entry = await self._log.append(tenant, task_id, event, after=0)
         except Conflict:
             return Accepted(await self._repeat(tenant, task_id, request_id, digest), None)
         return Accepted(fold.task_of(entry.event, entry.event), entry)
 
-    def _task(self, tenant: str, task_id: str, requested: Task, agent: AgentSpec) -> Task:
-        now = self._clock.now()
+    def _task(
+        self, tenant: str, task_id: str, requested: Task, agent: AgentSpec, now: datetime
+    ) -> Task:
         task = Task()
         task.CopyFrom(requested)
         task.name = subjects.task_name(tenant, task_id)
@@ -167,8 +169,8 @@ class Acceptance:
         caps = (requested.budget_micros, agent.limits.max_cost_micros)
         task.budget_micros = min((cap for cap in caps if cap), default=0)
         task.state = task_pb2.TASK_STATE_QUEUED
-        task.create_time.FromDatetime(now)
-        task.deadline.FromDatetime(now + self._time_limit(task))
+        lifecycle.set_time(task.create_time, now)
+        lifecycle.set_time(task.deadline, now + self._time_limit(task))
         return task
 
     def _time_limit(self, task: Task) -> timedelta:
@@ -177,10 +179,17 @@ class Acceptance:
         return self._policies.current.lane(task.lane).time_limit.ToTimedelta()
 
     def _submission(
-        self, task: Task, agent: AgentSpec, workers: Sequence[TaskWorker], digest: str
+        self,
+        task: Task,
+        agent: AgentSpec,
+        workers: Sequence[TaskWorker],
+        digest: str,
+        now: datetime,
     ) -> TaskEvent:
         status = TaskStatus(lane=task.lane, priority=task.priority, parent_task=task.parent_task)
-        status.time_limit.FromTimedelta(task.deadline.ToDatetime() - task.create_time.ToDatetime())
+        status.time_limit.FromMicroseconds(
+            task.deadline.ToMicroseconds() - task.create_time.ToMicroseconds()
+        )
         status.create_time.CopyFrom(task.create_time)
         status.deadline.CopyFrom(task.deadline)
         event = lifecycle.new_event(task.name, self._writer)
@@ -189,7 +198,7 @@ class Acceptance:
         event.submitted.agent.workers[:] = [worker.name for worker in workers]
         event.submitted.workers.extend(workers)
         event.submitted.request_digest = digest
-        return lifecycle.advance(status, event, sequence=1, time=task.create_time.ToDatetime())
+        return lifecycle.advance(status, event, sequence=1, time=now)
 
     async def _repeat(self, tenant: str, task_id: str, request_id: str, digest: str) -> Task:
         async for first in self._log.read(tenant, task_id):

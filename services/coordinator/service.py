@@ -59,7 +59,9 @@ class CoordinatorServicer(CoordinatorServiceServicer):
     async def SubmitTask(
         self, request: pb.SubmitTaskRequest, context: _Context
     ) -> pb.SubmitTaskResponse:
-        return pb.SubmitTaskResponse(task=await self._submit(request))
+        response = pb.SubmitTaskResponse()
+        response.task.CopyFrom(await self._submit(request))
+        return response
 
     async def BatchSubmitTasks(
         self, request: pb.BatchSubmitTasksRequest, context: _Context
@@ -85,17 +87,11 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         if request.result_only:
             async with aclosing(self._runs.result(*wanted)) as tasks:
                 async for task in tasks:
-                    yield pb.RunTaskResponse(task=task)
+                    yield _run_response(task)
             return
         async with aclosing(self._runs.run(*wanted, after_sequence=after)) as updates:
             async for update in updates:
-                match update:
-                    case Task():
-                        yield pb.RunTaskResponse(task=update)
-                    case TaskEvent():
-                        yield pb.RunTaskResponse(event=update)
-                    case pb.TextDelta():
-                        yield pb.RunTaskResponse(delta=update)
+                yield _run_response(update)
 
     async def GetTask(self, request: pb.GetTaskRequest, context: _Context) -> pb.GetTaskResponse:
         tenant, task_id = convert.task_name(request.name)
@@ -130,14 +126,11 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         if not request.include_deltas:
             async with aclosing(events):
                 async for event in events:
-                    yield pb.WatchTaskResponse(event=event)
+                    yield _watch_response(event)
             return
         async with aclosing(with_deltas(self._bus, tenant, task_id, events)) as updates:
             async for update in updates:
-                if isinstance(update, TaskEvent):
-                    yield pb.WatchTaskResponse(event=update)
-                else:
-                    yield pb.WatchTaskResponse(delta=update)
+                yield _watch_response(update)
 
     async def ListTaskEvents(
         self, request: pb.ListTaskEventsRequest, context: _Context
@@ -232,6 +225,32 @@ class CoordinatorServicer(CoordinatorServiceServicer):
         tenant = convert.tenant(request.parent)
         task = convert.task(request.task, max_input_bytes=self._settings.max_input_bytes)
         return tenant, task, convert.request_id(request.request_id)
+
+
+# What is answered is copied to its place, never given to a constructor: that would encode it and
+# read it again.
+
+
+def _run_response(update: Task | TaskEvent | pb.TextDelta) -> pb.RunTaskResponse:
+    response = pb.RunTaskResponse()
+    match update:
+        case Task():
+            response.task.CopyFrom(update)
+        case TaskEvent():
+            response.event.CopyFrom(update)
+        case pb.TextDelta():
+            response.delta.CopyFrom(update)
+    return response
+
+
+def _watch_response(update: TaskEvent | pb.TextDelta) -> pb.WatchTaskResponse:
+    response = pb.WatchTaskResponse()
+    match update:
+        case TaskEvent():
+            response.event.CopyFrom(update)
+        case pb.TextDelta():
+            response.delta.CopyFrom(update)
+    return response
 
 
 def _filter(request: pb.ListTasksRequest) -> TaskFilter:

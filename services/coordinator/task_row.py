@@ -186,9 +186,8 @@ def _asked_for(first: TaskEvent) -> bytes:
 
 def _standing(last: TaskEvent) -> bytes:
     """The part of a last event that lists need: how the task stands, and why."""
-    short = TaskEvent(
-        task=last.task, sequence=last.sequence, status=last.status, format=last.format
-    )
+    short = TaskEvent(task=last.task, sequence=last.sequence, format=last.format)
+    short.status.CopyFrom(last.status)
     match last.WhichOneof("kind"):
         case "waiting":
             short.waiting.CopyFrom(last.waiting)
