@@ -44,7 +44,8 @@ class Link:
         self._count = 0
         self._waiting: dict[str, asyncio.Future[WireMessage]] = {}
         self._connected: Final = asyncio.Event()
-        self._on_reconnect: Final[list[Callable[[], None]]] = []
+        # By keys of their own: each task that somebody waits for has one.
+        self._on_reconnect: Final[dict[object, Callable[[], None]]] = {}
         self._server = ""
         # Whether the last reconnect led to the process that had been there before.
         self.is_same_server = True
@@ -95,8 +96,13 @@ class Link:
 
     def on_reconnect(self, call: Callable[[], None]) -> Callable[[], None]:
         """Calls `call` after every reconnect; gives a function that ends that."""
-        self._on_reconnect.append(call)
-        return lambda: self._on_reconnect.remove(call)
+        key = object()
+        self._on_reconnect[key] = call
+
+        def forget() -> None:
+            del self._on_reconnect[key]
+
+        return forget
 
     async def ask(
         self,
@@ -198,7 +204,7 @@ class Link:
         self._connected.set()
         if self._log:
             self._log.info("nats.reconnected")
-        for call in tuple(self._on_reconnect):
+        for call in tuple(self._on_reconnect.values()):
             call()
 
     def _note_server(self) -> None:

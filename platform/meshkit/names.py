@@ -12,25 +12,28 @@ from meshkit.error_reasons import InvalidField
 
 _VARIABLE: Final = re.compile(r"\{(\w+)\}")
 _SHORT: Final = (
-    r"[a-z0-9][a-z0-9-]{0,62}",
+    re.compile(r"[a-z0-9][a-z0-9-]{0,62}"),
     "1 to 63 lower-case letters, digits or hyphens, no hyphen first",
 )
 _LONG: Final = (
-    r"[A-Za-z0-9][A-Za-z0-9_~:-]{0,127}",
+    re.compile(r"[A-Za-z0-9][A-Za-z0-9_~:-]{0,127}"),
     "1 to 128 letters, digits or any of _ ~ : -, a letter or digit first",
 )
-_SHAPES: Final[Mapping[str, tuple[str, str]]] = {
+_SHAPES: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
     "tenant": _SHORT,
     "task": _SHORT,
     "agent": _SHORT,
-    "version": (r"[1-9][0-9]{0,8}", "a number from 1"),
+    "version": (re.compile(r"[1-9][0-9]{0,8}"), "a number from 1"),
     "schedule": _SHORT,
-    "api_key": (r"[a-z0-9]{8,40}", "8 to 40 lower-case letters or digits"),
-    "tool": (r"[a-z0-9][a-z0-9_-]{0,62}", "1 to 63 lower-case letters, digits, _ or -"),
+    "api_key": (re.compile(r"[a-z0-9]{8,40}"), "8 to 40 lower-case letters or digits"),
+    "tool": (
+        re.compile(r"[a-z0-9][a-z0-9_-]{0,62}"),
+        "1 to 63 lower-case letters, digits, _ or -",
+    ),
 }
 
 
-def _shape(variable: str) -> tuple[str, str]:
+def _shape(variable: str) -> tuple[re.Pattern[str], str]:
     return _SHAPES.get(variable, _LONG)
 
 
@@ -47,7 +50,7 @@ class Pattern:
         parts = _VARIABLE.split(template)  # literal, variable, literal, ...
         self._regex = re.compile(
             "".join(
-                f"({_shape(part)[0]})" if index % 2 else re.escape(part)
+                f"({_shape(part)[0].pattern})" if index % 2 else re.escape(part)
                 for index, part in enumerate(parts)
             )
         )
@@ -76,7 +79,7 @@ class Pattern:
 def check(variable: str, value: str, *, field: str) -> str:
     """`value`, if it may stand for `variable` in a name; InvalidField for `field` otherwise."""
     shape, text = _shape(variable)
-    if not re.fullmatch(shape, value):
+    if not shape.fullmatch(value):
         raise InvalidField(field, f"must be {text}, not {_cut(value)!r}")
     return value
 

@@ -23,6 +23,7 @@ from tasklog.lifecycle import TERMINAL
 SNAPSHOTS: Final = "SNAPSHOTS"
 # Stored events are published again here, so that watchers need no consumer each.
 LIVE_PREFIX: Final = "live"
+_LIVE: Final = f"{LIVE_PREFIX}."
 # Runnable at once, or at the time the event names.
 RUNNABLE_KINDS: Final = frozenset({"submitted", "resumed", "retried", "redriven"})
 # A coordinator sets timers and submits children; it stops children too.
@@ -147,7 +148,7 @@ ALL_WAKES: Final = "wake.>"
 
 def parse(subject: str) -> tuple[str, str]:
     """Tenant and task id of an event's or a cancel's subject."""
-    parts = subject.removeprefix(f"{LIVE_PREFIX}.").split(".")
+    parts = subject.removeprefix(_LIVE).split(".")
     return parts[1], parts[2]
 
 

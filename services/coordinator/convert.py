@@ -22,6 +22,7 @@ _MAX_LABEL_VALUE: Final = 255
 _MAX_REQUEST_ID: Final = 128
 _TASK_TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _MAX_TIME_LIMIT_SECONDS: Final = 86_400
+_LANES: Final = frozenset(tier_pb2.Lane.values())
 
 
 def tenant(parent: str, *, field: str = "parent") -> str:
@@ -112,7 +113,7 @@ def _task_violations(requested: Task) -> list[Violation]:
         wrong("input", "must have text or data: say what the agent should do")
     if "\x00" in requested.input.text:
         wrong("input.text", "must not contain NUL characters")
-    if requested.lane not in tier_pb2.Lane.values():
+    if requested.lane not in _LANES:
         wrong("lane", "must be LANE_INTERACTIVE, LANE_STANDARD or LANE_BATCH")
     if not 0 <= requested.priority <= 9:
         wrong("priority", "must be from 0 to 9")
