@@ -78,11 +78,11 @@ def task(requested: Task, *, max_input_bytes: int) -> Task:
         lane=requested.lane,
         priority=requested.priority,
         session=requested.session,
-        labels=requested.labels,
         parent_task=requested.parent_task,
         budget_micros=requested.budget_micros,
         task_type=requested.task_type,
     )
+    accepted.labels.MergeFrom(requested.labels)
     accepted.input.CopyFrom(requested.input)
     if requested.HasField("time_limit"):
         accepted.time_limit.CopyFrom(requested.time_limit)
