@@ -7,18 +7,30 @@ from click.testing import CliRunner
 
 from cli.app import app
 
-_SHORT: Final = ("--tier", "prototype", "--warm-up", "1", "--seconds", "2", "--json")
+_SHORT: Final = ("--tier", "prototype", "--warm-up", "1", "--json")
+# Of rounds: where the machine is busy, none of a closed loop's tasks may end in the shorter.
+_SECONDS: Final = (2, 20)
 
 
-def _bench(*arguments: str) -> dict[str, Any]:
-    result = CliRunner().invoke(app, ["bench", "tasks", *_SHORT, *arguments], prog_name="agentmesh")
+def _bench(*arguments: str, seconds: int = _SECONDS[0]) -> dict[str, Any]:
+    given = ["bench", "tasks", *_SHORT, "--seconds", str(seconds), *arguments]
+    result = CliRunner().invoke(app, given, prog_name="agentmesh")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
 
+def _bench_until_each_round_has_tasks(*arguments: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for seconds in _SECONDS:
+        found = _bench(*arguments, seconds=seconds)
+        if all(each["tasks"] and each["p50_ms"] for each in found["rounds"]):
+            break
+    return found
+
+
 def test_a_closed_loop_has_all_figures_and_a_clean_audit() -> None:
     """Every task that was submitted has succeeded, and its cost is known by process."""
-    found = _bench("--in-flight", "4", "--rounds", "2")
+    found = _bench_until_each_round_has_tasks("--in-flight", "4", "--rounds", "2")
     assert found["title"] == "closed loop, 4 in flight"
     assert (found["tier"], found["executors"], found["client"]) == ("prototype", 1, "run")
     least, most = found["tasks_per_minute_range"]
