@@ -102,6 +102,8 @@ class Limited:
             }
 
         await eventually(taken, 60)
+        # Its worker goes by what its main thread has at the latest when it has answered once more.
+        await gateway.http("GET", "/healthz")
 
 
 def _filters(policy: Policy) -> dict[str, Any]:
