@@ -12,6 +12,8 @@ from typing import Final
 VARIABLE: Final = "PREVIOUS_VERSION"
 # By which a folder on the path is told from one of packages that both versions share.
 _OWN: Final = ("agentmesh", "services", "tier")
+# Without the packages that this machine happens to have.
+_PYTHON: Final = (sys.executable, "-P", "-S")
 _SECONDS: Final = 60.0
 
 
@@ -37,7 +39,7 @@ class Previous:
     def run(self, *arguments: str) -> str:
         """What a Python program of that version prints. Raises where it fails."""
         done = subprocess.run(
-            [sys.executable, "-P", *arguments],
+            [*_PYTHON, *arguments],
             env={**os.environ, **self.environment},
             cwd=self.root,
             check=False,
@@ -50,7 +52,7 @@ class Previous:
 
     def command(self, program: Sequence[str]) -> Sequence[str]:
         """How a service is started whose module and arguments these are."""
-        return (sys.executable, "-P", "-m", "tier.service_program", *program)
+        return (*_PYTHON, "-m", "tier.service_program", *program)
 
 
 def _has_own(folder: Path) -> bool:
