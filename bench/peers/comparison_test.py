@@ -1,5 +1,6 @@
 """What is made of several rounds of several systems."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ class _Peer:
     def __init__(self, name: str, journal: list[str], *, fails: Sequence[str] = ()) -> None:
         self.name = name
         self.title = name.title()
+        self.takes_turns = name == "b"
+        # How the kernel let it have the processors, in each round.
+        self.policies: list[int] = []
         self._journal = journal
         self._fails = fails
         self._rounds = 0
@@ -40,6 +44,7 @@ class _Peer:
         """A round: each gives ten tasks a minute more."""
         assert list(folder.iterdir()) == []
         (folder / "data").touch()
+        self.policies.append(os.sched_getscheduler(0))
         self._rounds += 1
         self._journal.append(f"{self.name} {self._rounds}")
         if f"round {self._rounds}" in self._fails:
@@ -58,6 +63,13 @@ def test_systems_are_measured_in_turn() -> None:
     assert [each.tasks_per_minute for each in outcomes[0].figures] == [10, 20, 30]
     assert outcomes[0].setting == "a as it is"
     assert not any(each.failure for each in outcomes)
+
+
+def test_only_who_gains_by_it_takes_turns_at_the_processors() -> None:
+    """Also where it comes first in a round."""
+    peers = [_Peer(name, []) for name in "ab"]
+    measure_in_turn(peers, _LOAD, 2, lambda text: None)
+    assert [each.policies for each in peers] == [[os.SCHED_OTHER] * 2, [os.SCHED_BATCH] * 2]
 
 
 def test_a_system_that_cannot_be_installed_is_left_out() -> None:

@@ -41,6 +41,11 @@ class Peer(Protocol):
         """For people."""
         ...
 
+    @property
+    def takes_turns(self) -> bool:
+        """Whether its processes are to take turns at the processors, being quicker so."""
+        ...
+
     def install(self) -> str:
         """Brings what it needs, if that is not there yet; returns how it is set, for people.
 

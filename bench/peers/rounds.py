@@ -2,11 +2,13 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.peers.closed_loop import Load
 from bench.peers.peer import Figures, Peer, PeerUnavailable
+from tier.scheduling import turns
 
 
 @dataclass(slots=True)
@@ -60,6 +62,9 @@ def measure_in_turn(
 
 
 def _one_round(peer: Peer, load: Load) -> Figures:
-    # Its path is kept short: a server's socket may lie in it.
-    with tempfile.TemporaryDirectory(prefix="peer-", ignore_cleanup_errors=True) as folder:
+    with (
+        turns() if peer.takes_turns else nullcontext(),
+        # Its path is kept short: a server's socket may lie in it.
+        tempfile.TemporaryDirectory(prefix="peer-", ignore_cleanup_errors=True) as folder,
+    ):
         return peer.run(load, Path(folder))

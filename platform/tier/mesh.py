@@ -25,6 +25,7 @@ from tier.option_checks import check
 from tier.options import MeshOptions, Tier
 from tier.ports import HOST
 from tier.redis_child import redis_children
+from tier.scheduling import take_turns
 from tier.state import MeshState, ProcessRecord, start_ticks, write_state
 from tier.topology import Stores, Topology
 from tier.version import VERSION
@@ -124,7 +125,10 @@ class RunningMesh:
         # Never closed: loggers gather lines, and write the last ones when the process ends.
         self._log_file = data_dir.rotate("mesh").open("a", encoding="utf-8", buffering=1)
         self._report("mesh", Phase.STARTING, f"Starting the {options.tier} mesh on {data_dir.path}")
-        nursery = self._nursery() if options.tier is Tier.STAGING else None
+        nursery = None
+        if options.tier is Tier.STAGING:
+            take_turns()
+            nursery = self._nursery()
         redises = redis_children(redis, data_dir, options)
         stored = [
             self._spawn(

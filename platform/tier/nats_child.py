@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Final
 
@@ -48,11 +49,21 @@ def nats_child(
         title="NATS",
         command=(binary, "-c", configuration),
         working_dir=data_dir.run,
+        environment={} if flushes else {"GOMAXPROCS": os.environ.get("GOMAXPROCS", _half())},
         log=data_dir.rotate(NAME),
         ports=(port, monitor_port),
         probe=probe,
         sick=lambda: _lasting_error(monitor_port),
     )
+
+
+def _half() -> str:
+    """Of the processors: the services have as much to do as the broker has.
+
+    One that flushes may use all, since a thread that flushes blocks the processor it holds for as
+    long as it takes the runtime to notice.
+    """
+    return str(max(len(os.sched_getaffinity(0)) // 2, 1))
 
 
 def _configuration(store: Path, port: int, monitor_port: int, *, flushes: bool) -> str:

@@ -119,7 +119,9 @@ async def _audited(state: MeshState) -> None:
 
 
 async def test_each_comes_back_and_no_task_is_lost(tmp_path: Path) -> None:
-    """Whoever it is; status says why it ended, and in the end the audit finds nothing."""
+    """Whoever it is, it takes its turn at the processors as before; status says why it ended, and
+    in the end the audit finds nothing.
+    """
     options = MeshOptions(
         tier=Tier.STAGING,
         data_dir=tmp_path,
@@ -140,6 +142,8 @@ async def test_each_comes_back_and_no_task_is_lost(tmp_path: Path) -> None:
                 back = await _is_back(tmp_path, name, before)
                 assert back.restarts >= 1, name
                 assert back.last_death.startswith("killed by SIGKILL at "), name
+                assert back.pid
+                assert os.sched_getscheduler(back.pid) == os.SCHED_BATCH, name
                 # Somebody is served again.
                 count = len(load.accepted)
                 await eventually(lambda count=count: len(load.accepted) > count, _WITHIN_SECONDS)

@@ -31,6 +31,8 @@ class Agentmesh:
         self._environ: Final = environ
         self.name: Final = "agentmesh" if sync == "default" else "agentmesh-sync"
         self.title: Final = "Agentmesh" if sync == "default" else "Agentmesh, synced"
+        # Staging sees to it by itself.
+        self.takes_turns: Final = False
 
     def install(self) -> str:
         """Nothing: it is what runs this."""

@@ -22,6 +22,7 @@ class Dbos:
     def __init__(self, packages: Packages, environ: Mapping[str, str]) -> None:
         self.name: Final = "dbos"
         self.title: Final = "DBOS"
+        self.takes_turns: Final = True
         self._packages: Final = packages
         self._environ: Final = environ
 

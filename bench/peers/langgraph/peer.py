@@ -22,6 +22,7 @@ class LangGraph:
     def __init__(self, packages: Packages, environ: Mapping[str, str]) -> None:
         self.name: Final = "langgraph"
         self.title: Final = "LangGraph"
+        self.takes_turns: Final = True
         self._packages: Final = packages
         self._environ: Final = environ
 

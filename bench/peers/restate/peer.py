@@ -27,6 +27,7 @@ class Restate:
     def __init__(self, packages: Packages, environ: Mapping[str, str]) -> None:
         self.name: Final = "restate"
         self.title: Final = "Restate"
+        self.takes_turns: Final = True
         self._packages: Final = packages
         self._environ: Final = environ
 
