@@ -138,9 +138,16 @@ class Report:
 
     @property
     def good(self) -> bool:
-        """Whether nothing failed or died, every task is there once, and the audit is clean."""
+        """Whether nothing failed or died, every task is there once, tasks ended in every round
+        that counts, and the audit is clean.
+        """
         wrong = self.errors or self.deaths or self.lost or self.doubled or self.unproven
-        return not wrong and self.proof.clean
+        return not wrong and not self.empty and self.proof.clean
+
+    @property
+    def empty(self) -> tuple[str, ...]:
+        """The rounds that count in which no task ended: their figures say nothing."""
+        return tuple(each.name for each in self.counted if not each.tasks)
 
     @property
     def counted(self) -> tuple[Round, ...]:

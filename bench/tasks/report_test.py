@@ -126,6 +126,15 @@ def test_one_thing_that_went_wrong_spoils_it(changed: dict[str, Any]) -> None:
     assert _report(**changed).good is False
 
 
+def test_a_round_in_which_nothing_ended_spoils_it() -> None:
+    """Its figures look fast; one that is not counted may be empty."""
+    first, second = _report().rounds
+    empty = dataclasses.replace(second, tasks=0)
+    assert _report(rounds=(first, empty)).empty == ("round 2",)
+    assert _report(rounds=(first, empty)).good is False
+    assert _report(rounds=(first, dataclasses.replace(empty, counted=False))).good is True
+
+
 def test_what_is_accepted_and_unknown_is_lost() -> None:
     """By the audit's count of tasks in any state."""
     assert _report(accepted=63).lost == 3

@@ -158,8 +158,9 @@ def test_a_spike_says_how_soon_it_was_forgotten() -> None:
 
 
 def test_what_went_wrong_comes_last() -> None:
-    """Errors by their number, deaths, tasks lost, and what the audit found."""
+    """Errors by their number, deaths, empty rounds, tasks lost, and what the audit found."""
     report = _report(
+        rounds=(_round("round 1", 4_000), _round("round 2", 0)),
         errors={"UNAVAILABLE DEPENDENCY_UNAVAILABLE": 1, "task ended FAILED": 20},
         deaths=("the tool service died (exit code 1)",),
         accepted=4_001,
@@ -167,10 +168,11 @@ def test_what_went_wrong_comes_last() -> None:
             clean=False, tasks={"SUCCEEDED": 4_000}, findings=("A task forked.",), seconds=2.0
         ),
     )
-    assert _shown(report)[-5:] == [
+    assert _shown(report)[-6:] == [
         "20 tasks failed: task ended FAILED",
         "1 task failed: UNAVAILABLE DEPENDENCY_UNAVAILABLE",
         "the tool service died (exit code 1)",
+        "No task ended in round 2; --seconds makes rounds longer.",
         "1 task lost",
         "Audit: A task forked.",
     ]

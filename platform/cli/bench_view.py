@@ -174,6 +174,9 @@ def _verdict(terminal: Terminal, report: Report) -> None:
         terminal.say(f"{plural(count, 'task')} failed: {text}", style="bold red")
     for text in report.deaths:
         terminal.say(text, style="bold red")
+    for name in report.empty:
+        text = f"No task ended in {name}; --seconds makes rounds longer."
+        terminal.say(text, style="bold red")
     for count, what in (
         (report.lost, "lost"),
         (report.doubled, "doubled"),
