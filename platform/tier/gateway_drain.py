@@ -12,14 +12,15 @@ _IN_FLIGHT: Final = "http.gateway.downstream_rq_active"
 _PAUSE_SECONDS: Final = 0.05
 
 
-async def drain(admin: Path, within_seconds: float) -> int:
-    """Returns when no call is in flight, or with how many are when the time is over.
+async def drain(admin: Path, within_seconds: float) -> int | None:
+    """Returns when no call is in flight, or with how many are when the time is over: None where
+    the gateway never said.
 
     `admin`: the socket at which the gateway is told. Health checks fail from now on, nobody new is
     let in, and callers are told to go with the next answer. A gateway that is not there has none;
     one that has too much to do to say is asked again.
     """
-    left = 0
+    left = None
     give_up = asyncio.get_running_loop().time() + within_seconds
     with suppress(ConnectionError):
         # In this order: who is sent away finds the door closed.
@@ -34,7 +35,7 @@ async def drain(admin: Path, within_seconds: float) -> int:
             if asyncio.get_running_loop().time() > give_up:
                 return left
             await asyncio.sleep(_PAUSE_SECONDS)
-    return left
+    return left or 0
 
 
 async def _in_flight(admin: Path) -> int:

@@ -56,6 +56,15 @@ async def test_who_has_too_much_to_do_to_say_is_asked_again(
     assert len(asked) >= 5
 
 
+async def test_who_never_says_is_not_taken_for_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls may well be cut off, and somebody is to know."""
+    monkeypatch.setattr("tier.http_get._TIMEOUT_SECONDS", 0.1)
+    async with _gateway(tmp_path / "admin", [None] * 10):
+        assert await drain(tmp_path / "admin", 0) is None
+
+
 async def test_who_is_gone_has_none(tmp_path: Path) -> None:
     """Nobody listens there."""
     assert await drain(tmp_path / "admin", 60) == 0
