@@ -28,6 +28,7 @@ from agentmesh.reasoning.v1 import reasoning_service_pb2 as pb
 from meshkit.batch_stream import BatchStream
 from meshkit.coalesce import Coalescer
 from tests.proxy.running_proxy import Caller, Proxy, caller, proxy
+from tier.scheduling import take_turns
 
 _Call = Callable[[], Awaitable[object]]
 
@@ -169,6 +170,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.envoy:
         os.environ["ENVOY"] = str(arguments.envoy.absolute())
+    # As staging's processes do.
+    take_turns()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_main(arguments.rounds, arguments.calls))
 
