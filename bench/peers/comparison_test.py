@@ -67,6 +67,7 @@ def test_systems_are_measured_in_turn() -> None:
 
 def test_only_who_gains_by_it_takes_turns_at_the_processors() -> None:
     """Also where it comes first in a round."""
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     peers = [_Peer(name, []) for name in "ab"]
     measure_in_turn(peers, _LOAD, 2, lambda text: None)
     assert [each.policies for each in peers] == [[os.SCHED_OTHER] * 2, [os.SCHED_BATCH] * 2]

@@ -188,8 +188,8 @@ class RunningMesh:
         self._report("gateway", Phase.STOPPING, "The gateway takes no new calls")
         left = await drain(self._admin, _DRAIN_SECONDS)
         if left != 0:
-            calls = "calls, of a number it does not say," if left is None else f"{left} calls"
-            text = f"{calls} did not finish within {_DRAIN_SECONDS:g} s and are cut off"
+            count = "an unknown number of" if left is None else left
+            text = f"{count} calls did not finish within {_DRAIN_SECONDS:g} s and are cut off"
             self._report("gateway", Phase.STOPPING, text)
 
     async def __aenter__(self) -> Self:

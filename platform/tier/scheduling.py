@@ -28,4 +28,5 @@ def turns() -> Generator[None]:
     try:
         yield
     finally:
-        os.sched_setscheduler(0, before, os.sched_param(0))
+        if os.sched_getscheduler(0) != before:
+            os.sched_setscheduler(0, before, os.sched_param(0))
