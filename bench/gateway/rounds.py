@@ -16,6 +16,7 @@ from bench.peers.child import child, with_parent
 from bench.peers.processor_time import processor_seconds
 from tier.ports import free_ports, is_free
 from tier.python_child import python_environment
+from tier.scheduling import take_turns
 
 # The upstream is called beside every system, and never a part of one.
 _UPSTREAM_LOG: Final = "upstream.log"
@@ -95,8 +96,10 @@ async def measure_in_turn(
 ) -> list[Outcome]:
     """Installs the systems, then measures each of them once a round.
 
-    A round begins with another system each time. One that fails is left out from then on.
+    A round begins with another system each time. One that fails is left out from then on. All
+    take turns at the processors, as staging does.
     """
+    take_turns()
     outcomes = {each.name: Outcome(each.name, each.title) for each in systems}
     for system in systems:
         outcome = outcomes[system.name]
