@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-import grpc
+from meshwire.server import Server
 
 # Makes the handlers of a service, by method, into those that are served.
 Wrap = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
@@ -18,7 +18,7 @@ class Registrar:
     registered form, in which they can be wrapped, and added in the generic one.
     """
 
-    def __init__(self, server: grpc.aio.Server, wrap: Wrap | None = None) -> None:
+    def __init__(self, server: Server, wrap: Wrap | None = None) -> None:
         """`wrap` makes the handlers into those that are served; None serves them as they are."""
         self._server: Final = server
         self._wrap: Final = wrap
@@ -28,7 +28,4 @@ class Registrar:
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Adds the handlers, wrapped."""
-        wrapped: Any = self._wrap(service, handlers) if self._wrap else handlers
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service, wrapped),)
-        )
+        self._server.add(service, self._wrap(service, handlers) if self._wrap else handlers)

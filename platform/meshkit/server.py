@@ -3,10 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
-
-import grpc
-from grpc_channelz.v1 import channelz
+from typing import Any, Final
 
 from meshkit import constants
 from meshkit.errors import DependencyUnavailable
@@ -18,7 +15,8 @@ from meshkit.peers import Peers
 from meshkit.reflection import add_reflection
 from meshkit.registrar import Registrar
 from meshkit.rpc_guard import RpcGuard
-from meshkit.tls import TlsSettings, server_credentials
+from meshkit.tls import TlsSettings, server_contexts
+from meshwire.server import Limits, Server
 
 __all__ = ["Dependency", "MeshServer", "Registration"]
 
@@ -80,7 +78,14 @@ class MeshServer:
             streams=streams,
         )
         self._drain_seconds: Final = drain_seconds
-        self._options: Final = _options(max_message_bytes * _REFUSED_IN_WORDS)
+        self._limits: Final = Limits(
+            most_message_bytes=max_message_bytes * _REFUSED_IN_WORDS,
+            keepalive_seconds=constants.CLIENT_KEEPALIVE_SECONDS,
+            keepalive_timeout_seconds=constants.KEEPALIVE_TIMEOUT_SECONDS,
+            least_ping_seconds=constants.SERVER_MINIMUM_PING_SECONDS,
+            most_age_seconds=constants.MAX_CONNECTION_AGE_SECONDS,
+            most_age_grace_seconds=constants.MAX_CONNECTION_AGE_GRACE_SECONDS,
+        )
         self._health: Final = Health(
             {each.service_name: each.dependencies for each in registrations}, log=log
         )
@@ -98,7 +103,7 @@ class MeshServer:
 
     async def serve(self) -> None:
         """Serves until cancelled; then shows NOT_SERVING, lets calls finish, and stops."""
-        server = grpc.aio.server(options=self._options)
+        server = Server(self._limits)
         guarded: Any = Registrar(server, self._guard.wrap)
         plain: Any = Registrar(server, self._peers.wrap if self._peers else None)
         for each in self._registrations:
@@ -110,15 +115,15 @@ class MeshServer:
         names = [each.service_name for each in self._registrations]
         called = [each.service_name for each in self._registrations if each.add is not None]
         add_reflection([*called, "grpc.health.v1.Health"], plain)
-        cast(Any, channelz).add_channelz_servicer(plain)
         try:
-            self._port = self._listen(server)
-        except RuntimeError as error:
+            self._port = await server.listen(
+                self._address, self._tls and server_contexts(self._tls)
+            )
+        except OSError as error:
             raise DependencyUnavailable(
                 f"Failed to listen on {self._address}: it is in use or not ours.",
                 metadata={"dependency": self._address},
             ) from error
-        await server.start()
         self._log.info("server.started", server=self._name, port=self._port, services=names)
         try:
             await self._health.check_once()
@@ -129,32 +134,3 @@ class MeshServer:
             load.end()
             await server.stop(self._drain_seconds)
             self._log.info("server.stopped", server=self._name, port=self._port)
-
-    def _listen(self, server: grpc.aio.Server) -> int:
-        """The port. RuntimeError where it cannot be had; ConfigError without its certificate."""
-        if self._tls is None:
-            return server.add_insecure_port(self._address)
-        return server.add_secure_port(self._address, server_credentials(self._tls))
-
-
-def _options(max_message_bytes: int) -> list[tuple[str, int]]:
-    milliseconds = 1000
-    return [
-        ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.max_send_message_length", max_message_bytes),
-        # A second process on the same port is a mistake, not a way to scale.
-        ("grpc.so_reuseport", 0),
-        ("grpc.enable_channelz", 1),
-        (
-            "grpc.http2.min_ping_interval_without_data_ms",
-            constants.SERVER_MINIMUM_PING_SECONDS * milliseconds,
-        ),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.keepalive_time_ms", constants.CLIENT_KEEPALIVE_SECONDS * milliseconds),
-        ("grpc.keepalive_timeout_ms", constants.KEEPALIVE_TIMEOUT_SECONDS * milliseconds),
-        ("grpc.max_connection_age_ms", constants.MAX_CONNECTION_AGE_SECONDS * milliseconds),
-        (
-            "grpc.max_connection_age_grace_ms",
-            constants.MAX_CONNECTION_AGE_GRACE_SECONDS * milliseconds,
-        ),
-    ]

@@ -1,10 +1,11 @@
 """Mutual TLS from files that are renewed while the process runs."""
 
 import os
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
 import grpc
 from pydantic import BaseModel, ConfigDict
@@ -16,8 +17,6 @@ _LOOK_EVERY_SECONDS: Final = 10.0
 
 _Pem = tuple[bytes, bytes, bytes]
 _Signature = tuple[tuple[int, int, int], ...]
-# grpc's types name what these take less widely than it is.
-_grpc: Final = cast(Any, grpc)
 
 
 class TlsSettings(BaseModel):
@@ -76,20 +75,31 @@ class TlsFiles:
         return certificate, key, authority
 
 
-def server_credentials(settings: TlsSettings) -> grpc.ServerCredentials:
-    """For a server whose clients need certificates; each connection gets the newest.
+def server_contexts(settings: TlsSettings) -> Callable[[], ssl.SSLContext]:
+    """For a server whose clients need certificates: to be asked at each new connection.
 
     Raises ConfigError where the files cannot be read.
     """
     files = TlsFiles(settings)
+    context = _server_context(settings)
 
-    def newer() -> Any:
-        # gRPC asks at each new connection, from a thread of its own.
-        return _configuration(files.pem) if files.look() else None
+    def newest() -> ssl.SSLContext:
+        nonlocal context
+        if files.look():
+            context = _server_context(settings)
+        return context
 
-    return _grpc.dynamic_ssl_server_credentials(
-        _configuration(files.pem), newer, require_client_authentication=True
-    )
+    return newest
+
+
+def _server_context(settings: TlsSettings) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(settings.authority)
+    context.load_cert_chain(settings.certificate, settings.key)
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 def client_credentials(settings: TlsSettings) -> grpc.ChannelCredentials:
@@ -123,11 +133,6 @@ class ClientTls:
             if self._files.look():
                 self._credentials = _credentials(self._files.pem)
         return self._credentials
-
-
-def _configuration(pem: _Pem) -> Any:
-    certificate, key, authority = pem
-    return _grpc.ssl_server_certificate_configuration([(key, certificate)], authority)
 
 
 def _credentials(pem: _Pem) -> grpc.ChannelCredentials:

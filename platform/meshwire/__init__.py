@@ -1,0 +1,1 @@
+"""gRPC on the event loop: calls and servers without threads, over HTTP/2."""

@@ -1,0 +1,440 @@
+"""One end of an HTTP/2 connection (RFC 9113), on asyncio: frames, settings, windows, pings."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import hpack
+
+from meshwire import frames
+from meshwire.frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEAD,
+    HEAD_BYTES,
+    HEADERS,
+    PING,
+    PRIORITY,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    ConnectionFault,
+    StreamFault,
+    frame,
+    window_update,
+)
+from meshwire.headers import Headers
+from meshwire.stream import WINDOW_BYTES, Stream
+
+# What the other end may send over all streams before it is told to go on.
+_WINDOW_BYTES: Final = 1 << 24
+_MOST_HEADER_BYTES: Final = 64 * 1024
+# Answers to pings and settings that wait for an end that asks and does not read.
+_MOST_UNREAD_ANSWERS: Final = 1000
+_KEEPALIVE: Final = b"keepalve"
+
+
+class Connection(asyncio.Protocol):
+    """What both ends have in common."""
+
+    def __init__(
+        self,
+        settings: dict[int, int],
+        *,
+        keepalive_seconds: float,
+        keepalive_timeout_seconds: float,
+    ) -> None:
+        """`settings`: what this end says of itself, besides windows and sizes.
+
+        An end that is silent for `keepalive_seconds` is pinged, and has failed when it does
+        not answer within `keepalive_timeout_seconds`.
+        """
+        self.streams: Final[dict[int, Stream]] = {}
+        # As `stream.Wire` has them.
+        self.window = frames.FIRST_WINDOW_BYTES
+        self.most_frame_bytes = frames.FIRST_FRAME_BYTES
+        self.first_window = frames.FIRST_WINDOW_BYTES
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._settings: Final = settings
+        self._keepalive_seconds: Final = keepalive_seconds
+        self._keepalive_timeout_seconds: Final = keepalive_timeout_seconds
+        self._loop: Final = asyncio.get_running_loop()
+        self._rest = b""
+        # What is still to come of the bytes by which a client begins.
+        self._preface_left = b""
+        self._decoder: Final = hpack.Decoder(max_header_list_size=_MOST_HEADER_BYTES)
+        # Headers that are not complete: their stream, their flags and what is there of them.
+        self._block: tuple[int, int, bytearray] | None = None
+        self._allowed = _WINDOW_BYTES
+        self._taken = 0
+        self._waiting: Final[dict[int, Stream]] = {}
+        self._paused = False
+        self._unread_answers = 0
+        self._heard_at = self._loop.time()
+        self._keepalive: asyncio.TimerHandle | None = None
+        self._on_pong: Final[dict[bytes, Callable[[], None]]] = {}
+        self.lost = False
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the other end reads more slowly than it is written to."""
+        return self._paused
+
+    def write(self, data: bytes) -> None:
+        """Sends frames."""
+        if not self.lost:
+            self._transport.write(data)
+
+    def wait_for_window(self, stream: Stream) -> None:
+        """Has the stream `pump` once there is something to be sent."""
+        self._waiting[stream.number] = stream
+
+    def forget(self, stream: Stream) -> None:
+        """The stream has ended on both sides, or was broken off."""
+        self.streams.pop(stream.number, None)
+        self._waiting.pop(stream.number, None)
+
+    def ping(self, content: bytes, answered: Callable[[], None]) -> None:
+        """Pings the other end, and calls `answered` when it answers."""
+        self._on_pong[content] = answered
+        self.write(frame(PING, 0, 0, content))
+
+    def abort(self, code: int, text: str) -> None:
+        """Says why, and ends the connection with all its streams."""
+        if not self.lost:
+            self.write(frames.goaway(self.last_taken, code, text))
+            self._transport.close()
+            self._lose(code, text)
+
+    # What differs between the two ends.
+
+    def opening(self) -> bytes:
+        """What this end says before anything else."""
+        return b""
+
+    @property
+    def last_taken(self) -> int:
+        """The last stream of the other end that was taken in."""
+        return 0
+
+    def headers_received(self, number: int, headers: Headers, *, ended: bool) -> None:
+        """Headers came. Raises ConnectionFault and StreamFault."""
+        raise NotImplementedError
+
+    def is_idle(self, number: int) -> bool:
+        """Whether nobody has begun that stream yet."""
+        raise NotImplementedError
+
+    def told_to_leave(self, last_stream: int, code: int, text: str) -> None:
+        """The other end takes no stream after `last_stream`."""
+
+    def pinged(self) -> None:
+        """The other end has pinged. Raises ConnectionFault where it does so too often."""
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is there."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._heard_at = self._loop.time()
+        says = {frames.INITIAL_WINDOW_SIZE: WINDOW_BYTES, **self._settings}
+        says[frames.MAX_HEADER_LIST_SIZE] = _MOST_HEADER_BYTES
+        wider = window_update(0, _WINDOW_BYTES - frames.FIRST_WINDOW_BYTES)
+        self.write(self.opening() + frames.settings(says) + wider)
+        self._keepalive = self._loop.call_later(self._keepalive_seconds, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._lose(frames.INTERNAL_ERROR, "the connection broke" if exc else "it was closed")
+
+    def pause_writing(self) -> None:
+        """The other end reads too slowly."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """It has read what there was."""
+        self._paused = False
+        self._unread_answers = 0
+        self._pump()
+
+    def data_received(self, data: bytes) -> None:
+        """Takes the frames that are complete."""
+        if self.lost:
+            return
+        self._heard_at = self._loop.time()
+        if self._rest:
+            data = self._rest + data
+        at, size = 0, len(data)
+        try:
+            if self._preface_left:
+                at = self._take_preface(data)
+            while size - at >= HEAD_BYTES:
+                high, low, kind, flags, number = HEAD.unpack_from(data, at)
+                length = high << 16 | low
+                if length > frames.FIRST_FRAME_BYTES:
+                    raise ConnectionFault(frames.FRAME_SIZE_ERROR, "a frame that is too large")
+                end = at + HEAD_BYTES + length
+                if end > size:
+                    break
+                self._take(kind, flags, number & frames.LAST_STREAM, data[at + HEAD_BYTES : end])
+                at = end
+        except ConnectionFault as fault:
+            self.abort(fault.code, fault.text)
+            return
+        self._rest = data[at:]
+
+    def _take_preface(self, data: bytes) -> int:
+        """How much of the data it was."""
+        left = self._preface_left
+        part = data[: len(left)]
+        if not left.startswith(part):
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "no connection of HTTP/2")
+        self._preface_left = left[len(part) :]
+        return len(part)
+
+    def _take(self, kind: int, flags: int, number: int, content: bytes) -> None:
+        if self._block is not None and kind != CONTINUATION:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "headers that do not go on")
+        if kind == DATA:
+            self._data(flags, number, content)
+        elif kind == WINDOW_UPDATE:
+            self._widen(number, frames.read_number(content))
+        elif kind == HEADERS:
+            self._begin_headers(flags, number, content)
+        elif kind == CONTINUATION:
+            self._go_on_with_headers(flags, number, content)
+        elif kind == PING:
+            self._ping(flags, number, content)
+        elif kind == SETTINGS:
+            self._apply(flags, number, content)
+        elif kind == RST_STREAM:
+            self._reset(number, frames.read_number(content))
+        elif kind == GOAWAY:
+            if number:
+                raise ConnectionFault(frames.PROTOCOL_ERROR, "a GOAWAY on a stream")
+            self.told_to_leave(*frames.read_goaway(content))
+        elif kind == PUSH_PROMISE:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a push that nobody wants")
+        elif kind == PRIORITY:
+            self._ignore_priority(number, content)
+
+    def _data(self, flags: int, number: int, content: bytes) -> None:
+        size = len(content)
+        self._allowed -= size
+        self._taken += size
+        if self._allowed < 0:
+            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "more data than may be sent")
+        if self._taken >= _WINDOW_BYTES // 2:
+            self.write(window_update(0, self._taken))
+            self._allowed += self._taken
+            self._taken = 0
+        if flags & frames.PADDED:
+            content = frames.unpadded(flags, content)
+        stream = self.streams.get(number)
+        if stream is None:
+            self._refuse_idle(number)
+            return
+        try:
+            stream.data(content, size, ended=bool(flags & END_STREAM))
+        except StreamFault as fault:
+            self._break(stream, fault)
+
+    def _begin_headers(self, flags: int, number: int, content: bytes) -> None:
+        content = frames.unpadded(flags, content)
+        if flags & frames.WITH_PRIORITY:
+            if len(content) < 5:
+                raise ConnectionFault(frames.FRAME_SIZE_ERROR, "headers without their priority")
+            if int.from_bytes(content[:4]) & frames.LAST_STREAM == number:
+                raise ConnectionFault(frames.PROTOCOL_ERROR, "a stream that waits for itself")
+            content = content[5:]
+        if flags & END_HEADERS:
+            self._headers(number, flags, content)
+        else:
+            self._block = (number, flags, bytearray(content))
+
+    def _go_on_with_headers(self, flags: int, number: int, content: bytes) -> None:
+        if self._block is None or self._block[0] != number:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "headers that go on without a beginning")
+        _, first_flags, block = self._block
+        block += content
+        if len(block) > _MOST_HEADER_BYTES or (not content and not flags & END_HEADERS):
+            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "headers that are too large")
+        if flags & END_HEADERS:
+            self._block = None
+            self._headers(number, first_flags, bytes(block))
+
+    def _headers(self, number: int, flags: int, block: bytes) -> None:
+        # Read even where nobody wants them: the table of the other end goes on.
+        try:
+            headers = self._decoder.decode(block)
+        except hpack.OversizedHeaderListError:
+            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "headers that are too large") from None
+        except (hpack.HPACKError, UnicodeDecodeError, IndexError):
+            raise ConnectionFault(frames.COMPRESSION_ERROR, "headers that cannot be read") from None
+        try:
+            self.headers_received(number, cast(Headers, headers), ended=bool(flags & END_STREAM))
+        except StreamFault as fault:
+            stream = self.streams.get(number)
+            if stream is None:
+                self.write(frames.rst_stream(number, fault.code))
+            else:
+                self._break(stream, fault)
+
+    def _ping(self, flags: int, number: int, content: bytes) -> None:
+        if number:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a ping on a stream")
+        if len(content) != frames.PING_BYTES:
+            raise ConnectionFault(frames.FRAME_SIZE_ERROR, "a ping of another size")
+        if flags & ACK:
+            answered = self._on_pong.pop(content, None)
+            if answered is not None:
+                answered()
+            return
+        self.pinged()
+        self._answer(frame(PING, ACK, 0, content))
+
+    def _apply(self, flags: int, number: int, content: bytes) -> None:
+        if number:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "settings on a stream")
+        if flags & ACK:
+            if content:
+                raise ConnectionFault(frames.FRAME_SIZE_ERROR, "settings in an answer to them")
+            return
+        values = frames.read_settings(content)
+        # Before what is sent by them: the other end reckons by them from the answer on.
+        self._answer(frame(SETTINGS, ACK, 0))
+        for name, value in values:
+            if name == frames.INITIAL_WINDOW_SIZE:
+                self._change_first_window(value)
+            elif name == frames.MAX_FRAME_SIZE:
+                if not frames.FIRST_FRAME_BYTES <= value <= frames.MOST_FRAME_BYTES:
+                    raise ConnectionFault(frames.PROTOCOL_ERROR, "no size of frames")
+                self.most_frame_bytes = value
+            elif name == frames.ENABLE_PUSH and value > 1:
+                raise ConnectionFault(frames.PROTOCOL_ERROR, "a push that is neither on nor off")
+            elif name == frames.MAX_CONCURRENT_STREAMS:
+                self.most_streams_changed(value)
+
+    def most_streams_changed(self, most: int) -> None:
+        """The other end takes so many streams at a time."""
+
+    def _change_first_window(self, value: int) -> None:
+        if value > frames.MOST_WINDOW_BYTES:
+            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "a window beyond all bounds")
+        difference, self.first_window = value - self.first_window, value
+        for stream in tuple(self.streams.values()):
+            try:
+                stream.widen(difference)
+            except StreamFault as fault:
+                raise ConnectionFault(fault.code, fault.text) from None
+
+    def _widen(self, number: int, size_bytes: int) -> None:
+        size_bytes &= frames.MOST_WINDOW_BYTES
+        if not number:
+            if not size_bytes:
+                raise ConnectionFault(frames.PROTOCOL_ERROR, "a window that does not grow")
+            self.window += size_bytes
+            if self.window > frames.MOST_WINDOW_BYTES:
+                raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "a window beyond all bounds")
+            self._pump()
+            return
+        stream = self.streams.get(number)
+        if stream is None:
+            self._refuse_idle(number)
+            return
+        try:
+            if not size_bytes:
+                raise StreamFault(frames.PROTOCOL_ERROR, "a window that does not grow")
+            stream.widen(size_bytes)
+        except StreamFault as fault:
+            self._break(stream, fault)
+
+    def _reset(self, number: int, code: int) -> None:
+        stream = self.streams.get(number)
+        if stream is None:
+            self._refuse_idle(number)
+        else:
+            stream.close(code, f"RST_STREAM with error code {code}")
+
+    def _ignore_priority(self, number: int, content: bytes) -> None:
+        if not number:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a priority of no stream")
+        if len(content) != 5:
+            fault = StreamFault(frames.FRAME_SIZE_ERROR, "a priority of another size")
+            stream = self.streams.get(number)
+            if stream is not None:
+                self._break(stream, fault)
+            else:
+                self.write(frames.rst_stream(number, fault.code))
+        elif int.from_bytes(content[:4]) & frames.LAST_STREAM == number:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a stream that waits for itself")
+
+    def _refuse_idle(self, number: int) -> None:
+        """A stream that has ended may still be spoken of; one that nobody began may not."""
+        if not number or self.is_idle(number):
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a stream that nobody has begun")
+
+    def _break(self, stream: Stream, fault: StreamFault) -> None:
+        if not stream.closed:
+            stream.reset(fault.code)
+            stream.broken(fault.code, fault.text)
+
+    def _answer(self, data: bytes) -> None:
+        if self._paused:
+            self._unread_answers += 1
+            if self._unread_answers > _MOST_UNREAD_ANSWERS:
+                raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "who asks should read the answers")
+        self.write(data)
+
+    def _pump(self) -> None:
+        """Lets those go on that have waited, in the order in which they began to."""
+        waiting = tuple(self._waiting.values())
+        self._waiting.clear()
+        for stream in waiting:
+            stream.pump()
+
+    def _look(self) -> None:
+        """Pings an end that is silent while somebody waits for it."""
+        silent = self._loop.time() - self._heard_at
+        if silent < self._keepalive_seconds or not self.is_watched():
+            left = max(self._keepalive_seconds - silent, 1.0)
+            self._keepalive = self._loop.call_later(left, self._look)
+            return
+        self.write(frame(PING, 0, 0, _KEEPALIVE))
+        self._keepalive = self._loop.call_later(
+            self._keepalive_timeout_seconds, self._look_again, self._heard_at
+        )
+
+    def _look_again(self, heard_at: float) -> None:
+        if self._heard_at == heard_at:
+            self._transport.abort()
+            self._lose(frames.INTERNAL_ERROR, "it answers no pings")
+        else:
+            self._look()
+
+    def is_watched(self) -> bool:
+        """Whether an end that is silent is pinged."""
+        return True
+
+    def _lose(self, code: int, text: str) -> None:
+        """Everything that is under way has failed."""
+        if self.lost:
+            return
+        self.lost = True
+        if self._keepalive is not None:
+            self._keepalive.cancel()
+        for stream in tuple(self.streams.values()):
+            stream.close(code, text)
+        self.ended()
+
+    def ended(self) -> None:
+        """The connection is gone, and everything that was on it."""
+
+    def extra_info(self, name: str) -> Any:
+        """What asyncio knows of the transport under that name."""
+        return self._transport.get_extra_info(name)

@@ -1,0 +1,125 @@
+"""The headers of gRPC over HTTP/2: how they are written, and what they say.
+
+What is sent is written without Huffman's code and without a table, so that it is the same bytes
+each time. What comes is read by `hpack`.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterable, Sequence
+from typing import Final
+from urllib.parse import unquote
+
+Headers = Sequence[tuple[str, str]]
+Metadata = Sequence[tuple[str, str | bytes]]
+
+# Of `:status: 200`, `:method: POST`, `:scheme: http` and `https` in HPACK's static table, and the
+# names `:authority` and `:path` (RFC 7541, appendix A).
+OK: Final = b"\x88"
+_POST: Final = b"\x83"
+_SCHEMES: Final = {False: b"\x86", True: b"\x87"}
+_AUTHORITY: Final = 1
+_PATH: Final = 4
+# Says that no proxy is to write it into a table: a credential.
+_NEVER_INDEXED: Final = 0x10
+_SECRET: Final = frozenset(("authorization",))
+# gRPC's own, and HTTP's: not shown to handlers.
+_HIDDEN: Final = frozenset(
+    ("te", "content-type", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding")
+)
+_BINARY: Final = "-bin"
+_SECONDS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_TIMEOUT_DIGITS: Final = 8
+_MOST_TIMEOUT: Final = 10**_TIMEOUT_DIGITS - 1
+
+
+def literal(name: str, value: str | bytes) -> bytes:
+    """One header, which stays out of tables."""
+    first = _NEVER_INDEXED if name in _SECRET else 0
+    return bytes((first,)) + _string(name.encode("ascii")) + _string(_encoded(name, value))
+
+
+def block(headers: Iterable[tuple[str, str | bytes]]) -> bytes:
+    """Several headers."""
+    return b"".join([literal(name, value) for name, value in headers])
+
+
+def request_block(authority: str, path: str, *, tls: bool) -> bytes:
+    """The headers that all calls of a method have."""
+    return b"".join(
+        (
+            _POST,
+            _SCHEMES[tls],
+            bytes((_AUTHORITY,)) + _string(authority.encode("ascii")),
+            bytes((_PATH,)) + _string(path.encode("ascii")),
+            block((("te", "trailers"), ("content-type", "application/grpc"))),
+        )
+    )
+
+
+def timeout_header(seconds: float) -> bytes:
+    """How long a call may take, as gRPC says it: eight digits at most."""
+    nanoseconds = max(int(seconds * 1e9), 1)
+    for unit, size in (("n", 1), ("u", 1000), ("m", 10**6), ("S", 10**9), ("M", 60 * 10**9)):
+        if nanoseconds // size <= _MOST_TIMEOUT:
+            return literal("grpc-timeout", f"{-(-nanoseconds // size)}{unit}")
+    return literal("grpc-timeout", f"{min(nanoseconds // (3600 * 10**9), _MOST_TIMEOUT)}H")
+
+
+def read_timeout(text: str) -> float:
+    """Seconds. Raises ValueError for what is no timeout."""
+    digits, unit = text[:-1], text[-1:]
+    if unit not in _SECONDS or not digits.isdecimal() or len(digits) > _TIMEOUT_DIGITS:
+        raise ValueError(f"{text!r} is no timeout")
+    return int(digits) * _SECONDS[unit]
+
+
+def metadata(headers: Headers) -> tuple[tuple[str, str | bytes], ...]:
+    """What handlers and callers see. Raises ValueError for bytes that cannot be read."""
+    return tuple(
+        [
+            (name, _bytes(value) if name.endswith(_BINARY) else value)
+            for name, value in headers
+            if name not in _HIDDEN and not name.startswith(":")
+        ]
+    )
+
+
+def message_header(text: str) -> str:
+    """The value of `grpc-message`: printable ASCII but for the percent sign as it is."""
+    return "".join(
+        chr(each) if 0x20 <= each <= 0x7E and each != 0x25 else f"%{each:02X}"
+        for each in text.encode()
+    )
+
+
+def read_message(value: str) -> str:
+    """The text of a `grpc-message`."""
+    return unquote(value, errors="replace")
+
+
+def _bytes(value: str) -> bytes:
+    try:
+        return base64.b64decode(value + "=" * (-len(value) % 4), validate=True)
+    except binascii.Error:
+        raise ValueError("binary metadata that is no base64") from None
+
+
+def _encoded(name: str, value: str | bytes) -> bytes:
+    if name.endswith(_BINARY):
+        raw = value.encode() if isinstance(value, str) else value
+        return base64.b64encode(raw).rstrip(b"=")
+    return value.encode("latin-1") if isinstance(value, str) else value
+
+
+def _string(text: bytes) -> bytes:
+    size = len(text)
+    if size < 0x7F:
+        return bytes((size,)) + text
+    length = bytearray((0x7F,))
+    size -= 0x7F
+    while size >= 0x80:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    length.append(size)
+    return bytes(length) + text

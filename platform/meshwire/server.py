@@ -1,0 +1,319 @@
+"""A gRPC server on the event loop itself: no thread, and one wake for a message."""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import uniform
+from typing import Any, Final, cast
+
+from meshwire import frames
+from meshwire.connection import Connection
+from meshwire.frames import ConnectionFault, StreamFault
+from meshwire.headers import Headers
+from meshwire.server_call import ServerCall
+
+_AGE_SPREAD: Final = 0.1
+# By then a client has read that it is to leave.
+_LEAVE_SECONDS: Final = 1.0
+_LEAVING: Final = b"leaving!"
+# How many pings too many a client may send.
+_MOST_EARLY_PINGS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a server does to its connections. In seconds where not said otherwise."""
+
+    most_message_bytes: int
+    most_streams: int = 4096
+    # A client that is silent is pinged after the first, and cut off after the second.
+    keepalive_seconds: float = 60.0
+    keepalive_timeout_seconds: float = 10.0
+    # Clients may ping this often while nothing is sent to them.
+    least_ping_seconds: float = 8.0
+    # A connection is to be left at this age, give or take a tenth, and ends after the other.
+    most_age_seconds: float = 600.0
+    most_age_grace_seconds: float = 900.0
+    # How long a client may take for its part of the TLS handshake.
+    handshake_seconds: float = 10.0
+
+
+class Server:
+    """Serves handlers as grpc's `method_handlers` are."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits: Final = limits
+        self.connections: Final[set[ServerConnection]] = set()
+        self._handlers: Final[dict[str, Any]] = {}
+        self._tasks: Final[set[asyncio.Task[None]]] = set()
+        self._listener: asyncio.Server | None = None
+        self._handshakes: Final[set[asyncio.Task[None]]] = set()
+        self._idle: Final = asyncio.Event()
+        # Calls that began, that ended well and that did not.
+        self.calls_started = 0
+        self.calls_failed = 0
+
+    def add(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Serves the methods of a service, by their names."""
+        for method, handler in handlers.items():
+            self._handlers[f"/{service}/{method}"] = handler
+
+    def handler(self, path: str) -> Any:
+        """What serves a method; None where nothing does."""
+        return self._handlers.get(path)
+
+    async def listen(self, address: str, tls: Callable[[], ssl.SSLContext] | None = None) -> int:
+        """Takes connections from now on; the port. Raises OSError where that cannot be had.
+
+        `tls`: asked at each connection, so that certificates may be replaced.
+        """
+        host, _, port = address.rpartition(":")
+        loop = asyncio.get_running_loop()
+
+        def make() -> asyncio.Protocol:
+            connection = ServerConnection(self)
+            return connection if tls is None else _Handshake(self, connection, tls)
+
+        self._listener = await loop.create_server(
+            make, host.strip("[]") or None, int(port), backlog=1024
+        )
+        return self._listener.sockets[0].getsockname()[1]
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Takes no more connections, has clients leave, and ends the rest after the grace."""
+        if self._listener is not None:
+            self._listener.close()
+        for handshake in self._handshakes:
+            handshake.cancel()
+        for connection in tuple(self.connections):
+            connection.leave()
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=grace_seconds)
+        for connection in tuple(self.connections):
+            connection.abort(frames.NO_ERROR, "the server has stopped")
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+
+    def began(self, task: asyncio.Task[None]) -> None:
+        """A handler runs."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def shake_hands(self, handshake: asyncio.Task[None]) -> None:
+        """A connection begins with TLS."""
+        self._handshakes.add(handshake)
+        handshake.add_done_callback(self._handshakes.discard)
+
+
+class _Handshake(asyncio.Protocol):
+    """A connection until its certificates are exchanged."""
+
+    def __init__(
+        self, server: Server, connection: "ServerConnection", tls: Callable[[], ssl.SSLContext]
+    ) -> None:
+        self._server: Final = server
+        self._connection: Final = connection
+        self._tls: Final = tls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begins it."""
+        assert isinstance(transport, asyncio.Transport)
+        # What comes meanwhile is for TLS.
+        transport.pause_reading()
+        loop = asyncio.get_running_loop()
+        self._server.shake_hands(loop.create_task(self._begin(transport)))
+
+    async def _begin(self, transport: asyncio.Transport) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            secure = await loop.start_tls(
+                transport,
+                self._connection,
+                self._tls(),
+                server_side=True,
+                ssl_handshake_timeout=self._server.limits.handshake_seconds,
+            )
+        except (OSError, TimeoutError):
+            transport.abort()
+            return
+        if secure is None:
+            transport.abort()
+            return
+        self._connection.connection_made(secure)
+
+
+class ServerConnection(Connection):
+    """One connection of a client."""
+
+    def __init__(self, server: Server) -> None:
+        limits = server.limits
+        super().__init__(
+            {frames.MAX_CONCURRENT_STREAMS: limits.most_streams},
+            keepalive_seconds=limits.keepalive_seconds,
+            keepalive_timeout_seconds=limits.keepalive_timeout_seconds,
+        )
+        self.server: Final = server
+        # Who is at the other end, as gRPC writes it; the names in its certificate.
+        self.peer = "unknown"
+        self.peer_identities: Sequence[bytes] | None = None
+        self._preface_left = frames.PREFACE
+        self._last = 0
+        self._running = 0
+        # Streams after this one are not taken any more.
+        self._last_allowed: int = frames.LAST_STREAM
+        self._is_leaving = False
+        self._early_pings = 0
+        self._pinged_at = 0.0
+        self._sent_since_ping = False
+        self._timers: list[asyncio.TimerHandle] = []
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where it runs."""
+        return self._loop
+
+    @property
+    def last_taken(self) -> int:
+        """The last stream that was taken in."""
+        return self._last
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client is there."""
+        super().connection_made(transport)
+        self.server.connections.add(self)
+        self.peer = _address(self.extra_info("peername"))
+        self.peer_identities = _names(self.extra_info("ssl_object"))
+        limits = self.server.limits
+        age = limits.most_age_seconds * uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
+        self._timers.append(self._loop.call_later(age, self._grow_old))
+
+    def ended(self) -> None:
+        """The client has gone."""
+        self.server.connections.discard(self)
+        for timer in self._timers:
+            timer.cancel()
+
+    def write(self, data: bytes) -> None:
+        """Sends frames."""
+        self._sent_since_ping = True
+        super().write(data)
+
+    def is_idle(self, number: int) -> bool:
+        """Whether the client has not begun it: even ones are never begun."""
+        return number > self._last or number % 2 == 0
+
+    def headers_received(self, number: int, headers: Headers, *, ended: bool) -> None:
+        """A call begins, or a client ends one by trailers."""
+        stream = self.streams.get(number)
+        if stream is not None:
+            if stream.ended_there:
+                raise StreamFault(frames.STREAM_CLOSED, "headers after the end")
+            stream.begin(headers, ended=ended)
+            return
+        if number % 2 == 0:
+            raise ConnectionFault(frames.PROTOCOL_ERROR, "a stream that no client begins")
+        if number <= self._last:
+            raise StreamFault(frames.STREAM_CLOSED, "a stream that has ended")
+        if number > self._last_allowed:
+            return
+        self._last = number
+        limits = self.server.limits
+        # Handlers of calls that were broken off count until they have ended.
+        if max(len(self.streams), self._running) >= limits.most_streams:
+            raise StreamFault(frames.REFUSED_STREAM, "too many calls at a time")
+        call = self.streams[number] = ServerCall(self, number, limits.most_message_bytes)
+        self.server.calls_started += 1
+        call.begin(headers, ended=ended)
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        """What the client's certificate says, as gRPC names it; empty in plain text."""
+        secure = self.extra_info("ssl_object")
+        if secure is None:
+            return {}
+        pem = ssl.DER_cert_to_PEM_cert(secure.getpeercert(binary_form=True))
+        return {
+            "x509_pem_cert": [pem.encode()],
+            "x509_subject_alternative_name": list(self.peer_identities or ()),
+        }
+
+    def began(self, task: asyncio.Task[None]) -> None:
+        """The handler of a call runs."""
+        self._running += 1
+        task.add_done_callback(self._has_ended)
+        self.server.began(task)
+
+    def count(self, *, failed: bool) -> None:
+        """A call has ended."""
+        self.server.calls_failed += failed
+
+    def pinged(self) -> None:
+        """The client has pinged. Raises ConnectionFault where it does so all the time."""
+        now = self._loop.time()
+        least = self.server.limits.least_ping_seconds
+        early = not self._sent_since_ping and now - self._pinged_at < least
+        self._early_pings = self._early_pings + 1 if early else 0
+        self._pinged_at = now
+        if self._early_pings > _MOST_EARLY_PINGS:
+            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "too_many_pings")
+
+    def _answer(self, data: bytes) -> None:
+        sent = self._sent_since_ping
+        super()._answer(data)
+        # The answer to a ping is no reason for another one.
+        self._sent_since_ping = sent and data[3] != frames.PING
+
+    def leave(self) -> None:
+        """Has the client go elsewhere; what it has begun goes on, and then the connection ends."""
+        if self._is_leaving or self.lost:
+            return
+        self._is_leaving = True
+        # First without a last stream, since calls may be on their way (RFC 9113, section 6.8).
+        self.write(frames.goaway(frames.LAST_STREAM, frames.NO_ERROR))
+        self.ping(_LEAVING, self._take_no_more)
+        self._timers.append(self._loop.call_later(_LEAVE_SECONDS, self._take_no_more))
+
+    def forget(self, stream: Any) -> None:
+        """A call has ended."""
+        super().forget(stream)
+        self._close_if_left()
+
+    def _take_no_more(self) -> None:
+        if self._last_allowed == frames.LAST_STREAM and not self.lost:
+            self._last_allowed = self._last
+            self.write(frames.goaway(self._last, frames.NO_ERROR))
+            self._close_if_left()
+
+    def _close_if_left(self) -> None:
+        left = self._is_leaving and self._last_allowed != frames.LAST_STREAM
+        if left and not self.streams and not self.lost:
+            self._transport.close()
+
+    def _grow_old(self) -> None:
+        self.leave()
+        grace = self.server.limits.most_age_grace_seconds
+        self._timers.append(self._loop.call_later(grace, self._end_of_age))
+
+    def _end_of_age(self) -> None:
+        self.abort(frames.NO_ERROR, "max_age")
+
+    def _has_ended(self, task: asyncio.Task[None]) -> None:
+        self._running -= 1
+
+
+def _address(peer: Any) -> str:
+    if not isinstance(peer, tuple):
+        return f"unix:{peer or ''}"
+    host, port, *_ = cast(tuple[Any, ...], peer)
+    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+
+
+def _names(secure: Any) -> Sequence[bytes] | None:
+    """The names in the other end's certificate, as gRPC has them; None in plain text."""
+    if secure is None:
+        return None
+    certificate: Mapping[str, Any] = secure.getpeercert() or {}
+    names: Sequence[tuple[str, str]] = certificate.get("subjectAltName", ())
+    return [value.encode() for _, value in names]
