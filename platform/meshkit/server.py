@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
+
+from grpc_channelz.v1 import channelz_pb2_grpc
 
 from meshkit import constants
 from meshkit.errors import DependencyUnavailable
@@ -16,6 +18,7 @@ from meshkit.reflection import add_reflection
 from meshkit.registrar import Registrar
 from meshkit.rpc_guard import RpcGuard
 from meshkit.tls import TlsSettings, server_contexts
+from meshwire.channelz import ChannelzServicer
 from meshwire.server import Limits, Server
 
 __all__ = ["Dependency", "MeshServer", "Registration"]
@@ -115,6 +118,7 @@ class MeshServer:
         names = [each.service_name for each in self._registrations]
         called = [each.service_name for each in self._registrations if each.add is not None]
         add_reflection([*called, "grpc.health.v1.Health"], plain)
+        cast(Any, channelz_pb2_grpc).add_ChannelzServicer_to_server(ChannelzServicer(server), plain)
         try:
             self._port = await server.listen(
                 self._address, self._tls and server_contexts(self._tls)

@@ -59,6 +59,9 @@ class Connection(asyncio.Protocol):
         self.window = frames.FIRST_WINDOW_BYTES
         self.most_frame_bytes = frames.FIRST_FRAME_BYTES
         self.first_window = frames.FIRST_WINDOW_BYTES
+        # What the other end may still send over all streams.
+        self.allowed = _WINDOW_BYTES
+        self.keepalives_sent = 0
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._settings: Final = settings
         self._keepalive_seconds: Final = keepalive_seconds
@@ -70,7 +73,6 @@ class Connection(asyncio.Protocol):
         self._decoder: Final = hpack.Decoder(max_header_list_size=_MOST_HEADER_BYTES)
         # Headers that are not complete: their stream, their flags and what is there of them.
         self._block: tuple[int, int, bytearray] | None = None
-        self._allowed = _WINDOW_BYTES
         self._taken = 0
         self._waiting: Final[dict[int, Stream]] = {}
         self._paused = False
@@ -225,13 +227,13 @@ class Connection(asyncio.Protocol):
 
     def _data(self, flags: int, number: int, content: bytes) -> None:
         size = len(content)
-        self._allowed -= size
+        self.allowed -= size
         self._taken += size
-        if self._allowed < 0:
+        if self.allowed < 0:
             raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "more data than may be sent")
         if self._taken >= _WINDOW_BYTES // 2:
             self.write(window_update(0, self._taken))
-            self._allowed += self._taken
+            self.allowed += self._taken
             self._taken = 0
         if flags & frames.PADDED:
             content = frames.unpadded(flags, content)
@@ -405,6 +407,7 @@ class Connection(asyncio.Protocol):
             left = max(self._keepalive_seconds - silent, 1.0)
             self._keepalive = self._loop.call_later(left, self._look)
             return
+        self.keepalives_sent += 1
         self.write(frame(PING, 0, 0, _KEEPALIVE))
         self._keepalive = self._loop.call_later(
             self._keepalive_timeout_seconds, self._look_again, self._heard_at

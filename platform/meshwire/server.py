@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from random import uniform
 from typing import Any, Final, cast
 
@@ -12,6 +13,7 @@ from meshwire.connection import Connection
 from meshwire.frames import ConnectionFault, StreamFault
 from meshwire.headers import Headers
 from meshwire.server_call import ServerCall
+from meshwire.stream import Stream
 
 _AGE_SPREAD: Final = 0.1
 # By then a client has read that it is to leave.
@@ -44,15 +46,20 @@ class Server:
 
     def __init__(self, limits: Limits) -> None:
         self.limits: Final = limits
-        self.connections: Final[set[ServerConnection]] = set()
+        # By their numbers, which `listens_on` has too; the oldest first.
+        self.connections: Final[dict[int, ServerConnection]] = {}
+        self.listens_on: Final[dict[int, tuple[Any, ...]]] = {}
+        self._numbers: Final = count(1)
         self._handlers: Final[dict[str, Any]] = {}
         self._tasks: Final[set[asyncio.Task[None]]] = set()
         self._listener: asyncio.Server | None = None
-        self._handshakes: Final[set[asyncio.Task[None]]] = set()
-        self._idle: Final = asyncio.Event()
-        # Calls that began, that ended well and that did not.
+        self.is_stopping = False
+        # Calls that began, that ended well and that did not; when the last one began, by the
+        # loop's clock.
         self.calls_started = 0
+        self.calls_succeeded = 0
         self.calls_failed = 0
+        self.last_call_at: float | None = None
 
     def add(self, service: str, handlers: Mapping[str, Any]) -> None:
         """Serves the methods of a service, by their names."""
@@ -70,27 +77,28 @@ class Server:
         """
         host, _, port = address.rpartition(":")
         loop = asyncio.get_running_loop()
-
-        def make() -> asyncio.Protocol:
-            connection = ServerConnection(self)
-            return connection if tls is None else _Handshake(self, connection, tls)
-
         self._listener = await loop.create_server(
-            make, host.strip("[]") or None, int(port), backlog=1024
+            lambda: ServerConnection(self),
+            host.strip("[]") or None,
+            int(port),
+            backlog=1024,
+            ssl=tls and _renewed(tls),
+            ssl_handshake_timeout=self.limits.handshake_seconds if tls else None,
         )
+        for listener in self._listener.sockets:
+            self.listens_on[next(self._numbers)] = listener.getsockname()
         return self._listener.sockets[0].getsockname()[1]
 
     async def stop(self, grace_seconds: float) -> None:
         """Takes no more connections, has clients leave, and ends the rest after the grace."""
+        self.is_stopping = True
         if self._listener is not None:
             self._listener.close()
-        for handshake in self._handshakes:
-            handshake.cancel()
-        for connection in tuple(self.connections):
+        for connection in tuple(self.connections.values()):
             connection.leave()
         if self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=grace_seconds)
-        for connection in tuple(self.connections):
+        for connection in tuple(self.connections.values()):
             connection.abort(frames.NO_ERROR, "the server has stopped")
         for task in self._tasks:
             task.cancel()
@@ -102,47 +110,11 @@ class Server:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def shake_hands(self, handshake: asyncio.Task[None]) -> None:
-        """A connection begins with TLS."""
-        self._handshakes.add(handshake)
-        handshake.add_done_callback(self._handshakes.discard)
-
-
-class _Handshake(asyncio.Protocol):
-    """A connection until its certificates are exchanged."""
-
-    def __init__(
-        self, server: Server, connection: "ServerConnection", tls: Callable[[], ssl.SSLContext]
-    ) -> None:
-        self._server: Final = server
-        self._connection: Final = connection
-        self._tls: Final = tls
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begins it."""
-        assert isinstance(transport, asyncio.Transport)
-        # What comes meanwhile is for TLS.
-        transport.pause_reading()
-        loop = asyncio.get_running_loop()
-        self._server.shake_hands(loop.create_task(self._begin(transport)))
-
-    async def _begin(self, transport: asyncio.Transport) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            secure = await loop.start_tls(
-                transport,
-                self._connection,
-                self._tls(),
-                server_side=True,
-                ssl_handshake_timeout=self._server.limits.handshake_seconds,
-            )
-        except (OSError, TimeoutError):
-            transport.abort()
-            return
-        if secure is None:
-            transport.abort()
-            return
-        self._connection.connection_made(secure)
+    def take_in(self, connection: "ServerConnection") -> int:
+        """A connection is there: its number."""
+        number = next(self._numbers)
+        self.connections[number] = connection
+        return number
 
 
 class ServerConnection(Connection):
@@ -156,9 +128,19 @@ class ServerConnection(Connection):
             keepalive_timeout_seconds=limits.keepalive_timeout_seconds,
         )
         self.server: Final = server
+        # Among the server's sockets.
+        self.id = 0
         # Who is at the other end, as gRPC writes it; the names in its certificate.
         self.peer = "unknown"
         self.peer_identities: Sequence[bytes] | None = None
+        # Streams that were taken, and those of them that did not end as they should.
+        self.streams_started = 0
+        self.streams_failed = 0
+        self.messages_sent = 0
+        self.messages_received = 0
+        # When the last call and the last message came, by the loop's clock.
+        self.last_call_at: float | None = None
+        self.last_message_at: float | None = None
         self._preface_left = frames.PREFACE
         self._last = 0
         self._running = 0
@@ -183,16 +165,18 @@ class ServerConnection(Connection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
         super().connection_made(transport)
-        self.server.connections.add(self)
+        self.id = self.server.take_in(self)
         self.peer = _address(self.extra_info("peername"))
         self.peer_identities = _names(self.extra_info("ssl_object"))
         limits = self.server.limits
         age = limits.most_age_seconds * uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
         self._timers.append(self._loop.call_later(age, self._grow_old))
+        if self.server.is_stopping:
+            self.leave()
 
     def ended(self) -> None:
         """The client has gone."""
-        self.server.connections.discard(self)
+        self.server.connections.pop(self.id, None)
         for timer in self._timers:
             timer.cancel()
 
@@ -225,7 +209,9 @@ class ServerConnection(Connection):
         if max(len(self.streams), self._running) >= limits.most_streams:
             raise StreamFault(frames.REFUSED_STREAM, "too many calls at a time")
         call = self.streams[number] = ServerCall(self, number, limits.most_message_bytes)
+        self.streams_started += 1
         self.server.calls_started += 1
+        self.last_call_at = self.server.last_call_at = self._heard_at
         call.begin(headers, ended=ended)
 
     def auth_context(self) -> dict[str, list[bytes]]:
@@ -245,9 +231,17 @@ class ServerConnection(Connection):
         task.add_done_callback(self._has_ended)
         self.server.began(task)
 
-    def count(self, *, failed: bool) -> None:
-        """A call has ended."""
-        self.server.calls_failed += failed
+    def count_message(self) -> None:
+        """A request came."""
+        self.messages_received += 1
+        self.last_message_at = self._heard_at
+
+    def count_end(self, *, failed: bool) -> None:
+        """A call has its status, or never gets one."""
+        if failed:
+            self.server.calls_failed += 1
+        else:
+            self.server.calls_succeeded += 1
 
     def pinged(self) -> None:
         """The client has pinged. Raises ConnectionFault where it does so all the time."""
@@ -275,9 +269,10 @@ class ServerConnection(Connection):
         self.ping(_LEAVING, self._take_no_more)
         self._timers.append(self._loop.call_later(_LEAVE_SECONDS, self._take_no_more))
 
-    def forget(self, stream: Any) -> None:
+    def forget(self, stream: Stream) -> None:
         """A call has ended."""
         super().forget(stream)
+        self.streams_failed += not stream.ended_here
         self._close_if_left()
 
     def _take_no_more(self) -> None:
@@ -301,6 +296,18 @@ class ServerConnection(Connection):
 
     def _has_ended(self, task: asyncio.Task[None]) -> None:
         self._running -= 1
+
+
+def _renewed(tls: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """A context for good, under which each connection gets that of its time."""
+    context = tls()
+
+    def renew(secure: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        secure.context = tls()
+
+    # Asked once a client has said hello, whether it names a server or not.
+    context.sni_callback = renew
+    return context
 
 
 def _address(peer: Any) -> str:

@@ -119,6 +119,7 @@ class ServerCall(Stream):
 
     def message(self, packed: bool, content: bytes) -> None:
         """A request came."""
+        self._connection.count_message()
         if self._ended:
             self.took(len(content))
             return
@@ -159,6 +160,8 @@ class ServerCall(Stream):
 
     def broken(self, code: int, text: str) -> None:
         """Nobody waits for the answer any more."""
+        if not self._ended:
+            self._connection.count_end(failed=True)
         self._cancel()
 
     # What the handler uses: grpc.aio.ServicerContext.
@@ -248,6 +251,7 @@ class ServerCall(Stream):
         if self._ended or self.closed:
             return
         content = message(self._write(response))
+        self._connection.messages_sent += 1
         self._begin()
         await self.put_in_turn(content)
 
@@ -261,6 +265,7 @@ class ServerCall(Stream):
         if not said.get(":method") or not said.get(":path"):
             raise StreamFault(frames.PROTOCOL_ERROR, "headers without a method or a path")
         self._ended = self._begun = True
+        self._connection.count_end(failed=True)
         answer = headers.literal(":status", "415")
         self.finish(frame(HEADERS, END_HEADERS | END_STREAM, self.number, answer))
         self._turn_away()
@@ -324,6 +329,7 @@ class ServerCall(Stream):
             self._end(self._code, self._details)
             return
         content = message(self._write(response))
+        self._connection.messages_sent += 1
         if self._begun or self._trailing or len(content) > self._connection.most_frame_bytes:
             self._begin()
             self.put(content)
@@ -338,6 +344,7 @@ class ServerCall(Stream):
         self.window -= size
         self._connection.window -= size
         self._begun = self._ended = True
+        self._connection.count_end(failed=False)
         number = self.number
         self.finish(
             frame(HEADERS, END_HEADERS, number, _BEGINNING)
@@ -357,7 +364,7 @@ class ServerCall(Stream):
         if self._ended or self.closed:
             return
         self._ended = True
-        self._connection.count(failed=code is not _Code.OK)
+        self._connection.count_end(failed=code is not _Code.OK)
         if code is _Code.OK and not details and not self._trailing:
             content = _ENDED_WELL
         else:

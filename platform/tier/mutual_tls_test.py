@@ -144,6 +144,15 @@ async def test_a_peer_is_served_by_every_service_of_a_server(
         channelz: Any = channelz_pb2_grpc.ChannelzStub(cast(Any, channel))
         servers = await channelz.GetServers(channelz_pb2.GetServersRequest(), timeout=60)
         assert servers.server
+        sockets = await channelz.GetServerSockets(
+            channelz_pb2.GetServerSocketsRequest(server_id=1), timeout=60
+        )
+        question_of_socket = channelz_pb2.GetSocketRequest(
+            socket_id=sockets.socket_ref[0].socket_id
+        )
+        socket = (await channelz.GetSocket(question_of_socket, timeout=60)).socket
+        assert socket.security.tls.remote_certificate.startswith(b"-----BEGIN CERTIFICATE-----")
+        assert socket.security.tls.standard_name.startswith("TLS_")
         method = "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics"
         load = cast(Any, channel).unary_stream(method)(b"", timeout=60)
         assert len(await load.read()) == 27
