@@ -11,13 +11,16 @@ from typing import Any, Final, cast
 
 import grpc
 from google.protobuf import descriptor_pool
-from grpc_channelz.v1 import channelz
+from grpc_channelz.v1 import channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from meshkit import constants
 from meshkit.peers import Peers
 from meshkit.reflection import add_reflection
 from meshkit.registrar import Registrar
-from meshkit.tls import server_credentials
+from meshkit.tls import server_contexts
+from meshwire.channelz import ChannelzServicer
+from meshwire.server import Limits, Server
 from tier.descriptors import descriptor_set
 from tier.ports import HOST
 from tier.service_tls import DirectoryTls
@@ -48,20 +51,17 @@ class Directory:
             callee = self._tls.callee(service) if self._tls else None
             channel = await self._stack.enter_async_context(open_channel(address, callee))
             stubs[service] = health_pb2_grpc.HealthStub(channel)
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        server = Server(Limits(most_message_bytes=constants.MAX_MESSAGE_BYTES))
         settings = self._tls.settings if self._tls else None
         registrar: Any = Registrar(server, Peers(settings.peers).wrap if settings else None)
         health_pb2_grpc.add_HealthServicer_to_server(_Health(stubs), registrar)
         # Reflection finds what the generated modules put into the common pool.
         descriptor_set()
         add_reflection([*described(self._targets), "grpc.health.v1.Health"], registrar)
-        cast(Any, channelz).add_channelz_servicer(registrar)
-        address = f"{HOST}:{self._port}"
-        if settings:
-            server.add_secure_port(address, server_credentials(settings))
-        else:
-            server.add_insecure_port(address)
-        await server.start()
+        cast(Any, channelz_pb2_grpc).add_ChannelzServicer_to_server(
+            ChannelzServicer(server), registrar
+        )
+        await server.listen(f"{HOST}:{self._port}", settings and server_contexts(settings))
         self._stack.push_async_callback(server.stop, _STOP_SECONDS)
 
     async def stop(self) -> None:
