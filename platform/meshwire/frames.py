@@ -85,6 +85,19 @@ def frame(kind: int, flags: int, stream: int, content: bytes = b"") -> bytes:
     return HEAD.pack(size >> 16, size & 0xFFFF, kind, flags, stream) + content
 
 
+def header_frames(stream: int, block: bytes, most_bytes: int, *, ended: bool) -> bytes:
+    """A HEADERS frame, and CONTINUATIONs where it would hold more than `most_bytes`."""
+    flags = END_STREAM if ended else 0
+    if len(block) <= most_bytes:
+        return frame(HEADERS, flags | END_HEADERS, stream, block)
+    sent = [frame(HEADERS, flags, stream, block[:most_bytes])]
+    for at in range(most_bytes, len(block), most_bytes):
+        end = at + most_bytes
+        is_last = END_HEADERS if end >= len(block) else 0
+        sent.append(frame(CONTINUATION, is_last, stream, block[at:end]))
+    return b"".join(sent)
+
+
 def settings(values: dict[int, int]) -> bytes:
     """A SETTINGS frame."""
     return frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(*each) for each in values.items()))

@@ -6,9 +6,11 @@ each time. What comes is read by `hpack`.
 
 import base64
 import binascii
+import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 Headers = Sequence[tuple[str, str]]
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -28,15 +30,33 @@ _HIDDEN: Final = frozenset(
     ("te", "content-type", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding")
 )
 _BINARY: Final = "-bin"
+# What a name and a value may be made of.
+_NAME: Final = re.compile(rb":?[0-9a-z_.-]+")
+_VALUE: Final = re.compile(rb"[ -~]*")
 _SECONDS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_NANOSECONDS: Final = {
+    "n": 1,
+    "u": 10**3,
+    "m": 10**6,
+    "S": 10**9,
+    "M": 60 * 10**9,
+    "H": 3600 * 10**9,
+}
 _TIMEOUT_DIGITS: Final = 8
 _MOST_TIMEOUT: Final = 10**_TIMEOUT_DIGITS - 1
+# What of a `grpc-message` stays as it is: printable ASCII but for the percent sign.
+_PLAIN: Final = "".join(chr(each) for each in range(0x20, 0x7F) if each != 0x25)
 
 
 def literal(name: str, value: str | bytes) -> bytes:
-    """One header, which stays out of tables."""
+    """One header, which stays out of tables. Raises ValueError for what is none."""
     first = _NEVER_INDEXED if name in _SECRET else 0
-    return bytes((first,)) + _string(name.encode("ascii")) + _string(_encoded(name, value))
+    key, content = name.encode("ascii", "replace"), _encoded(name, value)
+    if not _NAME.fullmatch(key):
+        raise ValueError(f"{name!r} is no name of a header")
+    if not _VALUE.fullmatch(content):
+        raise ValueError(f"the header {name} may have printable ASCII only")
+    return bytes((first,)) + _string(key) + _string(content)
 
 
 def block(headers: Iterable[tuple[str, str | bytes]]) -> bytes:
@@ -59,38 +79,40 @@ def request_block(authority: str, path: str, *, tls: bool) -> bytes:
 
 def timeout_header(seconds: float) -> bytes:
     """How long a call may take, as gRPC says it: eight digits at most."""
-    nanoseconds = max(int(seconds * 1e9), 1)
-    for unit, size in (("n", 1), ("u", 1000), ("m", 10**6), ("S", 10**9), ("M", 60 * 10**9)):
-        if nanoseconds // size <= _MOST_TIMEOUT:
-            return literal("grpc-timeout", f"{-(-nanoseconds // size)}{unit}")
-    return literal("grpc-timeout", f"{min(nanoseconds // (3600 * 10**9), _MOST_TIMEOUT)}H")
+    nanoseconds = max(math.ceil(min(seconds, _MOST_TIMEOUT * _SECONDS["H"]) * 1e9), 1)
+    for unit, size in _NANOSECONDS.items():
+        count = -(-nanoseconds // size)
+        if count <= _MOST_TIMEOUT:
+            return literal("grpc-timeout", f"{count}{unit}")
+    return literal("grpc-timeout", f"{_MOST_TIMEOUT}H")
 
 
 def read_timeout(text: str) -> float:
     """Seconds. Raises ValueError for what is no timeout."""
     digits, unit = text[:-1], text[-1:]
-    if unit not in _SECONDS or not digits.isdecimal() or len(digits) > _TIMEOUT_DIGITS:
+    is_number = digits.isascii() and digits.isdecimal() and len(digits) <= _TIMEOUT_DIGITS
+    if unit not in _SECONDS or not is_number:
         raise ValueError(f"{text!r} is no timeout")
     return int(digits) * _SECONDS[unit]
 
 
 def metadata(headers: Headers) -> tuple[tuple[str, str | bytes], ...]:
     """What handlers and callers see. Raises ValueError for bytes that cannot be read."""
-    return tuple(
-        [
-            (name, _bytes(value) if name.endswith(_BINARY) else value)
-            for name, value in headers
-            if name not in _HIDDEN and not name.startswith(":")
-        ]
-    )
+    shown: list[tuple[str, str | bytes]] = []
+    for name, value in headers:
+        if name in _HIDDEN or name.startswith(":"):
+            continue
+        if name.endswith(_BINARY):
+            # Whoever passed them on may have joined several.
+            shown += [(name, _bytes(each.strip())) for each in value.split(",")]
+        else:
+            shown.append((name, value))
+    return tuple(shown)
 
 
 def message_header(text: str) -> str:
-    """The value of `grpc-message`: printable ASCII but for the percent sign as it is."""
-    return "".join(
-        chr(each) if 0x20 <= each <= 0x7E and each != 0x25 else f"%{each:02X}"
-        for each in text.encode()
-    )
+    """The value of `grpc-message`; what no text may have is replaced."""
+    return quote(text, safe=_PLAIN, errors="replace")
 
 
 def read_message(value: str) -> str:
@@ -109,7 +131,8 @@ def _encoded(name: str, value: str | bytes) -> bytes:
     if name.endswith(_BINARY):
         raw = value.encode() if isinstance(value, str) else value
         return base64.b64encode(raw).rstrip(b"=")
-    return value.encode("latin-1") if isinstance(value, str) else value
+    # Spaces around it are no part of it (RFC 9113, section 8.2.1).
+    return (value.encode() if isinstance(value, str) else value).strip(b" ")
 
 
 def _string(text: bytes) -> bytes:

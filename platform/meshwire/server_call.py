@@ -1,6 +1,7 @@
 """A call as its server sees it: what its handler is given, and how it is answered."""
 
 import asyncio
+import re
 import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -26,6 +27,7 @@ _ENDED_WELL: Final = headers.literal("grpc-status", "0")
 _ANSWERS_A_TURN: Final = 16
 # Window bits by which zlib reads what gRPC calls so.
 _PACKINGS: Final = {"gzip": 31, "deflate": 15}
+_CONTENT_TYPE: Final = re.compile(r"application/grpc([+;].*)?")
 _NUMBERS: Final = {code: cast(tuple[int, str], code.value)[0] for code in _Code}
 _CODES: Final = {number: code for code, number in _NUMBERS.items()}
 
@@ -50,6 +52,7 @@ class ServerCall(Stream):
         "_inbox",
         "_metadata",
         "_packing",
+        "_said_last",
         "_single",
         "_task",
         "_trailing",
@@ -76,6 +79,8 @@ class ServerCall(Stream):
         self._code: _Code | None = None
         self._details = ""
         self._trailing: Metadata = ()
+        # The same as it is sent.
+        self._said_last = b""
         self._done: list[Callable[[Any], None]] = []
 
     # What comes.
@@ -136,7 +141,7 @@ class ServerCall(Stream):
             self._wake()
         elif self._single is None:
             self._single = content
-            self._unread -= size
+            self.took(size)
         else:
             self._fail(_Code.UNIMPLEMENTED, "More than one request for a call that takes one.")
 
@@ -189,7 +194,8 @@ class ServerCall(Stream):
         return self._connection.auth_context()
 
     def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
-        """Sends them at the end."""
+        """Sends them at the end. Raises ValueError for what cannot be sent."""
+        self._said_last = headers.block(trailing_metadata)
         self._trailing = trailing_metadata
 
     def trailing_metadata(self) -> Metadata:
@@ -225,7 +231,7 @@ class ServerCall(Stream):
         self._done.append(callback)
 
     async def send_initial_metadata(self, initial_metadata: Metadata) -> None:
-        """Sends the headers now, with these."""
+        """Sends the headers now, with these. Raises ValueError for what cannot be sent."""
         self._begin(initial_metadata)
 
     async def abort(
@@ -233,7 +239,8 @@ class ServerCall(Stream):
     ) -> None:
         """Ends the call so. Raises grpc.aio.AbortError."""
         self._code, self._details = code, details
-        self._trailing = trailing_metadata or self._trailing
+        if trailing_metadata:
+            self.set_trailing_metadata(trailing_metadata)
         self._end(code, details)
         raise grpc.aio.AbortError
 
@@ -258,9 +265,8 @@ class ServerCall(Stream):
     # What becomes of it.
 
     def _is_grpc(self, said: dict[str, str]) -> bool:
-        if said.get(":method") == "POST" and said.get("content-type", "").startswith(
-            "application/grpc"
-        ):
+        is_post = said.get(":method") == "POST"
+        if is_post and _CONTENT_TYPE.fullmatch(said.get("content-type", "")):
             return True
         if not said.get(":method") or not said.get(":path"):
             raise StreamFault(frames.PROTOCOL_ERROR, "headers without a method or a path")
@@ -297,9 +303,7 @@ class ServerCall(Stream):
             self._end(_Code.INTERNAL, str(error))
         except Exception as error:
             self._end(_Code.UNKNOWN, f"Unexpected {type(error).__name__}.")
-            self._connection.loop.call_exception_handler(
-                {"message": "a handler failed", "exception": error}
-            )
+            self._report(error)
         finally:
             if self._expiry is not None:
                 self._expiry.cancel()
@@ -330,16 +334,12 @@ class ServerCall(Stream):
             return
         content = message(self._write(response))
         self._connection.messages_sent += 1
-        if self._begun or self._trailing or len(content) > self._connection.most_frame_bytes:
+        size, wire = len(content), self._connection
+        room = min(self.window, wire.window, wire.most_frame_bytes)
+        if self._begun or self._said_last or self._details or size > room:
             self._begin()
             self.put(content)
             self._end(_Code.OK, self._details)
-            return
-        size = len(content)
-        if size > self.window or size > self._connection.window:
-            self._begin()
-            self.put(content)
-            self._end(_Code.OK, "")
             return
         self.window -= size
         self._connection.window -= size
@@ -355,27 +355,28 @@ class ServerCall(Stream):
 
     def _begin(self, metadata: Metadata = ()) -> None:
         if not self._begun and not self.closed:
-            self._begun = True
             content = _BEGINNING + headers.block(metadata)
-            self._connection.write(frame(HEADERS, END_HEADERS, self.number, content))
+            self._begun = True
+            most = self._connection.most_frame_bytes
+            self._connection.write(frames.header_frames(self.number, content, most, ended=False))
 
     def _end(self, code: grpc.StatusCode, details: str) -> None:
         """Sends the status, once; whoever still works on the call does so in vain."""
         if self._ended or self.closed:
             return
-        self._ended = True
-        self._connection.count_end(failed=code is not _Code.OK)
-        if code is _Code.OK and not details and not self._trailing:
+        if code is _Code.OK and not details and not self._said_last:
             content = _ENDED_WELL
         else:
             content = headers.literal("grpc-status", str(_NUMBERS[code]))
             if details:
                 content += headers.literal("grpc-message", headers.message_header(details))
-            content += headers.block(self._trailing)
+            content += self._said_last
         if not self._begun:
-            self._begun = True
             content = _BEGINNING + content
-        self.finish(frame(HEADERS, END_HEADERS | END_STREAM, self.number, content))
+        self._begun = self._ended = True
+        self._connection.count_end(failed=code is not _Code.OK)
+        most = self._connection.most_frame_bytes
+        self.finish(frames.header_frames(self.number, content, most, ended=True))
         self._turn_away()
 
     def _fail(self, code: grpc.StatusCode, details: str) -> None:
@@ -384,13 +385,17 @@ class ServerCall(Stream):
         self._cancel()
 
     def _turn_away(self) -> None:
-        """The answer is complete: the caller need send no more."""
-        if self.ended_here and not self.ended_there:
-            self.reset(frames.NO_ERROR)
+        """The call has ended: nobody takes what its caller still sends."""
         self._wake()
         done, self._done = self._done, []
         for callback in done:
             callback(self)
+
+    def _close_if_ended(self) -> None:
+        if self.ended_here and not self.ended_there:
+            # The answer is complete: the caller need send no more.
+            self.reset(frames.NO_ERROR)
+        super()._close_if_ended()
 
     def _expire(self) -> None:
         self._fail(_Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
@@ -437,8 +442,14 @@ class ServerCall(Stream):
         write = self._handler.response_serializer
         try:
             return cast(bytes, response if write is None else write(response))
-        except Exception:
+        except Exception as error:
+            self._report(error)
             raise _Unreadable("Failed to serialize response!") from None
+
+    def _report(self, error: Exception) -> None:
+        self._connection.loop.call_exception_handler(
+            {"message": "a handler failed", "exception": error}
+        )
 
     def _unpack(self, content: bytes) -> bytes | None:
         """None where the call has failed by it."""
@@ -450,6 +461,9 @@ class ServerCall(Stream):
             unpacked = reader.decompress(content, self._most_bytes + 1)
         except zlib.error:
             self._fail(_Code.INTERNAL, "A packed message that cannot be unpacked.")
+            return None
+        if not reader.eof and len(unpacked) <= self._most_bytes:
+            self._fail(_Code.INTERNAL, "A packed message that is not complete.")
             return None
         if len(unpacked) > self._most_bytes:
             self.too_large(len(unpacked))

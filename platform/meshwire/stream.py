@@ -154,6 +154,8 @@ class Stream:
 
     def put(self, content: bytes) -> None:
         """Sends bytes of messages as soon as they may be sent."""
+        if self.closed:
+            return
         size = len(content)
         wire = self._wire
         room = min(self.window, wire.window, wire.most_frame_bytes)
@@ -176,8 +178,9 @@ class Stream:
 
     def finish(self, ending: bytes) -> None:
         """Sends the frame that ends it once everything else is sent."""
-        self._ending = ending
-        self.pump()
+        if not self.closed:
+            self._ending = ending
+            self.pump()
 
     def reset(self, code: int) -> None:
         """Breaks it off; nothing more is heard of it."""
@@ -207,10 +210,12 @@ class Stream:
             self._close_if_ended()
         if not wire.is_paused:
             self._let_go_on()
+        elif self._room is not None:
+            wire.wait_for_window(self)
 
     def took(self, size_bytes: int) -> None:
         """A message of that size was taken by who waited for it."""
-        self._unread -= size_bytes
+        self._unread -= size_bytes + _PREFIX_BYTES
         self._give_credit()
 
     def _split(self, buffer: bytes) -> None:
@@ -234,7 +239,8 @@ class Stream:
             packed = buffer[at]
             if packed > 1:
                 raise StreamFault(frames.PROTOCOL_ERROR, "no message of gRPC")
-            self._unread += length
+            # With its prefix: messages of nothing take room, too.
+            self._unread += length + _PREFIX_BYTES
             self.message(bool(packed), buffer[at + _PREFIX_BYTES : end])
             if self.closed:
                 return
@@ -254,6 +260,7 @@ class Stream:
     def _close(self) -> None:
         self.closed = True
         self._outbox.clear()
+        self._ending = None
         self._rest.clear()
         self._wire.forget(self)
         self._let_go_on()
