@@ -10,6 +10,8 @@ import grpc
 from meshkit import constants
 from meshkit.renewed_channel import Credentials, RenewedChannel
 from meshkit.rpc_channel import RpcChannel
+from meshkit.tls import ClientTls
+from meshwire.channel import Reach, WireChannel
 
 
 class Channels:
@@ -45,8 +47,9 @@ class Channels:
         self._patience_seconds: Final = patience_seconds
         self._tls: Final = tls
         self._bearer: Final = bearer
-        self._options: Final = _options(_PROXIED if proxied else _DIRECT)
-        if tls is None or proxied:
+        self._proxied: Final = proxied
+        self._options: Final = _options()
+        if tls is None:
             self._options.append(constants.NO_HTTP_PROXY)
         self._open: dict[str, RpcChannel] = {}
 
@@ -69,6 +72,9 @@ class Channels:
 
     def _raw(self, name: str) -> grpc.aio.Channel:
         target = self._targets[name]
+        if self._proxied:
+            tls = self._tls
+            return WireChannel(target, _REACH, tls.context if isinstance(tls, ClientTls) else None)
         if self._tls is None:
             return grpc.aio.insecure_channel(target, options=self._options)
         return RenewedChannel(
@@ -91,8 +97,6 @@ class Channels:
 
 
 _MILLISECONDS: Final = 1000
-# The proxy chooses among instances, and makes again what reached none of them.
-_PROXIED: Final[dict[str, Any]] = {"loadBalancingConfig": [{"pick_first": {}}]}
 _DIRECT: Final[dict[str, Any]] = {
     # Where a name has several addresses, all of them get calls.
     "loadBalancingConfig": [{"round_robin": {}}],
@@ -128,5 +132,14 @@ _OPTIONS: Final = [
 ]
 
 
-def _options(service_config: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return [*_OPTIONS, ("grpc.service_config", json.dumps(service_config))]
+# The proxy chooses among instances, and makes again what reached none of them.
+_REACH: Final = Reach(
+    most_message_bytes=constants.MAX_MESSAGE_BYTES,
+    keepalive_seconds=constants.CLIENT_KEEPALIVE_SECONDS,
+    keepalive_timeout_seconds=constants.KEEPALIVE_TIMEOUT_SECONDS,
+    unseen=((constants.UNREACHED_KEY, "1"),),
+)
+
+
+def _options() -> list[tuple[str, Any]]:
+    return [*_OPTIONS, ("grpc.service_config", json.dumps(_DIRECT))]

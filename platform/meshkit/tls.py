@@ -92,16 +92,6 @@ def server_contexts(settings: TlsSettings) -> Callable[[], ssl.SSLContext]:
     return newest
 
 
-def _server_context(settings: TlsSettings) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(settings.authority)
-    context.load_cert_chain(settings.certificate, settings.key)
-    context.set_alpn_protocols(["h2"])
-    return context
-
-
 def client_credentials(settings: TlsSettings) -> grpc.ChannelCredentials:
     """For a channel; those of the files as they are now. Raises ConfigError."""
     return _credentials(TlsFiles(settings).pem)
@@ -118,21 +108,54 @@ class ClientTls:
         monotonic_seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises ConfigError where the files cannot be read."""
+        self._settings: Final = settings
         self._files: Final = TlsFiles(settings)
         self._look_every_seconds: Final = look_every_seconds
         self._monotonic_seconds: Final = monotonic_seconds
-        self._credentials = _credentials(self._files.pem)
+        self._credentials: grpc.ChannelCredentials | None = None
+        self._context: ssl.SSLContext | None = None
         self._look_at = monotonic_seconds() + look_every_seconds
 
     @property
     def credentials(self) -> grpc.ChannelCredentials:
         """The same object until the files are replaced. Cheap: looks at them now and then."""
+        self._look()
+        if self._credentials is None:
+            self._credentials = _credentials(self._files.pem)
+        return self._credentials
+
+    def context(self) -> ssl.SSLContext:
+        """As `credentials`, for channels on the event loop."""
+        self._look()
+        if self._context is None:
+            self._context = _client_context(self._settings)
+        return self._context
+
+    def _look(self) -> None:
         now = self._monotonic_seconds()
         if now >= self._look_at:
             self._look_at = now + self._look_every_seconds
             if self._files.look():
-                self._credentials = _credentials(self._files.pem)
-        return self._credentials
+                self._credentials = self._context = None
+
+
+def _server_context(settings: TlsSettings) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return _with_certificate(context, settings)
+
+
+def _client_context(settings: TlsSettings) -> ssl.SSLContext:
+    # It asks for a certificate of the address that is called.
+    return _with_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), settings)
+
+
+def _with_certificate(context: ssl.SSLContext, settings: TlsSettings) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(settings.authority)
+    context.load_cert_chain(settings.certificate, settings.key)
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 def _credentials(pem: _Pem) -> grpc.ChannelCredentials:

@@ -22,6 +22,8 @@ class Wire(Protocol):
     most_frame_bytes: int
     # What may be sent of a stream that begins.
     first_window: int
+    # Whether the connection is gone.
+    lost: bool
 
     @property
     def is_paused(self) -> bool:
