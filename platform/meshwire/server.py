@@ -1,8 +1,10 @@
 """A gRPC server on the event loop itself: no thread, and one wake for a message."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from random import uniform
@@ -16,8 +18,10 @@ from meshwire.server_call import ServerCall
 from meshwire.stream import Stream
 
 _AGE_SPREAD: Final = 0.1
-# By then a client has read that it is to leave.
+# By then a client has read that it is to leave, or has left.
 _LEAVE_SECONDS: Final = 1.0
+_BACKLOG: Final = 1024
+_ACCEPT_PAUSE_SECONDS: Final = 0.1
 _LEAVING: Final = b"leaving!"
 # How many pings too many a client may send.
 _MOST_EARLY_PINGS: Final = 2
@@ -52,7 +56,10 @@ class Server:
         self._numbers: Final = count(1)
         self._handlers: Final[dict[str, Any]] = {}
         self._tasks: Final[set[asyncio.Task[None]]] = set()
-        self._listener: asyncio.Server | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        # Connections until their certificates are exchanged.
+        self._welcomes: Final[set[asyncio.Task[None]]] = set()
+        self._ended: Final = asyncio.Event()
         self.is_stopping = False
         # Calls that began, that ended well and that did not; when the last one began, by the
         # loop's clock.
@@ -76,34 +83,72 @@ class Server:
         `tls`: asked at each connection, so that certificates may be replaced.
         """
         host, _, port = address.rpartition(":")
-        loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            lambda: ServerConnection(self),
-            host.strip("[]") or None,
-            int(port),
-            backlog=1024,
-            ssl=tls and _renewed(tls),
-            ssl_handshake_timeout=self.limits.handshake_seconds if tls else None,
+        host = host.strip("[]")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        dual = family is socket.AF_INET6 and socket.has_dualstack_ipv6()
+        listener = socket.create_server(
+            (host, int(port)), family=family, backlog=_BACKLOG, dualstack_ipv6=dual
         )
-        for listener in self._listener.sockets:
-            self.listens_on[next(self._numbers)] = listener.getsockname()
-        return self._listener.sockets[0].getsockname()[1]
+        listener.setblocking(False)
+        self.listens_on[next(self._numbers)] = listener.getsockname()
+        self._accepting = asyncio.get_running_loop().create_task(self._accept(listener, tls))
+        return listener.getsockname()[1]
+
+    async def _accept(
+        self, listener: socket.socket, tls: Callable[[], ssl.SSLContext] | None
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        with listener:
+            while True:
+                try:
+                    accepted, _ = await loop.sock_accept(listener)
+                except OSError:
+                    # No file is left for it, or the client has gone again.
+                    await asyncio.sleep(_ACCEPT_PAUSE_SECONDS)
+                    continue
+                welcome = loop.create_task(self._welcome(accepted, tls))
+                self._welcomes.add(welcome)
+                welcome.add_done_callback(self._welcomes.discard)
+
+    async def _welcome(
+        self, accepted: socket.socket, tls: Callable[[], ssl.SSLContext] | None
+    ) -> None:
+        # A client that does not keep to TLS, or goes again, is nobody's fault here.
+        with suppress(OSError, TimeoutError):
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: ServerConnection(self),
+                accepted,
+                ssl=tls() if tls is not None else None,
+                ssl_handshake_timeout=self.limits.handshake_seconds if tls is not None else None,
+            )
 
     async def stop(self, grace_seconds: float) -> None:
         """Takes no more connections, has clients leave, and ends the rest after the grace."""
         self.is_stopping = True
-        if self._listener is not None:
-            self._listener.close()
+        ended = [each for each in (self._accepting, *self._welcomes) if each is not None]
+        for task in ended:
+            task.cancel()
+        if ended:
+            await asyncio.wait(ended)
         for connection in tuple(self.connections.values()):
             connection.leave()
-        if self._tasks:
-            await asyncio.wait(tuple(self._tasks), timeout=grace_seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_seconds):
+                while self.connections:
+                    self._ended.clear()
+                    await self._ended.wait()
         for connection in tuple(self.connections.values()):
             connection.abort(frames.NO_ERROR, "the server has stopped")
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(tuple(self._tasks))
+
+    def gone(self, connection: "ServerConnection") -> None:
+        """A client has left."""
+        self.connections.pop(connection.id, None)
+        self._ended.set()
 
     def began(self, task: asyncio.Task[None]) -> None:
         """A handler runs."""
@@ -147,6 +192,7 @@ class ServerConnection(Connection):
         # Streams after this one are not taken any more.
         self._last_allowed: int = frames.LAST_STREAM
         self._is_leaving = False
+        self._is_left = False
         self._early_pings = 0
         self._pinged_at = 0.0
         self._sent_since_ping = False
@@ -176,7 +222,7 @@ class ServerConnection(Connection):
 
     def ended(self) -> None:
         """The client has gone."""
-        self.server.connections.pop(self.id, None)
+        self.server.gone(self)
         for timer in self._timers:
             timer.cancel()
 
@@ -283,8 +329,10 @@ class ServerConnection(Connection):
 
     def _close_if_left(self) -> None:
         left = self._is_leaving and self._last_allowed != frames.LAST_STREAM
-        if left and not self.streams and not self.lost:
-            self._transport.close()
+        if left and not self.streams and not self.lost and not self._is_left:
+            # The client closes it: who closes while something comes takes back what was sent.
+            self._is_left = True
+            self._timers.append(self._loop.call_later(_LEAVE_SECONDS, self._transport.close))
 
     def _grow_old(self) -> None:
         self.leave()
@@ -296,18 +344,6 @@ class ServerConnection(Connection):
 
     def _has_ended(self, task: asyncio.Task[None]) -> None:
         self._running -= 1
-
-
-def _renewed(tls: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """A context for good, under which each connection gets that of its time."""
-    context = tls()
-
-    def renew(secure: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        secure.context = tls()
-
-    # Asked once a client has said hello, whether it names a server or not.
-    context.sni_callback = renew
-    return context
 
 
 def _address(peer: Any) -> str:

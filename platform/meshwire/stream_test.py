@@ -24,6 +24,7 @@ class _Wire:
         self.window = window
         self.first_window = first_window
         self.most_frame_bytes = frames.FIRST_FRAME_BYTES
+        self.lost = False
         self.is_paused = False
         # So much does the other end still take, of the stream and of all streams.
         self.taken_of_stream = first_window
