@@ -46,6 +46,8 @@ _TIMEOUT_DIGITS: Final = 8
 _MOST_TIMEOUT: Final = 10**_TIMEOUT_DIGITS - 1
 # What of a `grpc-message` stays as it is: printable ASCII but for the percent sign.
 _PLAIN: Final = "".join(chr(each) for each in range(0x20, 0x7F) if each != 0x25)
+# Spaces that would not be taken for a part of a value.
+_AROUND: Final = re.compile("^ +| +$")
 
 
 def literal(name: str, value: str | bytes) -> bytes:
@@ -112,12 +114,16 @@ def metadata(headers: Headers) -> tuple[tuple[str, str | bytes], ...]:
 
 def message_header(text: str) -> str:
     """The value of `grpc-message`; what no text may have is replaced."""
-    return quote(text, safe=_PLAIN, errors="replace")
+    return _AROUND.sub(_escaped, quote(text, safe=_PLAIN, errors="replace"))
 
 
 def read_message(value: str) -> str:
     """The text of a `grpc-message`."""
     return unquote(value, errors="replace")
+
+
+def _escaped(spaces: re.Match[str]) -> str:
+    return "%20" * len(spaces[0])
 
 
 def _bytes(value: str) -> bytes:

@@ -336,7 +336,7 @@ class ServerCall(Stream):
         self._connection.messages_sent += 1
         size, wire = len(content), self._connection
         room = min(self.window, wire.window, wire.most_frame_bytes)
-        if self._begun or self._said_last or self._details or size > room:
+        if self._begun or self._said_last or size > room:
             self._begin()
             self.put(content)
             self._end(_Code.OK, self._details)
