@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-import grpc
 import uvloop
 
 from bench.tasks.flood import FloodFailed, divide, flooding, joined
@@ -23,15 +22,13 @@ from bench.tasks.record import Record
 from bench.tasks.submitters import Submitter, TaskEndedOtherwise, submitter
 from meshkit.constants import MAX_MESSAGE_BYTES
 from meshkit.errors import MeshError, RateLimited
+from meshwire.channel import Reach, WireChannel
 
 _TELL_SECONDS: Final = 1.0
 # Tasks of an open loop that are under way at the same time. More wait here, and their
 # latency counts from when they should have begun all the same.
 _MOST_IN_FLIGHT: Final = 10_000
-_OPTIONS: Final = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.use_local_subchannel_pool", 1),
-]
+_REACH: Final = Reach(most_message_bytes=MAX_MESSAGE_BYTES)
 
 
 class _NoConnection(Exception):
@@ -142,10 +139,7 @@ async def _ready(load: Load) -> AsyncGenerator[Sequence[Submitter]]:
     async with AsyncExitStack() as stack:
         # A connection for each: one tenant's calls do not wait behind another's here.
         channels = [
-            await stack.enter_async_context(
-                grpc.aio.insecure_channel(load.address, options=_OPTIONS)
-            )
-            for _ in load.streams
+            await stack.enter_async_context(WireChannel(load.address, _REACH)) for _ in load.streams
         ]
         try:
             async with asyncio.timeout(load.connect_seconds):

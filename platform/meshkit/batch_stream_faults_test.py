@@ -191,7 +191,7 @@ async def _behind_a_proxy(unreached: int, *, patience_seconds: float) -> AsyncGe
             {"tool": f"127.0.0.1:{port}"},
             caller="service:test",
             patience_seconds=patience_seconds,
-            proxied=True,
+            single_address=True,
         ) as channels:
             yield called(channels)
     finally:

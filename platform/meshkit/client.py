@@ -27,7 +27,7 @@ class Channels:
         *,
         caller: str,
         patience_seconds: float = 0.0,
-        proxied: bool = False,
+        single_address: bool = False,
         tls: Credentials | None = None,
         bearer: str = "",
     ) -> None:
@@ -36,7 +36,9 @@ class Channels:
         `patience_seconds`: how long a call waits, within its own time, for a
         peer that cannot be reached, such as one that is being restarted.
 
-        `proxied`: at the targets is a proxy, which repeats what reached no handler.
+        `single_address`: at each target is a proxy, which repeats what reached no handler, or
+        one server of ours. Calls are made on the event loop itself then; gRPC's own channels
+        know names of many addresses, and the environment's proxies.
 
         `tls`: whom calls are made as, to targets whose certificates are for their address.
 
@@ -47,7 +49,7 @@ class Channels:
         self._patience_seconds: Final = patience_seconds
         self._tls: Final = tls
         self._bearer: Final = bearer
-        self._proxied: Final = proxied
+        self._single_address: Final = single_address
         self._options: Final = _options()
         if tls is None:
             self._options.append(constants.NO_HTTP_PROXY)
@@ -72,7 +74,7 @@ class Channels:
 
     def _raw(self, name: str) -> grpc.aio.Channel:
         target = self._targets[name]
-        if self._proxied:
+        if self._single_address:
             tls = self._tls
             return WireChannel(target, _REACH, tls.context if isinstance(tls, ClientTls) else None)
         if self._tls is None:

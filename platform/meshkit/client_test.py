@@ -206,7 +206,7 @@ async def _proxied(proxy: EchoServicer, patience_seconds: float) -> AsyncGenerat
             {"memory": f"127.0.0.1:{port}"},
             caller="service:x",
             patience_seconds=patience_seconds,
-            proxied=True,
+            single_address=True,
         ) as channels:
             yield EchoStub(channels.get("memory"))
     finally:

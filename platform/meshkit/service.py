@@ -133,7 +133,7 @@ async def resources(settings: ProcessSettings, program: Program, *, name: str) -
             settings.targets,
             caller=f"service:{name}",
             patience_seconds=_PEERS_RESTART_SECONDS,
-            proxied=settings.proxied,
+            single_address=settings.proxied,
             tls=ClientTls(settings.tls) if settings.tls else None,
         )
     )

@@ -259,6 +259,15 @@ class ClientCall:
 
     # For who has made it: what grpc.aio's calls have.
 
+    def __aiter__(self) -> "ClientCall":
+        return self
+
+    async def __anext__(self) -> Any:
+        answer = await self.read()
+        if answer is grpc.aio.EOF:
+            raise StopAsyncIteration
+        return answer
+
     def __await__(self) -> Generator[Any, None, Any]:
         return self._only_answer().__await__()
 

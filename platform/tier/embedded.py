@@ -182,7 +182,7 @@ class EmbeddedServices:
             each: f"{HOST}:{self._last_port if each == _LAST else self._port}"
             for each in part.calls
         }
-        channels = Channels(targets, caller=f"service:{name}")
+        channels = Channels(targets, caller=f"service:{name}", single_address=True)
         self._stack.push_async_exit(channels)
         return dataclasses.replace(shared, channels=channels, log=self._log(name))
 

@@ -225,7 +225,7 @@ async def caller(
         {CALLEE: target},
         caller=f"service:{name}",
         patience_seconds=patience_seconds,
-        proxied=True,
+        single_address=True,
         tls=tls,
     ) as channels:
         yield Caller(pb_grpc.ReasoningServiceStub(channels.get(CALLEE)), tenant)
