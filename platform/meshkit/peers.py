@@ -1,8 +1,8 @@
 """Who may call a server, by the certificates of its callers."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from inspect import isasyncgenfunction, iscoroutinefunction
+from inspect import isasyncgenfunction, isawaitable
 from typing import Any, Final
 
 import grpc
@@ -43,14 +43,8 @@ class Peers:
             or handler.stream_unary
             or handler.stream_stream
         )
-        if isasyncgenfunction(behaviour):
-            wrapped: Any = self._answers(behaviour)
-        elif iscoroutinefunction(behaviour):
-            wrapped = self._answer(behaviour)
-        elif handler.response_streaming:
-            wrapped = self._answers_in_a_thread(behaviour)
-        else:
-            wrapped = self._answer_in_a_thread(behaviour)
+        wrap = self._answers if isasyncgenfunction(behaviour) else self._answer
+        wrapped: Any = wrap(behaviour)
         make: Any = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,
@@ -68,7 +62,9 @@ class Peers:
             refused = self._refused(context)
             if refused:
                 await context.abort(grpc.StatusCode.UNAUTHENTICATED, refused)
-            return await behaviour(request, context)
+            answer = behaviour(request, context)
+            # What generated code says for a method that nobody has written is no coroutine.
+            return await answer if isawaitable(answer) else answer
 
         return serve
 
@@ -80,24 +76,6 @@ class Peers:
             async with aclosing(behaviour(request, context)) as answers:
                 async for answer in answers:
                     yield answer
-
-        return serve
-
-    def _answer_in_a_thread(self, behaviour: Any) -> Any:
-        def serve(request: Any, context: Any) -> Any:
-            refused = self._refused(context)
-            if refused:
-                context.abort(grpc.StatusCode.UNAUTHENTICATED, refused)
-            return behaviour(request, context)
-
-        return serve
-
-    def _answers_in_a_thread(self, behaviour: Any) -> Any:
-        def serve(request: Any, context: Any) -> Iterator[Any]:
-            refused = self._refused(context)
-            if refused:
-                context.abort(grpc.StatusCode.UNAUTHENTICATED, refused)
-            yield from behaviour(request, context)
 
         return serve
 

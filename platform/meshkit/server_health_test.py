@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.wrappers_pb2 import StringValue
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
-from meshkit import identity, log, reflection
+from meshkit import errors, identity, log, reflection
 from meshtest import echo
 from meshtest.eventually import eventually
 from meshtest.serving import serving
@@ -108,3 +109,11 @@ async def test_what_proxies_ask_is_served_without_a_guard() -> None:
         assert answer.value == "None"
         assert await _health(channel, echo.SERVICE) == health_pb2.HealthCheckResponse.SERVING
     assert '"event":"rpc"' not in lines.getvalue()
+
+
+async def test_what_a_tool_offers_and_nobody_wrote_is_unimplemented() -> None:
+    """Newer methods of health among them, for which generated code stands in."""
+    async with serving([echo.registration(echo.EchoServicer())]) as channels:
+        stub: Any = health_pb2_grpc.HealthStub(channels.get("echo"))
+        with pytest.raises(errors.NotImplementedYet):
+            await stub.List(health_pb2.HealthListRequest(), timeout=60)

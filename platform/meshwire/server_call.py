@@ -5,7 +5,7 @@ import re
 import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from inspect import isasyncgenfunction
+from inspect import isasyncgenfunction, isawaitable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import grpc
@@ -292,7 +292,8 @@ class ServerCall(Stream):
                 self._end(self._code or _Code.OK, self._details)
             else:
                 behaviour = handler.unary_unary or handler.stream_unary
-                self._answer(await behaviour(request, self))
+                answer = behaviour(request, self)
+                self._answer(await answer if isawaitable(answer) else answer)
         except asyncio.CancelledError:
             if not self._ended:
                 self._end(_Code.CANCELLED, "The call was cancelled.")
@@ -302,6 +303,10 @@ class ServerCall(Stream):
         except _Unreadable as error:
             self._end(_Code.INTERNAL, str(error))
         except Exception as error:
+            # Generated code says so that a method is not there: by its code, and then raises.
+            if self._code is not None:
+                self._end(self._code, self._details)
+                return
             self._end(_Code.UNKNOWN, f"Unexpected {type(error).__name__}.")
             self._report(error)
         finally:
