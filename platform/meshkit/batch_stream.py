@@ -6,7 +6,6 @@ instance of the peer, and a peer that ends is soon left alone.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
@@ -19,6 +18,7 @@ from meshkit.errors import (
     from_status,
 )
 from meshkit.rpc_channel import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Unreached
+from meshwire.posted_requests import PostedRequests
 
 ItemType = TypeVar("ItemType", bound=Item)
 
@@ -208,10 +208,9 @@ class _Stream:
         self._message: Final = message
         self._who: Final = who
         self._withdraws: Final = withdraws
-        self._outbox: Final[deque[Any]] = deque()
-        self._posted: Final = asyncio.Event()
+        self._requests: Final = PostedRequests()
         self._batches: Final[dict[int, _Batch]] = {}
-        self._answers: Final = call(self._requests(), timeout=timeout)
+        self._answers: Final = call(self._requests, timeout=timeout)
         self._reader: Final = asyncio.get_running_loop().create_task(self._read())
 
     @property
@@ -231,29 +230,23 @@ class _Stream:
             place.context.CopyFrom(item.context)
             place.context.index = number
             place.request.CopyFrom(item.request)
-        self._outbox.append(request)
-        self._posted.set()
+        self._requests.post(request)
 
     def withdraw(self, number: int) -> None:
         """Waits no more for an item."""
         if self._batches.pop(number, None) is not None and self._withdraws:
-            self._outbox.append(self._message(withdrawn=[number]))
-        self._posted.set()
+            self._requests.post(self._message(withdrawn=[number]))
+        self._end_if_done()
 
     def retire(self) -> None:
         """Takes in no more batches; ends when all is answered."""
         self.retired = True
-        self._posted.set()
+        self._end_if_done()
 
-    async def _requests(self) -> AsyncGenerator[Any]:
-        while True:
-            while self._outbox:
-                yield self._outbox.popleft()
-            # Not before all is answered: until then an item may be withdrawn.
-            if self.retired and not self._batches:
-                return
-            self._posted.clear()
-            await self._posted.wait()
+    def _end_if_done(self) -> None:
+        # Not before all is answered: until then an item may be withdrawn.
+        if self.retired and not self._batches:
+            self._requests.end()
 
     async def _read(self) -> None:
         failure: Exception = DependencyUnavailable(
@@ -269,8 +262,7 @@ class _Stream:
                         batch.answer(
                             result.index, from_status(result.error) if failed else result.response
                         )
-                if self.retired:
-                    self._posted.set()
+                self._end_if_done()
         except NotImplementedYet:
             # Of the whole stream: amid an upgrade a peer of the version before knows no such
             # call, and another one, or its successor, does.

@@ -10,6 +10,7 @@ import grpc
 from meshwire import frames, headers
 from meshwire.frames import DATA, END_STREAM, StreamFault, frame, header_frames
 from meshwire.headers import Headers
+from meshwire.posted_requests import PostedRequests
 from meshwire.stream import Stream, Wire, end_of, message
 
 _Code = grpc.StatusCode
@@ -220,8 +221,14 @@ class ClientCall:
     def send(
         self, stream: Stream, requests: AsyncIterable[Any], write: Callable[[Any], bytes]
     ) -> None:
-        """Sends what an async iterator gives."""
-        self._sender = self._loop.create_task(self._send(stream, requests, write))
+        """Sends what an async iterator gives, or what is posted."""
+        if isinstance(requests, PostedRequests):
+            requests.attach(
+                lambda request: stream.put(message(write(request))),
+                lambda: stream.finish(end_of(stream.number)),
+            )
+        else:
+            self._sender = self._loop.create_task(self._send(stream, requests, write))
 
     # For its stream.
 
