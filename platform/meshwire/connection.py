@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-import hpack
-
 from meshwire import frames
 from meshwire.frames import (
     ACK,
@@ -28,6 +26,7 @@ from meshwire.frames import (
     frame,
     window_update,
 )
+from meshwire.header_reader import HeaderReader
 from meshwire.headers import Headers
 from meshwire.stream import WINDOW_BYTES, Stream
 
@@ -70,7 +69,7 @@ class Connection(asyncio.Protocol):
         self._rest = b""
         # What is still to come of the bytes by which a client begins.
         self._preface_left = b""
-        self._decoder: Final = hpack.Decoder(max_header_list_size=_MOST_HEADER_BYTES)
+        self._header_reader: Final = HeaderReader(_MOST_HEADER_BYTES)
         # Headers that are not complete: their stream, their flags and what is there of them.
         self._block: tuple[int, int, bytearray] | None = None
         self._taken = 0
@@ -272,14 +271,9 @@ class Connection(asyncio.Protocol):
 
     def _headers(self, number: int, flags: int, block: bytes) -> None:
         # Read even where nobody wants them: the table of the other end goes on.
+        headers = self._header_reader.read(block)
         try:
-            headers = self._decoder.decode(block)
-        except hpack.OversizedHeaderListError:
-            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "headers that are too large") from None
-        except (hpack.HPACKError, UnicodeDecodeError, IndexError):
-            raise ConnectionFault(frames.COMPRESSION_ERROR, "headers that cannot be read") from None
-        try:
-            self.headers_received(number, cast(Headers, headers), ended=bool(flags & END_STREAM))
+            self.headers_received(number, headers, ended=bool(flags & END_STREAM))
         except StreamFault as fault:
             stream = self.streams.get(number)
             if stream is None:

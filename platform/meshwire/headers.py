@@ -1,7 +1,7 @@
 """The headers of gRPC over HTTP/2: how they are written, and what they say.
 
 What is sent is written without Huffman's code and without a table, so that it is the same bytes
-each time. What comes is read by `hpack`.
+each time. What comes is read by `header_reader`.
 """
 
 import base64
