@@ -393,4 +393,4 @@ class ClientConnection(Connection):
 
     def _close_if_over(self) -> None:
         if not self.streams and not self.lost:
-            self._transport.close()
+            self.close()

@@ -1,40 +1,33 @@
 """One end of an HTTP/2 connection (RFC 9113), on asyncio: frames, settings, windows, pings."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, cast
 
 from meshwire import frames
 from meshwire.frames import (
-    ACK,
-    CONTINUATION,
     DATA,
-    END_HEADERS,
     END_STREAM,
-    GOAWAY,
     HEAD,
     HEAD_BYTES,
     HEADERS,
-    PING,
-    PRIORITY,
-    PUSH_PROMISE,
-    RST_STREAM,
-    SETTINGS,
     WINDOW_UPDATE,
     ConnectionFault,
     StreamFault,
     frame,
     window_update,
 )
-from meshwire.header_reader import HeaderReader
+from meshwire.header_frames import HeaderFrames
 from meshwire.headers import Headers
 from meshwire.stream import WINDOW_BYTES, Stream
 
 # What the other end may send over all streams before it is told to go on.
 _WINDOW_BYTES: Final = 1 << 24
 _MOST_HEADER_BYTES: Final = 64 * 1024
-# Answers to pings and settings that wait for an end that asks and does not read.
-_MOST_UNREAD_ANSWERS: Final = 1000
+_MOST_SETTINGS_A_SECOND: Final = 100
+# How long an end may take to read that the connection ends.
+_CLOSE_SECONDS: Final = 5.0
 _KEEPALIVE: Final = b"keepalve"
 
 
@@ -60,6 +53,7 @@ class Connection(asyncio.Protocol):
         self.first_window = frames.FIRST_WINDOW_BYTES
         # What the other end may still send over all streams.
         self.allowed = _WINDOW_BYTES
+        self.is_paused = False
         self.keepalives_sent = 0
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._settings: Final = settings
@@ -69,22 +63,16 @@ class Connection(asyncio.Protocol):
         self._rest = b""
         # What is still to come of the bytes by which a client begins.
         self._preface_left = b""
-        self._header_reader: Final = HeaderReader(_MOST_HEADER_BYTES)
-        # Headers that are not complete: their stream, their flags and what is there of them.
-        self._block: tuple[int, int, bytearray] | None = None
+        self._header_frames: Final = HeaderFrames(_MOST_HEADER_BYTES)
         self._taken = 0
-        self._waiting: Final[dict[int, Stream]] = {}
-        self._paused = False
-        self._unread_answers = 0
+        self._waiting: Final[OrderedDict[int, Stream]] = OrderedDict()
+        self._settings_since = 0.0
+        self._settings_left = 0
         self._heard_at = self._loop.time()
         self._keepalive: asyncio.TimerHandle | None = None
+        self._closing: asyncio.TimerHandle | None = None
         self._on_pong: Final[dict[bytes, Callable[[], None]]] = {}
         self.lost = False
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether the other end reads more slowly than it is written to."""
-        return self._paused
 
     def write(self, data: bytes) -> None:
         """Sends frames."""
@@ -103,14 +91,20 @@ class Connection(asyncio.Protocol):
     def ping(self, content: bytes, answered: Callable[[], None]) -> None:
         """Pings the other end, and calls `answered` when it answers."""
         self._on_pong[content] = answered
-        self.write(frame(PING, 0, 0, content))
+        self.write(frame(frames.PING, 0, 0, content))
 
     def abort(self, code: int, text: str) -> None:
         """Says why, and ends the connection with all its streams."""
         if not self.lost:
             self.write(frames.goaway(self.last_taken, code, text))
-            self._transport.close()
+            self.close()
             self._lose(code, text)
+
+    def close(self) -> None:
+        """Ends the connection once the other end has read what it was sent, or soon."""
+        if self._closing is None:
+            self._transport.close()
+            self._closing = self._loop.call_later(_CLOSE_SECONDS, self._transport.abort)
 
     # What differs between the two ends.
 
@@ -151,17 +145,18 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
+        if self._closing is not None:
+            self._closing.cancel()
         self._lose(frames.INTERNAL_ERROR, "the connection broke" if exc else "it was closed")
 
     def pause_writing(self) -> None:
         """The other end reads too slowly."""
-        self._paused = True
+        self.is_paused = True
 
     def resume_writing(self) -> None:
         """It has read what there was."""
-        self._paused = False
-        self._unread_answers = 0
-        self._pump()
+        self.is_paused = False
+        self._pump(everyone=True)
 
     def data_received(self, data: bytes) -> None:
         """Takes the frames that are complete."""
@@ -199,29 +194,29 @@ class Connection(asyncio.Protocol):
         return len(part)
 
     def _take(self, kind: int, flags: int, number: int, content: bytes) -> None:
-        if self._block is not None and kind != CONTINUATION:
+        if self._header_frames.is_open and kind != frames.CONTINUATION:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "headers that do not go on")
         if kind == DATA:
             self._data(flags, number, content)
         elif kind == WINDOW_UPDATE:
             self._widen(number, frames.read_number(content))
         elif kind == HEADERS:
-            self._begin_headers(flags, number, content)
-        elif kind == CONTINUATION:
-            self._go_on_with_headers(flags, number, content)
-        elif kind == PING:
+            self._headers(number, self._header_frames.begin(flags, number, content))
+        elif kind == frames.CONTINUATION:
+            self._headers(number, self._header_frames.go_on(flags, number, content))
+        elif kind == frames.PING:
             self._ping(flags, number, content)
-        elif kind == SETTINGS:
+        elif kind == frames.SETTINGS:
             self._apply(flags, number, content)
-        elif kind == RST_STREAM:
+        elif kind == frames.RST_STREAM:
             self._reset(number, frames.read_number(content))
-        elif kind == GOAWAY:
+        elif kind == frames.GOAWAY:
             if number:
                 raise ConnectionFault(frames.PROTOCOL_ERROR, "a GOAWAY on a stream")
             self.told_to_leave(*frames.read_goaway(content))
-        elif kind == PUSH_PROMISE:
+        elif kind == frames.PUSH_PROMISE:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "a push that nobody wants")
-        elif kind == PRIORITY:
+        elif kind == frames.PRIORITY:
             self._ignore_priority(number, content)
 
     def _data(self, flags: int, number: int, content: bytes) -> None:
@@ -243,85 +238,59 @@ class Connection(asyncio.Protocol):
         try:
             stream.data(content, size, ended=bool(flags & END_STREAM))
         except StreamFault as fault:
-            self._break(stream, fault)
+            self._break(number, fault)
 
-    def _begin_headers(self, flags: int, number: int, content: bytes) -> None:
-        content = frames.unpadded(flags, content)
-        if flags & frames.WITH_PRIORITY:
-            if len(content) < 5:
-                raise ConnectionFault(frames.FRAME_SIZE_ERROR, "headers without their priority")
-            if int.from_bytes(content[:4]) & frames.LAST_STREAM == number:
-                raise ConnectionFault(frames.PROTOCOL_ERROR, "a stream that waits for itself")
-            content = content[5:]
-        if flags & END_HEADERS:
-            self._headers(number, flags, content)
-        else:
-            self._block = (number, flags, bytearray(content))
-
-    def _go_on_with_headers(self, flags: int, number: int, content: bytes) -> None:
-        if self._block is None or self._block[0] != number:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "headers that go on without a beginning")
-        _, first_flags, block = self._block
-        block += content
-        if len(block) > _MOST_HEADER_BYTES or (not content and not flags & END_HEADERS):
-            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "headers that are too large")
-        if flags & END_HEADERS:
-            self._block = None
-            self._headers(number, first_flags, bytes(block))
-
-    def _headers(self, number: int, flags: int, block: bytes) -> None:
-        # Read even where nobody wants them: the table of the other end goes on.
-        headers = self._header_reader.read(block)
+    def _headers(self, number: int, said: tuple[Headers, bool] | None) -> None:
+        if said is None:
+            return
+        headers, ended = said
         try:
-            self.headers_received(number, headers, ended=bool(flags & END_STREAM))
+            self.headers_received(number, headers, ended=ended)
         except StreamFault as fault:
-            stream = self.streams.get(number)
-            if stream is None:
-                self.write(frames.rst_stream(number, fault.code))
-            else:
-                self._break(stream, fault)
+            self._break(number, fault)
 
     def _ping(self, flags: int, number: int, content: bytes) -> None:
         if number:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "a ping on a stream")
         if len(content) != frames.PING_BYTES:
             raise ConnectionFault(frames.FRAME_SIZE_ERROR, "a ping of another size")
-        if flags & ACK:
+        if flags & frames.ACK:
             answered = self._on_pong.pop(content, None)
             if answered is not None:
                 answered()
             return
         self.pinged()
-        self._answer(frame(PING, ACK, 0, content))
+        self.write(frame(frames.PING, frames.ACK, 0, content))
 
     def _apply(self, flags: int, number: int, content: bytes) -> None:
         if number:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "settings on a stream")
-        if flags & ACK:
+        if flags & frames.ACK:
             if content:
                 raise ConnectionFault(frames.FRAME_SIZE_ERROR, "settings in an answer to them")
             return
+        self._count_settings()
         values = frames.read_settings(content)
+        self.most_frame_bytes = values.get(frames.MAX_FRAME_SIZE, self.most_frame_bytes)
         # Before what is sent by them: the other end reckons by them from the answer on.
-        self._answer(frame(SETTINGS, ACK, 0))
-        for name, value in values:
-            if name == frames.INITIAL_WINDOW_SIZE:
-                self._change_first_window(value)
-            elif name == frames.MAX_FRAME_SIZE:
-                if not frames.FIRST_FRAME_BYTES <= value <= frames.MOST_FRAME_BYTES:
-                    raise ConnectionFault(frames.PROTOCOL_ERROR, "no size of frames")
-                self.most_frame_bytes = value
-            elif name == frames.ENABLE_PUSH and value > 1:
-                raise ConnectionFault(frames.PROTOCOL_ERROR, "a push that is neither on nor off")
-            elif name == frames.MAX_CONCURRENT_STREAMS:
-                self.most_streams_changed(value)
+        self.write(frame(frames.SETTINGS, frames.ACK, 0))
+        if frames.INITIAL_WINDOW_SIZE in values:
+            self._change_first_window(values[frames.INITIAL_WINDOW_SIZE])
+        if frames.MAX_CONCURRENT_STREAMS in values:
+            self.most_streams_changed(values[frames.MAX_CONCURRENT_STREAMS])
+
+    def _count_settings(self) -> None:
+        """A change of windows is work for every stream."""
+        if self._heard_at - self._settings_since > 1:
+            self._settings_since, self._settings_left = self._heard_at, _MOST_SETTINGS_A_SECOND
+        self._settings_left -= 1
+        if self._settings_left < 0:
+            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "settings that change all the time")
 
     def most_streams_changed(self, most: int) -> None:
         """The other end takes so many streams at a time."""
 
     def _change_first_window(self, value: int) -> None:
-        if value > frames.MOST_WINDOW_BYTES:
-            raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "a window beyond all bounds")
         difference, self.first_window = value - self.first_window, value
         for stream in tuple(self.streams.values()):
             try:
@@ -337,7 +306,7 @@ class Connection(asyncio.Protocol):
             self.window += size_bytes
             if self.window > frames.MOST_WINDOW_BYTES:
                 raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "a window beyond all bounds")
-            self._pump()
+            self._pump(everyone=False)
             return
         stream = self.streams.get(number)
         if stream is None:
@@ -348,7 +317,7 @@ class Connection(asyncio.Protocol):
                 raise StreamFault(frames.PROTOCOL_ERROR, "a window that does not grow")
             stream.widen(size_bytes)
         except StreamFault as fault:
-            self._break(stream, fault)
+            self._break(number, fault)
 
     def _reset(self, number: int, code: int) -> None:
         stream = self.streams.get(number)
@@ -360,38 +329,30 @@ class Connection(asyncio.Protocol):
     def _ignore_priority(self, number: int, content: bytes) -> None:
         if not number:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "a priority of no stream")
-        if len(content) != 5:
-            fault = StreamFault(frames.FRAME_SIZE_ERROR, "a priority of another size")
-            stream = self.streams.get(number)
-            if stream is not None:
-                self._break(stream, fault)
-            else:
-                self.write(frames.rst_stream(number, fault.code))
-        elif int.from_bytes(content[:4]) & frames.LAST_STREAM == number:
-            raise ConnectionFault(frames.PROTOCOL_ERROR, "a stream that waits for itself")
+        if len(content) != frames.PRIORITY_BYTES:
+            self._break(number, StreamFault(frames.FRAME_SIZE_ERROR, "a priority of another size"))
+        else:
+            frames.check_priority(number, content)
 
     def _refuse_idle(self, number: int) -> None:
         """A stream that has ended may still be spoken of; one that nobody began may not."""
         if not number or self.is_idle(number):
             raise ConnectionFault(frames.PROTOCOL_ERROR, "a stream that nobody has begun")
 
-    def _break(self, stream: Stream, fault: StreamFault) -> None:
-        if not stream.closed:
+    def _break(self, number: int, fault: StreamFault) -> None:
+        stream = self.streams.get(number)
+        if stream is None:
+            self.write(frames.rst_stream(number, fault.code))
+        else:
             stream.reset(fault.code)
             stream.broken(fault.code, fault.text)
 
-    def _answer(self, data: bytes) -> None:
-        if self._paused:
-            self._unread_answers += 1
-            if self._unread_answers > _MOST_UNREAD_ANSWERS:
-                raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "who asks should read the answers")
-        self.write(data)
-
-    def _pump(self) -> None:
-        """Lets those go on that have waited, in the order in which they began to."""
-        waiting = tuple(self._waiting.values())
-        self._waiting.clear()
-        for stream in waiting:
+    def _pump(self, *, everyone: bool) -> None:
+        """Lets `everyone` go on that has waited, or as many as the window is wide enough for."""
+        for _ in range(len(self._waiting)):
+            if not self._waiting or (self.window <= 0 and not everyone):
+                return
+            _, stream = self._waiting.popitem(last=False)
             stream.pump()
 
     def _look(self) -> None:
@@ -402,7 +363,7 @@ class Connection(asyncio.Protocol):
             self._keepalive = self._loop.call_later(left, self._look)
             return
         self.keepalives_sent += 1
-        self.write(frame(PING, 0, 0, _KEEPALIVE))
+        self.write(frame(frames.PING, 0, 0, _KEEPALIVE))
         self._keepalive = self._loop.call_later(
             self._keepalive_timeout_seconds, self._look_again, self._heard_at
         )

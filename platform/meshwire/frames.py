@@ -51,6 +51,7 @@ MOST_FRAME_BYTES: Final = (1 << 24) - 1
 MOST_WINDOW_BYTES: Final = (1 << 31) - 1
 LAST_STREAM: Final = (1 << 31) - 1
 PING_BYTES: Final = 8
+PRIORITY_BYTES: Final = 5
 
 # The length in two parts, the kind, the flags, the stream.
 HEAD: Final = Struct(">BHBBL")
@@ -118,11 +119,19 @@ def goaway(last_stream: int, code: int, text: str = "") -> bytes:
     return frame(GOAWAY, 0, 0, _GOAWAY.pack(last_stream, code) + text.encode())
 
 
-def read_settings(content: bytes) -> list[tuple[int, int]]:
-    """The settings of a frame. Raises ConnectionFault."""
+def read_settings(content: bytes) -> dict[int, int]:
+    """The settings of a frame; the last of each name counts. Raises ConnectionFault."""
     if len(content) % _SETTING.size:
         raise ConnectionFault(FRAME_SIZE_ERROR, "settings of half a size")
-    return list(_SETTING.iter_unpack(content))
+    values = dict[int, int](_SETTING.iter_unpack(content))
+    if values.get(INITIAL_WINDOW_SIZE, 0) > MOST_WINDOW_BYTES:
+        raise ConnectionFault(FLOW_CONTROL_ERROR, "a window beyond all bounds")
+    size = values.get(MAX_FRAME_SIZE, FIRST_FRAME_BYTES)
+    if not FIRST_FRAME_BYTES <= size <= MOST_FRAME_BYTES:
+        raise ConnectionFault(PROTOCOL_ERROR, "no size of frames")
+    if values.get(ENABLE_PUSH, 0) > 1:
+        raise ConnectionFault(PROTOCOL_ERROR, "a push that is neither on nor off")
+    return values
 
 
 def read_number(content: bytes) -> int:
@@ -139,6 +148,12 @@ def read_goaway(content: bytes) -> tuple[int, int, str]:
         raise ConnectionFault(FRAME_SIZE_ERROR, "a GOAWAY that is too short")
     last, code = _GOAWAY.unpack_from(content)
     return last & LAST_STREAM, code, content[_GOAWAY.size :].decode("utf-8", "replace")
+
+
+def check_priority(number: int, content: bytes) -> None:
+    """Of a stream that waits for itself: raises ConnectionFault."""
+    if int.from_bytes(content[:4]) & LAST_STREAM == number:
+        raise ConnectionFault(PROTOCOL_ERROR, "a stream that waits for itself")
 
 
 def unpadded(flags: int, content: bytes) -> bytes:

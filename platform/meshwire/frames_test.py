@@ -63,14 +63,27 @@ def test_headers_go_on_where_a_frame_ends(
     assert b"".join(each.data for each in read) == block
 
 
-@given(st.dictionaries(st.integers(0, 2**16 - 1), _WORDS))
-def test_settings_are_read_as_they_were(values: dict[int, int]) -> None:
+@given(
+    st.dictionaries(st.integers(frames.MAX_HEADER_LIST_SIZE, 2**16 - 1), _WORDS),
+    st.integers(0, 1),
+    st.integers(0, frames.MOST_WINDOW_BYTES),
+    st.integers(frames.FIRST_FRAME_BYTES, frames.MOST_FRAME_BYTES),
+)
+def test_settings_are_read_as_they_were(
+    others: dict[int, int], push: int, window: int, size: int
+) -> None:
     """By another implementation and by this one."""
+    values = {
+        frames.ENABLE_PUSH: push,
+        frames.INITIAL_WINDOW_SIZE: window,
+        frames.MAX_FRAME_SIZE: size,
+        **others,
+    }
     sent = frames.settings(values)
     (read,) = _read(sent)
     assert isinstance(read, other.SettingsFrame)
     assert read.settings == values
-    assert frames.read_settings(_content(sent, frames.SETTINGS)) == list(values.items())
+    assert frames.read_settings(_content(sent, frames.SETTINGS)) == values
 
 
 @given(st.integers(0, frames.LAST_STREAM), st.integers(1, frames.MOST_WINDOW_BYTES))
@@ -102,6 +115,22 @@ def test_goaways_are_read_as_they_were(last: int, code: int, text: str) -> None:
     assert (read.last_stream_id, read.error_code) == (last, code)
     assert read.additional_data.decode() == text
     assert frames.read_goaway(_content(sent, frames.GOAWAY)) == (last, code, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        (frames.ENABLE_PUSH, 2, frames.PROTOCOL_ERROR),
+        (frames.INITIAL_WINDOW_SIZE, frames.MOST_WINDOW_BYTES + 1, frames.FLOW_CONTROL_ERROR),
+        (frames.MAX_FRAME_SIZE, frames.FIRST_FRAME_BYTES - 1, frames.PROTOCOL_ERROR),
+        (frames.MAX_FRAME_SIZE, frames.MOST_FRAME_BYTES + 1, frames.PROTOCOL_ERROR),
+    ],
+)
+def test_settings_out_of_bounds_are_refused(name: int, value: int, code: int) -> None:
+    """With the code that HTTP/2 has for it."""
+    with pytest.raises(ConnectionFault) as caught:
+        frames.read_settings(_content(frames.settings({name: value}), frames.SETTINGS))
+    assert caught.value.code == code
 
 
 @given(st.binary(max_size=20).filter(lambda each: len(each) % 6))

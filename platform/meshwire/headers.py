@@ -32,6 +32,12 @@ _HIDDEN: Final = frozenset(
 _BINARY: Final = "-bin"
 # What a name and a value may be made of.
 _NAME: Final = re.compile(rb":?[0-9a-z_.-]+")
+_FIRST: Final = frozenset((":method", ":scheme", ":path", ":authority"))
+_REQUIRED: Final = _FIRST - {":authority"}
+# What says how a connection of HTTP/1.1 is used (RFC 9113, section 8.2.2).
+_OF_HTTP_1: Final = frozenset(
+    ("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade")
+)
 _VALUE: Final = re.compile(rb"[ -~]*")
 _SECONDS: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _NANOSECONDS: Final = {
@@ -96,6 +102,27 @@ def read_timeout(text: str) -> float:
     if unit not in _SECONDS or not is_number:
         raise ValueError(f"{text!r} is no timeout")
     return int(digits) * _SECONDS[unit]
+
+
+def read_request(headers: Headers) -> dict[str, str]:
+    """The headers of a request by their names. Raises ValueError for what is no request."""
+    named = dict(headers)
+    names = [name for name, _ in headers]
+    text = "".join(names)
+    # HTTP's own are the first, and each comes once.
+    count = text.count(":")
+    first = set(names[:count])
+    if len(first) != count or not _REQUIRED <= first <= _FIRST or not named[":path"]:
+        raise ValueError("no headers of a request")
+    is_plain = text.isascii() and text.isprintable() and " " not in text
+    if not is_plain or text != text.lower() or not _OF_HTTP_1.isdisjoint(names):
+        raise ValueError("a header that none may be")
+    values = "".join(named.values())
+    if "\n" in values or "\r" in values or "\0" in values:
+        raise ValueError("a header of more than a line")
+    if named.get("te", "trailers") != "trailers":
+        raise ValueError("a header te that asks for something else than trailers")
+    return named
 
 
 def metadata(headers: Headers) -> tuple[tuple[str, str | bytes], ...]:

@@ -187,7 +187,9 @@ class ServerConnection(Connection):
         self.last_call_at: float | None = None
         self.last_message_at: float | None = None
         self._preface_left = frames.PREFACE
+        # The last stream that was taken, and the last of which something came.
         self._last = 0
+        self._last_seen = 0
         self._running = 0
         # Streams after this one are not taken any more.
         self._last_allowed: int = frames.LAST_STREAM
@@ -195,7 +197,7 @@ class ServerConnection(Connection):
         self._is_left = False
         self._early_pings = 0
         self._pinged_at = 0.0
-        self._sent_since_ping = False
+        self._sent_before_ping: int = 0
         self._timers: list[asyncio.TimerHandle] = []
 
     @property
@@ -226,14 +228,19 @@ class ServerConnection(Connection):
         for timer in self._timers:
             timer.cancel()
 
-    def write(self, data: bytes) -> None:
-        """Sends frames."""
-        self._sent_since_ping = True
-        super().write(data)
+    def pause_writing(self) -> None:
+        """The client reads too slowly: what it asks meanwhile waits, and so do the answers."""
+        super().pause_writing()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It has read what there was."""
+        self._transport.resume_reading()
+        super().resume_writing()
 
     def is_idle(self, number: int) -> bool:
         """Whether the client has not begun it: even ones are never begun."""
-        return number > self._last or number % 2 == 0
+        return number > self._last_seen or number % 2 == 0
 
     def headers_received(self, number: int, headers: Headers, *, ended: bool) -> None:
         """A call begins, or a client ends one by trailers."""
@@ -245,8 +252,9 @@ class ServerConnection(Connection):
             return
         if number % 2 == 0:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "a stream that no client begins")
-        if number <= self._last:
+        if number <= self._last_seen:
             raise StreamFault(frames.STREAM_CLOSED, "a stream that has ended")
+        self._last_seen = number
         if number > self._last_allowed:
             return
         self._last = number
@@ -292,18 +300,15 @@ class ServerConnection(Connection):
     def pinged(self) -> None:
         """The client has pinged. Raises ConnectionFault where it does so all the time."""
         now = self._loop.time()
-        least = self.server.limits.least_ping_seconds
-        early = not self._sent_since_ping and now - self._pinged_at < least
-        self._early_pings = self._early_pings + 1 if early else 0
-        self._pinged_at = now
+        # A client may ping as often as something is sent to it: it may ask how long that takes.
+        sent = self.messages_sent + self.streams_started - len(self.streams)
+        is_early = now - self._pinged_at < self.server.limits.least_ping_seconds
+        self._early_pings = (
+            self._early_pings + 1 if is_early and sent == self._sent_before_ping else 0
+        )
+        self._pinged_at, self._sent_before_ping = now, sent
         if self._early_pings > _MOST_EARLY_PINGS:
             raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "too_many_pings")
-
-    def _answer(self, data: bytes) -> None:
-        sent = self._sent_since_ping
-        super()._answer(data)
-        # The answer to a ping is no reason for another one.
-        self._sent_since_ping = sent and data[3] != frames.PING
 
     def leave(self) -> None:
         """Has the client go elsewhere; what it has begun goes on, and then the connection ends."""
@@ -332,7 +337,7 @@ class ServerConnection(Connection):
         if left and not self.streams and not self.lost and not self._is_left:
             # The client closes it: who closes while something comes takes back what was sent.
             self._is_left = True
-            self._timers.append(self._loop.call_later(_LEAVE_SECONDS, self._transport.close))
+            self._timers.append(self._loop.call_later(_LEAVE_SECONDS, self.close))
 
     def _grow_old(self) -> None:
         self.leave()

@@ -196,7 +196,9 @@ class Stream:
         while outbox:
             room = min(self.window, wire.window, wire.most_frame_bytes)
             if room <= 0:
-                wire.wait_for_window(self)
+                # Who widens its own window has it go on.
+                if self.window > 0:
+                    wire.wait_for_window(self)
                 return
             piece, rest = outbox[0][:room], outbox[0][room:]
             if rest:
