@@ -61,6 +61,7 @@ class Connection(asyncio.Protocol):
         self._keepalive_timeout_seconds: Final = keepalive_timeout_seconds
         self._loop: Final = asyncio.get_running_loop()
         self._rest = b""
+        self._unsent: list[bytes] = []
         # What is still to come of the bytes by which a client begins.
         self._preface_left = b""
         self._header_frames: Final = HeaderFrames(_MOST_HEADER_BYTES)
@@ -75,9 +76,11 @@ class Connection(asyncio.Protocol):
         self.lost = False
 
     def write(self, data: bytes) -> None:
-        """Sends frames."""
+        """Sends frames, with all others of this turn of the loop: each write has its price."""
         if not self.lost:
-            self._transport.write(data)
+            if not self._unsent:
+                self._loop.call_soon(self._flush)
+            self._unsent.append(data)
 
     def wait_for_window(self, stream: Stream) -> None:
         """Has the stream `pump` once there is something to be sent."""
@@ -103,8 +106,14 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Ends the connection once the other end has read what it was sent, or soon."""
         if self._closing is None:
+            self._flush()
             self._transport.close()
             self._closing = self._loop.call_later(_CLOSE_SECONDS, self._transport.abort)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if unsent and not self._transport.is_closing():
+            self._transport.write(b"".join(unsent))
 
     # What differs between the two ends.
 
