@@ -128,7 +128,7 @@ def test_messages_that_were_cut_anywhere_come_out_the_same(
     assert reader.ended
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_who_keeps_to_the_window_can_always_go_on(data: st.DataObject) -> None:
     """As long as somebody takes the messages; until then it is stopped."""
