@@ -74,14 +74,14 @@ class Channels:
 
     def _raw(self, name: str) -> grpc.aio.Channel:
         target = self._targets[name]
-        if self._single_address:
-            tls = self._tls
-            return WireChannel(target, _REACH, tls.context if isinstance(tls, ClientTls) else None)
-        if self._tls is None:
+        tls = self._tls
+        if self._single_address and (tls is None or isinstance(tls, ClientTls)):
+            return WireChannel(target, _REACH, tls.context if tls is not None else None)
+        if tls is None:
             return grpc.aio.insecure_channel(target, options=self._options)
         return RenewedChannel(
             lambda credentials: grpc.aio.secure_channel(target, credentials, options=self._options),
-            self._tls,
+            tls,
         )
 
     async def __aenter__(self) -> Self:

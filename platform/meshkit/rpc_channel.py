@@ -305,6 +305,9 @@ class Answers(Generic[A]):
             raise StopAsyncIteration
         return cast(A, answer)
 
+    def __del__(self) -> None:
+        self._call.cancel()
+
     def cancel(self) -> None:
         """Ends the call; the server's handler is cancelled."""
         self._call.cancel()

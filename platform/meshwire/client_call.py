@@ -39,13 +39,14 @@ _Metadata = tuple[tuple[str, str | bytes], ...]
 class ClientStream(Stream):
     """What comes of one call on one connection, for a `ClientCall`."""
 
-    __slots__ = ("_call", "_headers")
+    __slots__ = ("_call", "_headers", "_trailers")
 
     def __init__(self, wire: Wire, number: int, most_bytes: int, call: "ClientCall") -> None:
         super().__init__(wire, number, most_bytes)
         self._call: Final = call
         # None until they came.
         self._headers: Headers | None = None
+        self._trailers: Headers | None = None
 
     def begin(self, said: Headers, *, ended: bool) -> None:
         """Headers, or trailers, came."""
@@ -55,11 +56,12 @@ class ClientStream(Stream):
                 return
             self._headers = said
             if named.get(":status") != "200":
-                self._fail_by_http(named)
+                code, text, _ = _by_http(named)
+                self._fail(code, text)
             return
         if not ended:
             raise StreamFault(frames.PROTOCOL_ERROR, "headers in the middle of a call")
-        self._end(said)
+        self._trailers = said
         self.end_there()
 
     def message(self, packed: bool, content: bytes) -> None:
@@ -78,7 +80,7 @@ class ClientStream(Stream):
 
     def ended_by_peer(self) -> None:
         """It ends, with a status or without."""
-        self._call.ended(_Code.INTERNAL, "The call ended without a status.", ())
+        self._call.ended(*self._status())
         if not self.ended_here:
             self.reset(frames.NO_ERROR)
 
@@ -86,7 +88,7 @@ class ClientStream(Stream):
         """The other end broke it off, or the connection is gone."""
         if self._wire.lost:
             self._call.ended(_Code.UNAVAILABLE, f"The connection was lost: {text}", ())
-        elif code == frames.REFUSED_STREAM:
+        elif code == frames.REFUSED_STREAM and self._headers is None:
             self._call.refused()
         else:
             self._call.ended(_BY_RESET.get(code, _Code.INTERNAL), f"Received {text}", ())
@@ -119,29 +121,28 @@ class ClientStream(Stream):
         """Nobody waits for the answer any more."""
         self.reset(frames.CANCEL)
 
-    def _end(self, said: Headers) -> None:
-        named = dict(said)
+    def _status(self) -> tuple[grpc.StatusCode, str, _Metadata]:
+        named = dict(self._trailers or ())
         status = named.get("grpc-status")
         if status is None:
             if self._headers is None:
-                self._fail_by_http(named)
-            return
+                return _by_http(named)
+            return _Code.INTERNAL, "The call ended without a status.", ()
         text = headers.read_message(named.get("grpc-message", ""))
         try:
-            trailing = _shown(said)
+            return _CODES.get(status, _Code.UNKNOWN), text, _shown(self._trailers or ())
         except ValueError as error:
-            self._fail(_Code.INTERNAL, str(error))
-            return
-        self._call.ended(_CODES.get(status, _Code.UNKNOWN), text, trailing)
-
-    def _fail_by_http(self, named: dict[str, str]) -> None:
-        status = named.get(":status", "")
-        code = _BY_HTTP_STATUS.get(status, _Code.UNKNOWN)
-        self._fail(code, f"Received http2 header with status: {status}")
+            return _Code.INTERNAL, str(error), ()
 
     def _fail(self, code: grpc.StatusCode, text: str) -> None:
         self._call.ended(code, text, ())
         self.reset(frames.CANCEL)
+
+
+def _by_http(named: dict[str, str]) -> tuple[grpc.StatusCode, str, _Metadata]:
+    status = named.get(":status", "")
+    code = _BY_HTTP_STATUS.get(status, _Code.UNKNOWN)
+    return code, f"Received http2 header with status: {status}", ()
 
 
 def _shown(said: Headers) -> _Metadata:
@@ -205,11 +206,6 @@ class ClientCall:
 
     # For the channel.
 
-    @property
-    def is_over(self) -> bool:
-        """Whether it has ended, or was cancelled, before it could begin."""
-        return self._code is not None
-
     def limit(self, seconds: float) -> None:
         """Has it fail after that time."""
         self._expiry = self._loop.call_later(max(seconds, 0.0), self._expire)
@@ -245,6 +241,8 @@ class ClientCall:
         if self._code is not None:
             return
         self._code, self._details, self._trailing = code, details, trailing
+        # It is not made again: what it would begin with is let go.
+        self.beginning = None
         if self._expiry is not None:
             self._expiry.cancel()
         if self._sender is not None:
@@ -280,7 +278,7 @@ class ClientCall:
 
     async def read(self) -> Any:
         """The next answer; `grpc.aio.EOF` after the last. Raises AioRpcError."""
-        if not self._answers:
+        while not self._answers and self._code is None:
             await self._wait()
         if self._answers:
             return self._take()
@@ -308,21 +306,22 @@ class ClientCall:
 
     async def code(self) -> grpc.StatusCode:
         """What it has ended with."""
-        await self._until_ended()
+        await self._end()
         return self._code or _Code.UNKNOWN
 
     async def details(self) -> str:
         """The text that it has ended with."""
-        await self._until_ended()
+        await self._end()
         return self._details
 
     async def trailing_metadata(self) -> _Metadata:
         """What came at the end."""
-        await self._until_ended()
+        await self._end()
         return self._trailing
 
     async def _only_answer(self) -> Any:
-        await self._until_ended()
+        while self._code is None:
+            await self._wait()
         if self._code is not _Code.OK:
             raise self._error()
         if len(self._answers) != 1:
@@ -330,20 +329,21 @@ class ClientCall:
             raise self._error()
         return self._take()
 
-    async def _until_ended(self) -> None:
-        while self._code is None:
-            await self._wait()
+    async def _end(self) -> None:
+        if self._code is None:
+            ended = asyncio.Event()
+            self.add_done_callback(lambda _: ended.set())
+            await ended.wait()
 
     async def _wait(self) -> None:
         """Until something came. Whoever is cancelled here cancels the call."""
-        if self._code is None:
-            if self._waiter is None:
-                self._waiter = self._loop.create_future()
-            try:
-                await self._waiter
-            except asyncio.CancelledError:
-                self.cancel()
-                raise
+        if self._waiter is None:
+            self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
 
     def _take(self) -> Any:
         content = self._answers.popleft()
@@ -353,10 +353,15 @@ class ClientCall:
             return content
         try:
             return self._read_answer(content)
-        except Exception:
-            self.cancel()
-            self._code, self._details = _Code.INTERNAL, "An answer that cannot be read."
-            raise self._error() from None
+        except Exception as error:
+            self._answers.clear()
+            text = "An answer that cannot be read."
+            self.ended(_Code.INTERNAL, text, ())
+            # Whatever the server says of it.
+            self._code, self._details = _Code.INTERNAL, text
+            if self._stream is not None:
+                self._stream.give_up()
+            raise self._error() from error
 
     def _error(self) -> BaseException:
         if self._is_cancelled:
@@ -375,6 +380,10 @@ class ClientCall:
             async for request in requests:
                 await stream.put_in_turn(message(write(request)))
             stream.finish(end_of(stream.number))
+        except asyncio.CancelledError:
+            # Where that was not for the call's end, it would wait for the rest without end.
+            self.cancel()
+            raise
         except Exception as error:
             # What is to be sent could not be made: the call is of no use.
             self.ended(_Code.UNKNOWN, f"The requests failed: {type(error).__name__}.", ())

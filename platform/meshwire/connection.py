@@ -156,7 +156,8 @@ class Connection(asyncio.Protocol):
         """The connection is gone."""
         if self._closing is not None:
             self._closing.cancel()
-        self._lose(frames.INTERNAL_ERROR, "the connection broke" if exc else "it was closed")
+        text = f"the connection broke: {exc}" if exc else "it was closed"
+        self._lose(frames.INTERNAL_ERROR, text)
 
     def pause_writing(self) -> None:
         """The other end reads too slowly."""
@@ -285,8 +286,7 @@ class Connection(asyncio.Protocol):
         self.write(frame(frames.SETTINGS, frames.ACK, 0))
         if frames.INITIAL_WINDOW_SIZE in values:
             self._change_first_window(values[frames.INITIAL_WINDOW_SIZE])
-        if frames.MAX_CONCURRENT_STREAMS in values:
-            self.most_streams_changed(values[frames.MAX_CONCURRENT_STREAMS])
+        self.settings_changed(values)
 
     def _count_settings(self) -> None:
         """A change of windows is work for every stream."""
@@ -296,8 +296,8 @@ class Connection(asyncio.Protocol):
         if self._settings_left < 0:
             raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "settings that change all the time")
 
-    def most_streams_changed(self, most: int) -> None:
-        """The other end takes so many streams at a time."""
+    def settings_changed(self, values: dict[int, int]) -> None:
+        """What the other end says of itself, as far as it has changed."""
 
     def _change_first_window(self, value: int) -> None:
         difference, self.first_window = value - self.first_window, value
@@ -397,9 +397,9 @@ class Connection(asyncio.Protocol):
             self._keepalive.cancel()
         for stream in tuple(self.streams.values()):
             stream.close(code, text)
-        self.ended()
+        self.ended(text)
 
-    def ended(self) -> None:
+    def ended(self, why: str) -> None:
         """The connection is gone, and everything that was on it."""
 
     def extra_info(self, name: str) -> Any:

@@ -222,7 +222,7 @@ class ServerConnection(Connection):
         if self.server.is_stopping:
             self.leave()
 
-    def ended(self) -> None:
+    def ended(self, why: str) -> None:
         """The client has gone."""
         self.server.gone(self)
         for timer in self._timers:
