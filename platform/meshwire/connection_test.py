@@ -64,6 +64,9 @@ class _Transport(asyncio.Transport):
     def close(self) -> None:
         self.is_closed = True
 
+    def is_closing(self) -> bool:
+        return self.is_closed
+
     def abort(self) -> None:
         self.is_closed = True
 
@@ -94,7 +97,13 @@ class _Client:
         self.transport = _Transport()
         self.connection = ServerConnection(server)
         self.connection.connection_made(self.transport)
-        self.transport.written = b""
+
+    @classmethod
+    async def connect(cls) -> "_Client":
+        """One that has heard what a server says first."""
+        client = cls()
+        await client.send()
+        return client
 
     async def send(self, *parts: bytes) -> list[_Frame]:
         """What comes back for it."""
@@ -158,7 +167,7 @@ def _converse(parts: list[bytes]) -> bytes:
     """All that a server says to it."""
 
     async def run() -> bytes:
-        client = _Client()
+        client = await _Client.connect()
         await client.send(*parts)
         client.leave()
         return client.transport.written
@@ -181,7 +190,7 @@ def test_what_a_client_sends_may_be_cut_anywhere(cuts: list[int]) -> None:
 
 async def test_settings_and_pings_are_answered() -> None:
     """The settings before anything that follows them."""
-    client = _Client()
+    client = await _Client.connect()
     found = await client.send(_BEGINNING + frame(PING, 0, 0, b"12345678"))
     assert found == [(SETTINGS, ACK, 0, b""), (PING, ACK, 0, b"12345678")]
     client.leave()
@@ -251,7 +260,7 @@ _FAULTS: Final[dict[str, tuple[int, bytes]]] = {
 async def test_who_does_not_keep_to_the_protocol_is_told_so_and_left(name: str) -> None:
     """With the calls that it has begun, and nothing that it sends after that counts."""
     code, sent = _FAULTS[name]
-    client = _Client()
+    client = await _Client.connect()
     await client.send(_BEGINNING)
     found = await client.send(sent)
     (goaway,) = [content for kind, _, _, content in found if kind == GOAWAY]
@@ -264,7 +273,7 @@ async def test_who_does_not_keep_to_the_protocol_is_told_so_and_left(name: str) 
 @pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n", b"\0" * 24, b"PRI * HTTP/2.0\r\n\r\nXX"])
 async def test_who_speaks_something_else_is_left(sent: bytes) -> None:
     """At the first byte by which that is known."""
-    client = _Client()
+    client = await _Client.connect()
     ((kind, _, _, content),) = await client.send(sent)
     assert (kind, frames.read_goaway(content)[1]) == (GOAWAY, frames.PROTOCOL_ERROR)
     assert client.transport.is_closed
@@ -304,7 +313,7 @@ _STREAM_FAULTS: Final[dict[str, tuple[int, bytes]]] = {
 async def test_a_fault_of_one_call_is_no_fault_of_others(name: str) -> None:
     """It is broken off alone, whatever still comes of it."""
     code, sent = _STREAM_FAULTS[name]
-    client = _Client()
+    client = await _Client.connect()
     await client.send(_BEGINNING)
     found = await client.send(sent)
     resets = [(of, frames.read_number(content)) for kind, _, of, content in found if kind == 3]
@@ -317,7 +326,7 @@ async def test_a_fault_of_one_call_is_no_fault_of_others(name: str) -> None:
 
 async def test_trailers_of_a_caller_end_its_messages() -> None:
     """What they say is nothing to gRPC."""
-    client = _Client()
+    client = await _Client.connect()
     trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, headers.literal("x", "y"))
     found = await client.send(_BEGINNING + _open(1) + frame(DATA, 0, 1, message(b"1")) + trailers)
     assert _said(found, 1) == message(b"1")
@@ -327,7 +336,7 @@ async def test_trailers_of_a_caller_end_its_messages() -> None:
 
 async def test_settings_widen_and_narrow_what_is_under_way() -> None:
     """A window may even become less than nothing; the status waits for the answer."""
-    client = _Client()
+    client = await _Client.connect()
     await client.send(frames.PREFACE + frames.settings({frames.INITIAL_WINDOW_SIZE: 10}))
     answer = message(b"a" * 95)
     found = await client.send(_call(1, b"a" * 95))
@@ -344,7 +353,7 @@ async def test_settings_widen_and_narrow_what_is_under_way() -> None:
 
 async def test_calls_share_the_window_of_their_connection() -> None:
     """None of them is left behind, and a larger frame is used where it may be."""
-    client = _Client()
+    client = await _Client.connect()
     size = 40_000
     await client.send(frames.PREFACE + frames.settings({frames.MAX_FRAME_SIZE: 1 << 20}))
     found = await client.send(_call_of(1, size), _call_of(3, size), _call_of(5, size))
@@ -368,7 +377,7 @@ def _call_of(stream: int, size: int) -> bytes:
 
 async def test_what_nobody_wants_is_credited_all_the_same() -> None:
     """Data of a call that was broken off would else use up the window of the others."""
-    client = _Client()
+    client = await _Client.connect()
     await client.send(_BEGINNING + _open(1) + frames.rst_stream(1, frames.CANCEL))
     one, credited = frame(DATA, 0, 1, bytes(16_384)), 0
     for _ in range(2000):
