@@ -20,6 +20,7 @@ from meshwire.frames import (
 )
 from meshwire.header_frames import HeaderFrames
 from meshwire.headers import Headers
+from meshwire.rate import Rate
 from meshwire.stream import WINDOW_BYTES, Stream
 
 # What the other end may send over all streams before it is told to go on.
@@ -62,13 +63,12 @@ class Connection(asyncio.Protocol):
         self._loop: Final = asyncio.get_running_loop()
         self._rest = b""
         self._unsent: list[bytes] = []
-        # What is still to come of the bytes by which a client begins.
+        # What is still to come of the preface of a client.
         self._preface_left = b""
         self._header_frames: Final = HeaderFrames(_MOST_HEADER_BYTES)
         self._taken = 0
         self._waiting: Final[OrderedDict[int, Stream]] = OrderedDict()
-        self._settings_since = 0.0
-        self._settings_left = 0
+        self._settings_rate: Final = Rate(_MOST_SETTINGS_A_SECOND)
         self._heard_at = self._loop.time()
         self._keepalive: asyncio.TimerHandle | None = None
         self._closing: asyncio.TimerHandle | None = None
@@ -251,11 +251,9 @@ class Connection(asyncio.Protocol):
             self._break(number, fault)
 
     def _headers(self, number: int, said: tuple[Headers, bool] | None) -> None:
-        if said is None:
-            return
-        headers, ended = said
         try:
-            self.headers_received(number, headers, ended=ended)
+            if said is not None:
+                self.headers_received(number, said[0], ended=said[1])
         except StreamFault as fault:
             self._break(number, fault)
 
@@ -279,7 +277,9 @@ class Connection(asyncio.Protocol):
             if content:
                 raise ConnectionFault(frames.FRAME_SIZE_ERROR, "settings in an answer to them")
             return
-        self._count_settings()
+        # A change of windows is work for every stream.
+        if self._settings_rate.is_exceeded(self._heard_at):
+            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "settings that change all the time")
         values = frames.read_settings(content)
         self.most_frame_bytes = values.get(frames.MAX_FRAME_SIZE, self.most_frame_bytes)
         # Before what is sent by them: the other end reckons by them from the answer on.
@@ -287,14 +287,6 @@ class Connection(asyncio.Protocol):
         if frames.INITIAL_WINDOW_SIZE in values:
             self._change_first_window(values[frames.INITIAL_WINDOW_SIZE])
         self.settings_changed(values)
-
-    def _count_settings(self) -> None:
-        """A change of windows is work for every stream."""
-        if self._heard_at - self._settings_since > 1:
-            self._settings_since, self._settings_left = self._heard_at, _MOST_SETTINGS_A_SECOND
-        self._settings_left -= 1
-        if self._settings_left < 0:
-            raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "settings that change all the time")
 
     def settings_changed(self, values: dict[int, int]) -> None:
         """What the other end says of itself, as far as it has changed."""

@@ -55,7 +55,6 @@ class Stream:
         "_outbox",
         "_rest",
         "_room",
-        "_taken",
         "_unread",
         "_wire",
         "closed",
@@ -76,10 +75,8 @@ class Stream:
         self.closed = False
         self._wire: Final = wire
         self._most_bytes: Final = most_bytes
-        # What the other end may still send, what it has sent since it was told so, and what of
-        # that is in messages that nobody has taken yet.
+        # What the other end may still send, and what is in messages that nobody has taken yet.
         self._allowed = WINDOW_BYTES
-        self._taken = 0
         self._unread = 0
         # Of a message that is not complete, and how much of it at least is missing.
         self._rest = bytearray()
@@ -113,7 +110,6 @@ class Stream:
     def data(self, content: bytes, size_bytes: int, *, ended: bool) -> None:
         """Takes a DATA frame of `size_bytes` with padding. Raises StreamFault."""
         self._allowed -= size_bytes
-        self._taken += size_bytes
         if self.ended_there:
             raise StreamFault(frames.STREAM_CLOSED, "data after the end")
         if self._allowed < 0:
@@ -252,10 +248,10 @@ class Stream:
         self._rest = bytearray(buffer[at:])
 
     def _give_credit(self) -> None:
-        if self._taken >= WINDOW_BYTES // 2 and self._unread < WINDOW_BYTES and not self.closed:
-            self._wire.write(window_update(self.number, self._taken))
-            self._allowed += self._taken
-            self._taken = 0
+        credit = WINDOW_BYTES - self._allowed - self._unread
+        if credit >= WINDOW_BYTES // 2 and not self.closed:
+            self._wire.write(window_update(self.number, credit))
+            self._allowed += credit
 
     def _close_if_ended(self) -> None:
         if self.ended_here and self.ended_there and not self.closed:
