@@ -120,7 +120,7 @@ def _connection(connection: ServerConnection) -> channelz_pb2.Socket:
         streams_failed=failed,
         messages_sent=connection.messages_sent,
         messages_received=connection.messages_received,
-        keep_alives_sent=connection.keepalives_sent,
+        keep_alives_sent=connection.keepalive.sent,
         last_remote_stream_created_timestamp=_when(connection.last_call_at),
         last_message_received_timestamp=_when(connection.last_message_at),
         local_flow_control_window=Int64Value(value=connection.allowed),

@@ -8,18 +8,16 @@ from typing import Any, Final, cast
 from meshwire import frames
 from meshwire.frames import (
     DATA,
-    END_STREAM,
     HEAD,
     HEAD_BYTES,
     HEADERS,
-    WINDOW_UPDATE,
     ConnectionFault,
     StreamFault,
     frame,
-    window_update,
 )
 from meshwire.header_frames import HeaderFrames
 from meshwire.headers import Headers
+from meshwire.keepalive import Keepalive
 from meshwire.rate import Rate
 from meshwire.stream import WINDOW_BYTES, Stream
 
@@ -27,6 +25,8 @@ from meshwire.stream import WINDOW_BYTES, Stream
 _WINDOW_BYTES: Final = 1 << 24
 _MOST_HEADER_BYTES: Final = 64 * 1024
 _MOST_SETTINGS_A_SECOND: Final = 100
+# What is written before the turn of the loop is over.
+_MOST_UNSENT_BYTES: Final = 64 * 1024
 # How long an end may take to read that the connection ends.
 _CLOSE_SECONDS: Final = 5.0
 _KEEPALIVE: Final = b"keepalve"
@@ -55,22 +55,22 @@ class Connection(asyncio.Protocol):
         # What the other end may still send over all streams.
         self.allowed = _WINDOW_BYTES
         self.is_paused = False
-        self.keepalives_sent = 0
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._settings: Final = settings
-        self._keepalive_seconds: Final = keepalive_seconds
-        self._keepalive_timeout_seconds: Final = keepalive_timeout_seconds
         self._loop: Final = asyncio.get_running_loop()
+        self.keepalive: Final = Keepalive(
+            self, self._loop, seconds=keepalive_seconds, timeout_seconds=keepalive_timeout_seconds
+        )
         self._rest = b""
         self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
         # What is still to come of the preface of a client.
         self._preface_left = b""
         self._header_frames: Final = HeaderFrames(_MOST_HEADER_BYTES)
         self._taken = 0
         self._waiting: Final[OrderedDict[int, Stream]] = OrderedDict()
         self._settings_rate: Final = Rate(_MOST_SETTINGS_A_SECOND)
-        self._heard_at = self._loop.time()
-        self._keepalive: asyncio.TimerHandle | None = None
+        self.heard_at = self._loop.time()
         self._closing: asyncio.TimerHandle | None = None
         self._on_pong: Final[dict[bytes, Callable[[], None]]] = {}
         self.lost = False
@@ -81,6 +81,10 @@ class Connection(asyncio.Protocol):
             if not self._unsent:
                 self._loop.call_soon(self._flush)
             self._unsent.append(data)
+            self._unsent_bytes += len(data)
+            # Whoever never waits must hear that the other end is slow.
+            if self._unsent_bytes > _MOST_UNSENT_BYTES:
+                self._flush()
 
     def wait_for_window(self, stream: Stream) -> None:
         """Has the stream `pump` once there is something to be sent."""
@@ -111,7 +115,7 @@ class Connection(asyncio.Protocol):
             self._closing = self._loop.call_later(_CLOSE_SECONDS, self._transport.abort)
 
     def _flush(self) -> None:
-        unsent, self._unsent = self._unsent, []
+        unsent, self._unsent, self._unsent_bytes = self._unsent, [], 0
         if unsent and not self._transport.is_closing():
             self._transport.write(b"".join(unsent))
 
@@ -145,12 +149,12 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there."""
         self._transport = cast(asyncio.Transport, transport)
-        self._heard_at = self._loop.time()
+        self.heard_at = self._loop.time()
         says = {frames.INITIAL_WINDOW_SIZE: WINDOW_BYTES, **self._settings}
         says[frames.MAX_HEADER_LIST_SIZE] = _MOST_HEADER_BYTES
-        wider = window_update(0, _WINDOW_BYTES - frames.FIRST_WINDOW_BYTES)
+        wider = frames.window_update(0, _WINDOW_BYTES - frames.FIRST_WINDOW_BYTES)
         self.write(self.opening() + frames.settings(says) + wider)
-        self._keepalive = self._loop.call_later(self._keepalive_seconds, self._look)
+        self.keepalive.begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -172,7 +176,7 @@ class Connection(asyncio.Protocol):
         """Takes the frames that are complete."""
         if self.lost:
             return
-        self._heard_at = self._loop.time()
+        self.heard_at = self._loop.time()
         if self._rest:
             data = self._rest + data
         at, size = 0, len(data)
@@ -208,7 +212,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionFault(frames.PROTOCOL_ERROR, "headers that do not go on")
         if kind == DATA:
             self._data(flags, number, content)
-        elif kind == WINDOW_UPDATE:
+        elif kind == frames.WINDOW_UPDATE:
             self._widen(number, frames.read_number(content))
         elif kind == HEADERS:
             self._headers(number, self._header_frames.begin(flags, number, content))
@@ -236,7 +240,7 @@ class Connection(asyncio.Protocol):
         if self.allowed < 0:
             raise ConnectionFault(frames.FLOW_CONTROL_ERROR, "more data than may be sent")
         if self._taken >= _WINDOW_BYTES // 2:
-            self.write(window_update(0, self._taken))
+            self.write(frames.window_update(0, self._taken))
             self.allowed += self._taken
             self._taken = 0
         if flags & frames.PADDED:
@@ -246,7 +250,7 @@ class Connection(asyncio.Protocol):
             self._refuse_idle(number)
             return
         try:
-            stream.data(content, size, ended=bool(flags & END_STREAM))
+            stream.data(content, size, ended=bool(flags & frames.END_STREAM))
         except StreamFault as fault:
             self._break(number, fault)
 
@@ -278,7 +282,7 @@ class Connection(asyncio.Protocol):
                 raise ConnectionFault(frames.FRAME_SIZE_ERROR, "settings in an answer to them")
             return
         # A change of windows is work for every stream.
-        if self._settings_rate.is_exceeded(self._heard_at):
+        if self._settings_rate.is_exceeded(self.heard_at):
             raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "settings that change all the time")
         values = frames.read_settings(content)
         self.most_frame_bytes = values.get(frames.MAX_FRAME_SIZE, self.most_frame_bytes)
@@ -356,37 +360,25 @@ class Connection(asyncio.Protocol):
             _, stream = self._waiting.popitem(last=False)
             stream.pump()
 
-    def _look(self) -> None:
-        """Pings an end that is silent while somebody waits for it."""
-        silent = self._loop.time() - self._heard_at
-        if silent < self._keepalive_seconds or not self.is_watched():
-            left = max(self._keepalive_seconds - silent, 1.0)
-            self._keepalive = self._loop.call_later(left, self._look)
-            return
-        self.keepalives_sent += 1
-        self.write(frame(frames.PING, 0, 0, _KEEPALIVE))
-        self._keepalive = self._loop.call_later(
-            self._keepalive_timeout_seconds, self._look_again, self._heard_at
-        )
-
-    def _look_again(self, heard_at: float) -> None:
-        if self._heard_at == heard_at:
-            self._transport.abort()
-            self._lose(frames.INTERNAL_ERROR, "it answers no pings")
-        else:
-            self._look()
-
     def is_watched(self) -> bool:
         """Whether an end that is silent is pinged."""
         return True
+
+    def ask(self) -> None:
+        """Pings the other end, which is to answer anything."""
+        self.write(frame(frames.PING, 0, 0, _KEEPALIVE))
+
+    def give_up(self) -> None:
+        """The other end has gone without a word."""
+        self._transport.abort()
+        self._lose(frames.INTERNAL_ERROR, "it answers no pings")
 
     def _lose(self, code: int, text: str) -> None:
         """Everything that is under way has failed."""
         if self.lost:
             return
         self.lost = True
-        if self._keepalive is not None:
-            self._keepalive.cancel()
+        self.keepalive.end()
         for stream in tuple(self.streams.values()):
             stream.close(code, text)
         self.ended(text)

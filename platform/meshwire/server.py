@@ -265,7 +265,7 @@ class ServerConnection(Connection):
         call = self.streams[number] = ServerCall(self, number, limits.most_message_bytes)
         self.streams_started += 1
         self.server.calls_started += 1
-        self.last_call_at = self.server.last_call_at = self._heard_at
+        self.last_call_at = self.server.last_call_at = self.heard_at
         call.begin(headers, ended=ended)
 
     def auth_context(self) -> dict[str, list[bytes]]:
@@ -288,7 +288,7 @@ class ServerConnection(Connection):
     def count_message(self) -> None:
         """A request came."""
         self.messages_received += 1
-        self.last_message_at = self._heard_at
+        self.last_message_at = self.heard_at
 
     def count_end(self, *, failed: bool) -> None:
         """A call has its status, or never gets one."""
