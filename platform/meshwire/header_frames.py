@@ -15,13 +15,10 @@ class HeaderFrames:
         """`most_bytes`: of the headers of one stream, packed and not."""
         self._most_bytes: Final = most_bytes
         self._reader: Final = HeaderReader(most_bytes)
-        # Headers that are not complete: their stream, their flags and what is there of them.
-        self._block: tuple[int, int, bytearray] | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there are headers that must go on before anything else comes."""
-        return self._block is not None
+        # Whether there are headers that must go on before anything else comes.
+        self.is_open = False
+        # Their stream, their flags and what is there of them.
+        self._block: tuple[int, int, bytearray] = (0, 0, bytearray())
 
     def begin(self, flags: int, number: int, content: bytes) -> tuple[Headers, bool] | None:
         """The headers of a frame, and whether they end the stream; None while they go on.
@@ -36,18 +33,18 @@ class HeaderFrames:
             content = content[frames.PRIORITY_BYTES :]
         if flags & END_HEADERS:
             return self._reader.read(content), bool(flags & END_STREAM)
-        self._block = (number, flags, bytearray(content))
+        self.is_open, self._block = True, (number, flags, bytearray(content))
         return None
 
     def go_on(self, flags: int, number: int, content: bytes) -> tuple[Headers, bool] | None:
         """As `begin`, for a CONTINUATION."""
-        if self._block is None or self._block[0] != number:
+        first, first_flags, block = self._block
+        if not self.is_open or first != number:
             raise ConnectionFault(frames.PROTOCOL_ERROR, "headers that go on without a beginning")
-        _, first_flags, block = self._block
         block += content
         if len(block) > self._most_bytes or (not content and not flags & END_HEADERS):
             raise ConnectionFault(frames.ENHANCE_YOUR_CALM, "headers that are too large")
         if not flags & END_HEADERS:
             return None
-        self._block = None
+        self.is_open = False
         return self._reader.read(bytes(block)), bool(first_flags & END_STREAM)

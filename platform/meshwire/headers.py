@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 
 Headers = Sequence[tuple[str, str]]
 Metadata = Sequence[tuple[str, str | bytes]]
+Names = tuple[str, ...]
 
 # Of `:status: 200`, `:method: POST`, `:scheme: http` and `https` in HPACK's static table, and the
 # names `:authority` and `:path` (RFC 7541, appendix A).
@@ -25,15 +26,16 @@ _PATH: Final = 4
 # Says that no proxy is to write it into a table: a credential.
 _NEVER_INDEXED: Final = 0x10
 _SECRET: Final = frozenset(("authorization",))
-# gRPC's own, and HTTP's: not shown to handlers.
-_HIDDEN: Final = frozenset(
-    ("te", "content-type", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding")
-)
 _BINARY: Final = "-bin"
+_MOST_KNOWN: Final = 100
 # What a name and a value may be made of.
 _NAME: Final = re.compile(rb":?[0-9a-z_.-]+")
 _FIRST: Final = frozenset((":method", ":scheme", ":path", ":authority"))
 _REQUIRED: Final = _FIRST - {":authority"}
+# gRPC's own, and HTTP's: not shown to handlers and callers.
+_HIDDEN: Final = _FIRST.union(
+    (":status", "te", "content-type", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding")
+)
 # What says how a connection of HTTP/1.1 is used (RFC 9113, section 8.2.2).
 _OF_HTTP_1: Final = frozenset(
     ("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade")
@@ -104,33 +106,38 @@ def read_timeout(text: str) -> float:
     return int(digits) * _SECONDS[unit]
 
 
-def read_request(headers: Headers) -> dict[str, str]:
-    """The headers of a request by their names. Raises ValueError for what is no request."""
+def read_request(headers: Headers, known: set[Names]) -> dict[str, str]:
+    """The headers of a request by their names. Raises ValueError for what is no request.
+
+    `known` are names that were found to be good, and are added to: most calls of a client have
+    the same.
+    """
     named = dict(headers)
-    names = [name for name, _ in headers]
-    text = "".join(names)
-    # HTTP's own are the first, and each comes once.
-    count = text.count(":")
-    first = set(names[:count])
-    if len(first) != count or not _REQUIRED <= first <= _FIRST or not named[":path"]:
-        raise ValueError("no headers of a request")
-    is_plain = text.isascii() and text.isprintable() and " " not in text
-    if not is_plain or text != text.lower() or not _OF_HTTP_1.isdisjoint(names):
-        raise ValueError("a header that none may be")
+    names = tuple(named)
+    if names not in known:
+        _check_names(names)
+        if len(known) >= _MOST_KNOWN:
+            known.clear()
+        known.add(names)
+    if len(named) != len(headers):
+        first = [name for name, _ in headers if name in _FIRST]
+        if len(first) != len(set(first)):
+            raise ValueError("a header that may come once only")
     values = "".join(named.values())
     if "\n" in values or "\r" in values or "\0" in values:
         raise ValueError("a header of more than a line")
-    if named.get("te", "trailers") != "trailers":
-        raise ValueError("a header te that asks for something else than trailers")
+    if not named[":path"] or named.get("te", "trailers") != "trailers":
+        raise ValueError("a header that says nothing, or asks for what there is not")
     return named
 
 
 def metadata(headers: Headers) -> tuple[tuple[str, str | bytes], ...]:
     """What handlers and callers see. Raises ValueError for bytes that cannot be read."""
+    seen = [each for each in headers if each[0] not in _HIDDEN]
+    if _BINARY not in "".join([name for name, _ in seen]):
+        return tuple(seen)
     shown: list[tuple[str, str | bytes]] = []
-    for name, value in headers:
-        if name in _HIDDEN or name.startswith(":"):
-            continue
+    for name, value in seen:
         if name.endswith(_BINARY):
             # Whoever passed them on may have joined several.
             shown += [(name, _bytes(each.strip())) for each in value.split(",")]
@@ -147,6 +154,18 @@ def message_header(text: str) -> str:
 def read_message(value: str) -> str:
     """The text of a `grpc-message`."""
     return unquote(value, errors="replace")
+
+
+def _check_names(names: Names) -> None:
+    """Raises ValueError for what no request may have."""
+    text = "".join(names)
+    # HTTP's own are the first.
+    first = names[: text.count(":")]
+    if not _REQUIRED <= set(first) <= _FIRST:
+        raise ValueError("no headers of a request")
+    is_plain = text.isascii() and text.isprintable() and " " not in text
+    if not is_plain or text != text.lower() or not _OF_HTTP_1.isdisjoint(names):
+        raise ValueError("a header that none may be")
 
 
 def _escaped(spaces: re.Match[str]) -> str:

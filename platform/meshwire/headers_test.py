@@ -166,3 +166,17 @@ def test_what_no_text_may_have_is_replaced() -> None:
 def test_a_text_that_is_not_encoded_is_shown_all_the_same(value: str, text: str) -> None:
     """An error that cannot be read would be worse."""
     assert headers.read_message(value) == text
+
+
+def test_names_that_are_known_are_not_looked_at_again() -> None:
+    """There are never many of them, and what repeats one of HTTP's own is none of them."""
+    known: set[headers.Names] = set()
+    said = [(":method", "POST"), (":scheme", "http"), (":path", "/a"), ("te", "trailers")]
+    for number in range(1000):
+        named = headers.read_request([*said, (f"a{number}", "b")], known)
+        assert named == {**dict(said), f"a{number}": "b"}
+    assert len(known) <= 100
+    assert headers.read_request([*said, ("a", "b"), ("a", "c")], known)["a"] == "c"
+    for wrong in ([*said, (":path", "/b")], [*said, ("a", "b\n")], [*said[1:]]):
+        with pytest.raises(ValueError, match=r"."):
+            headers.read_request(wrong, known)

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from meshwire import frames
 from meshwire.connection import Connection
 from meshwire.frames import ConnectionFault, StreamFault
-from meshwire.headers import Headers
+from meshwire.headers import Headers, Names
 from meshwire.server_call import ServerCall
 from meshwire.stream import Stream
 
@@ -177,6 +177,8 @@ class ServerConnection(Connection):
         self.id = 0
         # Who is at the other end, as gRPC writes it; the names in its certificate.
         self.peer = "unknown"
+        # As `headers.read_request` has them.
+        self.known_names: Final[set[Names]] = set()
         self.peer_identities: Sequence[bytes] | None = None
         # Streams that were taken, and those of them that did not end as they should.
         self.streams_started = 0

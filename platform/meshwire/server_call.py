@@ -26,7 +26,8 @@ _CONTENT: Final = headers.block(
 _BEGINNING: Final = headers.OK + _CONTENT
 _ENDED_WELL: Final = headers.literal("grpc-status", "0")
 _ANSWERS_A_TURN: Final = 16
-_CONTENT_TYPE: Final = re.compile(r"application/grpc([+;].*)?")
+_GRPC: Final = "application/grpc"
+_CONTENT_TYPE: Final = re.compile(rf"{_GRPC}[+;].*")
 _NUMBERS: Final = {code: cast(tuple[int, str], code.value)[0] for code in _Code}
 _CODES: Final = {number: code for code, number in _NUMBERS.items()}
 
@@ -70,10 +71,12 @@ class ServerCall(ServerContext):
             return
         self.ended_there = ended
         try:
-            named = headers.read_request(said)
+            named = headers.read_request(said, self._connection.known_names)
         except ValueError as error:
             raise StreamFault(frames.PROTOCOL_ERROR, str(error)) from None
-        if named[":method"] != "POST" or not _CONTENT_TYPE.fullmatch(named.get("content-type", "")):
+        content_type = named.get("content-type", "")
+        is_grpc = content_type == _GRPC or _CONTENT_TYPE.fullmatch(content_type)
+        if not is_grpc or named[":method"] != "POST":
             self._refuse()
             return
         path = named[":path"]
