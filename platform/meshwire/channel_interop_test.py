@@ -11,6 +11,7 @@ import pytest
 from meshtest.eventually import eventually
 from meshwire import kinds
 from meshwire.channel import Reach, WireChannel
+from meshwire.wire_calls import nothing_is_left
 
 _CODE = grpc.StatusCode
 _SIZES = (0, 1, 16_379, 16_380, 65_530, 65_531, 1 << 20, 8 << 20)
@@ -250,20 +251,16 @@ async def test_many_calls_run_at_the_same_time(of: str) -> None:
 
 async def test_a_server_may_answer_before_it_was_told_everything(of: str) -> None:
     """Who still sends is stopped, and the answer counts."""
-    stopped = asyncio.Event()
 
     async def join(requests: AsyncIterator[bytes], context: Any) -> bytes:
         return await anext(requests)
 
     async def endless() -> AsyncIterator[bytes]:
-        try:
-            while True:
-                yield bytes(10_000)
-                await asyncio.sleep(0)
-        finally:
-            stopped.set()
+        while True:
+            yield bytes(10_000)
+            await asyncio.sleep(0)
 
     async with _serving(of, stream_unary=join) as channel:
-        said = endless()
-        assert await kinds.method(channel, "stream_unary")(said, timeout=60) == bytes(10_000)
-        await eventually(stopped.is_set)
+        call = kinds.method(channel, "stream_unary")(endless(), timeout=60)
+        assert await call == bytes(10_000)
+        assert nothing_is_left(channel)

@@ -226,6 +226,9 @@ class Stream:
             if left < _PREFIX_BYTES:
                 self._missing = _PREFIX_BYTES - left
                 break
+            packed = buffer[at]
+            if packed > 1:
+                raise StreamFault(frames.PROTOCOL_ERROR, "no message of gRPC")
             length = int.from_bytes(buffer[at + 1 : at + _PREFIX_BYTES])
             if length > self._most_bytes:
                 self._rest.clear()
@@ -236,9 +239,6 @@ class Stream:
             if end > size:
                 self._missing = end - size
                 break
-            packed = buffer[at]
-            if packed > 1:
-                raise StreamFault(frames.PROTOCOL_ERROR, "no message of gRPC")
             # With its prefix: messages of nothing take room, too.
             self._unread += length + _PREFIX_BYTES
             self.message(bool(packed), buffer[at + _PREFIX_BYTES : end])
