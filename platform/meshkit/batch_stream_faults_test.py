@@ -34,9 +34,15 @@ from meshtest.proxy import FaultProxy
 from meshtest.serving import serving
 
 
-async def test_a_stream_that_breaks_fails_what_is_unanswered_and_the_next_call_opens_another() -> (
-    None
-):
+@pytest.fixture(params=[False, True], ids=["grpc", "wire"])
+def single_address(request: pytest.FixtureRequest) -> bool:
+    """Whether calls are made by gRPC's own channels, or as those to a proxy are."""
+    return request.param
+
+
+async def test_a_stream_that_breaks_fails_what_is_unanswered_and_the_next_call_opens_another(
+    single_address: bool,
+) -> None:
     """The callers get DependencyUnavailable; what was answered before stands."""
     breaks = True
 
@@ -57,7 +63,7 @@ async def test_a_stream_that_breaks_fails_what_is_unanswered_and_the_next_call_o
             await go_on.wait()
         return tool
 
-    async with calling(_Leaving(execute)) as calls:
+    async with calling(_Leaving(execute), single_address=single_address) as calls:
         slow, quick = await asyncio.gather(
             calls.call(call_item("slow")), calls.call(call_item("quick")), return_exceptions=True
         )
@@ -68,7 +74,7 @@ async def test_a_stream_that_breaks_fails_what_is_unanswered_and_the_next_call_o
         assert (await calls.call(call_item("again"))).result.text == "again"
 
 
-async def test_a_peer_of_an_earlier_version_is_as_one_that_is_away() -> None:
+async def test_a_peer_of_an_earlier_version_is_as_one_that_is_away(single_address: bool) -> None:
     """What it does not serve yet may be tried again; what an item is refused for is its own."""
 
     async def execute(tool: str) -> str:
@@ -82,18 +88,20 @@ async def test_a_peer_of_an_earlier_version_is_as_one_that_is_away() -> None:
         add=pb_grpc.add_ToolServiceServicer_to_server,
         servicer=earlier,
     )
-    async with serving([registration]) as channels:
+    async with serving([registration], single_address=single_address) as channels:
         with pytest.raises(DependencyUnavailable) as caught:
             await called(channels).call(call_item("one"))
     assert caught.value.message == "tool is of a version that does not serve this call yet."
     assert caught.value.metadata == {"dependency": "tool"}
     assert is_retryable(caught.value)
-    async with calling(Tools(execute)) as calls:
+    async with calling(Tools(execute), single_address=single_address) as calls:
         with pytest.raises(NotImplementedYet, match=r"^There are no such tools yet\.$"):
             await calls.call(call_item("refused"))
 
 
-async def test_a_peer_that_breaks_off_between_two_answers_may_be_asked_again() -> None:
+async def test_a_peer_that_breaks_off_between_two_answers_may_be_asked_again(
+    single_address: bool,
+) -> None:
     """A bare CANCELLED of a stream that has begun is no cancel of ours; gRPC does not repeat it."""
 
     class _BreakingOff(Tools):
@@ -110,7 +118,7 @@ async def test_a_peer_that_breaks_off_between_two_answers_may_be_asked_again() -
         return tool
 
     tools = _BreakingOff(execute)
-    async with calling(tools) as calls:
+    async with calling(tools, single_address=single_address) as calls:
         slow, quick = await asyncio.gather(
             calls.call(call_item("slow")), calls.call(call_item("quick")), return_exceptions=True
         )
@@ -123,7 +131,7 @@ async def test_a_peer_that_breaks_off_between_two_answers_may_be_asked_again() -
 
 @pytest.mark.parametrize("executed", [True, False], ids=["executed", "underway"])
 async def test_a_connection_that_breaks_fails_what_is_on_its_way_and_asks_nothing_twice(
-    executed: bool,
+    executed: bool, single_address: bool
 ) -> None:
     """Whether answers were lost or not yet made; the next call goes over another connection."""
     asked = Counter[str]()
@@ -138,7 +146,11 @@ async def test_a_connection_that_breaks_fails_what_is_on_its_way_and_asks_nothin
     async with (
         serving([registration_of(Tools(execute))]) as direct,
         FaultProxy(int(direct.address("tool").rpartition(":")[2])) as proxy,
-        Channels({"tool": f"127.0.0.1:{proxy.port}"}, caller="service:test") as channels,
+        Channels(
+            {"tool": f"127.0.0.1:{proxy.port}"},
+            caller="service:test",
+            single_address=single_address,
+        ) as channels,
     ):
         calls = called(channels)
         # A new connection is answered first.

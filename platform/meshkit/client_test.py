@@ -18,6 +18,8 @@ from meshkit.errors import DependencyUnavailable
 from meshkit.server import MeshServer
 from meshtest.child_server import free_port
 from meshtest.echo import EchoServicer, EchoStub, add_echo, registration
+from meshtest.eventually import eventually
+from meshtest.serving import serving
 
 
 @asynccontextmanager
@@ -40,6 +42,12 @@ async def _serving(port: int) -> AsyncGenerator[None]:
             await serving
 
 
+@pytest.fixture(params=[False, True], ids=["grpc", "wire"])
+def single_address(request: pytest.FixtureRequest) -> bool:
+    """Whether calls are made by gRPC's own channels, or as those to a proxy are."""
+    return request.param
+
+
 async def test_no_proxy_of_the_environment_gets_plain_text(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -55,11 +63,13 @@ async def test_no_proxy_of_the_environment_gets_plain_text(
     assert answer.value == "hi"
 
 
-async def test_a_peer_that_is_started_again_is_waited_for() -> None:
+async def test_a_peer_that_is_started_again_is_waited_for(single_address: bool) -> None:
     """Calls of every kind that begin while it is away are answered when it is back."""
     port = free_port()
     targets = {"memory": f"127.0.0.1:{port}"}
-    async with Channels(targets, caller="service:x", patience_seconds=60.0) as channels:
+    async with Channels(
+        targets, caller="service:x", patience_seconds=60.0, single_address=single_address
+    ) as channels:
         stub = EchoStub(channels.get("memory"))
         async with _serving(port):
             await stub.Say(StringValue(value="before"), timeout=60)
@@ -83,11 +93,16 @@ async def test_a_peer_that_is_started_again_is_waited_for() -> None:
     ("timeout", "patience_seconds", "least_seconds"), [(60.0, 0.5, 0.5), (4.0, 60.0, 2.0)]
 )
 async def test_a_peer_that_stays_away_is_told_as_unreachable(
-    timeout: float, patience_seconds: float, least_seconds: float
+    timeout: float, patience_seconds: float, least_seconds: float, single_address: bool
 ) -> None:
     """Patience ends, and before the call's own time does, which would be told as that."""
     targets = {"memory": "127.0.0.1:1"}
-    async with Channels(targets, caller="service:x", patience_seconds=patience_seconds) as channels:
+    async with Channels(
+        targets,
+        caller="service:x",
+        patience_seconds=patience_seconds,
+        single_address=single_address,
+    ) as channels:
         stub = EchoStub(channels.get("memory"))
         begun = time.monotonic()
         with pytest.raises(DependencyUnavailable, match=r"^Failed to reach memory: "):
@@ -98,16 +113,60 @@ async def test_a_peer_that_stays_away_is_told_as_unreachable(
                 pass
 
 
-async def test_a_stream_that_is_dropped_while_it_waits_never_begins() -> None:
+async def test_a_stream_that_is_dropped_while_it_waits_never_begins(single_address: bool) -> None:
     """Cancelling the answers ends the wait for the peer, too."""
     targets = {"memory": "127.0.0.1:1"}
-    async with Channels(targets, caller="service:x", patience_seconds=60.0) as channels:
+    async with Channels(
+        targets, caller="service:x", patience_seconds=60.0, single_address=single_address
+    ) as channels:
         answers = EchoStub(channels.get("memory")).Repeat(StringValue(value="a"), timeout=120)
         reading = asyncio.create_task(anext(aiter(answers)))
         await asyncio.sleep(0)
         answers.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(reading, 60)
+
+
+class _Endless(EchoServicer):
+    """Answers without an end, and says when it is stopped."""
+
+    def __init__(self) -> None:
+        self.stopped = asyncio.Event()
+
+    async def Repeat(self, request: StringValue, context: Any) -> AsyncIterator[StringValue]:
+        try:
+            yield request
+            await asyncio.Event().wait()
+        finally:
+            self.stopped.set()
+
+
+async def test_who_drops_answers_cancels_the_call(single_address: bool) -> None:
+    """Nobody could read them any more; the handler is stopped long before the deadline."""
+    endless = _Endless()
+    async with serving([registration(endless)], single_address=single_address) as channels:
+        async for answer in EchoStub(channels.get("echo")).Repeat(
+            StringValue(value="a"), timeout=600
+        ):
+            assert answer.value == "a"
+            break
+        await eventually(endless.stopped.is_set)
+
+
+async def test_credentials_that_a_channel_cannot_use_are_not_left_out() -> None:
+    """Then gRPC's own channel is one that can: nothing goes in plain text."""
+
+    class _Own:
+        credentials = grpc.ssl_channel_credentials()
+
+    port = free_port()
+    targets = {"memory": f"127.0.0.1:{port}"}
+    async with (
+        _serving(port),
+        Channels(targets, caller="user:x", single_address=True, tls=_Own()) as channels,
+    ):
+        with pytest.raises(DependencyUnavailable, match=r"^Failed to reach memory: "):
+            await EchoStub(channels.get("memory")).Say(StringValue(value="a"), timeout=60)
 
 
 class _Stopping(EchoServicer):

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
+import pytest
 
 from meshkit.client import Channels
 from meshkit.constants import UNREACHED_KEY
@@ -30,13 +31,16 @@ class _Handlers(grpc.GenericRpcHandler):
 
 
 @asynccontextmanager
-async def _channel() -> AsyncGenerator[grpc.aio.Channel]:
+async def _channel(single_address: bool) -> AsyncGenerator[grpc.aio.Channel]:
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((_Handlers(),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        async with Channels({"tool": f"127.0.0.1:{port}"}, caller="service:test") as channels:
+        targets = {"tool": f"127.0.0.1:{port}"}
+        async with Channels(
+            targets, caller="service:test", single_address=single_address
+        ) as channels:
             yield channels.get("tool")
     finally:
         await server.stop(None)
@@ -49,10 +53,13 @@ async def _requests() -> AsyncGenerator[bytes]:
         await asyncio.sleep(number % 5 * 1e-4)
 
 
-async def test_a_stream_that_is_turned_away_says_so_whatever_is_sent_meanwhile() -> None:
+@pytest.mark.parametrize("single_address", [False, True], ids=["grpc", "wire"])
+async def test_a_stream_that_is_turned_away_says_so_whatever_is_sent_meanwhile(
+    single_address: bool,
+) -> None:
     """So what it carried is known to have reached nobody, and may be sent again."""
     seen = Counter[type[MeshError]]()
-    async with _channel() as channel:
+    async with _channel(single_address) as channel:
         stub: Any = channel
         call = stub.stream_stream("/test/Many")
         for _ in range(_STREAMS):

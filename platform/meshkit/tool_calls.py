@@ -79,10 +79,14 @@ def registration_of(tools: Tools) -> Registration:
 
 @asynccontextmanager
 async def calling(
-    tools: Tools, *, timeout_seconds: float = 120, max_items: int = 64
+    tools: Tools,
+    *,
+    timeout_seconds: float = 120,
+    max_items: int = 64,
+    single_address: bool = False,
 ) -> AsyncGenerator[Calls]:
     """The calls of a client of theirs."""
-    async with serving([registration_of(tools)]) as channels:
+    async with serving([registration_of(tools)], single_address=single_address) as channels:
         yield called(channels, timeout_seconds=timeout_seconds, max_items=max_items)
 
 

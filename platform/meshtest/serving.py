@@ -21,10 +21,12 @@ async def serving(
     caller: str = "service:test",
     to: Log | None = None,
     streams: OpenStreams | None = None,
+    single_address: bool = False,
 ) -> AsyncGenerator[Channels]:
     """Serves the registrations, and gives channels that lead there under every name.
 
     Log lines go to `to`, or nowhere. `streams` end with their callers' credentials.
+    Calls are made by gRPC's own channels, or as those to a `single_address` are.
     """
     server = MeshServer(
         name="test",
@@ -41,7 +43,8 @@ async def serving(
     try:
         if task.done():
             await task
-        async with Channels(Everywhere(f"127.0.0.1:{server.port}"), caller=caller) as channels:
+        target = Everywhere(f"127.0.0.1:{server.port}")
+        async with Channels(target, caller=caller, single_address=single_address) as channels:
             yield channels
     finally:
         started.cancel()
