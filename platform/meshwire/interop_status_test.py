@@ -248,3 +248,18 @@ async def test_what_is_not_served_is_unimplemented() -> None:
         call = channel.unary_unary("/Other/say")(b"x", timeout=60)
         assert await call.code() == _CODE.UNIMPLEMENTED
         assert await call.details() == "Nothing is served as /Other/say."
+
+
+@pytest.mark.parametrize("path", [f"/{kinds.SERVICE}/stream_stream", "/nothing/Here"])
+async def test_a_stream_that_is_refused_at_once_says_why(path: str) -> None:
+    """Its status does not come before its first request is on its way: gRPC's own client would
+    take that for a fault of its own."""
+
+    async def refuse(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        await context.abort(_CODE.UNIMPLEMENTED, "no")
+        yield b""
+
+    async with kinds.serving(stream_stream=refuse) as channel:
+        for _ in range(100):
+            call = channel.stream_stream(path)(kinds.stream_of(b"a"), timeout=60)
+            assert await call.code() == _CODE.UNIMPLEMENTED

@@ -26,6 +26,9 @@ _CONTENT: Final = headers.block(
 _BEGINNING: Final = headers.OK + _CONTENT
 _ENDED_WELL: Final = headers.literal("grpc-status", "0")
 _ANSWERS_A_TURN: Final = 16
+# By then a client has sent its first request. gRPC's own takes a status that comes before it has
+# for a fault of its own, and says INTERNAL.
+_FIRST_SECONDS: Final = 0.005
 _GRPC: Final = "application/grpc"
 _CONTENT_TYPE: Final = re.compile(rf"{_GRPC}[+;].*")
 _NUMBERS: Final = {code: cast(tuple[int, str], code.value)[0] for code in _Code}
@@ -284,7 +287,11 @@ class ServerCall(ServerContext):
         self._begun = self._ended = True
         self._connection.count_end(failed=code is not _Code.OK)
         most = self._connection.most_frame_bytes
-        self.finish(frames.header_frames(self.number, content, most, ended=True))
+        ending = frames.header_frames(self.number, content, most, ended=True)
+        if self.is_untouched and not self.ended_there:
+            self._connection.loop.call_later(_FIRST_SECONDS, self.finish, ending)
+        else:
+            self.finish(ending)
         self._turn_away()
 
     def _fail(self, code: grpc.StatusCode, details: str) -> None:

@@ -88,6 +88,11 @@ class Stream:
         self._ending: bytes | None = None
         self._room: asyncio.Future[None] | None = None
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether no message of the other end has begun to come."""
+        return self._allowed == WINDOW_BYTES
+
     # What comes: subclasses override these.
 
     def begin(self, said: Headers, *, ended: bool) -> None:
