@@ -1,153 +1,18 @@
-"""A call as its client sees it: from its headers to its status."""
+"""A call as its client sees it: from its beginning to its status."""
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Generator
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import grpc
 
-from meshwire import frames, headers
-from meshwire.frames import DATA, END_STREAM, StreamFault, frame, header_frames
-from meshwire.headers import Headers
+from meshwire import frames
+from meshwire.client_stream import ClientStream, Metadata
 from meshwire.posted_requests import PostedRequests
-from meshwire.stream import Stream, Wire, end_of, message
+from meshwire.stream import Stream, end_of, message
 
 _Code = grpc.StatusCode
-_CODES: Final = {str(cast(tuple[int, str], code.value)[0]): code for code in _Code}
-# What an HTTP status means where a proxy answered, and what an error code of HTTP/2 does, both as
-# gRPC says it ("HTTP to gRPC Status Code Mapping", "gRPC over HTTP2").
-_BY_HTTP_STATUS: Final = {
-    "400": _Code.INTERNAL,
-    "401": _Code.UNAUTHENTICATED,
-    "403": _Code.PERMISSION_DENIED,
-    "404": _Code.UNIMPLEMENTED,
-    "429": _Code.UNAVAILABLE,
-    "502": _Code.UNAVAILABLE,
-    "503": _Code.UNAVAILABLE,
-    "504": _Code.UNAVAILABLE,
-}
-_BY_RESET: Final = {
-    frames.REFUSED_STREAM: _Code.UNAVAILABLE,
-    frames.CANCEL: _Code.CANCELLED,
-    frames.ENHANCE_YOUR_CALM: _Code.RESOURCE_EXHAUSTED,
-}
-
-_Metadata = tuple[tuple[str, str | bytes], ...]
-
-
-class ClientStream(Stream):
-    """What comes of one call on one connection, for a `ClientCall`."""
-
-    __slots__ = ("_call", "_headers", "_trailers")
-
-    def __init__(self, wire: Wire, number: int, most_bytes: int, call: "ClientCall") -> None:
-        super().__init__(wire, number, most_bytes)
-        self._call: Final = call
-        # None until they came.
-        self._headers: Headers | None = None
-        self._trailers: Headers | None = None
-
-    def begin(self, said: Headers, *, ended: bool) -> None:
-        """Headers, or trailers, came."""
-        if self._headers is None and not ended:
-            named = dict(said)
-            if named.get(":status", "").startswith("1"):
-                return
-            self._headers = said
-            if named.get(":status") != "200":
-                code, text, _ = _by_http(named)
-                self._fail(code, text)
-            return
-        if not ended:
-            raise StreamFault(frames.PROTOCOL_ERROR, "headers in the middle of a call")
-        self._trailers = said
-        self.end_there()
-
-    def message(self, packed: bool, content: bytes) -> None:
-        """An answer came."""
-        if packed:
-            self._fail(_Code.INTERNAL, "A packed message, which nobody has asked for.")
-        else:
-            self._call.arrived(self, content)
-
-    def too_large(self, size_bytes: int) -> None:
-        """An answer is larger than one may be."""
-        self._fail(
-            _Code.RESOURCE_EXHAUSTED,
-            f"Received message larger than max ({size_bytes} vs. {self._most_bytes})",
-        )
-
-    def ended_by_peer(self) -> None:
-        """It ends, with a status or without."""
-        self._call.ended(*self._status())
-        if not self.ended_here:
-            self.reset(frames.NO_ERROR)
-
-    def broken(self, code: int, text: str) -> None:
-        """The other end broke it off, or the connection is gone."""
-        if self._wire.lost:
-            self._call.ended(_Code.UNAVAILABLE, f"The connection was lost: {text}", ())
-        elif code == frames.REFUSED_STREAM and self._headers is None:
-            self._call.refused()
-        else:
-            self._call.ended(_BY_RESET.get(code, _Code.INTERNAL), f"Received {text}", ())
-
-    def refused(self) -> None:
-        """Nobody has seen the call."""
-        self._close()
-        self._call.refused()
-
-    def open(self, block: bytes) -> None:
-        """Begins the call; its requests follow."""
-        most = self._wire.most_frame_bytes
-        self._wire.write(header_frames(self.number, block, most, ended=False))
-
-    def open_with(self, block: bytes, content: bytes) -> None:
-        """Begins the call with its only request, at once where there is room for it."""
-        wire, number, size = self._wire, self.number, len(content)
-        begins = header_frames(number, block, wire.most_frame_bytes, ended=False)
-        if size <= min(self.window, wire.window, wire.most_frame_bytes):
-            self.window -= size
-            wire.window -= size
-            self.ended_here = True
-            wire.write(begins + frame(DATA, END_STREAM, number, content))
-        else:
-            wire.write(begins)
-            self.put(content)
-            self.finish(end_of(number))
-
-    def give_up(self) -> None:
-        """Nobody waits for the answer any more."""
-        self.reset(frames.CANCEL)
-
-    def _status(self) -> tuple[grpc.StatusCode, str, _Metadata]:
-        named = dict(self._trailers or ())
-        status = named.get("grpc-status")
-        if status is None:
-            if self._headers is None:
-                return _by_http(named)
-            return _Code.INTERNAL, "The call ended without a status.", ()
-        text = headers.read_message(named.get("grpc-message", ""))
-        try:
-            return _CODES.get(status, _Code.UNKNOWN), text, _shown(self._trailers or ())
-        except ValueError as error:
-            return _Code.INTERNAL, str(error), ()
-
-    def _fail(self, code: grpc.StatusCode, text: str) -> None:
-        self._call.ended(code, text, ())
-        self.reset(frames.CANCEL)
-
-
-def _by_http(named: dict[str, str]) -> tuple[grpc.StatusCode, str, _Metadata]:
-    status = named.get(":status", "")
-    code = _BY_HTTP_STATUS.get(status, _Code.UNKNOWN)
-    return code, f"Received http2 header with status: {status}", ()
-
-
-def _shown(said: Headers) -> _Metadata:
-    own = ("grpc-status", "grpc-message")
-    return tuple([each for each in headers.metadata(said) if each[0] not in own])
 
 
 class ClientCall:
@@ -180,7 +45,7 @@ class ClientCall:
         method: str,
         read_answer: Callable[[bytes], Any] | None,
         again: "Callable[[ClientCall], None] | None",
-        unseen: _Metadata = (),
+        unseen: Metadata = (),
     ) -> None:
         """`again` begins it once more; None for one that cannot be.
 
@@ -201,7 +66,7 @@ class ClientCall:
         self._code: _Code | None = None
         self._details = ""
         self._is_cancelled = False
-        self._trailing: _Metadata = ()
+        self._trailing: Metadata = ()
         self._done: list[Callable[[ClientCall], None]] = []
 
     # For the channel.
@@ -228,7 +93,7 @@ class ClientCall:
 
     # For its stream.
 
-    def arrived(self, stream: ClientStream, content: bytes) -> None:
+    def arrived(self, stream: Stream, content: bytes) -> None:
         """An answer came."""
         if self._code is None:
             self._answers.append(content)
@@ -236,13 +101,13 @@ class ClientCall:
         else:
             stream.took(len(content))
 
-    def ended(self, code: grpc.StatusCode, details: str, trailing: _Metadata) -> None:
+    def ended(self, code: grpc.StatusCode, details: str, trailing: Metadata) -> None:
         """It has ended; only the first time counts."""
         if self._code is not None:
             return
         self._code, self._details, self._trailing = code, details, trailing
-        # It is not made again: what it would begin with is let go.
-        self.beginning = None
+        # It is not made again, and nothing of it is in the way of more: let go of both.
+        self.beginning = self._stream = None
         if self._expiry is not None:
             self._expiry.cancel()
         if self._sender is not None:
@@ -292,9 +157,7 @@ class ClientCall:
             return False
         self._answers.clear()
         self._is_cancelled = True
-        self.ended(_Code.CANCELLED, "It was cancelled here.", ())
-        if self._stream is not None:
-            self._stream.give_up()
+        self._give_up(_Code.CANCELLED, "It was cancelled here.")
         return True
 
     def add_done_callback(self, callback: "Callable[[ClientCall], None]") -> None:
@@ -314,7 +177,7 @@ class ClientCall:
         await self._end()
         return self._details
 
-    async def trailing_metadata(self) -> _Metadata:
+    async def trailing_metadata(self) -> Metadata:
         """What came at the end."""
         await self._end()
         return self._trailing
@@ -356,11 +219,9 @@ class ClientCall:
         except Exception as error:
             self._answers.clear()
             text = "An answer that cannot be read."
-            self.ended(_Code.INTERNAL, text, ())
+            self._give_up(_Code.INTERNAL, text)
             # Whatever the server says of it.
             self._code, self._details = _Code.INTERNAL, text
-            if self._stream is not None:
-                self._stream.give_up()
             raise self._error() from error
 
     def _error(self) -> BaseException:
@@ -392,9 +253,13 @@ class ClientCall:
             self._loop.call_exception_handler({"message": what, "exception": error})
 
     def _expire(self) -> None:
-        self.ended(_Code.DEADLINE_EXCEEDED, "Deadline Exceeded", ())
-        if self._stream is not None:
-            self._stream.give_up()
+        self._give_up(_Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    def _give_up(self, code: grpc.StatusCode, details: str) -> None:
+        stream = self._stream
+        self.ended(code, details, ())
+        if stream is not None:
+            stream.give_up()
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None

@@ -1,6 +1,7 @@
 """A call that is given up is reset at its server, whenever that is, and nothing is left of it."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from meshtest.child_server import free_port
 from meshtest.eventually import eventually
 from meshwire import frames, kinds
 from meshwire.channel import WireChannel
+from meshwire.client_call import ClientCall
 from meshwire.scripted_server import ANSWER, Peer, scripted
 from meshwire.wire_calls import failure, nothing_is_left, reach, say
 
@@ -150,6 +152,24 @@ async def test_a_call_without_time_is_too_late(timeout: float) -> None:
         error = await failure(say(channel, timeout=timeout))
         assert error.code() is _CODE.DEADLINE_EXCEEDED
         assert nothing_is_left(channel)
+
+
+async def test_what_has_ended_is_let_go() -> None:
+    """At once, and not when a garbage collector comes by, whatever it ended with."""
+    server = _Server()
+    async with scripted(server.script) as at, WireChannel(at.target, reach()) as channel:
+        gc.collect()
+        gc.disable()
+        try:
+            call = say(channel)
+            await server.called.wait()
+            call.cancel()
+            del call
+            assert await say(channel) == b"next"
+            await asyncio.sleep(0)
+            assert not [each for each in gc.get_objects() if isinstance(each, ClientCall)]
+        finally:
+            gc.enable()
 
 
 # Requests.

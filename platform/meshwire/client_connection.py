@@ -5,7 +5,8 @@ from collections.abc import AsyncIterable, Callable
 from typing import Any, Final, Protocol, cast
 
 from meshwire import frames, headers
-from meshwire.client_call import ClientCall, ClientStream
+from meshwire.client_call import ClientCall
+from meshwire.client_stream import ClientStream
 from meshwire.connection import Connection
 from meshwire.frames import ConnectionFault
 from meshwire.headers import Headers
