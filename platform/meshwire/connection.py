@@ -23,7 +23,9 @@ from meshwire.stream import WINDOW_BYTES, Stream
 
 # What the other end may send over all streams before it is told to go on.
 _WINDOW_BYTES: Final = 1 << 24
-_MOST_HEADER_BYTES: Final = 64 * 1024
+# More than proxies let pass of a client, which is up to 60 KiB and then what they add: headers
+# beyond it end the connection, and with it others' calls.
+_MOST_HEADER_BYTES: Final = 128 * 1024
 _MOST_SETTINGS_A_SECOND: Final = 100
 # What is written before the turn of the loop is over.
 _MOST_UNSENT_BYTES: Final = 64 * 1024

@@ -27,7 +27,9 @@ _PATH: Final = 4
 _NEVER_INDEXED: Final = 0x10
 _SECRET: Final = frozenset(("authorization",))
 _BINARY: Final = "-bin"
+# So many names of requests are remembered, where they have no more bytes than that.
 _MOST_KNOWN: Final = 100
+_MOST_KNOWN_BYTES: Final = 2000
 # What a name and a value may be made of.
 _NAME: Final = re.compile(rb":?[0-9a-z_.-]+")
 _FIRST: Final = frozenset((":method", ":scheme", ":path", ":authority"))
@@ -118,7 +120,8 @@ def read_request(headers: Headers, known: set[Names]) -> dict[str, str]:
         _check_names(names)
         if len(known) >= _MOST_KNOWN:
             known.clear()
-        known.add(names)
+        if sum(map(len, names)) <= _MOST_KNOWN_BYTES:
+            known.add(names)
     if len(named) != len(headers):
         first = [name for name, _ in headers if name in _FIRST]
         if len(first) != len(set(first)):

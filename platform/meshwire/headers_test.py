@@ -176,6 +176,9 @@ def test_names_that_are_known_are_not_looked_at_again() -> None:
         named = headers.read_request([*said, (f"a{number}", "b")], known)
         assert named == {**dict(said), f"a{number}": "b"}
     assert len(known) <= 100
+    known.clear()
+    headers.read_request([*said, ("a" * 3000, "b")], known)
+    assert not known
     assert headers.read_request([*said, ("a", "b"), ("a", "c")], known)["a"] == "c"
     for wrong in ([*said, (":path", "/b")], [*said, ("a", "b\n")], [*said[1:]]):
         with pytest.raises(ValueError, match=r"."):

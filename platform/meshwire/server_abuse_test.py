@@ -56,7 +56,7 @@ _WELL = {
         (frame(_CONTINUATION, END_HEADERS, 1), frames.PROTOCOL_ERROR),
         (frame(_HEADERS, 0, 1) + frame(frames.PING, 0, 0, bytes(8)), frames.PROTOCOL_ERROR),
         (frame(_HEADERS, 0, 1) + frame(_CONTINUATION, END_HEADERS, 3), frames.PROTOCOL_ERROR),
-        (frame(_HEADERS, 0, 1) + frame(_CONTINUATION, 0, 1, bytes(9_000)) * 8, _CALM),
+        (frame(_HEADERS, 0, 1) + frame(_CONTINUATION, 0, 1, bytes(9_000)) * 15, _CALM),
         (frame(_HEADERS, 0, 1) + frame(_CONTINUATION, 0, 1), _CALM),
         (frame(_HEADERS, END_HEADERS, 1, _BOMB), _CALM),
         (frame(_HEADERS, END_HEADERS, 1, b"\xff" * 5), frames.COMPRESSION_ERROR),

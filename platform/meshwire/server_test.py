@@ -88,6 +88,17 @@ async def test_a_call_without_its_request_is_refused() -> None:
         assert said["grpc-message"] == "More than one request for a call that takes one."
 
 
+async def test_all_headers_that_a_proxy_lets_pass_are_read() -> None:
+    """60 KiB of them, however many they are, and what the proxy says besides."""
+    async with serving({"unary_unary": kinds.say}) as (_, port), connected(port) as client:
+        more = [(f"x-{number}", "v" * 120) for number in range(500)]
+        said = block(*request("unary_unary"), *more)
+        assert len(said) > 60 * 1024
+        client.send(frames.header_frames(1, said, frames.FIRST_FRAME_BYTES, ended=False))
+        client.send(frame(frames.DATA, END_STREAM, 1, message(b"a")))
+        assert (await client.answer(1))[1] == message(b"a")
+
+
 async def _goaway(client: RawClient) -> Frame:
     goaway, _ = await client.until(frames.GOAWAY)
     return goaway
