@@ -133,11 +133,11 @@ _FAULTS: Final[dict[str, tuple[int, bytes]]] = {
     ),
     "headers that never end": (
         frames.ENHANCE_YOUR_CALM,
-        frame(HEADERS, 0, 1, SAY) + frame(CONTINUATION, 0, 1, bytes(16_000)) * 5,
+        frame(HEADERS, 0, 1, SAY) + frame(CONTINUATION, 0, 1, bytes(16_000)) * 9,
     ),
     "headers that are too large": (
         frames.ENHANCE_YOUR_CALM,
-        frames.header_frames(1, SAY + headers.literal("x", "v" * 65_500), 16_000, ended=False),
+        frames.header_frames(1, SAY + headers.literal("x", "v" * 131_000), 16_000, ended=False),
     ),
     "headers that cannot be read": (
         frames.COMPRESSION_ERROR,
