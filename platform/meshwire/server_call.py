@@ -26,9 +26,9 @@ _CONTENT: Final = headers.block(
 _BEGINNING: Final = headers.OK + _CONTENT
 _ENDED_WELL: Final = headers.literal("grpc-status", "0")
 _ANSWERS_A_TURN: Final = 16
-# By then a client has sent its first request. gRPC's own takes a status that comes before it has
+# So long does a status wait for the first request. gRPC's own client takes one that comes before
 # for a fault of its own, and says INTERNAL.
-_FIRST_SECONDS: Final = 0.005
+_FIRST_SECONDS: Final = 0.1
 _GRPC: Final = "application/grpc"
 _CONTENT_TYPE: Final = re.compile(rf"{_GRPC}[+;].*")
 _NUMBERS: Final = {code: cast(tuple[int, str], code.value)[0] for code in _Code}
@@ -47,6 +47,7 @@ class ServerCall(ServerContext):
         "_single",
         "_task",
         "_waiter",
+        "_withheld",
     )
 
     def __init__(self, connection: "ServerConnection", number: int, most_bytes: int) -> None:
@@ -60,8 +61,9 @@ class ServerCall(ServerContext):
         self._waiter: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
-        # Whether headers went out.
+        # Whether headers went out; the status, while it waits for a request.
         self._begun = False
+        self._withheld = b""
 
     # What comes.
 
@@ -112,6 +114,7 @@ class ServerCall(ServerContext):
         """A request came."""
         self._connection.count_message()
         if self._ended:
+            self._let_go_of_status()
             self.took(len(content))
             return
         if self._handler.request_streaming:
@@ -131,6 +134,7 @@ class ServerCall(ServerContext):
     def ended_by_peer(self) -> None:
         """All requests are here."""
         if self._ended or self._handler is None:
+            self._let_go_of_status()
             return
         if self._handler.request_streaming:
             self._wake()
@@ -289,10 +293,16 @@ class ServerCall(ServerContext):
         most = self._connection.most_frame_bytes
         ending = frames.header_frames(self.number, content, most, ended=True)
         if self.is_untouched and not self.ended_there:
-            self._connection.loop.call_later(_FIRST_SECONDS, self.finish, ending)
+            self._withheld = ending
+            self._connection.loop.call_later(_FIRST_SECONDS, self._let_go_of_status)
         else:
             self.finish(ending)
         self._turn_away()
+
+    def _let_go_of_status(self) -> None:
+        ending, self._withheld = self._withheld, b""
+        if ending:
+            self.finish(ending)
 
     def _fail(self, code: grpc.StatusCode, details: str) -> None:
         """Ends the call by what its caller has sent, and whoever works on it."""
