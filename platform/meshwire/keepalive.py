@@ -3,9 +3,6 @@
 import asyncio
 from typing import Final, Protocol
 
-# Not to be asked again at once.
-_LEAST_SECONDS: Final = 1.0
-
 
 class Watched(Protocol):
     """A connection, as it is needed here."""
@@ -58,7 +55,7 @@ class Keepalive:
         connection = self._connection
         silent = self._loop.time() - connection.heard_at
         if silent < self._seconds or not connection.is_watched():
-            left = max(self._seconds - silent, _LEAST_SECONDS)
+            left = max(self._seconds - silent, self._timeout_seconds)
             self._timer = self._loop.call_later(left, self._look)
             return
         self.sent += 1

@@ -92,7 +92,7 @@ def test_for_whom_nobody_waits_is_not_asked() -> None:
     connection.loop.move(1000)
     assert connection.keepalive.sent == 0
     connection.watched = True
-    connection.loop.move(12)
+    connection.loop.move(20)
     assert connection.gave_up_at is not None
 
 
