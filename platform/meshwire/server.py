@@ -43,6 +43,8 @@ class Limits:
     most_age_grace_seconds: float = 900.0
     # How long a client may take for its part of the TLS handshake.
     handshake_seconds: float = 10.0
+    # How long handlers that are cancelled at the end may take for it.
+    cancel_seconds: float = 5.0
 
 
 class Server:
@@ -143,7 +145,7 @@ class Server:
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(tuple(self._tasks))
+            await asyncio.wait(tuple(self._tasks), timeout=self.limits.cancel_seconds)
 
     def gone(self, connection: "ServerConnection") -> None:
         """A client has left."""

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -159,6 +160,25 @@ async def test_calls_that_take_longer_than_the_grace_are_cancelled() -> None:
         assert not server.connections
 
 
+async def test_a_handler_that_cannot_be_cancelled_does_not_keep_the_server() -> None:
+    """It has its time for it, and the process ends without it."""
+    go_on = asyncio.Event()
+
+    async def stay(request: bytes, context: Any) -> bytes:
+        while not go_on.is_set():
+            with suppress(asyncio.CancelledError):
+                await go_on.wait()
+        return request
+
+    limits = {"cancel_seconds": 0.05}
+    async with serving({"unary_unary": stay}, **limits) as (server, port):
+        async with connected(port) as client:
+            client.send(call(1, "unary_unary", b"a"))
+            await eventually(lambda: server.calls_started == 1)
+            await asyncio.wait_for(server.stop(0), 30)
+        go_on.set()
+
+
 async def test_an_old_connection_is_left() -> None:
     """What runs on it goes on, and has its own time to end."""
 
@@ -185,7 +205,7 @@ async def test_an_old_connection_is_left() -> None:
 
 async def test_a_client_that_answers_no_pings_has_gone() -> None:
     """One that answers them has not, however little it says."""
-    limits = {"keepalive_seconds": 0.05, "keepalive_timeout_seconds": 0.3}
+    limits = {"keepalive_seconds": 0.05, "keepalive_timeout_seconds": 2.0}
     async with (
         serving({}, **limits) as (server, port),
         connected(port) as alive,
