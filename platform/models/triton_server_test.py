@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from tritonclient.grpc.aio import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
 from meshtest.child_server import binary, free_port
+from meshtest.eventually import eventually
 from models.minilm.embedder import MiniLmEmbedder
 from models.minilm.reference import MIN_COSINE, cosines, reference, require_model
 from models.triton_server import RunningTriton, TritonFailed, TritonOptions, running_triton
@@ -90,18 +92,27 @@ async def test_a_request_that_is_not_utf8_fails_alone(client: Any) -> None:
         assert cosines(vectors, expected.vectors[:1]).min() > MIN_COSINE
 
 
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    return True
+
+
 async def test_nothing_is_left_of_a_stopped_server(tmp_path: Path) -> None:
     """The process has ended, and nobody listens."""
     require_model()
-    options = TritonOptions(binary("TRITON_SERVER"), free_port(), metrics_port=free_port())
+    ports = free_port(), free_port()
+    options = TritonOptions(binary("TRITON_SERVER"), ports[0], metrics_port=ports[1])
     async with running_triton(options, log_path=tmp_path / "triton.log") as running:
-        for port in (options.grpc_port, options.metrics_port):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.close()
+        # Its metrics are there a moment after its models are.
+        for port in ports:
+            await eventually(partial(_listens, port))
     assert running.process.returncode == 0
-    for port in (options.grpc_port, options.metrics_port):
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", port)
+    for port in ports:
+        assert not await _listens(port)
 
 
 async def test_a_server_that_ends_at_once_says_why(tmp_path: Path) -> None:
