@@ -115,5 +115,6 @@ async def test_what_a_tool_offers_and_nobody_wrote_is_unimplemented() -> None:
     """Newer methods of health among them, for which generated code stands in."""
     async with serving([echo.registration(echo.EchoServicer())]) as channels:
         stub: Any = health_pb2_grpc.HealthStub(channels.get("echo"))
+        messages: Any = health_pb2
         with pytest.raises(errors.NotImplementedYet):
-            await stub.List(health_pb2.HealthListRequest(), timeout=60)
+            await stub.List(messages.HealthListRequest(), timeout=60)
