@@ -265,7 +265,7 @@ class _Rpc:
             self._code = "CANCELLED"
             raise error
         if isinstance(error, grpc.aio.AbortError):
-            self._code = cast(Any, self._context).code()
+            self._code = cast(Any, self._context).code().name
             raise error
         shown = conceal(error, self._log, method=self._method)
         self._code = shown.code.name

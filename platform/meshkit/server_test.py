@@ -164,6 +164,25 @@ async def test_every_call_leaves_one_line_in_the_log() -> None:
     assert "payload" not in stream.getvalue()
 
 
+class _Aborting(echo.EchoServicer):
+    async def Say(self, request: StringValue, context: Any) -> StringValue:
+        await context.abort(grpc.StatusCode.OUT_OF_RANGE, "far")
+        return request
+
+
+async def test_the_line_of_a_call_that_its_handler_ended_has_the_name_of_its_code() -> None:
+    """As of any other call."""
+    stream = io.StringIO()
+    aborting = [echo.registration(_Aborting())]
+    async with serving(aborting, to=log.get("test", stream=stream)) as channels:
+        with pytest.raises(errors.MeshError, match="far"):
+            await echo.EchoStub(channels.get("echo")).Say(_text("a"), timeout=60)
+    (line,) = [
+        each for each in map(json.loads, stream.getvalue().splitlines()) if each["event"] == "rpc"
+    ]
+    assert line["code"] == "OUT_OF_RANGE"
+
+
 class _Witness(echo.EchoServicer):
     def __init__(self) -> None:
         self.identity: Identity | None = None
