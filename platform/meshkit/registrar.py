@@ -1,4 +1,4 @@
-"""How services come to be served: their handlers wrapped, in the form that costs less."""
+"""How services come to be served: by their handlers, wrapped."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -12,10 +12,8 @@ Wrap = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 class Registrar:
     """Stands in for the server while services register.
 
-    Generated code adds every method twice. Of the registered form, gRPC waits for a call of
-    each method by itself, and begins to wait for all of them anew with every call: that is a
-    fifth of what both ends of a call cost, where there are 40. So handlers are taken from the
-    registered form, in which they can be wrapped, and added in the generic one.
+    Generated code adds every method twice, in an older form and in one that names each method,
+    in which handlers can be wrapped: that one is taken.
     """
 
     def __init__(self, server: Server, wrap: Wrap | None = None) -> None:

@@ -7,7 +7,7 @@ do the same for about three times the price, and this runs once per call.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, Final, cast
 
@@ -270,14 +270,8 @@ class _Rpc:
         shown = conceal(error, self._log, method=self._method)
         self._code = shown.code.name
         self._reason = shown.reason
-        try:
+        with suppress(grpc.aio.AbortError):
             await self._context.abort_with_status(_to_grpc(errors.to_status(shown)))
-        except grpc.aio.AbortError as aborted:
-            # gRPC keeps it, and raises it once more. With its trace it would keep the frames of
-            # this call and what they know, gRPC's own state of the call among them: a circle, in
-            # which a refused request of megabytes stayed until garbage was collected.
-            aborted.__traceback__ = None
-            aborted.__context__ = None
 
     def write_line(self) -> None:
         """The one line that the log has about this call, which ends here."""

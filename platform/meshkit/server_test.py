@@ -39,26 +39,6 @@ async def test_all_four_kinds_of_call_pass() -> None:
         assert [each.value async for each in stub.Talk(_letters("abc"), timeout=60)] == [*"abc"]
 
 
-async def test_a_server_does_not_wait_for_a_call_of_each_method(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Else each call would cost the more, the more methods there are."""
-    waited: list[int] = []
-    wait: Any = asyncio.wait
-
-    async def counted(things: Any, **how: Any) -> Any:
-        listed = list(things)
-        waited.append(len(listed))
-        return await wait(listed, **how)
-
-    monkeypatch.setattr(asyncio, "wait", counted)
-    async with serving([echo.registration(echo.EchoServicer())]) as channels:
-        stub = echo.EchoStub(channels.get("echo"))
-        for _ in range(3):
-            await stub.Say(_text("a"), timeout=60)
-    assert max(waited, default=0) <= 2
-
-
 async def test_a_call_without_a_timeout_is_refused_before_it_is_sent() -> None:
     """The client wants a timeout for every call, streaming ones included."""
     async with serving([echo.registration(echo.EchoServicer())]) as channels:

@@ -81,13 +81,19 @@ def server_contexts(settings: TlsSettings) -> Callable[[], ssl.SSLContext]:
     Raises ConfigError where the files cannot be read.
     """
     files = TlsFiles(settings)
-    context = _server_context(settings)
+    try:
+        made: ssl.SSLContext | None = _server_context(settings)
+    except ssl.SSLError as error:
+        raise ConfigError(f"{settings.certificate}: cannot be used: {error}") from None
 
     def newest() -> ssl.SSLContext:
-        nonlocal context
+        nonlocal made
         if files.look():
-            context = _server_context(settings)
-        return context
+            made = None
+        if made is None:
+            # Amid being replaced they may not belong together: the next connection tries again.
+            made = _server_context(settings)
+        return made
 
     return newest
 

@@ -22,7 +22,7 @@ from meshkit.clock import SystemClock
 from meshkit.config import ConfigError
 from meshkit.errors import DependencyUnavailable, Unauthenticated
 from meshkit.server import MeshServer
-from meshkit.tls import ClientTls, TlsSettings, client_credentials
+from meshkit.tls import ClientTls, TlsSettings, client_credentials, server_contexts
 from meshtest import echo
 from meshtest.clock import FakeClock
 from tier.authority import Authority
@@ -272,3 +272,11 @@ def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
         ClientTls(settings)
     path = tmp_path / "tool" / "current" / "certificate.pem"
     assert str(caught.value) == f"{path}: cannot be read: No such file or directory"
+
+
+def test_a_key_of_another_certificate_is_refused(tmp_path: Path, authority: Authority) -> None:
+    """A server that nobody could call does not start either, and says for which file."""
+    own, other = tls_settings(tmp_path, "tool"), tls_settings(tmp_path, "proxy")
+    with pytest.raises(ConfigError) as caught:
+        server_contexts(own.model_copy(update={"key": other.key}))
+    assert str(caught.value).startswith(f"{own.certificate}: cannot be used: ")
