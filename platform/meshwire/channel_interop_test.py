@@ -205,16 +205,7 @@ async def test_an_answer_stream_that_nobody_reads_is_bounded(of: str) -> None:
     async with _serving(of, unary_stream=tell, unary_unary=kinds.say) as channel:
         call = kinds.method(channel, "unary_stream")(b"", timeout=120)
         assert await call.read() == one
-        seen = -1
-
-        async def stands_still() -> bool:
-            nonlocal seen
-            before, seen = seen, sent
-            # By the time of this answer, whatever could be sent before it was.
-            await kinds.method(channel, "unary_unary")(b"", timeout=60)
-            return before == sent > 0
-
-        await eventually(stands_still)
+        await kinds.stands_still(channel, lambda: sent)
         assert sent < count // 4
         for _ in range(count - 1):
             assert await call.read() == one

@@ -1,6 +1,7 @@
 """One end of an HTTP/2 connection (RFC 9113), on asyncio: frames, settings, windows, pings."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -34,7 +35,7 @@ _CLOSE_SECONDS: Final = 5.0
 _KEEPALIVE: Final = b"keepalve"
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol, ABC):
     """What both ends have in common."""
 
     def __init__(
@@ -132,13 +133,13 @@ class Connection(asyncio.Protocol):
         """The last stream of the other end that was taken in."""
         return 0
 
+    @abstractmethod
     def headers_received(self, number: int, headers: Headers, *, ended: bool) -> None:
         """Headers came. Raises ConnectionFault and StreamFault."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_idle(self, number: int) -> bool:
         """Whether nobody has begun that stream yet."""
-        raise NotImplementedError
 
     def told_to_leave(self, last_stream: int, code: int, text: str) -> None:
         """The other end takes no stream after `last_stream`."""

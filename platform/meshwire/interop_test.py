@@ -10,7 +10,6 @@ import pytest
 import trustme
 
 from meshkit.tls import TlsSettings, server_contexts
-from meshtest.eventually import eventually
 from meshwire import kinds
 
 _CODE = grpc.StatusCode
@@ -79,16 +78,7 @@ async def test_a_slow_reader_suspends_the_handler() -> None:
     async with kinds.serving(unary_stream=tell, unary_unary=kinds.say) as channel:
         call = kinds.method(channel, "unary_stream")(b"", timeout=120)
         assert await call.read() == one
-        seen = -1
-
-        async def stands_still() -> bool:
-            nonlocal seen
-            before, seen = seen, sent
-            # By the time of this answer, whatever could be sent before it was.
-            await kinds.method(channel, "unary_unary")(b"", timeout=60)
-            return before == sent > 0
-
-        await eventually(stands_still)
+        await kinds.stands_still(channel, lambda: sent)
         assert sent < count // 2
         for _ in range(count - 1):
             assert await call.read() == one
@@ -113,15 +103,9 @@ async def test_a_slow_handler_suspends_its_caller() -> None:
                 written += 1
             await call.done_writing()
 
-        writing, seen = asyncio.create_task(write()), -1
+        writing = asyncio.create_task(write())
 
-        async def stands_still() -> bool:
-            nonlocal seen
-            before, seen = seen, written
-            await kinds.method(channel, "unary_unary")(b"", timeout=60)
-            return before == written > 0
-
-        await eventually(stands_still)
+        await kinds.stands_still(channel, lambda: written)
         assert written < count // 2
         go_on.set()
         await writing

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 
+from meshtest.eventually import eventually
 from meshwire.server import Limits, Server
 
 SERVICE = "test.v1.TestService"
@@ -78,3 +79,17 @@ async def stream_of(*messages: bytes) -> AsyncIterator[bytes]:
     """Messages one by one."""
     for message in messages:
         yield message
+
+
+async def stands_still(channel: Any, count: Callable[[], int]) -> None:
+    """Returns when `count` is over zero and a whole call passes without its growing."""
+    seen = -1
+
+    async def stands() -> bool:
+        nonlocal seen
+        before, seen = seen, count()
+        # By the time of this answer, whatever could be sent before it was.
+        await method(channel, "unary_unary")(b"", timeout=60)
+        return before == count() > 0
+
+    await eventually(stands)
