@@ -21,10 +21,10 @@ _OVERHEAD_BYTES: Final = 32
 _TABLE_BYTES: Final = 4096
 # A number takes this many bytes more than its first at most.
 _NUMBER_BYTES: Final = 5
-# Longer strings in Huffman's code are remembered: tokens, which come with each call of their
-# bearer and in no table.
-_LONG_BYTES: Final = 64
+# Of what stands in no table but comes with many calls: methods, and tokens of those who call.
 _REMEMBERED_BYTES: Final = 64 * 1024
+# What one counts for besides its bytes, about what a dictionary takes for it.
+_REMEMBERED_OVERHEAD_BYTES: Final = 160
 _DEAD: Final = 256
 
 
@@ -82,9 +82,9 @@ class HeaderReader:
                 if index:
                     (name, _), _, name_bytes = self._find(index)
                 else:
-                    raw, at = self._string(block, at)
+                    raw, at = self._string(block, at, is_kept=is_kept)
                     name, name_bytes = raw.decode(errors="replace"), len(raw)
-                raw, at = self._string(block, at)
+                raw, at = self._string(block, at, is_kept=is_kept)
                 cost = name_bytes + len(raw) + _OVERHEAD_BYTES
                 entry = ((name, raw.decode(errors="replace")), cost, name_bytes)
                 if is_kept:
@@ -121,7 +121,7 @@ class HeaderReader:
         while self._table_bytes > self._most_table_bytes:
             self._table_bytes -= self._table.pop()[1]
 
-    def _string(self, block: bytes, at: int) -> tuple[bytes, int]:
+    def _string(self, block: bytes, at: int, *, is_kept: bool) -> tuple[bytes, int]:
         """The bytes of a name or a value, and where the block goes on."""
         first = block[at]
         at += 1
@@ -134,7 +134,7 @@ class HeaderReader:
         raw = block[at:end]
         if first < 0x80:
             return raw, end
-        if length <= _LONG_BYTES:
+        if is_kept:
             return _unpacked(raw), end
         known = self._remembered.get(raw)
         if known is None:
@@ -143,7 +143,7 @@ class HeaderReader:
         return known, end
 
     def _remember(self, packed: bytes, text: bytes) -> None:
-        size = len(packed) + len(text)
+        size = len(packed) + len(text) + _REMEMBERED_OVERHEAD_BYTES
         if self._remembered_bytes + size > _REMEMBERED_BYTES:
             self._remembered.clear()
             self._remembered_bytes = 0
