@@ -158,6 +158,8 @@ def _client_context(settings: TlsSettings) -> ssl.SSLContext:
 
 def _with_certificate(context: ssl.SSLContext, settings: TlsSettings) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # HTTP/2 forbids it (RFC 9113, section 9.2.1).
+    context.options |= ssl.OP_NO_RENEGOTIATION
     context.load_verify_locations(settings.authority)
     context.load_cert_chain(settings.certificate, settings.key)
     context.set_alpn_protocols(["h2"])

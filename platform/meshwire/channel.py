@@ -13,6 +13,7 @@ from meshwire import frames, headers
 from meshwire.client_call import ClientCall
 from meshwire.client_connection import Beginning, ClientConnection
 from meshwire.stream import message
+from meshwire.tls_transport import TlsTransport
 
 _State = grpc.ChannelConnectivity
 _Metadata = Sequence[tuple[str, str | bytes]]
@@ -227,25 +228,32 @@ class WireChannel(grpc.aio.Channel):
 
     async def _open(self) -> ClientConnection:
         self._context = self._tls() if self._tls is not None else None
-        reach, host = self._reach, self._host.strip("[]")
-        _, connection = await self._loop.create_connection(
-            lambda: ClientConnection(
-                self,
-                most_message_bytes=reach.most_message_bytes,
-                keepalive_seconds=reach.keepalive_seconds,
-                keepalive_timeout_seconds=reach.keepalive_timeout_seconds,
-            ),
-            host,
-            self._port,
-            ssl=self._context,
-            server_hostname=host if self._context is not None else None,
-        )
+        context, host = self._context, self._host.strip("[]")
+        connect = self._loop.create_connection
+        if context is None:
+            _, connection = await connect(self._made, host, self._port)
+        else:
+            seconds = self._reach.connect_seconds
+            _, secured = await connect(
+                lambda: TlsTransport(self._made, context, handshake_seconds=seconds, called=host),
+                host,
+                self._port,
+            )
+            connection = await secured.opened()
         try:
             await connection.greeted()
         except BaseException:
             connection.abort(frames.NO_ERROR, "")
             raise
         return connection
+
+    def _made(self) -> ClientConnection:
+        return ClientConnection(
+            self,
+            most_message_bytes=self._reach.most_message_bytes,
+            keepalive_seconds=self._reach.keepalive_seconds,
+            keepalive_timeout_seconds=self._reach.keepalive_timeout_seconds,
+        )
 
     def go_on(self) -> None:
         """Begins what waits, as far as there is room for it."""

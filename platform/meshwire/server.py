@@ -16,6 +16,7 @@ from meshwire.frames import ConnectionFault, StreamFault
 from meshwire.headers import Headers, Names
 from meshwire.server_call import ServerCall
 from meshwire.stream import Stream
+from meshwire.tls_transport import TlsTransport
 
 _AGE_SPREAD: Final = 0.1
 # By then a client has read that it is to leave, or has left.
@@ -118,12 +119,18 @@ class Server:
         # A client that does not keep to TLS, or goes again, is nobody's fault here.
         with suppress(OSError, TimeoutError):
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: ServerConnection(self),
+            connect = asyncio.get_running_loop().connect_accepted_socket
+            if tls is None:
+                await connect(lambda: ServerConnection(self), accepted)
+                return
+            seconds, context = self.limits.handshake_seconds, tls()
+            _, secured = await connect(
+                lambda: TlsTransport(
+                    lambda: ServerConnection(self), context, handshake_seconds=seconds
+                ),
                 accepted,
-                ssl=tls() if tls is not None else None,
-                ssl_handshake_timeout=self.limits.handshake_seconds if tls is not None else None,
             )
+            await secured.opened()
 
     async def stop(self, grace_seconds: float) -> None:
         """Takes no more connections, has clients leave, and ends the rest after the grace."""
