@@ -44,8 +44,10 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol, Generic[P]):
         )
         self._loop: Final = asyncio.get_running_loop()
         self._opened: Final[asyncio.Future[P]] = self._loop.create_future()
-        self._limit: Final = self._loop.call_later(handshake_seconds, self._give_up)
+        self._handshake_seconds: Final = handshake_seconds
+        # From the connection on: loops may make the protocol of one that never comes about.
         self._socket: asyncio.Transport
+        self._limit: asyncio.TimerHandle
         # Why the connection cannot go on.
         self._fault: Exception | None = None
 
@@ -107,6 +109,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol, Generic[P]):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The handshake begins."""
         self._socket = cast(asyncio.Transport, transport)
+        self._limit = self._loop.call_later(self._handshake_seconds, self._give_up)
         self._shake_hands()
 
     def data_received(self, data: bytes) -> None:

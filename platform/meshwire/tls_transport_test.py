@@ -1,6 +1,7 @@
 """What is written at one end of TLS is read at the other, and nothing else."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -246,6 +247,19 @@ async def test_a_handshake_has_an_end() -> None:
         await eventually(lambda: len(came) == 3)
         for each in came:
             each.close()
+
+
+async def test_who_is_not_reached_leaves_nothing_behind() -> None:
+    """No handshake has begun there that could take too long."""
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    with socket.create_server((_HOST, 0)) as silent, socket.socket() as none:
+        none.bind((_HOST, 0))
+        with pytest.raises(ConnectionRefusedError):
+            await _connected(none.getsockname()[1], seconds=0.01)
+        with pytest.raises(TimeoutError):
+            await _connected(silent.getsockname()[1], seconds=0.01)
+    assert not faults
 
 
 class _Wire(asyncio.Transport):
