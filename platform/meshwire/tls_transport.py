@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 # The most that one record holds (RFC 8446, section 5.1).
 _RECORD_BYTES: Final = 1 << 14
-# How long the other end may take to read why the connection ends.
+# How long the other end may take to read what it was sent before the end, and why that came.
 _CLOSE_SECONDS: Final = 5.0
 
 P = TypeVar("P", bound=asyncio.Protocol)
@@ -47,6 +47,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol, Generic[P]):
         self._handshake_seconds: Final = handshake_seconds
         # From the connection on: loops may make the protocol of one that never comes about.
         self._socket: asyncio.Transport
+        # By when the handshake is over, and later the connection.
         self._limit: asyncio.TimerHandle
         # Why the connection cannot go on.
         self._fault: Exception | None = None
@@ -80,13 +81,14 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol, Generic[P]):
         return self._socket.is_closing()
 
     def close(self) -> None:
-        """Ends the connection once the other end has read what it was sent."""
-        if self._above is not None and not self._socket.is_closing():
+        """Ends the connection once the other end has read what it was sent, or soon."""
+        if self._socket.is_closing():
+            return
+        if self._above is not None:
             # It would wait for the other end's word, too.
             with suppress(ssl.SSLError):
                 self._tls.unwrap()
-            self._send()
-        self._socket.close()
+        self._end()
 
     def abort(self) -> None:
         """Ends it at once."""
@@ -132,6 +134,10 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol, Generic[P]):
         # What TLS itself has to say, such as to a change of keys.
         self._send()
 
+    def eof_received(self) -> None:
+        """The other end says nothing more, and may read nothing more either."""
+        self._end()
+
     def pause_writing(self) -> None:
         """The other end reads too slowly."""
         if self._above is not None:
@@ -146,12 +152,12 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol, Generic[P]):
         """The connection is gone."""
         self._limit.cancel()
         fault = self._fault or exc
-        if self._above is not None:
-            self._above.connection_lost(fault)
-        elif not self._opened.done():
+        if not self._opened.done():
             self._opened.set_exception(fault or ConnectionResetError())
             # Known to have been looked at, whether somebody waits for it or not.
             self._opened.exception()
+        if self._above is not None:
+            self._above.connection_lost(fault)
 
     def _shake_hands(self) -> None:
         try:
@@ -175,9 +181,13 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol, Generic[P]):
     def _fail(self, error: Exception) -> None:
         """Tells the other end why, and ends the connection."""
         self._fault = error
+        self._end()
+
+    def _end(self) -> None:
         self._send()
         self._socket.close()
-        self._loop.call_later(_CLOSE_SECONDS, self._socket.abort)
+        self._limit.cancel()
+        self._limit = self._loop.call_later(_CLOSE_SECONDS, self._socket.abort)
 
     def _give_up(self) -> None:
         self._fault = TimeoutError("it does not finish the handshake of TLS")

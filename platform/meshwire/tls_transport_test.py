@@ -262,6 +262,16 @@ async def test_who_is_not_reached_leaves_nothing_behind() -> None:
     assert not faults
 
 
+async def test_nobody_waits_for_a_protocol_that_fails_at_its_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever would is told why."""
+    monkeypatch.setattr(_End, "connection_made", None)
+    async with _listening() as listener:
+        with pytest.raises(TypeError, match="not callable"):
+            await asyncio.wait_for(_connected(listener.port), _LONG)
+
+
 class _Wire(asyncio.Transport):
     """What one end has sent, until it is carried to the other."""
 
@@ -269,6 +279,7 @@ class _Wire(asyncio.Transport):
         super().__init__()
         self.sent = b""
         self.is_closed = False
+        self.is_aborted = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.sent += data
@@ -277,7 +288,7 @@ class _Wire(asyncio.Transport):
         self.is_closed = True
 
     def abort(self) -> None:
-        self.is_closed = True
+        self.is_closed = self.is_aborted = True
 
     def is_closing(self) -> bool:
         return self.is_closed
@@ -363,3 +374,26 @@ def test_what_was_changed_on_the_way_is_never_read(at: int, by: int) -> None:
         assert isinstance(server.lost[0], ssl.SSLError)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("says", ["that it ends", "nothing more", "what is no record"])
+async def test_an_end_that_reads_nothing_more_is_left_soon(
+    says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it ended. Nothing is left to be done to one that is gone."""
+    monkeypatch.setattr("meshwire.tls_transport._CLOSE_SECONDS", 0.01)
+    gone, stays = _Offline(), _Offline()
+    for both in (gone, stays):
+        both.carry(lambda: 1 << 20)
+        if says == "that it ends":
+            both.ends[0].transport.close()
+            both.carry(lambda: 1 << 20)
+        elif says == "nothing more":
+            both.tls[1].eof_received()
+        else:
+            both.tls[1].data_received(b"GET / HTTP/1.1\r\n\r\n")
+        assert both.wires[1].is_closed
+    gone.end()
+    await eventually(lambda: stays.wires[1].is_aborted)
+    assert not gone.wires[1].is_aborted
+    stays.end()
