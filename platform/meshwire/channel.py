@@ -231,7 +231,13 @@ class WireChannel(grpc.aio.Channel):
         context, host = self._context, self._host.strip("[]")
         connect = self._loop.create_connection
         if context is None:
-            _, connection = await connect(self._made, host, self._port)
+            connection = self._made()
+            try:
+                await connect(lambda: connection, host, self._port)
+            except BaseException:
+                # Where it was there already, uvloop takes its transport without a word.
+                connection.connection_lost(None)
+                raise
         else:
             seconds = self._reach.connect_seconds
             _, secured = await connect(

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
+import uvloop
 
 from meshtest.child_server import free_port
 from meshtest.eventually import eventually
@@ -175,3 +177,23 @@ async def test_the_requests_of_a_call_that_never_began_are_not_asked_for() -> No
         call = kinds.method(channel, "stream_stream")(requests(), timeout=60)
         assert (await failure(call.read())).code() is _CODE.UNAVAILABLE
         assert not asked
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_channel_may_be_closed_at_any_moment_of_connecting(run: Any) -> None:
+    """Also in the turn of the loop in which it is connected: nothing goes on then."""
+
+    async def close() -> None:
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+        async with scripted(lambda peer: peer.ended()) as server:
+            for turns in range(16):
+                channel = WireChannel(server.target, reach())
+                channel.get_state(try_to_connect=True)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await channel.close()
+            await asyncio.sleep(0)
+        assert not faults
+
+    run(close())

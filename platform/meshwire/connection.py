@@ -163,6 +163,8 @@ class Connection(asyncio.Protocol, ABC):
         """The connection is gone."""
         if self._closing is not None:
             self._closing.cancel()
+        # Its transport need not know yet that it is gone.
+        self._unsent = []
         text = f"the connection broke: {exc}" if exc else "it was closed"
         self._lose(frames.INTERNAL_ERROR, text)
 

@@ -121,7 +121,13 @@ class Server:
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connect = asyncio.get_running_loop().connect_accepted_socket
             if tls is None:
-                await connect(lambda: ServerConnection(self), accepted)
+                connection = ServerConnection(self)
+                try:
+                    await connect(lambda: connection, accepted)
+                except BaseException:
+                    # Where it was there already, uvloop takes its transport without a word.
+                    connection.connection_lost(None)
+                    raise
                 return
             seconds, context = self.limits.handshake_seconds, tls()
             _, secured = await connect(

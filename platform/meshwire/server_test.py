@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trustme
+import uvloop
 
 from meshtest.eventually import eventually
 from meshwire import frames, kinds
@@ -258,3 +259,21 @@ async def test_a_handshake_has_a_limit() -> None:
         silent, writer = await asyncio.open_connection("127.0.0.1", port)
         assert await asyncio.wait_for(silent.read(), 60) == b""
         writer.close()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_server_may_be_stopped_at_any_moment_of_a_connection(run: Any) -> None:
+    """Also in the turn of the loop in which it comes about: nothing goes on then."""
+
+    async def stop(turns: int) -> None:
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+        async with serving({}) as (_, port):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        writer.close()
+        assert not faults
+
+    for turns in range(8):
+        run(stop(turns))
