@@ -5,6 +5,7 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import uniform
 from typing import Any, Final, cast
 
 import grpc
@@ -17,7 +18,9 @@ from meshwire.tls_transport import TlsTransport
 
 _State = grpc.ChannelConnectivity
 _Metadata = Sequence[tuple[str, str | bytes]]
+# As gRPC waits between attempts to connect (its page on connection backoff).
 _PAUSE_FACTOR: Final = 1.6
+_PAUSE_SPREAD: Final = 0.2
 _CLOSED: Final = "The channel is closed."
 # What errors mean that have no text.
 _UNSAID: Final[dict[type[Exception], str]] = {
@@ -33,7 +36,7 @@ class Reach:
     most_message_bytes: int
     connect_seconds: float = 2.0
     # From the beginning of one attempt to connect to that of the next, growing from the first to
-    # the second while none lasts.
+    # the second while none lasts; each a fifth more or less.
     first_pause_seconds: float = 0.1
     longest_pause_seconds: float = 2.0
     # A server that is silent while calls are under way is pinged after the first, and given up
@@ -211,7 +214,9 @@ class WireChannel(grpc.aio.Channel):
     async def _until_connected(self) -> None:
         while True:
             await asyncio.sleep(max(self._connect_at - self._loop.time(), 0.0))
-            self._connect_at = self._loop.time() + self._pause
+            # Those who have lost the same server do not all come back at once.
+            pause = self._pause * uniform(1 - _PAUSE_SPREAD, 1 + _PAUSE_SPREAD)
+            self._connect_at = self._loop.time() + pause
             self._pause = min(self._pause * _PAUSE_FACTOR, self._reach.longest_pause_seconds)
             try:
                 async with asyncio.timeout(self._reach.connect_seconds):

@@ -33,9 +33,13 @@ class Peer:
         # All that the client has sent, but for the preface.
         self.seen: Final[list[Frame]] = []
 
-    async def greet(self, settings: dict[int, int] | None = None) -> None:
-        """Begins to speak HTTP/2."""
+    async def preface(self) -> None:
+        """Returns when the client has begun to speak HTTP/2."""
         assert await self._reader.readexactly(len(frames.PREFACE)) == frames.PREFACE
+
+    async def greet(self, settings: dict[int, int] | None = None) -> None:
+        """Begins to speak HTTP/2, too."""
+        await self.preface()
         self.send(frames.settings(settings or {}))
 
     async def next(self, kind: int) -> Frame:
