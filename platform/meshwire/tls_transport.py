@@ -67,14 +67,16 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol, Generic[P]):
     # To the protocol above.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Sends what is not empty."""
+        """Sends it, in as many records as it takes."""
         if self._fault is None and not self._socket.is_closing():
             try:
-                self._tls.write(data)
+                # As a rule all of it at once; how much, OpenSSL says.
+                while data:
+                    data = data[self._tls.write(data) :]
             except ssl.SSLError as error:
                 self._fail(error)
             else:
-                self._socket.write(self._goes.read())
+                self._send()
 
     def is_closing(self) -> bool:
         """Whether nothing more is sent."""

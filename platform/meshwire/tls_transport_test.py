@@ -136,6 +136,23 @@ async def test_what_is_written_is_read_in_its_order(version: ssl.TLSVersion) -> 
         assert spoken == version.name.replace("_", ".")
 
 
+async def test_what_openssl_takes_in_parts_is_read_as_a_whole() -> None:
+    """As it may be set to take no more than a record at a time."""
+
+    class Reluctant(ssl.SSLObject):
+        def write(self, data: Any) -> int:
+            return super().write(data[:1000])
+
+    context = _context("client.test")
+    context.sslobject_class = Reluctant
+    said = bytes(range(256)) * 64
+    async with _listening() as listener:
+        client, server = await _pair(listener, context)
+        client.transport.write(said)
+        await eventually(lambda: len(server.read) == len(said))
+        assert server.read == said
+
+
 async def test_each_end_sees_the_certificate_of_the_other() -> None:
     """Beside what is known of the socket."""
     async with _listening() as listener:
