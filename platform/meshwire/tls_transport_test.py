@@ -10,24 +10,17 @@ from typing import Any, Final, cast
 
 import pytest
 import trustme
-import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshtest.eventually import eventually
 from meshwire.tls_transport import TlsTransport
 
+pytest_plugins = ["meshtest.both_loops"]
+
 _HOST: Final = "127.0.0.1"
 _LONG: Final = 60.0
 _AUTHORITY: Final = trustme.CA()
-
-
-@pytest.fixture(
-    params=[asyncio.DefaultEventLoopPolicy(), uvloop.EventLoopPolicy()], ids=["asyncio", "uvloop"]
-)
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    """Services run on the second; the first is Python's own."""
-    return request.param
 
 
 def _context(own: str | None, trusted: trustme.CA = _AUTHORITY) -> ssl.SSLContext:
