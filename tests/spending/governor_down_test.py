@@ -69,10 +69,18 @@ async def test_a_tenant_that_wants_it_is_refused_while_the_governor_is_gone(
         reasoning = ReasoningServiceStub(found.get("gateway"))
         await _close(mesh)
         costs: dict[str, int] = {_CLOSED: 0, _OPEN: 0}
-        for tenant in costs:
-            answer = await _generate(reasoning, tenant)
-            assert list(answer.degradations) == []
+
+        async def answered(tenant: str) -> bool:
+            # On a busy machine a governor may take longer than it is waited for.
+            try:
+                answer = await _generate(reasoning, tenant)
+            except DependencyUnavailable as error:
+                raise LookupError(error.message) from error
             costs[tenant] += answer.usage.cost_micros
+            return not answer.degradations
+
+        for tenant in costs:
+            await eventually(lambda tenant=tenant: answered(tenant))
         await mesh.end("governor", signal.SIGKILL)
 
         async def unreachable() -> bool:
@@ -89,16 +97,7 @@ async def test_a_tenant_that_wants_it_is_refused_while_the_governor_is_gone(
         )
         assert caught.value.retry_after_seconds == 1.0
         await mesh.start("governor")
-
-        async def answered() -> bool:
-            try:
-                answer = await _generate(reasoning, _CLOSED)
-            except DependencyUnavailable as error:
-                raise LookupError(error.message) from error
-            costs[_CLOSED] += answer.usage.cost_micros
-            return not answer.degradations
-
-        await eventually(answered)
+        await eventually(lambda: answered(_CLOSED))
         assert min(costs.values()) > 0
         await charged_is(mesh.address, costs)
 
