@@ -5,6 +5,7 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import uniform
 from typing import Any, Final, cast
 
@@ -13,8 +14,8 @@ import grpc
 from meshwire import frames, headers
 from meshwire.client_call import ClientCall
 from meshwire.client_connection import Beginning, ClientConnection
+from meshwire.connecting import connected
 from meshwire.stream import message
-from meshwire.tls_transport import TlsTransport
 
 _State = grpc.ChannelConnectivity
 _Metadata = Sequence[tuple[str, str | bytes]]
@@ -233,24 +234,14 @@ class WireChannel(grpc.aio.Channel):
 
     async def _open(self) -> ClientConnection:
         self._context = self._tls() if self._tls is not None else None
-        context, host = self._context, self._host.strip("[]")
-        connect = self._loop.create_connection
-        if context is None:
-            connection = self._made()
-            try:
-                await connect(lambda: connection, host, self._port)
-            except BaseException:
-                # Where it was there already, uvloop takes its transport without a word.
-                connection.connection_lost(None)
-                raise
-        else:
-            seconds = self._reach.connect_seconds
-            _, secured = await connect(
-                lambda: TlsTransport(self._made, context, handshake_seconds=seconds, called=host),
-                host,
-                self._port,
-            )
-            connection = await secured.opened()
+        host = self._host.strip("[]")
+        connection = await connected(
+            partial(self._loop.create_connection, host=host, port=self._port),
+            self._made,
+            self._context,
+            handshake_seconds=self._reach.connect_seconds,
+            called=host,
+        )
         try:
             await connection.greeted()
         except BaseException:

@@ -6,17 +6,18 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from random import uniform
 from typing import Any, Final, cast
 
 from meshwire import frames
+from meshwire.connecting import connected
 from meshwire.connection import Connection
 from meshwire.frames import ConnectionFault, StreamFault
 from meshwire.headers import Headers, Names
 from meshwire.server_call import ServerCall
 from meshwire.stream import Stream
-from meshwire.tls_transport import TlsTransport
 
 _AGE_SPREAD: Final = 0.1
 # By then a client has read that it is to leave, or has left.
@@ -119,24 +120,12 @@ class Server:
         # A client that does not keep to TLS, or goes again, is nobody's fault here.
         with suppress(OSError, TimeoutError):
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connect = asyncio.get_running_loop().connect_accepted_socket
-            if tls is None:
-                connection = ServerConnection(self)
-                try:
-                    await connect(lambda: connection, accepted)
-                except BaseException:
-                    # Where it was there already, uvloop takes its transport without a word.
-                    connection.connection_lost(None)
-                    raise
-                return
-            seconds, context = self.limits.handshake_seconds, tls()
-            _, secured = await connect(
-                lambda: TlsTransport(
-                    lambda: ServerConnection(self), context, handshake_seconds=seconds
-                ),
-                accepted,
+            await connected(
+                partial(asyncio.get_running_loop().connect_accepted_socket, sock=accepted),
+                partial(ServerConnection, self),
+                tls() if tls is not None else None,
+                handshake_seconds=self.limits.handshake_seconds,
             )
-            await secured.opened()
 
     async def stop(self, grace_seconds: float) -> None:
         """Takes no more connections, has clients leave, and ends the rest after the grace."""
