@@ -266,6 +266,18 @@ async def test_a_backup_that_is_killed_leaves_nothing_that_looks_whole(tmp_path:
         f"error: {part} is not a whole backup: it is another file, or one that was cut off. "
         "Take another one.",
     )
+    folder = DataDir(data)
+
+    def free() -> bool:
+        """What it had begun to start ends with it, and gives the lock back."""
+        try:
+            folder.lock()
+        except AlreadyRunning:
+            return False
+        folder.unlock()
+        return True
+
+    await eventually(free, _CHILD_SECONDS)
     saved = await api.save(data, path, clock=SystemClock(), progress=_ignore)
     assert api.verify(saved.path, _ignore) == saved.manifest
     assert not part.exists()
