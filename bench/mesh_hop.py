@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,7 @@ from meshkit.batch_stream import BatchStream
 from meshkit.coalesce import Coalescer
 from tests.proxy.running_proxy import Caller, Proxy, caller, proxy
 from tier.scheduling import take_turns
+from tier.wakefulness import awake
 
 _Call = Callable[[], Awaitable[object]]
 
@@ -167,12 +168,18 @@ def main() -> None:
     parser.add_argument("--envoy", type=Path, help="the binary, where ENVOY does not name it")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--calls", type=int, default=300, help="one at a time, in each round")
+    parser.add_argument(
+        "--asleep", action="store_true", help="let idle processors sleep, as where nobody is busy"
+    )
     arguments = parser.parse_args()
     if arguments.envoy:
         os.environ["ENVOY"] = str(arguments.envoy.absolute())
-    # As staging's processes do.
+    # As staging's processes do, and as it keeps its machine while it is busy.
     take_turns()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with (
+        nullcontext() if arguments.asleep else awake(),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
         runner.run(_main(arguments.rounds, arguments.calls))
 
 

@@ -17,6 +17,7 @@ from bench.peers.processor_time import processor_seconds
 from tier.ports import free_ports, is_free
 from tier.python_child import python_environment
 from tier.scheduling import take_turns
+from tier.wakefulness import awake
 
 # The upstream is called beside every system, and never a part of one.
 _UPSTREAM_LOG: Final = "upstream.log"
@@ -97,7 +98,7 @@ async def measure_in_turn(
     """Installs the systems, then measures each of them once a round.
 
     A round begins with another system each time. One that fails is left out from then on. All
-    take turns at the processors, as staging does.
+    take turns at processors that are kept awake, as staging does.
     """
     take_turns()
     outcomes = {each.name: Outcome(each.name, each.title) for each in systems}
@@ -116,7 +117,8 @@ async def measure_in_turn(
                 continue
             tell(f"Round {number + 1} of {rounds}: {system.title}")
             try:
-                figures = await _one_round(system, load)
+                with awake():
+                    figures = await _one_round(system, load)
             except SystemUnavailable as error:
                 outcome.failure = str(error)
                 tell(f"{system.title}: {error}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.peers.closed_loop import Load
 from bench.peers.peer import Figures, Peer, PeerUnavailable
 from tier.scheduling import turns
+from tier.wakefulness import awake
 
 
 @dataclass(slots=True)
@@ -63,6 +64,8 @@ def measure_in_turn(
 
 def _one_round(peer: Peer, load: Load) -> Figures:
     with (
+        # As staging does while it is busy.
+        awake(),
         turns() if peer.takes_turns else nullcontext(),
         # Its path is kept short: a server's socket may lie in it.
         tempfile.TemporaryDirectory(prefix="peer-", ignore_cleanup_errors=True) as folder,

@@ -16,6 +16,7 @@ from tier.postgres_binary import find_postgres
 from tier.reports import Check
 from tier.state import read_state
 from tier.status import status
+from tier.wakefulness import DEVICE, may_keep_awake
 
 _WANTED_MEMORY_MB: Final = 1024
 _VERSION_SECONDS: Final = 10.0
@@ -29,6 +30,7 @@ async def doctor(options: MeshOptions) -> list[Check]:
     checks.append(_tried("data directory", f"{options.data_dir} is writable", _writable(options)))
     checks.append(_tried("configuration", _configured(options), _configuration(options)))
     checks.append(_memory())
+    checks.append(_processors())
     state = read_state(options.data_dir)
     if state is None:
         checks += [_port(options.port), _tls_port(options.tls_port)]
@@ -125,3 +127,12 @@ def _memory() -> Check:
     if available_mb >= _WANTED_MEMORY_MB:
         return Check("memory", True, detail)
     return Check("memory", False, detail, f"free {_WANTED_MEMORY_MB} MB: a mesh uses 600 at rest")
+
+
+def _processors() -> Check:
+    """Those that sleep are no failure: calls wait until they wake up."""
+    name = "processors"
+    if may_keep_awake():
+        return Check(name, True, "staging keeps them awake while it is busy")
+    remedy = f"for quicker calls let this user write to {DEVICE}"
+    return Check(name, True, "sleep between the calls of staging", remedy)

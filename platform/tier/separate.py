@@ -28,6 +28,7 @@ from tier.triton_child import find_triton
 from tier.triton_servers import TritonServers
 from tier.upstreams import Upstreams
 from tier.version import VERSION
+from tier.wakefulness import keep_awake_while_busy
 from tier.watchers import Watchers
 
 if TYPE_CHECKING:  # takes its time to import
@@ -242,14 +243,17 @@ class SeparateServices:
         await self._control.open()
 
     def watches(self, on_restart: Callable[[], None]) -> Sequence[Awaitable[None]]:
-        """Each process, started again when it dies."""
+        """Each process, started again when it dies; and what they use of the machine."""
         if self._proxy is None:
             raise RuntimeError("the processes come before their watchers")
-        return [
+        watches = [
             self._nursery.watch(self._report, on_restart),
             self._proxy.watch(on_restart),
             self._watchers.run(self._children, on_restart),
         ]
+        if self.settings.machine.awake_while_busy:
+            watches.append(keep_awake_while_busy(lambda: [each.pid for each in self.records]))
+        return watches
 
     async def scale(self, wanted: Mapping[str, int]) -> Scaled:
         """Starts and ends processes until each part has as many; how many it had and has.

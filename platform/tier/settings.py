@@ -16,6 +16,7 @@ from services.reasoning.settings import ReasoningSettings
 from services.tool.settings import ToolSettings
 from tier.failures import BadConfig
 from tier.gateway_settings import GatewaySettings
+from tier.machine_settings import MachineSettings
 from tier.triton_settings import TritonSettings
 
 # What the command and the build read, and no service.
@@ -47,6 +48,7 @@ class Settings(MeshSettings):
     executor: ExecutorSettings = Field(default_factory=ExecutorSettings)
     triton: TritonSettings = Field(default_factory=TritonSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    machine: MachineSettings = Field(default_factory=MachineSettings)
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:

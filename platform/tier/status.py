@@ -27,6 +27,7 @@ from tier.reports import ProcessStatus
 from tier.service_tls import ServiceTls
 from tier.serving import who_serves_not
 from tier.state import MeshState, ProcessRecord
+from tier.wakefulness import keeps_awake
 
 _SAMPLE_SECONDS: Final = 0.2
 # Of many processes each has less to count.
@@ -163,8 +164,9 @@ async def _ask_nursery(_record: ProcessRecord, _state: MeshState) -> tuple[str, 
     return "", "has imported what services need, and forks them"
 
 
-async def _ask_supervisor(_record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
-    return "", "starts, watches and starts again"
+async def _ask_supervisor(record: ProcessRecord, _state: MeshState) -> tuple[str, str]:
+    awake = ", keeps the processors awake" if keeps_awake(record.pid) else ""
+    return "", f"starts, watches and starts again{awake}"
 
 
 def _faults(faults: Mapping[str, str], asked: int) -> tuple[str, str]:
