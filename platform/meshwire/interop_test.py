@@ -8,6 +8,9 @@ from typing import Any, cast
 import grpc
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshkit.tls import TlsSettings, server_contexts
 from meshwire import kinds
@@ -206,6 +209,55 @@ async def test_certificates_say_who_calls(tmp_path: Path) -> None:
         "x509_subject_alternative_name": [b"client.test"],
     }
     assert names == [([b"client.test"], expected)] * 10
+
+
+async def test_names_of_directories_are_no_names_of_callers(tmp_path: Path) -> None:
+    """They are left out, as gRPC's own server does, and calls go on."""
+    authority = trustme.CA()
+    (tmp_path / "ca").write_bytes(authority.cert_pem.bytes())
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "own")
+    settings = TlsSettings(
+        certificate=tmp_path / "own", key=tmp_path / "own", authority=tmp_path / "ca"
+    )
+    directory = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "client")])
+    key, chain = _issued(
+        authority, x509.DirectoryName(directory), x509.UniformResourceIdentifier("spiffe://a/b")
+    )
+
+    async def name(_request: bytes, context: Any) -> bytes:
+        return b", ".join(context.peer_identities())
+
+    credentials = grpc.ssl_channel_credentials(authority.cert_pem.bytes(), key, chain)
+    async with (
+        kinds.listening({"unary_unary": name}, server_contexts(settings)) as port,
+        _secure(port, credentials) as channel,
+    ):
+        assert await kinds.method(channel, "unary_unary")(b"", timeout=60) == b"spiffe://a/b"
+
+
+def _issued(authority: trustme.CA, *names: x509.GeneralName) -> tuple[bytes, bytes]:
+    """The key and the certificate of a client with these names."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
+    signer = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(issuer.not_valid_before_utc)
+        .not_valid_after(issuer.not_valid_after_utc)
+        .add_extension(x509.SubjectAlternativeName(names), critical=True)
+        .sign(signer, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return private, certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def _secure(port: int, credentials: Any) -> Any:

@@ -369,5 +369,6 @@ def _names(secure: Any) -> Sequence[bytes] | None:
     if secure is None:
         return None
     certificate: Mapping[str, Any] = secure.getpeercert() or {}
-    names: Sequence[tuple[str, str]] = certificate.get("subjectAltName", ())
-    return [value.encode() for _, value in names]
+    names: Sequence[tuple[str, object]] = certificate.get("subjectAltName", ())
+    # A directory's name has parts instead of a text, and is no name that gRPC knows.
+    return [value.encode() for _, value in names if isinstance(value, str)]
