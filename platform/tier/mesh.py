@@ -280,6 +280,7 @@ class RunningMesh:
             envoy=envoy,
             certificates=certificates,
             report=self._report,
+            pids=lambda: [each.pid for each in self._records],
         )
         # Ends after the gateway: nothing enters any more then.
         self._stack.push_async_callback(topology.stop)

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -77,6 +77,7 @@ class SeparateServices:
         envoy: Path,
         certificates: MeshCertificates | None,
         report: Reporter,
+        pids: Callable[[], Iterable[int]],
     ) -> None:
         """Triton is one of the processes where the environment names it.
 
@@ -92,11 +93,13 @@ class SeparateServices:
             envoy: The binary of the proxy between the services.
             certificates: By which processes of the mesh know each other; None in plain text.
             report: Is told what becomes of each process.
+            pids: Of all processes of the mesh, the stores and the gateway among them.
         """
         self._data_dir: Final = data_dir
         self._config: Final = config
         self._environ: Final = environ
         self._report: Final = report
+        self._pids: Final = pids
         self._executors: Final = executors
         self._replicas: Final = replicas
         # What outlives this mesh, and what it was started with of it.
@@ -243,7 +246,7 @@ class SeparateServices:
         await self._control.open()
 
     def watches(self, on_restart: Callable[[], None]) -> Sequence[Awaitable[None]]:
-        """Each process, started again when it dies; and what they use of the machine."""
+        """Each process, started again when it dies; and what the mesh uses of the machine."""
         if self._proxy is None:
             raise RuntimeError("the processes come before their watchers")
         watches = [
@@ -252,7 +255,7 @@ class SeparateServices:
             self._watchers.run(self._children, on_restart),
         ]
         if self.settings.machine.awake_while_busy:
-            watches.append(keep_awake_while_busy(lambda: [each.pid for each in self.records]))
+            watches.append(keep_awake_while_busy(self._pids))
         return watches
 
     async def scale(self, wanted: Mapping[str, int]) -> Scaled:

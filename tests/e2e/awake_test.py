@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import yaml
@@ -23,8 +24,16 @@ from tier.wakefulness import keeps_awake, may_keep_awake
 _TENANT = "acme"
 _AT_ONCE = 4
 _CALL_SECONDS = 10.0
+_PROCESSORS = os.cpu_count() or 1
 # A twentieth of what the machine has is busy; so much is without a doubt.
-_BUSY_PERCENT = 10.0 * (os.cpu_count() or 1)
+_BUSY_PERCENT = 10.0 * _PROCESSORS
+# And so much is none.
+_RESTS_PERCENT = 4.0 * _PROCESSORS
+_PING, _PONG = b"PING\r\n", b"+PONG\r\n"
+_PINGS = 1000
+
+# Of more than these a mesh has no tenth for what one process asks of it.
+pytestmark = pytest.mark.skipif(_PROCESSORS > 8, reason="the machine is too large to be busy")
 
 
 @asynccontextmanager
@@ -62,9 +71,33 @@ async def _busy(state: MeshState) -> AsyncGenerator[None]:
             await asyncio.wait(calling)
 
 
+@asynccontextmanager
+async def _busy_redis(state: MeshState) -> AsyncGenerator[None]:
+    """Nobody but Redis has something to do."""
+    (port,) = (each.ports[0] for each in state.processes if each.name == "redis")
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def ping() -> NoReturn:
+        while True:
+            writer.write(_PING * _PINGS)
+            await reader.readexactly(len(_PONG) * _PINGS)
+
+    pinging = asyncio.create_task(ping())
+    try:
+        yield
+    finally:
+        pinging.cancel()
+        await asyncio.wait([pinging])
+        writer.close()
+
+
 async def _says_awake(state: MeshState) -> bool:
     (supervisor,) = (each for each in await api.status(state) if each.name == "mesh")
     return "keeps the processors awake" in supervisor.detail
+
+
+async def _rests(state: MeshState) -> bool:
+    return sum(each.cpu_percent for each in await api.status(state)) < _RESTS_PERCENT
 
 
 async def _is_busy(state: MeshState) -> bool:
@@ -84,10 +117,22 @@ async def test_processors_are_awake_while_the_mesh_is_busy(tmp_path: Path) -> No
         assert not await _says_awake(state)
 
 
+@pytest.mark.skipif(not may_keep_awake(), reason="this user may not open the device")
+async def test_what_the_stores_do_counts_as_well(tmp_path: Path) -> None:
+    """As what the gateway does: the mesh is more than its services."""
+    async with _mesh(tmp_path, awake_while_busy=True) as state:
+        await eventually(lambda: _rests(state))
+        async with _busy_redis(state):
+            # A second each: longer than processors stay awake for what services did before.
+            for _ in range(8):
+                await api.status(state)
+            assert await _says_awake(state)
+
+
 async def test_processors_may_sleep_where_the_settings_say_so(tmp_path: Path) -> None:
     """However busy the mesh is."""
     async with _mesh(tmp_path, awake_while_busy=False) as state, _busy(state):
-        # Each look of this one takes as long as two of the supervisor's.
+        # Each look of this one takes as long as one of the supervisor's, or longer.
         for _ in range(3):
             await eventually(lambda: _is_busy(state))
         assert not keeps_awake(state.pid)
