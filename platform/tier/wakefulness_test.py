@@ -18,6 +18,12 @@ _LOOK_SECONDS = 0.02
 _REST_SECONDS = 0.2
 
 
+@pytest.fixture(autouse=True)
+def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which a process that computes has more than a twentieth, as it has not of very many."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+
+
 @pytest.fixture
 def device(tmp_path: Path) -> Path:
     """A file in the device's place, which only root may open."""
@@ -90,6 +96,22 @@ def test_processors_are_kept_awake_while_the_device_is_held_open(device: Path) -
     assert not _is_held(device)
 
 
+def test_who_is_started_meanwhile_holds_nothing(device: Path) -> None:
+    """The processors may sleep as soon as the one who holds the device lets go of it."""
+    with Wakefulness(device) as wakefulness:
+        wakefulness.hold()
+        with subprocess.Popen(
+            [sys.executable, "-c", "print(flush=True); input()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            close_fds=False,
+        ) as process:
+            assert process.stdout
+            process.stdout.readline()
+            assert not keeps_awake(process.pid, device)
+            process.communicate(b"\n")
+
+
 def test_a_machine_without_the_device_is_left_as_it_is(tmp_path: Path) -> None:
     """As for whoever may not open it."""
     missing = tmp_path / "missing"
@@ -129,5 +151,19 @@ async def test_processors_may_sleep_while_nobody_computes(
     async with _keeping(device, gone, resting), _keeping(other, worker):
         # By then both have looked.
         await eventually(lambda: _is_held(other))
+        await asyncio.sleep(0)
+        assert not _is_held(device)
+
+
+async def test_a_large_machine_is_not_kept_awake_for_a_small_mesh(
+    device: Path, worker: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is busy is a share of all processors."""
+    processors = iter((64, 2))
+    monkeypatch.setattr(os, "cpu_count", lambda: next(processors))
+    small = device.with_name("small")
+    small.touch()
+    async with _keeping(device, worker), _keeping(small, worker):
+        await eventually(lambda: _is_held(small))
         await asyncio.sleep(0)
         assert not _is_held(device)
