@@ -10,7 +10,7 @@ import psutil
 from tier import binaries, ports
 from tier.binaries import Binary
 from tier.data_dir import DataDir
-from tier.failures import MeshStartError
+from tier.failures import BadConfig, MeshStartError
 from tier.options import MeshOptions
 from tier.postgres_binary import find_postgres
 from tier.reports import Check
@@ -30,7 +30,7 @@ async def doctor(options: MeshOptions) -> list[Check]:
     checks.append(_tried("data directory", f"{options.data_dir} is writable", _writable(options)))
     checks.append(_tried("configuration", _configured(options), _configuration(options)))
     checks.append(_memory())
-    checks.append(_processors())
+    checks.append(_processors(_may_sleep(options)))
     state = read_state(options.data_dir)
     if state is None:
         checks += [_port(options.port), _tls_port(options.tls_port)]
@@ -129,9 +129,21 @@ def _memory() -> Check:
     return Check("memory", False, detail, f"free {_WANTED_MEMORY_MB} MB: a mesh uses 600 at rest")
 
 
-def _processors() -> Check:
+def _may_sleep(options: MeshOptions) -> bool:
+    """Whether the settings say so; those that are wrong say nothing."""
+    from tier.settings import load_settings
+
+    try:
+        return not load_settings(options.config, os.environ).machine.awake_while_busy
+    except BadConfig:
+        return False
+
+
+def _processors(may_sleep: bool) -> Check:
     """Those that sleep are no failure: calls wait until they wake up."""
     name = "processors"
+    if may_sleep:
+        return Check(name, True, "sleep between the calls of staging, as the settings say")
     if may_keep_awake():
         return Check(name, True, "staging keeps them awake while it is busy")
     remedy = f"for quicker calls let this user write to {DEVICE}"
