@@ -34,6 +34,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from agentmesh.access.v1.access_service_pb2 import ApiKey
 from agentmesh.access.v1.stored_api_key_pb2 import StoredApiKey
 from bench.tasks.latencies import Latencies
+from cli import servers
 from envoyproxy.auth.v3.external_auth_pb2_grpc import add_AuthorizationServicer_to_server
 from meshkit import log
 from meshkit.api_key import ApiKeyText
@@ -251,6 +252,7 @@ def main() -> None:
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--keys", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    servers.provide(os.environ)
     if chosen.serve:
         with contextlib.suppress(KeyboardInterrupt):
             uvloop.run(_serve(chosen.serve, chosen.keys))
