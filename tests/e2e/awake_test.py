@@ -122,11 +122,10 @@ async def test_what_the_stores_do_counts_as_well(tmp_path: Path) -> None:
     """As what the gateway does: the mesh is more than its services."""
     async with _mesh(tmp_path, awake_while_busy=True) as state:
         await eventually(lambda: _rests(state))
+        # Nor awake still for what services did at their start.
+        await eventually(lambda: not keeps_awake(state.pid))
         async with _busy_redis(state):
-            # A second each: longer than processors stay awake for what services did before.
-            for _ in range(8):
-                await api.status(state)
-            assert await _says_awake(state)
+            await eventually(lambda: _says_awake(state))
 
 
 async def test_processors_may_sleep_where_the_settings_say_so(tmp_path: Path) -> None:
