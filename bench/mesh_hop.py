@@ -29,7 +29,7 @@ from meshkit.batch_stream import BatchStream
 from meshkit.coalesce import Coalescer
 from tests.proxy.running_proxy import Caller, Proxy, caller, proxy
 from tier.scheduling import take_turns
-from tier.wakefulness import awake
+from tier.wakefulness import awake, may_keep_awake
 
 _Call = Callable[[], Awaitable[object]]
 
@@ -176,8 +176,10 @@ def main() -> None:
         os.environ["ENVOY"] = str(arguments.envoy.absolute())
     # As staging's processes do, and as it keeps its machine while it is busy.
     take_turns()
+    is_awake = not arguments.asleep and may_keep_awake()
+    print(f"processors {'are kept awake' if is_awake else 'sleep between calls'}")
     with (
-        nullcontext() if arguments.asleep else awake(),
+        awake() if is_awake else nullcontext(),
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         runner.run(_main(arguments.rounds, arguments.calls))

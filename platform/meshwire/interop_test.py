@@ -179,11 +179,7 @@ async def test_packed_messages_are_read(packing: grpc.Compression) -> None:
 async def test_certificates_say_who_calls(tmp_path: Path) -> None:
     """Who has none does not get in, and what travels is as without them."""
     authority = trustme.CA()
-    (tmp_path / "ca").write_bytes(authority.cert_pem.bytes())
-    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "own")
-    settings = TlsSettings(
-        certificate=tmp_path / "own", key=tmp_path / "own", authority=tmp_path / "ca"
-    )
+    settings = _settings(authority, tmp_path)
     client = authority.issue_cert("client.test")
     key, chain = client.private_key_pem.bytes(), client.cert_chain_pems[0].bytes()
     trusted = authority.cert_pem.bytes()
@@ -214,11 +210,7 @@ async def test_certificates_say_who_calls(tmp_path: Path) -> None:
 async def test_names_of_directories_are_no_names_of_callers(tmp_path: Path) -> None:
     """They are left out, as gRPC's own server does, and calls go on."""
     authority = trustme.CA()
-    (tmp_path / "ca").write_bytes(authority.cert_pem.bytes())
-    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "own")
-    settings = TlsSettings(
-        certificate=tmp_path / "own", key=tmp_path / "own", authority=tmp_path / "ca"
-    )
+    settings = _settings(authority, tmp_path)
     directory = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "client")])
     key, chain = _issued(
         authority, x509.DirectoryName(directory), x509.UniformResourceIdentifier("spiffe://a/b")
@@ -233,6 +225,14 @@ async def test_names_of_directories_are_no_names_of_callers(tmp_path: Path) -> N
         _secure(port, credentials) as channel,
     ):
         assert await kinds.method(channel, "unary_unary")(b"", timeout=60) == b"spiffe://a/b"
+
+
+def _settings(authority: trustme.CA, folder: Path) -> TlsSettings:
+    """Of a server of this authority."""
+    own, trusted = folder / "own", folder / "ca"
+    trusted.write_bytes(authority.cert_pem.bytes())
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(own)
+    return TlsSettings(certificate=own, key=own, authority=trusted)
 
 
 def _issued(authority: trustme.CA, *names: x509.GeneralName) -> tuple[bytes, bytes]:
