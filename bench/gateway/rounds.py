@@ -70,12 +70,17 @@ class Figures:
         return sum(self.cpu_ms.values())
 
     @property
+    def busy_cpu_ms_per_call(self) -> float:
+        """Of all processes, with as many calls as the system answers on one core."""
+        return sum(self.busy_cpu_ms.values())
+
+    @property
     def calls_per_core_second(self) -> float:
         """As many as a second of one core is enough for, whoever else had a part of it.
 
         0 for what has no process of its own.
         """
-        busy_ms = sum(self.busy_cpu_ms.values())
+        busy_ms = self.busy_cpu_ms_per_call
         return 1000 / busy_ms if busy_ms else 0.0
 
 

@@ -42,6 +42,7 @@ def _figures(terminal: Terminal, systems: Sequence[Summary]) -> None:
         "SYSTEM",
         "CALLS/CORE-S",
         "CALLS/S, 1 CORE",
+        "CPU MS/CALL, BUSY",
         "CPU MS/CALL",
         "P50 MS",
         "P99 MS",
@@ -54,6 +55,7 @@ def _figures(terminal: Terminal, systems: Sequence[Summary]) -> None:
             each.title,
             _spread(each.calls_per_core_second, "{:,.0f}") if each.cpu_ms else "-",
             _spread(each.calls_per_second, "{:,.0f}") if each.cpu_ms else "-",
+            _spread(each.busy_cpu_ms_per_call, "{:.2f}") if each.cpu_ms else "-",
             _spread(each.cpu_ms_per_call, "{:.2f}") if each.cpu_ms else "-",
             _spread(each.p50_ms, "{:,.2f}"),
             _spread(each.p99_ms, "{:,.1f}"),
@@ -63,7 +65,7 @@ def _figures(terminal: Terminal, systems: Sequence[Summary]) -> None:
         )
         for each in systems
     ]
-    terminal.table(columns, rows, right=columns[1:8])
+    terminal.table(columns, rows, right=columns[1:9])
     terminal.say()
 
 
@@ -71,7 +73,7 @@ def _charts(terminal: Terminal, systems: Sequence[Summary]) -> None:
     _chart(
         terminal, "Calls for a second of a core", systems, lambda each: each.calls_per_core_second
     )
-    _chart(terminal, "CPU ms a call", systems, lambda each: each.cpu_ms_per_call)
+    _chart(terminal, "CPU ms a call, steady", systems, lambda each: each.cpu_ms_per_call)
 
 
 def _chart(
