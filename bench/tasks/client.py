@@ -150,7 +150,8 @@ async def _ready(load: Load) -> AsyncGenerator[Sequence[Submitter]]:
                 f" {load.connect_seconds:g} s."
             ) from None
         yield [
-            submitter(channel, load.client, task_seconds=load.task_seconds) for channel in channels
+            submitter(channel, load.client, task_seconds=load.task_seconds, lane=load.lane)
+            for channel in channels
         ]
 
 

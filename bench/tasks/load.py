@@ -7,6 +7,8 @@ from pydantic import TypeAdapter
 
 # The ways in which a client waits for results; see submitters.py.
 Client = Literal["run", "follow", "batch"]
+# The lanes of tasks.
+Lane = Literal["interactive", "standard", "batch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Load:
     task_seconds: float
     # How long connecting may take.
     connect_seconds: float = 10.0
+    lane: Lane = "standard"
 
 
 @dataclass(frozen=True, slots=True)

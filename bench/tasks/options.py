@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from bench.tasks.load import Client
+from bench.tasks.load import Client, Lane
 
 Shape = Literal["constant", "poisson", "spike", "trace"]
 
@@ -57,6 +57,7 @@ class Options:
     sync: Literal["always", "default"] | None = None
     no_mtls: bool = False
     client: Client = "run"
+    lane: Lane | None = None
     seed: int = 1
 
 
@@ -109,6 +110,7 @@ def _check_together(options: Options) -> None:
         "--after-seconds": options.after_seconds is not None,
         "--flood": options.flood,
         "--backlog": options.backlog is not None,
+        "--lane": options.lane is not None,
         "--seconds": options.seconds is not None,
         "--rounds": options.rounds is not None,
     }
@@ -126,6 +128,7 @@ def _check_together(options: Options) -> None:
         ("--in-flight", "--rate", "--arrivals", "--trace", "--flood", "--seconds", "--rounds"),
         "the tasks are queued beforehand",
     )
+    refuse("--backlog", ("--lane",), "its tasks are those of STANDARD")
     if given["--speed"] and not given["--trace"]:
         raise BadPlan("--speed", "is that of a --trace")
     if options.trace is not None and options.arrivals not in (None, "trace"):

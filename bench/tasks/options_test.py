@@ -22,6 +22,7 @@ from bench.tasks.options import BadPlan, Options, check
         {"trace": Path("t.jsonl"), "arrivals": "trace"},
         {"flood": True, "rate": 100, "seconds": 5},
         {"backlog": 1_000},
+        {"rate": 5_000, "lane": "batch"},
         {"tier": "prototype", "warm_up": 0},
     ],
 )
@@ -88,6 +89,10 @@ def test_what_makes_sense_is_taken(given: dict[str, Any]) -> None:
         (
             {"backlog": 5_000, "flood": True},
             "--backlog cannot go with --flood: the tasks are queued beforehand",
+        ),
+        (
+            {"backlog": 5_000, "lane": "batch"},
+            "--backlog cannot go with --lane: its tasks are those of STANDARD",
         ),
         (
             {"tier": "prototype", "executors": 2},

@@ -1,12 +1,12 @@
 """What a benchmark is to do, made from what the user asked for."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from bench.tasks.arrivals import Arrivals, Constant, Poisson, Replay, Spike
 from bench.tasks.bench_mesh import MeshPlan
-from bench.tasks.load import Client, Stream
+from bench.tasks.load import Client, Lane, Stream
 from bench.tasks.options import FLOOD, BadPlan, Options, Shape, check
 from bench.tasks.trace import BadTrace, read_trace
 from tier.api import Tier
@@ -39,6 +39,8 @@ class Plan:
     backlog: int = 0
     # Requests that the tenant that floods may send in a second; no limit of its own where 0.
     flooder_per_second: float = 0.0
+    # That tasks name.
+    lane: Lane = "standard"
 
     @property
     def seconds(self) -> float:
@@ -56,6 +58,10 @@ def make_plan(options: Options) -> Plan:
         latency_ms=options.latency_ms,
         no_mtls=options.no_mtls,
     )
+    return replace(_plan(options, mesh), lane=options.lane or "standard")
+
+
+def _plan(options: Options, mesh: MeshPlan) -> Plan:
     if options.backlog is not None:
         return Plan(
             f"dispatch out of a backlog of {options.backlog:,} tasks",

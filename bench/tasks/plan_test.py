@@ -29,6 +29,13 @@ def test_without_options_it_is_a_closed_loop() -> None:
     assert plan.mesh.sync_always is None
 
 
+@pytest.mark.parametrize("given", [{}, {"rate": 5.0}, {"arrivals": "spike"}, {"flood": True}])
+def test_tasks_name_the_lane_that_was_asked_for(given: dict[str, Any]) -> None:
+    """STANDARD where none was, in every kind of load."""
+    assert _plan(**given).lane == "standard"
+    assert _plan(**given, lane="batch").lane == "batch"
+
+
 @pytest.mark.parametrize(("sync", "always"), [("always", True), ("default", False)])
 def test_flushing_is_as_asked(sync: str, always: bool) -> None:
     """Else it is the tier's."""

@@ -166,6 +166,7 @@ class Report:
             "sync": "always" if mesh.flushes else "default",
             "latency_ms": mesh.latency_ms,
             "client": self.plan.client,
+            "lane": self.plan.lane,
             "rounds": [each.to_json() for each in self.rounds],
             "submitted": self.submitted,
             "accepted": self.accepted,

@@ -46,6 +46,7 @@ async def _drive(plan: Plan, mesh: RunningMesh, tell: Tell, deaths: list[str]) -
         streams=plan.streams,
         marks=plan.marks,
         task_seconds=_TASK_SECONDS,
+        lane=plan.lane,
     )
 
     def progress(seconds: float, ended: int, failed: int) -> None:

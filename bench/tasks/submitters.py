@@ -9,13 +9,18 @@ from agentmesh.common.v1 import batch_pb2, tier_pb2
 from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
 from agentmesh.coordinator.v1.task_pb2 import TASK_STATE_SUCCEEDED, Task, TaskInput, TaskState
-from bench.tasks.load import Client
+from bench.tasks.load import Client, Lane
 from meshkit import batch
 from meshkit.coalesce import Coalescer
 from meshkit.constants import TENANT_KEY
 from meshkit.errors import MeshError, from_rpc_error
 
 _MAX_ITEMS: Final = 256
+_LANES: Final = {
+    "interactive": tier_pb2.LANE_INTERACTIVE,
+    "standard": tier_pb2.LANE_STANDARD,
+    "batch": tier_pb2.LANE_BATCH,
+}
 # What a task is asked, in bytes: that of the published comparisons.
 _INPUT: Final = "Do what the stub model says. ".ljust(200, "i")
 
@@ -32,28 +37,33 @@ class Submitter(Protocol):
         ...
 
 
-def submitter(channel: grpc.aio.Channel, client: Client, *, task_seconds: float) -> Submitter:
+def submitter(
+    channel: grpc.aio.Channel, client: Client, *, task_seconds: float, lane: Lane
+) -> Submitter:
     """The way that `client` names. `task_seconds`: how long a task may take."""
     stub = CoordinatorServiceStub(channel)
     if client == "batch":
-        return BatchSubmitter(stub, task_seconds)
-    return RunSubmitter(stub, task_seconds, result_only=client == "run")
+        return BatchSubmitter(stub, task_seconds, lane)
+    return RunSubmitter(stub, task_seconds, lane, result_only=client == "run")
 
 
 class RunSubmitter:
     """RunTask: a call for each task, which answers when it has ended."""
 
     def __init__(
-        self, stub: CoordinatorServiceStub, task_seconds: float, *, result_only: bool
+        self, stub: CoordinatorServiceStub, task_seconds: float, lane: Lane, *, result_only: bool
     ) -> None:
         self._run: Final[Any] = stub.RunTask
         self._task_seconds: Final = task_seconds
+        self._lane: Final[Lane] = lane
         self._result_only: Final = result_only
 
     async def submit(self, tenant: str, agent: str) -> None:
         """As Submitter."""
         request = pb.RunTaskRequest(
-            parent=f"tenants/{tenant}", task=_task(tenant, agent), result_only=self._result_only
+            parent=f"tenants/{tenant}",
+            task=_task(tenant, agent, self._lane),
+            result_only=self._result_only,
         )
         updates: AsyncIterable[pb.RunTaskResponse] = self._run(
             request, timeout=self._task_seconds, metadata=((TENANT_KEY, tenant),)
@@ -71,10 +81,11 @@ class RunSubmitter:
 class BatchSubmitter:
     """BatchSubmitTasks for those that come at the same time, and a watcher for each."""
 
-    def __init__(self, stub: CoordinatorServiceStub, task_seconds: float) -> None:
+    def __init__(self, stub: CoordinatorServiceStub, task_seconds: float, lane: Lane) -> None:
         self._batch: Final[Any] = stub.BatchSubmitTasks
         self._watch: Final[Any] = stub.WatchTask
         self._task_seconds: Final = task_seconds
+        self._lane: Final[Lane] = lane
         self._by_tenant: Final[
             dict[str, Coalescer[pb.BatchSubmitTasksItem, pb.SubmitTaskResponse]]
         ] = {}
@@ -97,7 +108,7 @@ class BatchSubmitter:
             raise TaskEndedOtherwise(_told(Task(state=last.event.status.state) if last else Task()))
 
     async def _accepted(self, tenant: str, agent: str) -> Task:
-        item = item_of(tenant, agent, timeout_seconds=self._task_seconds)
+        item = item_of(tenant, agent, timeout_seconds=self._task_seconds, lane=self._lane)
         return (await self._coalescer(tenant).call(item)).task
 
     def _coalescer(self, tenant: str) -> Coalescer[pb.BatchSubmitTasksItem, pb.SubmitTaskResponse]:
@@ -128,20 +139,20 @@ class BatchSubmitter:
 
 
 def item_of(
-    tenant: str, agent: str, *, timeout_seconds: float, index: int = 0
+    tenant: str, agent: str, *, timeout_seconds: float, index: int = 0, lane: Lane = "standard"
 ) -> pb.BatchSubmitTasksItem:
     """A task as an item of BatchSubmitTasks."""
     context = batch_pb2.ItemContext(index=index, tenant=tenant)
     context.timeout.FromMilliseconds(round(timeout_seconds * 1000))
-    request = pb.SubmitTaskRequest(parent=f"tenants/{tenant}", task=_task(tenant, agent))
+    request = pb.SubmitTaskRequest(parent=f"tenants/{tenant}", task=_task(tenant, agent, lane))
     return pb.BatchSubmitTasksItem(context=context, request=request)
 
 
-def _task(tenant: str, agent: str) -> Task:
+def _task(tenant: str, agent: str, lane: Lane) -> Task:
     return Task(
         agent=f"tenants/{tenant}/agents/{agent}",
         input=TaskInput(text=_INPUT),
-        lane=tier_pb2.LANE_STANDARD,
+        lane=_LANES[lane],
     )
 
 

@@ -93,7 +93,8 @@ def _shown(report: Report) -> list[str]:
 def test_a_report_is_a_table_of_rounds_and_one_of_processes() -> None:
     """With the median and the range of the rounds, and the mesh's own part of the cost."""
     assert _shown(_report()) == [
-        "Closed loop, 64 in flight: staging tier, 1 executor, stub latency 0 ms, sync always",
+        "Closed loop, 64 in flight: staging tier, 1 executor, stub latency 0 ms,"
+        " lane standard, sync always",
         "",
         "ROUND    TASKS/MIN  P50 MS  P90 MS  P99 MS  P99.9 MS  MAX MS  CPU MS/TASK  CORES"
         "  DISK B/TASK",

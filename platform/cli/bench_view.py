@@ -17,7 +17,8 @@ def show(terminal: Terminal, report: Report) -> None:
     terminal.say(
         f"{report.plan.title[:1].upper()}{report.plan.title[1:]}: {mesh.tier} tier,"
         f" {plural(mesh.executors, 'executor')}, stub latency {mesh.latency_ms} ms,"
-        f" sync {'always' if mesh.flushes else 'default'}{', no mTLS' if mesh.no_mtls else ''}",
+        f" lane {report.plan.lane}, sync {'always' if mesh.flushes else 'default'}"
+        f"{', no mTLS' if mesh.no_mtls else ''}",
         style="bold",
     )
     terminal.say()

@@ -14,6 +14,8 @@ from meshkit.errors import InvalidField, Violation
 
 _DAY: Final = timedelta(days=1)
 _LONGEST_RETENTION: Final = 36_500 * _DAY
+_LONGEST_LINGER: Final = timedelta(seconds=1)
+_MICROSECOND: Final = timedelta(microseconds=1)
 _MAX_WORKERS: Final = 10_000
 _LANES: Final = (tier_pb2.LANE_INTERACTIVE, tier_pb2.LANE_STANDARD, tier_pb2.LANE_BATCH)
 _MODEL_TIERS: Final = frozenset(tier_pb2.ModelTier.values()) - {tier_pb2.MODEL_TIER_UNSPECIFIED}
@@ -38,8 +40,9 @@ def _lane(
     time_limit_seconds: float,
     step_seconds: float,
     retry_max_seconds: float,
+    linger_seconds: float = 0.0,
 ) -> LanePolicy:
-    return LanePolicy(
+    policy = LanePolicy(
         lane=lane,
         workers=workers,
         max_concurrent=max_concurrent,
@@ -50,6 +53,9 @@ def _lane(
         retry_max=_duration(timedelta(seconds=retry_max_seconds)),
         wait_limit=_duration(7 * _DAY),
     )
+    if linger_seconds:
+        policy.linger.CopyFrom(_duration(timedelta(seconds=linger_seconds)))
+    return policy
 
 
 def built_in() -> QueuePolicy:
@@ -82,6 +88,7 @@ def built_in() -> QueuePolicy:
                 time_limit_seconds=600,
                 step_seconds=300,
                 retry_max_seconds=60,
+                linger_seconds=0.06,
             ),
         ],
         shared_workers=64,
@@ -215,12 +222,14 @@ def _wrong_lane(lane: LanePolicy) -> Iterator[tuple[str, str]]:
     for field, longest in limits.items():
         if not _within(getattr(lane, field), longest):
             yield field, f"must be from 0.001 s to {longest.total_seconds():.0f} s"
+    if not 0 <= lane.linger.ToNanoseconds() <= _LONGEST_LINGER // _MICROSECOND * 1_000:
+        yield "linger", f"must be from 0 s to {_LONGEST_LINGER.total_seconds():.0f} s"
 
 
 def _within(duration: Duration, longest: timedelta) -> bool:
     # As numbers, for what the wire can carry may be beyond any timedelta.
     nanoseconds = duration.ToNanoseconds()
-    return 1_000_000 <= nanoseconds <= longest // timedelta(microseconds=1) * 1_000
+    return 1_000_000 <= nanoseconds <= longest // _MICROSECOND * 1_000
 
 
 def _wrong_tier(tier: TenantTier) -> Iterator[tuple[str, str]]:

@@ -96,6 +96,9 @@ _IDS = "must be one of free, standard, enterprise"
         (_unset("step_time_limit"), "lanes[1].step_time_limit", _SHOULD_LAST),
         (_time("retry_base", 0), "lanes[1].retry_base", _SHOULD_LAST),
         (_time("retry_max", _DAY + 1), "lanes[1].retry_max", _SHOULD_LAST),
+        (_time("linger", 1, 1), "lanes[1].linger", "must be from 0 s to 1 s"),
+        (_time("linger", -1), "lanes[1].linger", "must be from 0 s to 1 s"),
+        (_time("linger", 1 << 60), "lanes[1].linger", "must be from 0 s to 1 s"),
         (
             _time("wait_limit", 90 * _DAY + 1),
             "lanes[1].wait_limit",
@@ -209,12 +212,16 @@ def test_the_built_in_policy_can_be_worked_with() -> None:
     check(built_in())
     lanes = policy_of(built_in()).lanes
     assert {
-        tier_pb2.Lane.Name(lane): (each.time_limit.seconds, each.max_attempts)
+        tier_pb2.Lane.Name(lane): (
+            each.time_limit.seconds,
+            each.max_attempts,
+            each.linger.ToMilliseconds(),
+        )
         for lane, each in lanes.items()
     } == {  # type: ignore[comparison-overlap]
-        "LANE_INTERACTIVE": (30, 2),
-        "LANE_STANDARD": (120, 3),
-        "LANE_BATCH": (600, 5),
+        "LANE_INTERACTIVE": (30, 2, 0),
+        "LANE_STANDARD": (120, 3, 0),
+        "LANE_BATCH": (600, 5, 60),
     }
 
 

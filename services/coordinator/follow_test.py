@@ -1,6 +1,7 @@
 """How a task is followed and stopped."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from agentmesh.coordinator.v1 import task_pb2
 from agentmesh.coordinator.v1.task_event_pb2 import TaskEvent
 from agentmesh.coordinator.v1.task_pb2 import Task, TaskInput
 from meshkit.errors import InvalidField, Violation
+from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
-from services.coordinator.coordinator_mesh import PARENT, Mesh
+from services.coordinator.coordinator_mesh import PARENT, Mesh, coordinator
 from tasklog import following, lifecycle, subjects
 from tasklog.partitions import WHOLE
 from tasklog.task_log import Entry
@@ -132,6 +134,36 @@ async def test_only_the_result_is_sent_to_who_wants_that_alone(mesh: Mesh) -> No
     assert ended.output.text == "done"
     assert [update.task for update in await repeated][-1] == ended
     assert [update.task for update in await run()] == [ended, ended]
+
+
+@pytest.mark.parametrize("result_only", [True, False])
+async def test_tasks_of_the_batch_lane_are_accepted_together(
+    nats_url: str, tmp_path: Path, *, result_only: bool
+) -> None:
+    """Who comes while another one's runs waits for the lane's linger; who submits only does not."""
+    clock = FakeClock()
+    begun = clock.now()
+    async with coordinator(nats_url, tmp_path, clock=clock) as mesh:
+        task = Task(input=TaskInput(text="x"), lane=tier_pb2.LANE_BATCH)
+        request = pb.RunTaskRequest(parent=PARENT, task=task, result_only=result_only)
+        accepted: list[Task] = []
+        calls: list[Any] = []
+
+        async def run() -> None:
+            calls.append(mesh.tasks.RunTask(request, timeout=60))
+            accepted.append((await anext(aiter(calls[-1]))).task)
+
+        running = [asyncio.create_task(run())]
+        await eventually(lambda: len(accepted) == 1)
+        running += [asyncio.create_task(run()) for _ in range(2)]
+        submitted = await mesh.submit(lane=tier_pb2.LANE_BATCH)
+        assert submitted.create_time.ToDatetime(begun.tzinfo) == begun
+        await clock.advance(0.06)
+        await asyncio.gather(*running)
+        later = [each.create_time.ToDatetime(begun.tzinfo) - begun for each in accepted]
+        assert [each.total_seconds() for each in later] == [0, 0.06, 0.06]
+        for call in calls:
+            call.cancel()
 
 
 async def test_who_wants_the_result_hears_of_a_cancel(

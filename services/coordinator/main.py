@@ -26,6 +26,7 @@ from services.coordinator.coordinator import Coordinator
 from services.coordinator.dead_letters import DeadLetters
 from services.coordinator.ended_tasks_sql import SqlEndedTasks
 from services.coordinator.family import Family
+from services.coordinator.linger import Linger
 from services.coordinator.parents import Parents
 from services.coordinator.projector import task_projector
 from services.coordinator.queue_depths import QueueDepths
@@ -156,7 +157,7 @@ async def build(resources: Resources, settings: CoordinatorSettings) -> Service:
                 add=coordinator_service_pb2_grpc.add_CoordinatorServiceServicer_to_server,
                 servicer=CoordinatorServicer(  # pyright: ignore[reportAbstractUsage]
                     coordinator,
-                    Runs(coordinator, log, bus),
+                    Runs(coordinator, log, bus, Linger(policies, resources.clock)),
                     Signals(log, resources.clock, writer=writer),
                     dead_letters,
                     read_model,

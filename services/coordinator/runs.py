@@ -11,6 +11,7 @@ from agentmesh.coordinator.v1.task_pb2 import Task
 from meshkit.bus import Bus
 from meshkit.errors import CorruptData
 from services.coordinator.acceptance import Accepted
+from services.coordinator.linger import Linger
 from services.coordinator.updates import with_deltas
 from tasklog import fold, lifecycle, subjects
 from tasklog.following import Following
@@ -31,13 +32,15 @@ class Runs:
     """Runs tasks for callers who wait for them.
 
     Who waits listens before the task is stored. So nothing of a new task is
-    missed, and its log need not be read at all.
+    missed, and its log need not be read at all. Before that a task may linger:
+    nothing has been accepted by then, and its caller waits for its end anyway.
     """
 
-    def __init__(self, tasks: Tasks, log: TaskLog, bus: Bus) -> None:
+    def __init__(self, tasks: Tasks, log: TaskLog, bus: Bus, linger: Linger) -> None:
         self._tasks: Final = tasks
         self._log: Final = log
         self._bus: Final = bus
+        self._linger: Final = linger
 
     async def run(
         self, tenant: str, requested: Task, request_id: str, *, after_sequence: int
@@ -48,7 +51,10 @@ class Runs:
             MeshError: What `Coordinator.submit` raises.
         """
         task_id = self._tasks.task_id(tenant, request_id)
-        async with Following(self._log, tenant, task_id) as following:
+        async with (
+            self._linger.together(requested.lane),
+            Following(self._log, tenant, task_id) as following,
+        ):
             accepted = await self._tasks.submit(tenant, requested, request_id, task_id=task_id)
             yield accepted.task
             updates: AsyncGenerator[TaskEvent | TextDelta] = following.events(
@@ -72,7 +78,10 @@ class Runs:
             MeshError: What `Coordinator.submit` raises.
         """
         task_id = self._tasks.task_id(tenant, request_id)
-        async with Following(self._log, tenant, task_id, tokens=subjects.ENDS) as following:
+        async with (
+            self._linger.together(requested.lane),
+            Following(self._log, tenant, task_id, tokens=subjects.ENDS) as following,
+        ):
             accepted = await self._tasks.submit(tenant, requested, request_id, task_id=task_id)
             yield accepted.task
             last: TaskEvent | None = None

@@ -111,6 +111,12 @@ from cli.invocation import Invocation
     help="How a client waits for its result. run: RunTask, the result alone. follow: RunTask with "
     "every event. batch: BatchSubmitTasks for those that come together, and WatchTask.",
 )
+@click.option(
+    "--lane",
+    type=click.Choice(["interactive", "standard", "batch"]),
+    help="That tasks name (default: standard). In batch those of RunTask wait a moment for "
+    "company, which costs some time and saves processor time where few are under way.",
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the random arrivals.")
 @click.option(
     "--chart",

@@ -99,6 +99,7 @@ def set_() -> None:
     examples=[
         Example("agentmesh queue set lane batch workers=32 max_concurrent=128", "more workers"),
         Example("agentmesh queue set lane interactive time_limit=45s", "more time"),
+        Example("agentmesh queue set lane standard linger=40ms", "less processor time, some delay"),
     ],
 )
 @click.argument("name", type=click.Choice(list(LANES)), metavar="LANE")
@@ -108,7 +109,7 @@ def lane(invocation: Invocation, name: str, settings: Sequence[str]) -> None:
     """Change how a lane works.
 
     Keys are workers, max_concurrent, max_attempts, time_limit, step_time_limit,
-    retry_base, retry_max and wait_limit; times are such as 500ms, 30s or 7d.
+    retry_base, retry_max, wait_limit and linger; times are such as 500ms, 30s or 7d.
     """
     given = parse_settings(settings)
 
