@@ -60,7 +60,8 @@ class Server:
         self._numbers: Final = count(1)
         self._handlers: Final[dict[str, Any]] = {}
         self._tasks: Final[set[asyncio.Task[None]]] = set()
-        self._accepting: asyncio.Task[None] | None = None
+        self._listener: socket.socket | None = None
+        self._tls: Callable[[], ssl.SSLContext] | None = None
         # Connections until their certificates are exchanged.
         self._welcomes: Final[set[asyncio.Task[None]]] = set()
         self._ended: Final = asyncio.Event()
@@ -95,30 +96,48 @@ class Server:
         )
         listener.setblocking(False)
         self.listens_on[next(self._numbers)] = listener.getsockname()
-        self._accepting = asyncio.get_running_loop().create_task(self._accept(listener, tls))
+        self._listener, self._tls = listener, tls
+        asyncio.get_running_loop().add_reader(listener, self._accept)
         return listener.getsockname()[1]
 
-    async def _accept(
-        self, listener: socket.socket, tls: Callable[[], ssl.SSLContext] | None
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        with listener:
-            while True:
-                try:
-                    accepted, _ = await loop.sock_accept(listener)
-                except OSError:
-                    # No file is left for it, or the client has gone again.
-                    await asyncio.sleep(_ACCEPT_PAUSE_SECONDS)
-                    continue
-                welcome = loop.create_task(self._welcome(accepted, tls))
-                self._welcomes.add(welcome)
-                welcome.add_done_callback(self._welcomes.discard)
+    def _accept(self) -> None:
+        """Takes in all who have connected."""
+        listener, loop = self._listener, asyncio.get_running_loop()
+        while listener is not None:
+            try:
+                accepted, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError:
+                # No file is left for it, or the client has gone again.
+                loop.remove_reader(listener)
+                loop.call_later(_ACCEPT_PAUSE_SECONDS, self._accept_again)
+                return
+            welcome = loop.create_task(self._welcome(accepted))
+            self._welcomes.add(welcome)
+            welcome.add_done_callback(self._welcomed)
 
-    async def _welcome(
-        self, accepted: socket.socket, tls: Callable[[], ssl.SSLContext] | None
-    ) -> None:
+    def _accept_again(self) -> None:
+        if self._listener is not None:
+            asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def _listen_no_more(self) -> None:
+        # Who has connected may have sent a call: to close on them would take it back.
+        self._accept()
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+
+    def _welcomed(self, welcome: asyncio.Task[None]) -> None:
+        self._welcomes.discard(welcome)
+        self._ended.set()
+
+    async def _welcome(self, accepted: socket.socket) -> None:
+        tls = self._tls
         # A client that does not keep to TLS, or goes again, is nobody's fault here.
         with suppress(OSError, TimeoutError):
+            accepted.setblocking(False)
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await connected(
                 partial(asyncio.get_running_loop().connect_accepted_socket, sock=accepted),
@@ -130,24 +149,30 @@ class Server:
     async def stop(self, grace_seconds: float) -> None:
         """Takes no more connections, has clients leave, and ends the rest after the grace."""
         self.is_stopping = True
-        ended = [each for each in (self._accepting, *self._welcomes) if each is not None]
-        for task in ended:
-            task.cancel()
-        if ended:
-            await asyncio.wait(ended)
+        self._listen_no_more()
         for connection in tuple(self.connections.values()):
             connection.leave()
+        # Who has just come is told to leave as soon as it is welcomed; who takes its time is not.
+        late = asyncio.get_running_loop().call_later(_LEAVE_SECONDS, self._welcome_no_more)
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_seconds):
-                while self.connections:
+                while self.connections or self._welcomes:
                     self._ended.clear()
                     await self._ended.wait()
+        late.cancel()
+        self._welcome_no_more()
+        if self._welcomes:
+            await asyncio.wait(tuple(self._welcomes))
         for connection in tuple(self.connections.values()):
             connection.abort(frames.NO_ERROR, "the server has stopped")
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=self.limits.cancel_seconds)
+
+    def _welcome_no_more(self) -> None:
+        for welcome in tuple(self._welcomes):
+            welcome.cancel()
 
     def gone(self, connection: "ServerConnection") -> None:
         """A client has left."""
