@@ -97,13 +97,13 @@ class Server:
         listener.setblocking(False)
         self.listens_on[next(self._numbers)] = listener.getsockname()
         self._listener, self._tls = listener, tls
-        asyncio.get_running_loop().add_reader(listener, self._accept)
+        self._accept_again()
         return listener.getsockname()[1]
 
-    def _accept(self) -> None:
-        """Takes in all who have connected."""
-        listener, loop = self._listener, asyncio.get_running_loop()
-        while listener is not None:
+    def _accept(self, listener: socket.socket) -> None:
+        """Takes in all who have connected, as many as may wait at a time."""
+        loop = asyncio.get_running_loop()
+        for _ in range(_BACKLOG):
             try:
                 accepted, _ = listener.accept()
             except BlockingIOError:
@@ -119,15 +119,15 @@ class Server:
 
     def _accept_again(self) -> None:
         if self._listener is not None:
-            asyncio.get_running_loop().add_reader(self._listener, self._accept)
+            asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     def _listen_no_more(self) -> None:
-        # Who has connected may have sent a call: to close on them would take it back.
-        self._accept()
-        if self._listener is not None:
-            asyncio.get_running_loop().remove_reader(self._listener)
-            self._listener.close()
-            self._listener = None
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            # Who has connected may have sent a call: to close on them would take it back.
+            self._accept(listener)
+            asyncio.get_running_loop().remove_reader(listener)
+            listener.close()
 
     def _welcomed(self, welcome: asyncio.Task[None]) -> None:
         self._welcomes.discard(welcome)
