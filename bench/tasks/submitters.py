@@ -5,7 +5,7 @@ from typing import Any, Final, Protocol
 
 import grpc
 
-from agentmesh.common.v1 import batch_pb2, tier_pb2
+from agentmesh.common.v1 import batch_pb2
 from agentmesh.coordinator.v1 import coordinator_service_pb2 as pb
 from agentmesh.coordinator.v1.coordinator_service_pb2_grpc import CoordinatorServiceStub
 from agentmesh.coordinator.v1.task_pb2 import TASK_STATE_SUCCEEDED, Task, TaskInput, TaskState
@@ -14,13 +14,10 @@ from meshkit import batch
 from meshkit.coalesce import Coalescer
 from meshkit.constants import TENANT_KEY
 from meshkit.errors import MeshError, from_rpc_error
+from tasklog import subjects
 
 _MAX_ITEMS: Final = 256
-_LANES: Final = {
-    "interactive": tier_pb2.LANE_INTERACTIVE,
-    "standard": tier_pb2.LANE_STANDARD,
-    "batch": tier_pb2.LANE_BATCH,
-}
+_LANES: Final = {name: lane for lane, name in subjects.LANES.items()}
 # What a task is asked, in bytes: that of the published comparisons.
 _INPUT: Final = "Do what the stub model says. ".ljust(200, "i")
 

@@ -42,7 +42,7 @@ def _lane(
     retry_max_seconds: float,
     linger_seconds: float = 0.0,
 ) -> LanePolicy:
-    policy = LanePolicy(
+    return LanePolicy(
         lane=lane,
         workers=workers,
         max_concurrent=max_concurrent,
@@ -52,10 +52,8 @@ def _lane(
         retry_base=_duration(timedelta(milliseconds=500)),
         retry_max=_duration(timedelta(seconds=retry_max_seconds)),
         wait_limit=_duration(7 * _DAY),
+        linger=_duration(timedelta(seconds=linger_seconds)) if linger_seconds else None,
     )
-    if linger_seconds:
-        policy.linger.CopyFrom(_duration(timedelta(seconds=linger_seconds)))
-    return policy
 
 
 def built_in() -> QueuePolicy:

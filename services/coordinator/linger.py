@@ -23,7 +23,7 @@ _COMPLETE: Final = 8
 # Who has met nobody for so long does not wait for anybody; and a call that began longer ago is
 # no company, for whoever made it has waited for its end since.
 _ALONE_SECONDS: Final = 1.0
-_MICROSECONDS: Final = 1_000_000
+_MICROS_A_SECOND: Final = 1_000_000
 
 
 class Policies(Protocol):
@@ -48,20 +48,12 @@ class _Group:
         self._waiting: Final[list[asyncio.Future[None]]] = []
         self._timer: asyncio.Task[None] | None = None
 
-    def begin(self, call: object) -> None:
-        """A call has come."""
+    async def begin(self, call: object, seconds: float) -> None:
+        """Returns when the group of this moment goes, `seconds` after the last one."""
         now = self._clock.monotonic_seconds()
         if now - next(reversed(self._begun.values()), float("-inf")) <= _ALONE_SECONDS:
             self._met_at = now
         self._begun[call] = now
-
-    def end(self, call: object) -> None:
-        """The call has ended, or was given up."""
-        del self._begun[call]
-
-    async def wait(self, seconds: float) -> None:
-        """Returns when the group of this moment goes, `seconds` after the last one."""
-        now = self._clock.monotonic_seconds()
         pause = self._released_at + seconds - now
         if now - self._met_at > _ALONE_SECONDS or (pause <= 0 and not self._waiting):
             self._released_at = now
@@ -80,6 +72,10 @@ class _Group:
             if mine in self._waiting:
                 self._waiting.remove(mine)
             raise
+
+    def end(self, call: object) -> None:
+        """The call has ended, or was given up."""
+        del self._begun[call]
 
     async def _release_after(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
@@ -115,15 +111,20 @@ class Linger:
             lane: As the task names it. One that names none does not wait: which lane its
                 agent gives it is not known yet.
         """
-        if not lane:
+        seconds = self._seconds(lane)
+        if not seconds:
             yield
             return
         group, call = self._groups[lane], object()
-        group.begin(call)
         try:
-            linger = self._policies.current.lane(lane).linger
-            if seconds := linger.ToMicroseconds() / _MICROSECONDS:
-                await group.wait(seconds)
+            await group.begin(call, seconds)
             yield
         finally:
             group.end(call)
+
+    def _seconds(self, lane: tier_pb2.Lane) -> float:
+        return (
+            self._policies.current.lane(lane).linger.ToMicroseconds() / _MICROS_A_SECOND
+            if lane
+            else 0.0
+        )

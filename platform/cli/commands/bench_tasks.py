@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from cli.choices import LANES
 from cli.command import Example, MeshCommand, pass_invocation
 from cli.invocation import Invocation
 
@@ -113,7 +114,7 @@ from cli.invocation import Invocation
 )
 @click.option(
     "--lane",
-    type=click.Choice(["interactive", "standard", "batch"]),
+    type=click.Choice(list(LANES)),
     help="That tasks name (default: standard). In batch those of RunTask wait a moment for "
     "company, which costs some time and saves processor time where few are under way.",
 )
