@@ -258,11 +258,49 @@ async def test_explanation_has_every_budget_and_names_the_one_that_decides(
     assert explained.decision == budget_pb2.DECISION_DEGRADE
     await _admit(governors[0], "c", 50, task="t1", task_limit_micros=450, lane=1)
     explained = await governors[1].ExplainBudget(asked, timeout=30)
+    # Nothing of it is spent, and so there may be room again.
     assert (explained.decision, explained.deciding_budget) == (
-        budget_pb2.DECISION_DENY,
+        budget_pb2.DECISION_THROTTLE,
         f"{_ACME}/budgets/task-lifetime-t1",
     )
     assert explained.statuses[3].HasField("resets_at") is False
+
+
+async def test_explanation_says_what_admit_says(governors: list[Any]) -> None:
+    """What is only reserved comes free again; what is spent does not, whoever's budget it is."""
+    everywhere = "budgets/global-day"
+    await _set(governors[1], _budget(everywhere, limit_micros=100))
+    asked = pb.ExplainBudgetRequest(parent=_ACME, task_type="chat")
+    await _admit(governors[0], "a", 100)
+    for decision, text in (
+        (
+            budget_pb2.DECISION_THROTTLE,
+            "What all tenants together may spend is reserved."
+            " There is room again when calls under way have ended.",
+        ),
+        (
+            budget_pb2.DECISION_DENY,
+            "What all tenants together may spend is spent."
+            " It starts again at 2026-01-02T00:00:00Z.",
+        ),
+    ):
+        explained = await governors[0].ExplainBudget(asked, timeout=30)
+        admitted = await _admit(governors[0], "b", 1)
+        assert (explained.decision, explained.deciding_budget, explained.explanation) == (
+            decision,
+            everywhere,
+            text,
+        )
+        assert (admitted.decision, admitted.budget, admitted.explanation) == (
+            decision,
+            everywhere,
+            text,
+        )
+        usage = {"input_tokens": 100, "model_calls": 1}
+        settle = pb.SettleRequest(
+            parent=_ACME, key="a", model="unit", usage=usage, task_type="chat"
+        )
+        await governors[0].Settle(settle, timeout=30)
 
 
 async def test_what_refuses_a_task_before_its_first_call_is_noticed(

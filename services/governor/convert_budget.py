@@ -11,7 +11,7 @@ from services.governor.budget import ScopeKind
 from services.governor.convert import timestamp
 from services.governor.scopes import Kind
 from services.governor.standings import BudgetStanding, Explanation, Question
-from services.governor.verdicts import Tiers, explain
+from services.governor.verdicts import Tiers, comes_free, explain
 
 _DECISIONS: Final = (
     budget_pb2.DECISION_ALLOW,
@@ -52,13 +52,16 @@ def explanation(
     )
     tenant = found.wish.tenant
     refusal, sent_to = tiers.refusal(tenant), tiers.usable if tiers.usable != tiers.asked else 0
-    if found.decision.level:
+    # In the order in which Admit looks at them.
+    if refusal is not None:
+        response.decision = budget_pb2.DECISION_DENY
+        response.deciding_budget, response.explanation = refusal.budget, refusal.explanation
+    elif found.decision.level:
         response.deciding_budget, response.explanation = explain(found.decision, found.wish)
         if found.decision.level == _DEGRADE:
             sent_to = tiers.lower
-    elif refusal is not None:
-        response.decision = budget_pb2.DECISION_DENY
-        response.deciding_budget, response.explanation = refusal.budget, refusal.explanation
+        elif comes_free(found.decision, found.wish):
+            response.decision = budget_pb2.DECISION_THROTTLE
     elif sent_to:
         response.decision = budget_pb2.DECISION_DEGRADE
         response.deciding_budget, response.explanation = tiers.sent_lower(tenant)

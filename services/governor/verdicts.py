@@ -92,12 +92,20 @@ def verdict_of(
     name, text = explain(outcome.decision, wish)
     if outcome.decision.level == _LEVEL_THROTTLE:
         return Delayed(name, throttle_seconds, text)
-    counter = _counter(outcome.decision, wish)
-    if counter is not None and _only_reserved(outcome.decision, counter, wish):
+    if comes_free(outcome.decision, wish):
         return Delayed(name, _ROOM_AGAIN_SECONDS, text)
+    counter = _counter(outcome.decision, wish)
     if counter is not None and _has_some_left(outcome.decision, counter) and tiers.lower:
         return SentLower(name, tiers.lower, text)
     return Denied(name, _resets_at(outcome.decision, wish), text)
+
+
+def comes_free(decision: Decision, wish: Wish) -> bool:
+    """Whether what is refused fits as soon as calls under way have ended: then it may come back."""
+    if decision.level <= _LEVEL_THROTTLE:
+        return False
+    counter = _counter(decision, wish)
+    return counter is not None and _only_reserved(decision, counter, wish)
 
 
 def explain(decision: Decision, wish: Wish) -> tuple[str, str]:
@@ -111,7 +119,7 @@ def explain(decision: Decision, wish: Wish) -> tuple[str, str]:
     stands = f"{usd(spent)} are spent and {usd(reserved)} reserved"
     if budget.scope.kind is ScopeKind.GLOBAL:
         # What all tenants spend is no tenant's business.
-        return name, _of_all(decision.level, counter)
+        return name, _of_all(decision, counter, wish)
     if decision.level > _LEVEL_THROTTLE:
         percent = budget.thresholds.shutoff
         of = f" ({percent} % of {usd(budget.limit_micros)})" if percent < _WHOLE else ""
@@ -127,10 +135,12 @@ def explain(decision: Decision, wish: Wish) -> tuple[str, str]:
     return name, f"{name} allows {usd(budget.limit_micros)}; {stands}: from {percent} % on {what}."
 
 
-def _of_all(level: int, counter: Counter) -> str:
-    if level > _LEVEL_THROTTLE:
+def _of_all(decision: Decision, counter: Counter, wish: Wish) -> str:
+    if comes_free(decision, wish):
+        return f"What all tenants together may spend is reserved. {_ROOM_AGAIN}"
+    if decision.level > _LEVEL_THROTTLE:
         return f"What all tenants together may spend is spent. {_again(counter)}"
-    what = _THROTTLED if level == _LEVEL_THROTTLE else _DEGRADED
+    what = _THROTTLED if decision.level == _LEVEL_THROTTLE else _DEGRADED
     return f"What all tenants together may spend is nearly spent: {what}."
 
 
