@@ -78,7 +78,7 @@ class BudgetService:
         budget = budget_message.wanted_budget(request.budget)
         self._require(budget.scope.tenant, "set a budget over all tenants")
         stored, sequence = await self._store.set(
-            budget, etag=request.budget.etag, request_id=request.request_id
+            budget, etag=request.budget.etag, request_id=convert.request_id(request.request_id)
         )
         await self._news.note_budgets(sequence)
         return pb.SetBudgetResponse(budget=budget_message.message(stored))

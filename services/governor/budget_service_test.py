@@ -364,6 +364,30 @@ async def test_wrong_field_is_named(governors: list[Any]) -> None:
         assert told == (field, description or violation.description), budget
 
 
+@pytest.mark.parametrize("request_id", ["a\nb", "a\r\nb: c", " a ", "a\x00b", "ä\u2028€", "a:b-1"])
+async def test_any_words_make_a_change_repeatable(governors: list[Any], request_id: str) -> None:
+    """What is no line of a header is a request id like any other."""
+    first = await _set(governors[0], _budget(), request_id)
+    await _set(governors[0], _budget(limit_micros=600))
+    assert await _set(governors[1], _budget(), request_id) == first
+    with pytest.raises(errors.RequestIdReused):
+        await _set(governors[0], _budget(limit_micros=700), request_id)
+
+
+async def test_what_is_absurdly_long_is_refused_in_short(governors: list[Any]) -> None:
+    """An answer that repeats it all would be too long for the gateway."""
+    with pytest.raises(errors.InvalidField) as caught:
+        await _set(governors[0], _budget(), "r" * 201)
+    assert caught.value.message == "request_id: must have at most 200 characters, not 201"
+    for call in (
+        _set(governors[0], _budget(etag="x" * 100_000)),
+        _set(governors[0], _budget(_CHAT, etag="x" * 100_000)),
+    ):
+        with pytest.raises(errors.Conflict) as conflict:
+            await call
+        assert len(conflict.value.message) < 300
+
+
 async def test_every_fault_is_named_at_once(governors: list[Any]) -> None:
     """Who sets a budget need not try again for each of its faults."""
     with pytest.raises(errors.InvalidField) as caught:

@@ -5,6 +5,7 @@ import contextlib
 from dataclasses import replace
 from datetime import UTC, timedelta
 from typing import Final
+from urllib.parse import quote
 
 from agentmesh.governor.v1 import budget_pb2
 from meshkit.bus import Bus, StoredMessage, StreamSpec
@@ -26,6 +27,10 @@ from services.governor.streams import created_ms
 _STREAM: Final = "BUDGETS"
 _ALL: Final = "budget.>"
 _REQUEST_ID: Final = "Agentmesh-Request-Id"
+# A header is one line, without blanks at its ends.
+_HEADER_SAFE: Final = "/:;,=+@"
+# How much of an etag that was never given out is said again.
+_MOST_ETAG_SAID: Final = 40
 # Versions of a budget that are kept: as long a request is recognised.
 _MOST_VERSIONS: Final = 8
 _WINDOW: Final = 256
@@ -100,11 +105,12 @@ class JetStreamBudgets:
         """
         place = budget.scope, budget.window
         subject = _subject(place)
-        headers = {_REQUEST_ID: request_id} if request_id else {}
+        repeatable_by = quote(request_id, safe=_HEADER_SAFE)
+        headers = {_REQUEST_ID: repeatable_by} if request_id else {}
         for _ in range(_SET_TURNS):
             versions = [message async for message in self._bus.read(_STREAM, subject)]
             for version in versions:
-                if request_id and version.headers.get(_REQUEST_ID) == request_id:
+                if request_id and version.headers.get(_REQUEST_ID) == repeatable_by:
                     return _repeated(version, budget), version.sequence
             last = versions[-1] if versions else None
             before = budget_of(last.payload, last.sequence) if last else None
@@ -272,7 +278,7 @@ def _require_etag(place: Place, etag: str, before: Budget | None) -> None:
         name = budget_name(*place)
         text = f"its etag is {present!r}" if before else "it is not set, as with etag '0'"
         raise Conflict(
-            f"The budget {name} has changed: {text}, not {etag!r}."
+            f"The budget {name} has changed: {text}, not {etag[:_MOST_ETAG_SAID]!r}."
             " Read it again, and apply your change to that."
         )
 

@@ -54,6 +54,15 @@ def reservation_key(given: str) -> str:
     return _key(given, "key", _MAX_RESERVATION_CHARACTERS)
 
 
+def request_id(given: str) -> str:
+    """What makes a call repeatable, checked."""
+    if len(given) > _MAX_KEY_CHARACTERS:
+        raise errors.InvalidField(
+            "request_id", f"must have at most {_MAX_KEY_CHARACTERS} characters, not {len(given)}"
+        )
+    return given
+
+
 def planned_call(request: pb.AdmitRequest) -> PlannedCall:
     """What Admit asks for."""
     _within("input_tokens", request.input_tokens, _MAX_TOKENS)
