@@ -74,10 +74,16 @@ async def test_an_agents_call_has_its_name_as_task_type(
 async def test_what_still_fits_is_up_to_the_shutoff(
     commands: Commands, governor: ScriptedGovernor
 ) -> None:
-    """Less what is spent and reserved; nothing fits where that is beyond it."""
+    """Less what is spent and what calls under way can cost, which may be more than is reserved for
+    them; nothing fits where that is beyond it."""
     await commands.run("budget", "set", "--window", "day", "--limit", "9", "--shutoff-at", "50")
-    for spent, left in (((1_000_000, 250_000), "$3.25"), ((5_000_000, 0), "$0.00")):
+    for spent, committed, left in (
+        ((1_000_000, 250_000), 250_000, "$3.25"),
+        ((1_000_000, 250_000), 3_000_000, "$0.50"),
+        ((5_000_000, 0), 0, "$0.00"),
+    ):
         governor.spent[_DAY] = spent
+        governor.committed[_DAY] = committed
         result = await commands.run("budget", "explain")
         assert result.stdout.splitlines()[-1] == (
             f"The largest call that still fits: {left}, by tenant-day."

@@ -35,6 +35,7 @@ _DECISIONS: Final = {
     Decision.DECISION_THROTTLE: ("would have to come back later", "yellow"),
     Decision.DECISION_DENY: ("would be refused", "bold red"),
 }
+_HOLD_BACK: Final = (Decision.DECISION_THROTTLE, Decision.DECISION_DENY)
 
 
 def used(spent_micros: int, reserved_micros: int, limit_micros: int, width: int) -> str:
@@ -76,9 +77,9 @@ def show_explanation(terminal: Terminal, answer: ExplainBudgetResponse, parent: 
     terminal.say(f"A call that costs next to nothing {verdict}{decided_by}.", style=style)
     if answer.explanation:
         terminal.say(answer.explanation)
-    # What refuses the least of calls unseen leaves nothing.
+    # What holds the least of calls back unseen leaves nothing.
     seen = answer.deciding_budget in [each.budget.name for each in answer.statuses]
-    if answer.statuses and (seen or answer.decision != Decision.DECISION_DENY):
+    if answer.statuses and (seen or answer.decision not in _HOLD_BACK):
         tightest = min(answer.statuses, key=_fits_micros)
         terminal.say(
             f"The largest call that still fits: {dollars(_fits_micros(tightest))},"
@@ -121,7 +122,7 @@ def _fits_micros(status: BudgetStatus) -> int:
     """The most that a call may cost at most, so that it is admitted."""
     percent = status.budget.thresholds.shutoff_percent or 100
     shutoff = status.budget.limit_micros * percent // 100
-    return max(0, shutoff - status.spent_micros - status.reserved_micros)
+    return max(0, shutoff - status.spent_micros - status.committed_micros)
 
 
 def _row(status: BudgetStatus, parent: str) -> tuple[str | Styled, ...]:

@@ -34,7 +34,9 @@ class ScriptedGovernor(CostGovernorServiceServicer):
                 limit_micros=100_000_000,
             )
         }
+        # What is spent and reserved; and the most that calls under way can cost, where it is more.
         self.spent: dict[str, tuple[int, int]] = {}
+        self.committed: dict[str, int] = {}
         self.request_ids: list[str] = []
         self.parents: list[str] = []
         self.explained: list[pb.ExplainBudgetRequest] = []
@@ -54,7 +56,10 @@ class ScriptedGovernor(CostGovernorServiceServicer):
     def _status(self, name: str) -> budget_pb2.BudgetStatus:
         spent, reserved = self.spent.get(name, (0, 0))
         status = budget_pb2.BudgetStatus(
-            budget=self.stored[name], spent_micros=spent, reserved_micros=reserved
+            budget=self.stored[name],
+            spent_micros=spent,
+            reserved_micros=reserved,
+            committed_micros=self.committed.get(name, reserved),
         )
         if status.budget.window != budget_pb2.BUDGET_WINDOW_LIFETIME:
             status.window_start.FromJsonString("2026-11-20T00:00:00Z")

@@ -200,6 +200,8 @@ class Standing:
     usage: Usage
     # The cap that a task came with; 0 for the counter of a budget.
     limit_micros: int = 0
+    # The most that calls under way can cost; what is reserved is likely.
+    committed_micros: int = 0
 
 
 class Outdated(Exception):

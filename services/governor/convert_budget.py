@@ -77,6 +77,7 @@ def status(stands: BudgetStanding) -> budget_pb2.BudgetStatus:
         budget=budget_message.message(stands.budget),
         spent_micros=stands.standing.spent_micros,
         reserved_micros=stands.standing.reserved_micros,
+        committed_micros=stands.standing.committed_micros,
         window_start=timestamp(window.start) if window.end else None,
         resets_at=timestamp(window.end) if window.end else None,
     )

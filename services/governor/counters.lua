@@ -552,7 +552,7 @@ local function read()
     if backlog then answers[#answers + 1] = {'backlog'}
     elseif found.exists then
       local limit = redis.call('HGET', prefix .. found.id, 'limit') or '0'
-      answers[#answers + 1] = {'read', found.spent, found.reserved, found.usage, limit}
+      answers[#answers + 1] = {'read', found.spent, found.reserved, found.usage, limit, found.committed}
     else answers[#answers + 1] = {'missing'} end
   end
   return answers

@@ -215,7 +215,9 @@ class RedisCounters:
         items = [str(number) for number in range(1, len(counters) + 1)]
         answers, _ = await self._run("read", counters, (), items)
         return [
-            Standing(answer[1], answer[2], Usage(*map(int, answer[3].split())), int(answer[4]))
+            Standing(
+                answer[1], answer[2], Usage(*map(int, answer[3].split())), int(answer[4]), answer[5]
+            )
             if answer[0] == b"read"
             else None
             for answer in answers

@@ -179,6 +179,9 @@ async def test_calls_that_all_cost_more_than_was_likely_pass_no_limit(
     keys = [each.key for each in verdicts if isinstance(each, Allowed)]
     assert len(keys) == 10
     assert await today(parts) == (0, 500)
+    # Who asks what still fits is told of all that they can cost.
+    day, _ = await parts.standings.spend("acme")
+    assert day.standing.committed_micros == 1000
     assert not isinstance(verdicts[-1], Allowed)
     # What one did not use is free for another.
     await settle(parts, keys[0], 40)
