@@ -99,17 +99,24 @@ class BudgetService:
 
     async def list(self, request: pb.ListBudgetsRequest) -> pb.ListBudgetsResponse:
         """A tenant's budgets, or all that somebody set."""
+        tenant = ""
         if request.parent == _ALL_TENANTS:
             self._operators.require_caller("see the budgets of all tenants")
-            found = self._budgets.stored()
         else:
-            found = self._budgets.of_tenant(convert.tenant(request.parent))
+            tenant = convert.tenant(request.parent)
         size = page_token.page_size(request.page_size, default=_PAGE)
         query = page_token.query_of(request)
         after = page_token.decode(query, request.page_token) or ""
-        page = sorted((each for each in found if each.name > after), key=lambda each: each.name)
-        more = page_token.encode(query, page[size - 1].name) if len(page) > size else ""
-        return convert_budget.statuses(await self._standings.of(page[:size]), more)
+
+        def page_and_next() -> list[Budget]:
+            found = self._budgets.of_tenant(tenant) if tenant else self._budgets.stored()
+            rest = sorted((each for each in found if each.name > after), key=lambda each: each.name)
+            return rest[: size + 1]
+
+        standings = await self._standings.of(page_and_next)
+        last = standings[size - 1].budget.name if len(standings) > size else ""
+        more = page_token.encode(query, last) if last else ""
+        return convert_budget.statuses(standings[:size], more)
 
     async def explain(self, request: pb.ExplainBudgetRequest) -> pb.ExplainBudgetResponse:
         """Which budgets a call falls under, how each stands, and which one decides."""

@@ -2,13 +2,18 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any, cast
 
+from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
+from meshkit import identity
 from meshkit.errors import DependencyUnavailable
 from meshkit.redis_line import RedisLine
 from meshtest.clock import FakeClock
 from meshtest.eventually import eventually
 from services.governor.budget import Budget, Scope, ScopeKind
+from services.governor.budget_service import BudgetService
 from services.governor.budgets import Budgets
 from services.governor.calls import Allowed
 from services.governor.governor_parts import GovernorParts, governor_parts
@@ -57,7 +62,7 @@ async def test_clock_that_is_put_forward_and_back_loses_nothing(
 
 
 async def _agent_day(parts: GovernorParts) -> tuple[int, int]:
-    (each,) = await parts.standings.of(parts.budgets.stored("acme"))
+    (each,) = await parts.standings.of(lambda: parts.budgets.stored("acme"))
     return each.standing.spent_micros, each.standing.reserved_micros
 
 
@@ -127,6 +132,44 @@ async def test_settlement_is_counted_under_a_budget_that_its_governor_has_not_he
     await settle(other, "a", 400, agent="helper", called_at=clock.now())
     assert await _agent_day(one) == (400, 0)
     assert len(ledger.messages) == 1
+
+
+async def test_a_list_has_the_budgets_that_its_governor_had_not_heard_of(
+    line: RedisLine, clock: FakeClock, ledger: ScriptedLedger
+) -> None:
+    """Who has set one, changed one or deleted one finds it so at every governor."""
+    known = Budgets(DEFAULTS)
+    gone, changed = lines(500), Budget(_AGENT, WindowKind.DAY, 900)
+    added = Budget(_AGENT, WindowKind.MONTH, 9_000)
+    known.replace_all([gone, changed])
+    heard = [3]
+
+    async def reach(place: int) -> None:
+        known.replace_all([replace(changed, limit_micros=901, etag="4"), added])
+        heard.append(place)
+
+    parts = governor_parts(
+        line,
+        clock,
+        ledger,
+        DEFAULTS,
+        budgets=known,
+        budgets_known=lambda: heard[-1],
+        reach_budgets=reach,
+    )
+    nothing = cast(Any, None)
+    service = BudgetService(
+        known, nothing, parts.counters, parts.standings, nothing, lambda _: frozenset()
+    )
+    await parts.counters.note_budgets(6)
+    with identity.use(identity.Identity("acme", "user:anna")):
+        listed = await service.list(pb.ListBudgetsRequest(parent="tenants/acme", page_size=3))
+    assert [(each.budget.name, each.budget.limit_micros) for each in listed.statuses] == [
+        ("tenants/acme/budgets/agent-day-helper", 901),
+        ("tenants/acme/budgets/agent-month-helper", 9_000),
+        ("tenants/acme/budgets/tenant-day", DEFAULTS.day_micros),
+    ]
+    assert listed.next_page_token
 
 
 async def test_next_windows_of_budgets_in_use_are_open_when_they_begin(

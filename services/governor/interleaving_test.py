@@ -173,7 +173,7 @@ class _World:
             for tenant in ("acme", "other")
             for each in self.budgets.of(tenant, "chat", "helper", "s1")
         }
-        return await self.governors[0].standings.of(list(budgets.values()))
+        return await self.governors[0].standings.of(lambda: list(budgets.values()))
 
 
 @asynccontextmanager

@@ -59,10 +59,10 @@ async def test_settlement_whose_counting_failed_is_counted_when_it_is_repeated(
     twice[0].key = "b"
     await ledger.append(twice)
     parts.budgets.put(Budget(Scope(ScopeKind.TASK_TYPE, "acme", "chat"), WindowKind.DAY, 1000))
-    await parts.standings.of(parts.budgets.of("acme", "chat"))
+    await parts.standings.of(lambda: parts.budgets.of("acme", "chat"))
     await settle(parts, "b", 100)
     await settle(parts, "b", 100)
-    standings = await parts.standings.of(parts.budgets.of("acme", "chat"))
+    standings = await parts.standings.of(lambda: parts.budgets.of("acme", "chat"))
     for each in standings:
         balance = ledger.balance_now(each.budget.scope, each.window.start, each.window.end)
         assert each.standing.spent_micros == balance.spent_micros
@@ -126,7 +126,7 @@ async def test_settlement_that_is_repeated_after_midnight_counts_where_the_ledge
             await clock.advance(20)
             assert await today(parts) == (0, 0)
     assert await today(parts) == (0, 0)
-    month = await parts.standings.of(parts.budgets.of("acme"))
+    month = await parts.standings.of(lambda: parts.budgets.of("acme"))
     await clock.advance(-20)
     assert await today(parts) == (100, 0)
     assert [each.standing.spent_micros for each in month] == [0, 0]

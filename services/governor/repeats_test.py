@@ -211,7 +211,7 @@ async def test_repeat_under_another_agent_is_taken_from_its_budget(
     for agent in ("x", "y"):
         scope = Scope(ScopeKind.AGENT, "acme", agent)
         parts.budgets.put(Budget(scope, WindowKind.LIFETIME, 1_000))
-        await parts.standings.of(parts.budgets.of("acme", "", agent))
+        await parts.standings.of(lambda each=agent: parts.budgets.of("acme", "", each))
     await clock.advance(60)
     called_at = clock.now()
     await settle(parts, "a", 10, agent="x", called_at=called_at)
@@ -225,7 +225,7 @@ async def test_repeat_under_another_agent_is_taken_from_its_budget(
             for each in parts.budgets.of("acme", "", agent)
             if each.scope.kind is ScopeKind.AGENT
         ]
-        (standing,) = await parts.standings.of(budgets)
+        (standing,) = await parts.standings.of(lambda: budgets)
         return standing.standing.spent_micros
 
     assert (await spent("x"), await spent("y")) == (10, 25)

@@ -1,6 +1,6 @@
 """Where budgets stand, and what they would say to a call."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -93,9 +93,9 @@ class Standings:
 
         return await current(read, self._reach_budgets)
 
-    async def of(self, budgets: Sequence[Budget]) -> list[BudgetStanding]:
-        """Where these stand, in order."""
-        return await current(lambda: self._of(budgets), self._reach_budgets)
+    async def of(self, budgets: Callable[[], Sequence[Budget]]) -> list[BudgetStanding]:
+        """Where these stand, in order; asked again where newer ones are heard of meanwhile."""
+        return await current(lambda: self._of(budgets()), self._reach_budgets)
 
     async def explain(self, question: Question) -> Explanation:
         """Every budget that such a call falls under, and which one decides."""
