@@ -19,6 +19,7 @@ _EXPORT_SECONDS: Final = 3600.0
 def export(invocation: Invocation, request: ExportSpendRequest, file: Path) -> None:
     """Writes the entries to `file`, which appears when it is complete; `-` is stdout.
 
+    A pipe or a device, such as `/dev/stdout`, is written to as the entries come.
     Raises Problem where the file cannot be written.
     """
     if file.is_dir():
@@ -46,14 +47,19 @@ def _writing(file: Path) -> Generator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    part = file.with_name(f"{file.name}.part")
+    # What is no file is not replaced by one, nor a link: for root that would be /dev/null.
+    replaces = file.is_file() or not file.exists()
+    target = file.resolve() if replaces else file
+    part = target.with_name(f"{target.name}.part") if replaces else target
     try:
         with part.open("wb") as output:
             yield output
-        part.replace(file)
+        if replaces:
+            part.replace(target)
     except OSError as error:
         raise Problem(f"{file}: {error.strerror or error}.") from error
     finally:
         # Not there any more, unless something went wrong.
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        if replaces:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)

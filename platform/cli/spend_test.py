@@ -4,6 +4,7 @@
 # ruff: noqa: E501
 
 import json
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -168,6 +169,22 @@ async def test_entries_are_exported_to_stdout(commands: Commands) -> None:
     """With nothing around them."""
     result = await commands.run("spend", "--export", "parquet", "-")
     assert (result.stdout_bytes, result.stderr) == (b"tenant,key\ndefault,a\n", "")
+
+
+async def test_pipes_and_links_stay_what_they_are(commands: Commands, tmp_path: Path) -> None:
+    """So do devices: what is no file is not replaced by a file."""
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "spend.csv"
+    os.mkfifo(pipe)
+    link.symlink_to(file)
+    file.write_text("before")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for name in (pipe, link):
+        result = await commands.run("spend", "--export", "csv", str(name))
+        assert (result.exit_code, result.stderr) == (0, f"{name}: 21 bytes.\n")
+    assert (pipe.is_fifo(), link.is_symlink()) == (True, True)
+    assert os.read(reader, 100) == file.read_bytes() == b"tenant,key\ndefault,a\n"
+    os.close(reader)
+    assert sorted(_names(tmp_path)) == ["link", "pipe", "spend.csv"]
 
 
 async def test_an_export_that_breaks_leaves_what_was_there(
