@@ -86,15 +86,19 @@ def list_budgets(invocation: Invocation, parent: str, limit: int) -> None:
             gateway.governor.ListBudgets,
             ListBudgetsRequest(parent=parent),
             lambda page: page.statuses,
-            limit=limit,
+            # One more tells whether there are more.
+            limit=limit + 1,
             page_seconds=GOVERNOR_SECONDS,
         )
 
-    statuses = call(address_of(invocation), invocation.tenant, run)
+    found = call(address_of(invocation), invocation.tenant, run)
+    statuses = found[:limit]
     if invocation.terminal.as_json:
         invocation.terminal.document({"statuses": [to_plain(each) for each in statuses]})
     else:
         show_budgets(invocation.terminal, statuses, invocation.parent)
+        if len(found) > limit:
+            invocation.terminal.warn(f"These are the first {limit:,}; --limit shows more.")
 
 
 def explain(invocation: Invocation, request: ExplainBudgetRequest) -> None:

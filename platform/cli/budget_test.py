@@ -259,6 +259,15 @@ async def test_budgets_are_listed_over_all_pages(
     assert governor.parents == ["tenants/default"] * 2
 
 
+async def test_a_list_of_budgets_that_is_cut_says_so(commands: Commands) -> None:
+    """Whoever looks for the tenant's own, which come last, does not take them for not there."""
+    await commands.run("budget", "set", "--session", "s1", "--limit", "2")
+    for limit, told in (("1", "These are the first 1; --limit shows more.\n"), ("2", "")):
+        result = await commands.run("budget", "list", "--limit", limit)
+        assert len(result.stdout.splitlines()) == 1 + int(limit)
+        assert result.stderr == told
+
+
 async def test_all_tenants_budgets_are_listed_for_operators(
     commands: Commands, governor: ScriptedGovernor
 ) -> None:
