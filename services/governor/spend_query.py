@@ -152,8 +152,11 @@ class _Question:
                 self._columns.append(_local(ahead, spend_zone.DAY_MICROS))
                 self._readers.append((1, spend_zone.day_text))
             case Dimension.HOUR:
-                # An hour that the clock repeats comes twice.
-                self._columns.append(_local(ahead, spend_zone.HOUR_MICROS))
+                # An hour that the clock repeats comes twice, one after the other: by its
+                # beginning in UTC, where the clock says nothing of which was first.
+                local = _local_text(ahead, spend_zone.HOUR_MICROS)
+                start = f"{local} * {spend_zone.HOUR_MICROS} - {ahead}"
+                self._columns.append(sa.literal_column(start, sa.BigInteger))
                 self._columns.append(sa.literal_column(ahead, sa.BigInteger))
                 self._readers.append((2, spend_zone.hour_text))
             case Dimension.TIER:
@@ -181,7 +184,11 @@ def tier_text(tier: int) -> str:
 
 def _local(ahead: str, unit_micros: int) -> sa.ColumnElement[int]:
     # Said as text: bound values would make the selected and the grouped two expressions.
-    return sa.literal_column(f"(charge.called_micros + {ahead}) / {unit_micros}", sa.BigInteger)
+    return sa.literal_column(_local_text(ahead, unit_micros), sa.BigInteger)
+
+
+def _local_text(ahead: str, unit_micros: int) -> str:
+    return f"(charge.called_micros + {ahead}) / {unit_micros}"
 
 
 def _ahead(stretches: Sequence[spend_zone.Stretch]) -> str:

@@ -109,6 +109,27 @@ async def test_days_and_hours_are_those_of_a_time_zone(database: Database) -> No
     }
 
 
+@pytest.mark.parametrize(
+    ("zone", "change"),
+    [
+        ("America/St_Johns", datetime(2026, 11, 1, 4, 30, tzinfo=UTC)),
+        ("Australia/Lord_Howe", datetime(2026, 4, 4, 15, tzinfo=UTC)),
+        ("Pacific/Chatham", datetime(2026, 4, 4, 14, tzinfo=UTC)),
+    ],
+)
+async def test_hours_come_in_order_of_time(database: Database, zone: str, change: datetime) -> None:
+    """Also where the clock is put back, by half an hour or in the middle of an hour."""
+    times = [change + timedelta(minutes=15 * each) for each in range(-12, 12)]
+    await ScriptedSpending(database).charge(
+        *(charge(f"k{place}", 1, each) for place, each in enumerate(times))
+    )
+    groups = await _groups(database, _query(Dimension.HOUR, zone=zone))
+    hours = [each.values[0] for each in groups]
+    assert len({each[-6:] for each in hours}) == 2
+    assert hours == sorted(hours, key=datetime.fromisoformat)
+    assert sum(each.figures.cost_micros for each in groups) == len(times)
+
+
 async def test_only_calls_of_the_time_count(database: Database) -> None:
     """From the start on, until before the end, whenever they were settled."""
     times = [NOON - timedelta(microseconds=1), NOON, NOON + timedelta(hours=1)]

@@ -37,12 +37,12 @@ def day_text(local_day: int) -> str:
     return str(date(1970, 1, 1) + local_day * _DAY)
 
 
-def hour_text(local_hour: int, ahead_micros: int) -> str:
-    """An hour by its number since 1970, such as `2026-11-20T14:00+01:00`."""
+def hour_text(start_micros: int, ahead_micros: int) -> str:
+    """A local hour by its beginning, such as `2026-11-20T14:00+01:00`."""
     minutes = ahead_micros // 60_000_000
     sign = "-" if minutes < 0 else "+"
     hours, rest = divmod(abs(minutes), 60)
-    local = time_of(local_hour * HOUR_MICROS)
+    local = time_of(start_micros + ahead_micros)
     return f"{local:%Y-%m-%dT%H:00}{sign}{hours:02}:{rest:02}"
 
 
