@@ -19,9 +19,11 @@ from cli.invocation import Invocation
 from cli.mesh_access import address_of
 from cli.pages import collect
 from cli.plain import to_plain
-from cli.spend_view import DAYS, show_overview, show_rows, show_sum
+from cli.spend_view import DAYS, in_order, show_overview, show_rows, show_sum
 from meshkit.errors import DependencyUnavailable, NotImplementedYet
 
+# So many groups are read where fewer are to be shown.
+_READ_GROUPS: Final = 10_000
 _MOST_DAYS: Final = 1000
 
 
@@ -66,25 +68,36 @@ def show_groups(
     until: datetime | None,
     limit: int,
 ) -> None:
-    """Prints spending by group; without one, the sum."""
+    """Prints spending by group, the first `limit` of them; without one, the sum."""
     request = QuerySpendRequest(parent=parent, start_time=since, group_by=group_by)
     if until is not None:
         request.end_time.FromDatetime(until)
 
+    # They come in order of name: the dearest may be the last one, and the sum is that of all.
+    read = max(limit, _READ_GROUPS)
+
     async def run(gateway: Gateway) -> list[SpendRow]:
         return await collect(
-            gateway.governor.QuerySpend, request, lambda page: page.rows, limit=limit
+            gateway.governor.QuerySpend, request, lambda page: page.rows, limit=read + 1
         )
 
-    rows = call(address_of(invocation), invocation.tenant, run)
+    found = call(address_of(invocation), invocation.tenant, run)
+    rows = in_order(found[:read], group_by)
     if invocation.terminal.as_json:
-        invocation.terminal.document({"rows": [to_plain(each) for each in rows]})
+        invocation.terminal.document({"rows": [to_plain(each) for each in rows[:limit]]})
     elif not group_by:
         show_sum(invocation.terminal, rows, since, until)
     else:
-        show_rows(invocation.terminal, rows, group_by, since, until)
-        if len(rows) == limit:
-            invocation.terminal.warn(f"These are the first {limit:,}; --limit shows more.")
+        show_rows(invocation.terminal, rows, limit, group_by, since, until)
+        if len(found) > read:
+            invocation.terminal.warn(
+                f"There are more than {read:,} groups; these, and the sum, are of the first"
+                f" {read:,} by name: --limit or a shorter time shows all."
+            )
+        elif len(rows) > limit:
+            invocation.terminal.warn(
+                f"These are the first {limit:,} of {len(rows):,}; --limit shows more."
+            )
 
 
 async def _ledger(gateway: Gateway, parent: str, now: datetime) -> _Ledger:

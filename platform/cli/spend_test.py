@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
+from cli import spend_calls
 from cli.command_mesh import Commands
 from cli.scripted_governor import METHOD, ScriptedGovernor
 
@@ -144,11 +145,28 @@ async def test_operators_see_who_spends_what(
     assert query.end_time.ToJsonString() == "2099-01-01T00:00:00Z"
 
 
-async def test_a_limit_cuts_and_says_so(commands: Commands) -> None:
-    """Who sees a part is told that it is one."""
-    result = await commands.run("spend", "--by", "model", "--limit", "2")
-    assert len(result.stdout.splitlines()) == 3
-    assert "These are the first 2; --limit shows more.\n" in result.stderr
+async def test_a_limit_cuts_and_says_so(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sees a part is told that it is one: of the dearest, and of the sum of all."""
+    result = await commands.run("spend", "--by", "model", "--limit", "1", "--since", "2026-11-01")
+    assert [line.split()[:2] for line in result.stdout.splitlines()[1:]] == [
+        ["claude-sonnet-4-5", "$3.00"]
+    ]
+    assert " 75 % " in result.stdout
+    assert result.stderr == (
+        "Spent $4.00 from 2026-11-01 00:00:00 +00:00.\n"
+        "These are the first 1 of 3; --limit shows more.\n"
+    )
+    result = await commands.run("spend", "--by", "model", "--limit", "1", "--json")
+    assert [each["group"] for each in json.loads(result.stdout)["rows"]] == [["claude-sonnet-4-5"]]
+    whole = await commands.run("spend", "--by", "model", "--limit", "3")
+    assert "--limit" not in whole.stderr
+    monkeypatch.setattr(spend_calls, "_READ_GROUPS", 2)
+    part = await commands.run("spend", "--by", "model", "--limit", "1")
+    assert part.stderr.splitlines()[1] == (
+        "There are more than 2 groups; these, and the sum, are of the first 2 by name: --limit or a shorter time shows all."
+    )
 
 
 async def test_entries_are_exported_to_a_file(

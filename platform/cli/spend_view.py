@@ -67,20 +67,26 @@ def show_overview(
         _show_projection(terminal, name, projected)
 
 
+def in_order(rows: Sequence[SpendRow], group_by: Sequence[SpendDimension]) -> Sequence[SpendRow]:
+    """The dearest first, or in order of time, as they come, where that groups first."""
+    if group_by and group_by[0] in _TIMES:
+        return rows
+    return sorted(rows, key=lambda row: -row.usage.cost_micros)
+
+
 def show_rows(
     terminal: Terminal,
     rows: Sequence[SpendRow],
+    limit: int,
     group_by: Sequence[SpendDimension],
     since: datetime,
     until: datetime | None,
 ) -> None:
-    """A line for each group: the dearest first, or in order of time where that groups first."""
+    """A line for each of the first groups, and what all cost together."""
     whole = _span(since, until)
     if not rows:
         terminal.say(f"Nothing was spent {whole}.")
         return
-    if group_by[0] not in _TIMES:
-        rows = sorted(rows, key=lambda row: -row.usage.cost_micros)
     total = sum(row.usage.cost_micros for row in rows)
     most = max(row.usage.cost_micros for row in rows)
     terminal.progress(f"Spent {dollars(total)} {whole}.")
@@ -99,7 +105,7 @@ def show_rows(
                 _mean(row, "cost_micros_per_task"),
                 _mean(row, "cost_micros_per_succeeded_task"),
             )
-            for row in rows
+            for row in rows[:limit]
         ],
         right=[each for each in _FIGURES if each != "SHARE"],
     )
