@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any, cast
 
 import pytest
@@ -244,6 +244,22 @@ async def test_settlement_without_a_time_may_be_a_repeat_of_long_ago(
     assert await today(parts) == (10, 0)
     await settle(parts, "a", 10, called_at=clock.now() + timedelta(days=1))
     assert await today(parts) == (10, 0)
+
+
+async def test_call_that_ended_when_it_cannot_have_is_told_when_it_is_settled(
+    parts: GovernorParts, ledger: ScriptedLedger, clock: FakeClock
+) -> None:
+    """No report would find it; where its caller's clock is but a little ahead, it is told by it."""
+    now, soon = clock.now(), clock.now() + timedelta(minutes=59)
+    times = {"a": now.replace(year=9999), "b": now.replace(year=1969), "c": soon, "d": None}
+    for key, called_at in times.items():
+        await settle(parts, key, 10, called_at=called_at)
+        await settle(parts, key, 10, called_at=called_at)
+    records = ledger.firsts()
+    assert [records["acme", key].call_time.ToDatetime(UTC) for key in times] == [
+        now, now, soon, now
+    ]  # fmt: skip
+    assert await today(parts) == (40, 0)
 
 
 async def test_settlement_that_redis_does_not_remember_any_more_is_found_in_the_ledger(

@@ -1,7 +1,7 @@
 """Keeps account of what was spent: first in the journal, then in the counters."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
 from typing import Final, NamedTuple, Protocol
 
@@ -27,6 +27,8 @@ from services.governor.usage_record import timestamp, usage_record
 from services.governor.waiting_records import WaitingRecords, Written
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# The clock of a caller that is further ahead is wrong.
+_MOST_AHEAD: Final = timedelta(hours=1)
 
 
 class Journal(Protocol):
@@ -129,6 +131,7 @@ class Settling:
         where the ledger must be asked and cannot be. Raises DependencyUnavailable.
         """
         now = self._clock.now()
+        calls = [_in_time(each, now) for each in calls]
         answers: list[Settlement | MeshError] = []
         costs: dict[int, int] = {}
         for index, call in enumerate(calls):
@@ -264,6 +267,14 @@ class Settling:
         )
         self._openings.want(missing)
         return outcomes
+
+
+def _in_time(call: MadeCall, now: datetime) -> MadeCall:
+    """The call as it can have been: reports tell it when it ended, and must find it."""
+    if call.called_at is None or _EPOCH <= call.called_at <= now + _MOST_AHEAD:
+        return call
+    # Long ago is as good as unknown, for then the ledger is asked whether it is a repeat.
+    return call._replace(called_at=None if call.called_at < _EPOCH else now)
 
 
 def _already_settled(key: str, cost_micros: int) -> AlreadySettled:
