@@ -4,6 +4,7 @@ import asyncio
 import csv
 import importlib
 import io
+import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,7 +38,8 @@ _TIMES: Final = ("call_time", "settle_time")
 _COLUMNS: Final = (*_TEXTS, *_TIMES, *FIGURES)
 _TIER: Final = _COLUMNS.index("tier")
 # What a spreadsheet takes for a formula, which may send away what stands beside it, begins so.
-_FORMULAS: Final = ("=", "+", "-", "@")
+# Where it separates by semicolons, a cell begins after each of them, and may be in quotes.
+_FORMULA: Final = re.compile(r'(^|;)(?=["\s]*[=+\-@])')
 
 Row = tuple[Any, ...]
 
@@ -109,7 +111,7 @@ class _File(Protocol):
 class _CsvFile:
     """RFC 4180: with a header, lines ended by CR and LF; times as in RFC 3339.
 
-    Texts that a spreadsheet would take for formulas have an apostrophe before them.
+    What a spreadsheet would take for a formula has an apostrophe before it.
     """
 
     def __init__(self, sink: io.BytesIO) -> None:
@@ -127,9 +129,7 @@ class _CsvFile:
 def _cell(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, str) and value.startswith(_FORMULAS):
-        return f"'{value}"
-    return value
+    return _FORMULA.sub(r"\1'", value) if isinstance(value, str) else value
 
 
 class _ArrowFile:

@@ -220,6 +220,10 @@ async def test_an_export_has_every_charge_once(
         ("-1", "'-1"),
         ("@SUM(A1)", "'@SUM(A1)"),
         ("a=1", "a=1"),
+        ("a;b-1;", "a;b-1;"),
+        ("a;=1+1", "a;'=1+1"),
+        ("=1;;-1", "'=1;;'-1"),
+        ('a;"=1+1"', 'a;\'"=1+1"'),
     ],
 )
 async def test_no_spreadsheet_reckons_with_what_an_export_says(
