@@ -30,6 +30,8 @@ _ROWS: Final = 100
 _PROFILES: Final = 50
 _MOST_TYPES: Final = 100
 _MOST_PER_MINUTE: Final = 1e9
+# A trillion dollars, which the answer's field still holds.
+_MOST_COST_MICROS: Final = 10**18
 # The last charge, the end in microseconds, and how many groups came before.
 _SPEND_POSITION: Final = r"[0-9]{1,18}/[0-9]{1,18}/[0-9]{1,9}"
 _PROFILE_POSITION: Final = r"[0-9]/.*"
@@ -174,6 +176,10 @@ class SpendService:
                 raise InvalidField(path, "must be a task type of which tasks were charged before")
             uses[task_type] = use
         found = forecast(load, uses)
+        if found.cost_micros_per_hour > _MOST_COST_MICROS:
+            raise InvalidField(
+                "tasks_per_minute", "must not come to more than a trillion dollars an hour"
+            )
         return pb.ForecastCapacityResponse(
             cost_micros_per_hour=found.cost_micros_per_hour,
             model_calls_per_minute=found.calls_per_minute,

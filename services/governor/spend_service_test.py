@@ -317,3 +317,19 @@ async def test_a_load_is_forecast_from_what_tasks_used(
                     pb.ForecastCapacityRequest(parent=_PARENT, tasks_per_minute=load)
                 )
             assert caught.value.violations[0].field == f"tasks_per_minute{field}"
+
+
+async def test_a_load_that_costs_more_than_there_is_is_refused(
+    database: Database, service: SpendService
+) -> None:
+    """Each figure of it may be right, and their product one that no answer holds."""
+    await ScriptedSpending(database).charge(
+        charge("a", 20_000_000_000, task_type="chat", task="t1"),
+    )
+    with _as(), pytest.raises(InvalidField) as caught:
+        await service.capacity(
+            pb.ForecastCapacityRequest(parent=_PARENT, tasks_per_minute={"chat": 1e9})
+        )
+    assert [(each.field, each.description) for each in caught.value.violations] == [
+        ("tasks_per_minute", "must not come to more than a trillion dollars an hour")
+    ]
