@@ -1,8 +1,9 @@
 """What the ledger has of the journal, complete up to where the journal ended."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
 
@@ -13,13 +14,19 @@ from services.governor import ledger_sums
 from services.governor.account import Balance, FirstRecord
 from services.governor.budget import Scope
 from services.governor.ledger_tables import CHARGE, FIGURES, POSITION, WORK
+from services.governor.streams import created_ms
 from services.governor.usage_stream import STREAM
+from sqlstore.carrier import fits
 from sqlstore.database import Database
+from sqlstore.positions import BEGINNING, Positions
 
 # For how long a question waits for the ledger to have all that the journal has.
 _MOST_BEHIND_SECONDS: Final = 10.0
+_LOOK_AGAIN_SECONDS: Final = 0.05
 # How many keys one statement asks for.
 _CHUNK: Final = 200
+_NANOSECONDS_A_MILLI: Final = 1_000_000
+_POSITIONS: Final = Positions(POSITION)
 
 _PLACE: Final = (
     sa.select(sa.func.coalesce(sa.func.max(POSITION.c.position), 0))
@@ -95,13 +102,31 @@ class LedgerBalances:
         end = int(info["state"]["last_seq"])
         try:
             with within(_MOST_BEHIND_SECONDS):
-                await self._ledger.wait_for(STREAM, end)
+                while True:
+                    await self._ledger.wait_for(STREAM, end)
+                    if await self._is_of(info):
+                        return
+                    await asyncio.sleep(_LOOK_AGAIN_SECONDS)
         except TimeoutError:
             raise DependencyUnavailable(
                 "The ledger has not caught up with the journal in time.",
                 metadata={"dependency": "ledger"},
                 retry_after_seconds=1.0,
             ) from None
+
+    async def _is_of(self, info: Mapping[str, Any]) -> bool:
+        """Whether the ledger's place is one of this stream, and not before its end.
+
+        Where the broker has lost the stream, or the end of it, the place is that of lost
+        messages for a moment, until the ledger is carried anew: what comes would be taken for
+        charged up to there.
+        """
+        place = (await self._database.read(_POSITIONS.all)).get(STREAM, BEGINNING)
+        end = int(info["state"]["last_seq"])
+        is_stored_since = created_ms(info["created"]) <= place.stamp_ns // _NANOSECONDS_A_MILLI
+        if is_stored_since and place.position == end:
+            return True
+        return place.position >= end and await fits(self._bus, STREAM, place)
 
 
 def _with_keys(keys: Sequence[tuple[str, str]]) -> sa.Executable:

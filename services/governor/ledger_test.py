@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -18,10 +19,12 @@ from agentmesh.governor.v1.usage_record_pb2 import UsageRecord
 from meshkit import log
 from meshkit.bus import Bus
 from meshkit.errors import DependencyUnavailable
+from meshkit.ids import RandomIds
 from meshtest.eventually import eventually
 from services.governor import ledger_balances
 from services.governor.account import FirstRecord, Usage
 from services.governor.budget import Scope, ScopeKind
+from services.governor.journal_jetstream import JetStreamJournal
 from services.governor.journalled_charges import NOON, append, read_books, usage_record
 from services.governor.ledger_balances import LedgerBalances
 from services.governor.ledger_charge import (
@@ -36,7 +39,7 @@ from services.governor.ledger_tables import (
     SCOPE_TOTAL,
 )
 from services.governor.ledger_writer import LedgerWriter
-from services.governor.usage_stream import STREAM
+from services.governor.usage_stream import STREAM, usage_stream_spec
 from sqlstore.database import Database
 from sqlstore.positions import Place
 
@@ -262,6 +265,24 @@ async def test_a_journal_that_begins_anew_takes_nothing_away(bus: Bus, tmp_path:
             return (await balances.balance(_GLOBAL, _DAY, None)).spent_micros == 43
 
         await eventually(spent)
+
+
+async def test_a_balance_is_never_that_of_a_journal_that_was_lost(
+    bus: Bus, ledger_folder: Path, address: str
+) -> None:
+    """Until the ledger is carried anew its place is beyond what is new, which would not count."""
+    for number in range(5):
+        await append(bus, [usage_record(f"a{number}", 1)])
+    async with _ledger(bus, ledger_folder, address) as (_, balances):
+        await balances.catch_up()
+        link: Any = vars(bus)["_link"]
+        await link.ask_json(f"$JS.API.STREAM.DELETE.{STREAM}", {})
+        await JetStreamJournal(bus, RandomIds()).prepare(
+            usage_stream_spec(keep_days=None, max_bytes=None)
+        )
+        assert await append(bus, [usage_record("b", 10)], [usage_record("c", 20)]) == [1, 2]
+        balance = await balances.balance(_GLOBAL, _DAY, None)
+        assert (balance.spent_micros, balance.sequence) == (35, 2)
 
 
 async def _program(nats_url: str, folder: Path, address: str) -> asyncio.subprocess.Process:
