@@ -32,9 +32,9 @@ _BY_SHAPE: Final = (
     "Days cost the median of the same weekday in the past four weeks, and today goes on at its"
     " pace by the hours' shares of those weeks."
 )
-_BY_TIME: Final = (
-    "Spending goes on as it did since {since}, evenly: there are not yet two weeks of it to go by."
-)
+_BY_TIME: Final = "Spending goes on as it did since {since}, evenly: {because}."
+_IS_NEW: Final = "there are not yet two weeks of it to go by"
+_WAS_IDLE: Final = "the past four weeks have too little of it to go by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,8 @@ def project(spent: Spent, present: Present, window: Window, limit_micros: int) -
     if shape is None:
         rest = _even_rest(so_far, spent, present.now, window)
         since = max(window.start, spent.first or window.start)
-        method = _BY_TIME.format(since=f"{since:%Y-%m-%dT%H:%MZ}")
+        because = _IS_NEW if _is_new(spent, present) else _WAS_IDLE
+        method = _BY_TIME.format(since=f"{since:%Y-%m-%dT%H:%MZ}", because=because)
     else:
         rest = shape.rest(window.end)
         method = _BY_SHAPE
@@ -122,8 +123,7 @@ class _Shape:
     @classmethod
     def of(cls, spent: Spent, present: Present) -> "_Shape | None":
         """None where there is too little history."""
-        start = present.today.start
-        if spent.first is None or spent.first > start - _LEAST_HISTORY:
+        if _is_new(spent, present):
             return None
         shape = cls(spent, present)
         return shape if any(shape._shares.values()) else None
@@ -178,6 +178,10 @@ class _Shape:
         if total:
             for slot, micros in by_slot.items():
                 self._shares[slot] = micros / total
+
+
+def _is_new(spent: Spent, present: Present) -> bool:
+    return spent.first is None or spent.first > present.today.start - _LEAST_HISTORY
 
 
 def _quarter(time: datetime) -> int:

@@ -105,6 +105,18 @@ def test_without_two_weeks_of_history_time_counts() -> None:
     )
 
 
+def test_who_spent_nothing_for_four_weeks_is_not_called_new() -> None:
+    """Time counts, since there is nothing else to go by, and the method says why."""
+    first = _MIDNIGHT - timedelta(days=60)
+    spent = {_quarter(_MIDNIGHT + timedelta(hours=11)): 6 * _USD}
+    day = _project(spent, WindowKind.DAY, first=first)
+    assert (day.spent_micros, day.projected_micros) == (6 * _USD, 12 * _USD)
+    assert day.method == (
+        "Spending goes on as it did since 2026-11-20T00:00Z, evenly: the past four weeks have too"
+        " little of it to go by."
+    )
+
+
 def test_who_never_spent_anything_is_expected_to_spend_nothing() -> None:
     """Whatever the limit."""
     day = _project({}, WindowKind.DAY, first=None, limit=1)
