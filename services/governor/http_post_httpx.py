@@ -52,7 +52,9 @@ class HttpxPoster:
                     )
         except TimeoutError as error:
             raise NotAnswered(f"no answer within {timeout_seconds:g} s") from error
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        # Also what the library lets through, such as ssl.SSLError where the receiver refuses in
+        # the middle: it fails one call, and must not end the governor.
+        except Exception as error:
             raise NotAnswered(type(error).__name__) from error
 
 

@@ -1,0 +1,97 @@
+"""Tests of calls over HTTP: what a receiver does to them ends the call and nothing else."""
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import trustme
+
+from services.governor.alert_webhook_sender import Answer, NotAnswered
+from services.governor.http_post_httpx import HttpxPoster
+
+_HOST = "127.0.0.1"
+_PATIENT_SECONDS = 60.0
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """One whose certificates this machine trusts."""
+    made = trustme.CA()
+    made.cert_pem.write_to_path(tmp_path / "authority")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority"))
+    return made
+
+
+@contextmanager
+def _receiver(
+    authority: trustme.CA, serve: Callable[[ssl.SSLSocket], None], *, asks_for_certificate: bool
+) -> Iterator[str]:
+    """The address of one that serves one connection over TLS."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(_HOST).configure_cert(context)
+    if asks_for_certificate:
+        context.verify_mode = ssl.CERT_REQUIRED
+        authority.configure_trust(context)
+
+    def accept() -> None:
+        connection, _ = listener.accept()
+        with context.wrap_socket(
+            connection, server_side=True, do_handshake_on_connect=False
+        ) as secured:
+            # Until the caller has gone: what it sent and nobody read would break the connection
+            # before the caller has heard why.
+            with suppress(OSError):
+                serve(secured)
+            while socket.socket.recv(secured, 65_536):
+                pass
+
+    with socket.create_server((_HOST, 0)) as listener:
+        serving = Thread(target=accept)
+        serving.start()
+        yield f"https://{_HOST}:{listener.getsockname()[1]}/hook"
+        serving.join()
+
+
+def _refuse(secured: ssl.SSLSocket) -> None:
+    secured.do_handshake()
+
+
+def _break(secured: ssl.SSLSocket) -> None:
+    secured.do_handshake()
+    secured.recv(1)
+    # Past the encryption.
+    socket.socket.sendall(secured, b"HTTP/1.1 200 OK\r\n\r\n")
+
+
+async def _post(url: str) -> Answer:
+    async with HttpxPoster() as poster:
+        return await poster.post(url, {}, b"{}", timeout_seconds=_PATIENT_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("serve", "asks_for_certificate"),
+    [(_refuse, True), (_break, False)],
+    ids=["asks for a certificate", "answers without encryption"],
+)
+async def test_a_receiver_that_ends_tls_has_not_answered(
+    authority: trustme.CA, serve: Callable[[ssl.SSLSocket], None], asks_for_certificate: bool
+) -> None:
+    """With TLS 1.3 it can refuse after the handshake: that is no answer, and is tried again."""
+    with (
+        _receiver(authority, serve, asks_for_certificate=asks_for_certificate) as url,
+        pytest.raises(NotAnswered, match="SSLError"),
+    ):
+        await _post(url)
+
+
+async def test_a_receiver_that_nobody_vouches_for_is_told_nothing(authority: trustme.CA) -> None:
+    """Its certificate must be of an authority that the machine trusts."""
+    with (
+        _receiver(trustme.CA(), _refuse, asks_for_certificate=False) as url,
+        pytest.raises(NotAnswered, match="ConnectError"),
+    ):
+        await _post(url)
