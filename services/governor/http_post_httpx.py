@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Final, Self
 
@@ -20,6 +21,8 @@ class HttpxPoster:
             follow_redirects=False,
             # Proxies and credentials of the environment are meant for others.
             trust_env=False,
+            # What one receiver has it keep would be sent to others of its domain, and pile up.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             # The certificates that the machine trusts.
             verify=ssl.create_default_context(),
             # Each call has a limit of its own.

@@ -10,6 +10,7 @@ from threading import Thread
 import pytest
 import trustme
 
+from services.governor.alert_receiver import Receiver
 from services.governor.alert_webhook_sender import Answer, NotAnswered
 from services.governor.http_post_httpx import HttpxPoster
 
@@ -95,3 +96,11 @@ async def test_a_receiver_that_nobody_vouches_for_is_told_nothing(authority: tru
         pytest.raises(NotAnswered, match="ConnectError"),
     ):
         await _post(url)
+
+
+async def test_what_a_receiver_sets_is_not_sent_again() -> None:
+    """No call has cookies of an earlier one: another webhook may be on the same host."""
+    async with Receiver("200 set-cookie: one=1; path=/") as receiver, HttpxPoster() as poster:
+        for _ in range(2):
+            await poster.post(receiver.url, {}, b"{}", timeout_seconds=_PATIENT_SECONDS)
+    assert [each.headers.get("cookie") for each in receiver.received] == [None, None]
