@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -23,7 +23,16 @@ def _checked_url(url: str) -> str:
         raise ValueError("must be like https://HOST/PATH")
     if parts.username or parts.password:
         raise ValueError("must hold no user and no password: calls are signed instead")
+    if not _has_port(parts):
+        raise ValueError("must have a port from 1 to 65535, or none")
     return url
+
+
+def _has_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 class WebhookSettings(Section):
