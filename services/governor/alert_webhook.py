@@ -17,7 +17,9 @@ from typing import Final, Self
 
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 
-_SECRET: Final = re.compile(r"whsec_([A-Za-z0-9+/]+={0,2})")
+# What every secret begins with, so that it is known for one.
+PREFIX: Final = "whsec_"
+_SECRET: Final = re.compile(PREFIX + r"([A-Za-z0-9+/]+={0,2})")
 _LEAST_BYTES: Final = 24
 _MOST_BYTES: Final = 64
 

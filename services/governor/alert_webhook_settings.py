@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from meshkit.config import ConfigError
 from meshkit.service import Section
-from services.governor.alert_webhook import Secret
+from services.governor.alert_webhook import PREFIX, Secret
 
 _TENANT: Final = r"[a-z0-9][a-z0-9-]{0,62}"
 _NAME: Final = re.compile(_TENANT)
@@ -105,6 +105,9 @@ def _secret(where: str, settings: WebhookSettings, environ: Mapping[str, str]) -
             raise ConfigError(f"{where}.secret_file: cannot read {source}: {cause}") from error
     else:
         source = settings.secret_env
+        if source.startswith(PREFIX):
+            # What is said next would repeat it, in the log as well.
+            raise ConfigError(f"{where}.secret_env: must name a variable, not be the secret itself")
         text = environ.get(source, "")
         if not text:
             raise ConfigError(f"{where}.secret_env: the variable {source} is not set")

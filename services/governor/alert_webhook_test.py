@@ -186,6 +186,13 @@ def test_a_webhook_has_its_secret_from_the_environment_or_a_file(tmp_path: Path)
         ),
         (
             "pager",
+            {"secret_env": _SECRET},
+            {},
+            "governor.alert_webhooks.pager.secret_env: must name a variable, not be the secret"
+            " itself",
+        ),
+        (
+            "pager",
             {"secret_file": Path("/nowhere/secret")},
             {},
             "governor.alert_webhooks.pager.secret_file: cannot read /nowhere/secret:"
