@@ -110,7 +110,7 @@ class AlertTeller:
         known = await self._store.last_sequence()
         last = await self._bus.last(alert_stream.STREAM, alert_stream.ALL)
         tail = last.sequence if last else 0
-        if tail < known:
+        if tail < known and await self._has_lost(known):
             # A broker that has lost its messages begins with 1 again. Readers who have
             # seen more would miss all that comes until then, so it goes on from there.
             await self._bus.purge(alert_stream.STREAM, ">", before_sequence=known + 1)
@@ -127,6 +127,12 @@ class AlertTeller:
                     told.append(Told(alert, message.sequence))
         await self._store.mark(told)
         return tail
+
+    async def _has_lost(self, sequence: int) -> bool:
+        # Any replica says which message is the last, and one may be behind; how far the stream has
+        # come says its leader, also where all messages are too old to be kept.
+        info = await self._bus.stream_info(alert_stream.STREAM)
+        return info is None or int(info["state"]["last_seq"]) < sequence
 
     def _note(self, alert: Alert, sequence: int) -> None:
         self._log.warning(

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from meshkit import log
-from meshkit.bus import Bus
+from meshkit.bus import Bus, StoredMessage
 from meshkit.errors import DependencyUnavailable
 from meshtest.eventually import eventually
 from meshtest.nats_server import NatsServer
@@ -50,6 +50,15 @@ class _DyingStore(SqlAlerts):
             self.deaths -= 1
             raise DependencyUnavailable("It is dead.")
         await super().mark(told)
+
+
+class _BehindBus(Bus):
+    """Is answered first by replicas that are behind."""
+
+    answers: list[StoredMessage | None]
+
+    async def last(self, stream: str, subject_filter: str) -> StoredMessage | None:
+        return self.answers.pop() if self.answers else await super().last(stream, subject_filter)
 
 
 @pytest.fixture
@@ -200,6 +209,35 @@ async def test_a_broker_that_lost_everything_goes_on_counting(
             assert await _told(empty) == [(3, "Number 3."), (4, "Number 4.")]
     finally:
         other.stop()
+
+
+async def test_a_replica_that_is_behind_has_lost_nothing(
+    bus: Bus, nats_url: str, database: AlertDatabase
+) -> None:
+    """One that does not know the last alert yet is no broker without its messages."""
+    await _record(database, _alert(1), _alert(2))
+    await AlertTeller(bus, SqlAlerts(database), log.get("test")).tell()
+    async with await _BehindBus.connect(nats_url, name="test") as behind:
+        behind.answers = [await bus.last(alert_stream.STREAM, alert_stream.ALL), None]
+        await _record(database, _alert(3))
+        await AlertTeller(bus, SqlAlerts(database), log.get("test")).tell()
+        await _record(database, _alert(4))
+        await AlertTeller(behind, SqlAlerts(database), log.get("test")).tell()
+        assert behind.answers == []
+    assert await _told(bus) == [(number, f"Number {number}.") for number in (1, 2, 3, 4)]
+
+
+async def test_where_all_alerts_are_too_old_the_next_goes_on(
+    bus: Bus, database: AlertDatabase
+) -> None:
+    """An empty stream knows how far it has come."""
+    teller = AlertTeller(bus, SqlAlerts(database), log.get("test"))
+    await _record(database, _alert(1), _alert(2))
+    await teller.tell()
+    await bus.purge(alert_stream.STREAM, alert_stream.ALL)
+    await _record(database, _alert(3))
+    await teller.tell()
+    assert await _told(bus) == [(3, "Number 3.")]
 
 
 async def test_the_teller_outlives_the_broker(
