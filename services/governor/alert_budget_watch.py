@@ -90,7 +90,9 @@ def _is_to_look_ahead(known: _Known, spent: Spent) -> bool:
         return False
     if known.looked_ahead_at is None:
         return True
-    return not known.will_not_last and spent.time - known.looked_ahead_at >= _LOOK_AHEAD_EVERY
+    # The last look may have been at a call that a clock ahead of the others had settled.
+    since = abs(spent.time - known.looked_ahead_at)
+    return not known.will_not_last and since >= _LOOK_AHEAD_EVERY
 
 
 def _look(known: _Known, spent: Spent, sums: Sums) -> tuple[_Known, list[Alert]]:
@@ -125,15 +127,21 @@ def _threshold_alerts(spent: Spent, micros: int) -> Iterator[Alert]:
 def _velocity_alert(spent: Spent, micros: int, sums: Sums) -> Alert | None:
     budget, month, time, _ = spent
     assert month.end is not None
-    long, short = (
-        sums.spent(budget.scope, alert_velocity.window_start(time, length), month.end)
-        for length in (alert_velocity.LONG, alert_velocity.SHORT)
+    # What other clocks have settled later does not belong to what it comes to by this one.
+    end = min(alert_velocity.window_end(time), month.end)
+    so_far, long, short = (
+        sums.spent(budget.scope, start, end)
+        for start in (
+            month.start,
+            alert_velocity.window_start(time, alert_velocity.LONG),
+            alert_velocity.window_start(time, alert_velocity.SHORT),
+        )
     )
     found = alert_velocity.overage(
         now=time,
         month_end=month.end,
         limit_micros=budget.limit_micros,
-        spent_micros=micros,
+        spent_micros=so_far,
         long_micros=long,
         short_micros=short,
     )

@@ -309,6 +309,24 @@ def test_a_month_is_reckoned_every_five_minutes() -> None:
     assert alert.kind is Kind.VELOCITY
 
 
+def test_a_clock_that_was_ahead_keeps_no_month_from_being_reckoned() -> None:
+    """After a call of next week, whose clock was set right since, calls of today count again."""
+    world = _World(Budget(_ACME, WindowKind.MONTH, 700 * _USD))
+    assert not world.spend(Work("acme"), 1, _NOW + 7 * _DAY)
+    [alert] = world.spend(Work("acme"), 400 * _USD)
+    assert alert.kind is Kind.VELOCITY
+
+
+def test_a_clock_that_is_behind_takes_no_ten_days_for_one() -> None:
+    """By its time, what came since is not spent yet: the month lasts, as by all other clocks."""
+    world = _World(Budget(_ACME, WindowKind.MONTH, 800 * _USD))
+    for hours in range(20 * 24):
+        world.ledger.add(Work("acme"), _NOW - hours * _HOUR, 1 * _USD)
+    assert not world.spend(Work("acme"), 1)
+    world.finder.forget()
+    assert not world.spend(Work("acme"), 1, _NOW - 10 * _DAY)
+
+
 @given(
     limit=st.integers(1, 10_000),
     costs=st.lists(st.integers(0, 3_000), max_size=40),

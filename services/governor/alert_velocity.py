@@ -29,10 +29,14 @@ class Overage:
     limit_reached_at: datetime
 
 
+def window_end(now: datetime) -> datetime:
+    """When windows end that end now, with an hour: up to one hour late."""
+    return now.replace(minute=0, second=0, microsecond=0) + _HOUR
+
+
 def window_start(now: datetime, length: timedelta) -> datetime:
-    """When the window of that length begins that ends now, with an hour: up to one hour late."""
-    hour = now.replace(minute=0, second=0, microsecond=0)
-    return hour + _HOUR - length
+    """When the window of that length begins that ends now."""
+    return window_end(now) - length
 
 
 def overage(
