@@ -125,7 +125,10 @@ async def test_all_tenants_are_for_operators(commands: Commands, governor: _Gove
     assert governor.asked[0].parent == "tenants/-"
 
 
-@pytest.mark.parametrize("arguments", [("--kind", "loud"), ("--after", "-1"), ("--limit", "x")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--kind", "loud"), ("--after", "-1"), ("--after", str(2**63)), ("--limit", "x")],
+)
 async def test_wrong_usage_is_told_before_anything_is_asked(
     commands: Commands, governor: _Governor, arguments: tuple[str, str]
 ) -> None:

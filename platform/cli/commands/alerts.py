@@ -9,6 +9,8 @@ from cli.command import Example, MeshCommand, pass_invocation
 from cli.invocation import Invocation
 
 _KINDS: Final = ("alert", "degrade", "throttle", "shutoff", "velocity", "anomaly")
+# There is none above it.
+_MOST_SEQUENCE: Final = 2**63 - 1
 
 
 @click.command(
@@ -26,7 +28,7 @@ _KINDS: Final = ("alert", "degrade", "throttle", "shutoff", "velocity", "anomaly
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes.")
 @click.option(
     "--after",
-    type=click.IntRange(0),
+    type=click.IntRange(0, _MOST_SEQUENCE),
     metavar="SEQUENCE",
     help="All that came after this one, instead of the last.",
 )
