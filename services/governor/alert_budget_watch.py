@@ -115,11 +115,13 @@ def _look(known: _Known, spent: Spent, sums: Sums) -> tuple[_Known, list[Alert]]
 
 def _threshold_alerts(spent: Spent, micros: int) -> Iterator[Alert]:
     budget = spent.budget
-    for kind, percent in reached(micros, budget.limit_micros, budget.thresholds).items():
+    kinds = reached(micros, budget.limit_micros, budget.thresholds)
+    for kind, percent in kinds.items():
         text = (
             f"{budget.name} has reached {percent} % of its limit:"
             f" {usd(micros)} of {usd(budget.limit_micros)} are spent."
-            f" {what_follows(kind, spent.window)}"
+            # Where several were reached at once, the hardest says what happens.
+            f" {what_follows([*kinds][-1], spent.window)}"
         )
         yield _alert(kind, spent, micros, text)
 

@@ -187,6 +187,15 @@ def test_windows_of_long_ago_are_nobodys_concern() -> None:
     assert _kinds(world.spend(Work("acme"), 10, _NOW - _DAY)) == [("SHUTOFF", day.name)]
 
 
+def test_lines_that_are_passed_at_once_say_what_the_last_of_them_means() -> None:
+    """An alert at half of a limit does not say that nothing changes where calls are refused."""
+    world = _World(Budget(_ACME, WindowKind.DAY, 10 * _USD, thresholds=_FOUR))
+    for spent, follows in ((9, "Calls use cheaper tiers"), (1, "Calls are refused")):
+        alerts = world.spend(Work("acme"), spent * _USD)
+        assert len(alerts) == 2
+        assert all(f" are spent. {follows} from here on." in each.text for each in alerts)
+
+
 def test_a_month_that_will_not_last_is_told_once() -> None:
     """VELOCITY says what the month comes to; another limit is told anew."""
     budget = Budget(_ACME, WindowKind.MONTH, 700 * _USD)
