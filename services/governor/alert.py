@@ -53,14 +53,17 @@ class Alert:
         time: datetime,
         spent_micros: int,
         limit_micros: int,
+        percent: int | None = None,
     ) -> Self:
-        """One that is told once for each limit that a budget has in a window.
+        """One that is told once for each limit and threshold that a budget has in a window.
 
-        `window_start` is None where a window never ends.
+        `window_start` is None where a window never ends; `percent` is the threshold that
+        was reached, None where the alert is of none.
         """
         window = f"{window_start.astimezone(UTC):%Y-%m-%dT%H:%MZ}" if window_start else ""
+        threshold = () if percent is None else (str(percent),)
         return cls(
-            id=stable_id("alert", kind, budget, window, str(limit_micros)),
+            id=stable_id("alert", kind, budget, window, str(limit_micros), *threshold),
             tenant=tenant,
             budget=budget,
             kind=kind,

@@ -11,7 +11,7 @@ from services.governor.alert_memory import AlertMemory
 from services.governor.alert_sums import Sums
 from services.governor.alert_texts import moment, what_follows
 from services.governor.alert_thresholds import reached
-from services.governor.budget import Budget
+from services.governor.budget import Budget, Thresholds
 from services.governor.money import usd
 from services.governor.window import Window, WindowKind
 
@@ -35,9 +35,10 @@ Place = tuple[str, datetime]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of a window of a budget, by its present limit."""
+    """What is known of a window of a budget, by its present limit and thresholds."""
 
     limit_micros: int
+    thresholds: Thresholds
     # Spent at the last look, and all that was charged since, repeats included.
     most_micros: int = 0
     # The thresholds that were recorded.
@@ -60,12 +61,12 @@ class BudgetWatch:
         found: list[Alert] = []
         for place, each in spent.items():
             known = self._memory.get(place)
-            if known is not None and known.limit_micros != each.budget.limit_micros:
+            if known is not None and not _is_of(known, each.budget):
                 known = None
             if known is not None:
                 known = replace(known, most_micros=known.most_micros + each.micros)
             if known is None or _may_have_reached(known, each) or _is_to_look_ahead(known, each):
-                known, alerts = _look(known or _Known(each.budget.limit_micros), each, sums)
+                known, alerts = _look(known or _new(each.budget), each, sums)
                 found += alerts
             self._memory.learn(place, known)
         return found
@@ -77,6 +78,14 @@ class BudgetWatch:
     def forget(self) -> None:
         """To be called when others may have written to the ledger."""
         self._memory.forget()
+
+
+def _new(budget: Budget) -> _Known:
+    return _Known(budget.limit_micros, budget.thresholds)
+
+
+def _is_of(known: _Known, budget: Budget) -> bool:
+    return (known.limit_micros, known.thresholds) == (budget.limit_micros, budget.thresholds)
 
 
 def _may_have_reached(known: _Known, spent: Spent) -> bool:
@@ -123,7 +132,7 @@ def _threshold_alerts(spent: Spent, micros: int) -> Iterator[Alert]:
             # Where several were reached at once, the hardest says what happens.
             f" {what_follows([*kinds][-1], spent.window)}"
         )
-        yield _alert(kind, spent, micros, text)
+        yield _alert(kind, spent, micros, text, percent)
 
 
 def _velocity_alert(spent: Spent, micros: int, sums: Sums) -> Alert | None:
@@ -159,7 +168,7 @@ def _velocity_alert(spent: Spent, micros: int, sums: Sums) -> Alert | None:
     )
 
 
-def _alert(kind: Kind, spent: Spent, micros: int, text: str) -> Alert:
+def _alert(kind: Kind, spent: Spent, micros: int, text: str, percent: int | None = None) -> Alert:
     return Alert.of_budget(
         kind,
         tenant=spent.budget.scope.tenant,
@@ -169,4 +178,5 @@ def _alert(kind: Kind, spent: Spent, micros: int, text: str) -> Alert:
         time=spent.time,
         spent_micros=micros,
         limit_micros=spent.budget.limit_micros,
+        percent=percent,
     )

@@ -178,6 +178,19 @@ def test_a_limit_that_was_raised_is_reached_anew() -> None:
     assert not world.spend(Work("acme"), 50)
 
 
+def test_a_threshold_that_was_moved_is_reached_anew() -> None:
+    """Who lets a budget go on, or wants to hear of it later, hears of it again; once each."""
+    world = _World(Budget(_ACME, WindowKind.DAY, 100, thresholds=Thresholds(50, 0, 0, 60)))
+    assert [each.kind for each in world.spend(Work("acme"), 60)] == [Kind.ALERT, Kind.SHUTOFF]
+    world.budgets.put(Budget(_ACME, WindowKind.DAY, 100, thresholds=Thresholds(50, 0, 0, 100)))
+    assert not world.spend(Work("acme"), 35)
+    world.budgets.put(Budget(_ACME, WindowKind.DAY, 100, thresholds=Thresholds(97, 0, 0, 100)))
+    assert [each.kind for each in world.spend(Work("acme"), 2)] == [Kind.ALERT]
+    assert [each.kind for each in world.spend(Work("acme"), 3)] == [Kind.SHUTOFF]
+    world.budgets.put(Budget(_ACME, WindowKind.DAY, 100, thresholds=Thresholds(50, 0, 0, 60)))
+    assert not world.spend(Work("acme"), 1)
+
+
 def test_windows_of_long_ago_are_nobodys_concern() -> None:
     """A ledger that is built anew tells nothing of days that ended more than a day ago."""
     day, month = (Budget(_ACME, window, 10) for window in (WindowKind.DAY, WindowKind.MONTH))

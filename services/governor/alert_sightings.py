@@ -17,6 +17,7 @@ from services.governor.account import Counter, Decision, Wish
 from services.governor.alert import Alert, Kind
 from services.governor.alert_store_sql import Database, record
 from services.governor.alert_texts import what_follows
+from services.governor.alert_thresholds import percent_of
 from services.governor.budget import ScopeKind
 from services.governor.money import usd
 
@@ -41,7 +42,7 @@ class AlertSightings:
         self._clock: Final = clock
         self._log: Final = log
         self._recorded: Final = recorded
-        self._seen: OrderedDict[tuple[str, Kind, int], None] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, Kind, int, int], None] = OrderedDict()
         self._waiting: Final = asyncio.Queue[Alert](_MOST_WAITING)
 
     def notice(self, wish: Wish, decision: Decision) -> None:
@@ -52,7 +53,9 @@ class AlertSightings:
         counter = next((each for each in wish.counters if each.id == decision.counter), None)
         if counter is None or counter.budget.scope.kind is ScopeKind.TASK:
             return
-        sighting = (counter.id, kind, counter.budget.limit_micros)
+        budget = counter.budget
+        percent = percent_of(kind, budget.thresholds)
+        sighting = (counter.id, kind, budget.limit_micros, percent)
         if sighting in self._seen:
             return
         if decision.spent_micros * 10 < _SPENT_TENTHS * _line(counter, kind):
@@ -60,7 +63,7 @@ class AlertSightings:
         self._seen[sighting] = None
         if len(self._seen) > _MOST_KEPT:
             self._seen.popitem(last=False)
-        self._waiting.put_nowait(self._alert(kind, counter, decision))
+        self._waiting.put_nowait(self._alert(kind, percent, counter, decision))
 
     async def run(self) -> None:
         """Records what was noted, until cancelled, whatever fails."""
@@ -77,7 +80,7 @@ class AlertSightings:
             if new:
                 self._recorded()
 
-    def _alert(self, kind: Kind, counter: Counter, decision: Decision) -> Alert:
+    def _alert(self, kind: Kind, percent: int, counter: Counter, decision: Decision) -> Alert:
         budget = counter.budget
         return Alert.of_budget(
             kind,
@@ -90,6 +93,7 @@ class AlertSightings:
             time=self._clock.now(),
             spent_micros=decision.spent_micros,
             limit_micros=budget.limit_micros,
+            percent=percent,
         )
 
 

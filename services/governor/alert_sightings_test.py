@@ -113,6 +113,7 @@ async def test_a_refusal_is_recorded_once(database: _Database) -> None:
         time=_NOW,
         spent_micros=850,
         limit_micros=1000,
+        percent=90,
     )
 
 
