@@ -54,7 +54,7 @@ def show(invocation: Invocation, wanted: Wanted) -> None:
             right=("SEQUENCE", "SPENT", "OF"),
         )
     else:
-        invocation.terminal.progress("There are no alerts.")
+        invocation.terminal.progress(f"{_none(wanted)}.")
 
 
 def follow(invocation: Invocation, wanted: Wanted) -> None:
@@ -66,7 +66,7 @@ def follow(invocation: Invocation, wanted: Wanted) -> None:
             for alert in alerts:
                 _print(invocation, alert)
             if not alerts:
-                invocation.terminal.progress("There are no alerts yet.")
+                invocation.terminal.progress(f"{_none(wanted)} yet.")
             async for alert in alert_watch.coming(gateway, wanted, position):
                 _print(invocation, alert)
 
@@ -80,6 +80,11 @@ def _print(invocation: Invocation, alert: WatchAlertsResponse) -> None:
     invocation.terminal.say(
         f"{_time(alert)}  {alert.kind:<8}  {alert.text}", style=_STYLES.get(alert.kind, "")
     )
+
+
+def _none(wanted: Wanted) -> str:
+    narrowed = wanted.kinds or wanted.after or wanted.limit == 0
+    return "There are no such alerts" if narrowed else "There are no alerts"
 
 
 def _time(alert: WatchAlertsResponse) -> str:

@@ -117,6 +117,17 @@ async def test_no_alerts_are_said_to_be_none(commands: Commands, governor: _Gove
     assert json.loads(result.stdout) == {"alerts": []}
 
 
+@pytest.mark.parametrize("arguments", [("--kind", "anomaly"), ("--after", "5"), ("--limit", "0")])
+async def test_none_that_were_asked_for_are_not_none(
+    commands: Commands, governor: _Governor, arguments: tuple[str, str]
+) -> None:
+    """Where there are others, it does not say that there are none."""
+    governor.alerts = governor.alerts[:5]
+    result = await commands.run("alerts", *arguments)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "There are no such alerts.\n"
+
+
 async def test_all_tenants_are_for_operators(commands: Commands, governor: _Governor) -> None:
     """--all-tenants asks for them, and what the governor says to that is the error."""
     result = await commands.run("alerts", "--all-tenants")
