@@ -1,15 +1,20 @@
 """Calls over HTTP, by httpx."""
 
+import asyncio
+import socket
 import ssl
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import httpx
 
 from meshkit.time_limit import within
 from services.governor.alert_webhook_sender import Answer, NotAnswered
+
+_MOST_CONNECTIONS: Final = 64
 
 
 class HttpxPoster:
@@ -27,8 +32,13 @@ class HttpxPoster:
             verify=ssl.create_default_context(),
             # Each call has a limit of its own.
             timeout=None,
-            limits=httpx.Limits(max_connections=64, max_keepalive_connections=8),
+            limits=httpx.Limits(max_connections=_MOST_CONNECTIONS, max_keepalive_connections=8),
         )
+
+        # Names are looked up in threads of their own, each once at a time: a lookup cannot be
+        # ended, and those of one webhook would take all threads that others need.
+        self._threads: Final = ThreadPoolExecutor(_MOST_CONNECTIONS, "webhook-names")
+        self._lookups: Final[dict[str, asyncio.Future[Any]]] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -40,6 +50,9 @@ class HttpxPoster:
         tb: TracebackType | None,
     ) -> None:
         await self._client.aclose()
+        for lookup in self._lookups.values():
+            lookup.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def post(
         self, url: str, headers: Mapping[str, str], body: bytes, *, timeout_seconds: float
@@ -47,6 +60,7 @@ class HttpxPoster:
         """Posts and gives the answer. What else it says is not read, however much it is."""
         try:
             with within(timeout_seconds):
+                await self._look_up(httpx.URL(url).raw_host.decode())
                 async with self._client.stream(
                     "POST", url, headers=dict(headers), content=body
                 ) as response:
@@ -59,6 +73,22 @@ class HttpxPoster:
         # the middle: it fails one call, and must not end the governor.
         except Exception as error:
             raise NotAnswered(type(error).__name__) from error
+
+    async def _look_up(self, host: str) -> None:
+        """Returns once the name is known, so that it is again in a moment."""
+        lookup = self._lookups.get(host)
+        if lookup is None:
+            loop = asyncio.get_running_loop()
+            lookup = loop.run_in_executor(self._threads, socket.getaddrinfo, host, None)
+            self._lookups[host] = lookup
+            lookup.add_done_callback(lambda done: self._looked_up(host, done))
+        await asyncio.shield(lookup)
+
+    def _looked_up(self, host: str, lookup: asyncio.Future[Any]) -> None:
+        del self._lookups[host]
+        if not lookup.cancelled():
+            # Nobody may be there any more to take what it failed with.
+            lookup.exception()
 
 
 def _seconds(retry_after: str | None) -> float:

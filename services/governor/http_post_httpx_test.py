@@ -5,7 +5,8 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
+from typing import Any
 
 import pytest
 import trustme
@@ -16,6 +17,7 @@ from services.governor.http_post_httpx import HttpxPoster
 
 _HOST = "127.0.0.1"
 _PATIENT_SECONDS = 60.0
+_HANGS_SECONDS = 5.0
 
 
 @pytest.fixture
@@ -104,3 +106,32 @@ async def test_what_a_receiver_sets_is_not_sent_again() -> None:
         for _ in range(2):
             await poster.post(receiver.url, {}, b"{}", timeout_seconds=_PATIENT_SECONDS)
     assert [each.headers.get("cookie") for each in receiver.received] == [None, None]
+
+
+async def test_a_name_that_nobody_answers_for_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However often it is tried: its lookups, which cannot be ended, are one at a time."""
+    released, looked_up, known = Event(), list[str](), socket.getaddrinfo
+
+    def look_up(host: str, *rest: Any, **more: Any) -> Any:
+        if host == "silent.example":
+            looked_up.append(host)
+            released.wait()
+            raise socket.gaierror(socket.EAI_AGAIN, "Nobody answers.")
+        return known(host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    async with Receiver() as receiver, HttpxPoster() as poster:
+        try:
+            # More than there are threads for everybody.
+            for _ in range(40):
+                with pytest.raises(NotAnswered, match=r"no answer within 0\.02 s"):
+                    await poster.post("http://silent.example/", {}, b"{}", timeout_seconds=0.02)
+            url = receiver.url.replace(_HOST, "localhost")
+            answer = await poster.post(url, {}, b"{}", timeout_seconds=_HANGS_SECONDS)
+            assert (answer.status, looked_up) == (204, ["silent.example"])
+        finally:
+            released.set()
+        with pytest.raises(NotAnswered, match="gaierror"):
+            await poster.post("http://silent.example/", {}, b"{}", timeout_seconds=_PATIENT_SECONDS)
