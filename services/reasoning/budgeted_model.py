@@ -18,13 +18,13 @@ from meshkit.errors import (
     ModelNotFound,
     NoPrice,
 )
-from meshkit.frozen import frozen
 from meshkit.ids import Ids
 from services.reasoning.allowance import Allowance
 from services.reasoning.errors import budget_exhausted, throttled
-from services.reasoning.generation import Generation, Generator, ModelCall, Spending
+from services.reasoning.generation import Generation, Generator, ModelCall
 from services.reasoning.governor import Admission, Decision, Governor, Settlement, Verdict
-from services.reasoning.lease_pool import Claim, LeasePool
+from services.reasoning.grant import Grant
+from services.reasoning.lease_pool import LeasePool
 from services.reasoning.model import ModelSpec, Tier
 from services.reasoning.output_limit import no_longer
 from services.reasoning.price_list import PriceList
@@ -48,27 +48,6 @@ _NO_TIME_SECONDS: Final = 0.05
 _NOTHING: Final = TokensUsed()
 # Of one call; the governor takes no more.
 _MOST_TOKENS: Final = 1_000_000_000
-
-
-@frozen
-class _Grant:
-    """A call that may be made, and how it is settled."""
-
-    call: ModelCall
-    # Its own, with the key under which it is settled.
-    spending: Spending
-    input_tokens: int
-    # By which it is charged; the governor's present ones if empty.
-    price_version: str
-    # False where the governor could not be asked.
-    governed: bool
-    # The call cannot cost anything.
-    free: bool = False
-    # Under a lease.
-    claim: Claim | None = None
-    # Taken from the local allowance.
-    allowed_micros: int = 0
-    degradations: tuple[str, ...] = ()
 
 
 class BudgetedModel:
@@ -164,7 +143,7 @@ class BudgetedModel:
                     used = TokensUsed(grant.input_tokens, bytes_tokens(produced))
                 self._broke_off(grant, used)
 
-    async def _admit(self, call: ModelCall) -> _Grant:
+    async def _admit(self, call: ModelCall) -> Grant:
         spending = call.spending
         may_repeat = bool(spending.key)
         if not may_repeat:
@@ -183,11 +162,12 @@ class BudgetedModel:
                 input_tokens=2 * input_tokens + most_output_tokens,
                 max_output_tokens=2 * most_output_tokens,
             )
-        if not self._settlements.full:
+        # The policy may have changed since what is leased was leased.
+        if not self._settlements.full and self._may_use(spending.tenant, call.tier):
             claim = self._leases.claim(admission, may_repeat=may_repeat)
             if claim is not None:
                 version = claim.lease.terms.price_version
-                return _Grant(call, spending, input_tokens, version, True, claim=claim)
+                return Grant(call, spending, input_tokens, version, True, claim=claim)
         verdict = await self._ask(admission)
         if call.spare and (verdict is None or verdict.decision is not Decision.ALLOW):
             self._settlements.release(spending)
@@ -217,7 +197,7 @@ class BudgetedModel:
             # What is reserved is the most of the model that was asked for.
             call = replace(call, prompt=no_longer(call.prompt, call.model, most_output_tokens))
         version = verdict.price_version
-        return _Grant(call, spending, input_tokens, version, True, free, degradations=degradations)
+        return Grant(call, spending, input_tokens, version, True, free, degradations=degradations)
 
     async def _ask(self, admission: Admission) -> Verdict | None:
         """The governor's verdict; None where it has none, or cannot be reached.
@@ -248,22 +228,23 @@ class BudgetedModel:
                 self._leave_alone_until = self._clock.monotonic_seconds() + self._ask_again_seconds
             return None
 
-    def _on_allowance(self, call: ModelCall, admission: Admission) -> _Grant:
-        if self._fails_closed(admission.spending.tenant):
-            raise self._unreachable(
-                "The cost governor cannot be reached, and this tenant's calls need its consent."
-            )
+    def _on_allowance(self, call: ModelCall, admission: Admission) -> Grant:
+        tenant = admission.spending.tenant
+        if self._fails_closed(tenant):
+            raise self._unreachable("this tenant's calls need its consent")
+        degradations: tuple[str, ...] = (UNGOVERNED,)
+        if not self._may_use(tenant, call.tier):
+            call, sentences = self._permitted(replace(call, spending=admission.spending))
+            degradations = (*sentences, UNGOVERNED)
         price = self._prices.present.get(call.model.name)
         if price is None:
             raise NoPrice(
                 f"The model {call.model.name!r} has no price.", metadata={"model": call.model.name}
             )
         cost = price.cost_micros(admission.input_tokens, admission.max_output_tokens)
-        if self._settlements.full or not self._allowance.take(admission.spending.tenant, cost):
-            raise self._unreachable(
-                "The cost governor cannot be reached, and what may be spent without it is spent."
-            )
-        return _Grant(
+        if self._settlements.full or not self._allowance.take(tenant, cost):
+            raise self._unreachable("what may be spent without it is spent")
+        return Grant(
             call,
             admission.spending,
             admission.input_tokens,
@@ -271,12 +252,23 @@ class BudgetedModel:
             governed=False,
             free=cost == 0,
             allowed_micros=cost,
-            degradations=(UNGOVERNED,),
+            degradations=degradations,
         )
 
-    def _unreachable(self, message: str) -> DependencyUnavailable:
+    def _permitted(self, call: ModelCall) -> tuple[ModelCall, tuple[str, ...]]:
+        """`call` in the highest tier that its tenant may use, as the governor would send it."""
+        tenant = call.spending.tenant
+        usable = [each for each in Tier if each < call.tier and self._may_use(tenant, each)]
+        if not usable:
+            raise self._unreachable(f"this tenant may not use the {_said(call.tier)} tier")
+        most = min(call.prompt.max_output_tokens or _MOST_TOKENS, call.model.max_output_tokens)
+        why = f"The tenant {tenant} may not use that one."
+        call, sentences = self._degraded(call, max(usable), why)
+        return replace(call, prompt=no_longer(call.prompt, call.model, most)), sentences
+
+    def _unreachable(self, so: str) -> DependencyUnavailable:
         return DependencyUnavailable(
-            message,
+            f"The cost governor cannot be reached, and {so}.",
             metadata={"dependency": _GOVERNOR},
             retry_after_seconds=self._ask_again_seconds,
         )
@@ -298,7 +290,7 @@ class BudgetedModel:
         sentence += f": {explanation}" if explanation else "."
         return replace(call, model=model, tier=tier), (sentence,)
 
-    async def _charged(self, grant: _Grant, generation: Generation) -> Generation:
+    async def _charged(self, grant: Grant, generation: Generation) -> Generation:
         """`generation` with its cost.
 
         Under a lease the price list tells it, as it does for what cannot be settled now.
@@ -334,11 +326,11 @@ class BudgetedModel:
                 raise
         return Generation(completion, generation.model, generation.tier, cost, degradations)
 
-    def _costs_nothing(self, grant: _Grant) -> bool:
+    def _costs_nothing(self, grant: Grant) -> bool:
         """Whether it is known what a call cost, since it can cost nothing."""
         return grant.free and not self._settlements.full
 
-    def _settle_later(self, grant: _Grant, settlement: Settlement) -> int:
+    def _settle_later(self, grant: Grant, settlement: Settlement) -> int:
         """Has it settled whatever becomes of this process; what it costs by the price list."""
         cost = 0 if grant.free else self._cost_by_list(settlement)
         self._settlements.settle(settlement)
@@ -353,14 +345,14 @@ class BudgetedModel:
             settlement.input_tokens, settlement.output_tokens, settlement.cached_input_tokens
         )
 
-    def _broke_off(self, grant: _Grant, used: TokensUsed | None) -> None:
+    def _broke_off(self, grant: Grant, used: TokensUsed | None) -> None:
         """Ends a call that failed: what it used all the same is paid."""
         if used is None:
             self._give_back(grant)
         else:
             self._settle_later(grant, self._settlement(grant, used))
 
-    def _give_back(self, grant: _Grant) -> None:
+    def _give_back(self, grant: Grant) -> None:
         if grant.claim is not None:
             self._leases.give_back(grant.claim)
         elif grant.governed:
@@ -368,7 +360,7 @@ class BudgetedModel:
         else:
             self._allowance.give_back(grant.spending.tenant, grant.allowed_micros)
 
-    def _settlement(self, grant: _Grant, used: TokensUsed) -> Settlement:
+    def _settlement(self, grant: Grant, used: TokensUsed) -> Settlement:
         """A call that is over, to be settled; one under a lease is taken out of it."""
         claim = grant.claim
         # Whatever a provider says: what the governor does not take is charged to nobody.

@@ -25,6 +25,7 @@ from services.reasoning.generation import (
     Prompt,
     Spending,
 )
+from services.reasoning.model import Tier
 from services.reasoning.scripted_governor import allow
 
 pytest_plugins = ["services.reasoning.fixture_bench"]
@@ -100,6 +101,26 @@ async def test_the_local_allowance_bounds_what_is_spent_without_the_governor(
         "The cost governor cannot be reached, and what may be spent without it is spent."
     )
     assert caught.value.metadata == {"dependency": "governor"}
+    assert caught.value.retry_after_seconds == 1.0
+
+
+async def test_without_the_governor_a_tenant_uses_the_tiers_that_it_may(bench: Bench) -> None:
+    """The call goes to the next lower one, as the governor would send it; both are told."""
+    bench.governor.failure = DOWN
+    bench.forbidden_tiers.add(Tier.BALANCED)
+    response = await bench.reasoning.Generate(call_request(), timeout=_TIMEOUT)
+    assert (response.model, response.usage.cost_micros) == ("offline", 0)
+    assert list(response.degradations) == [
+        "Answered by the fast tier instead of the balanced one:"
+        " The tenant default may not use that one.",
+        UNGOVERNED,
+    ]
+    bench.forbidden_tiers.add(Tier.FAST)
+    with pytest.raises(errors.DependencyUnavailable) as caught:
+        await bench.reasoning.Generate(call_request(), timeout=_TIMEOUT)
+    assert caught.value.message == (
+        "The cost governor cannot be reached, and this tenant may not use the balanced tier."
+    )
     assert caught.value.retry_after_seconds == 1.0
 
 

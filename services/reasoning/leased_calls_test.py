@@ -12,6 +12,7 @@ from meshkit import errors
 from meshtest.eventually import eventually
 from services.reasoning.budgeted_model import UNGOVERNED
 from services.reasoning.fixture_reasoning import Bench, reasoning_bench
+from services.reasoning.model import Tier
 from services.reasoning.scripted_governor import PRICE_VERSION, allow, grant_all
 from services.reasoning.token_estimate import prompt_tokens
 
@@ -187,6 +188,16 @@ async def test_a_tenant_that_fails_closed_is_asked_for_each_call(bench: Bench) -
     """Even where there is a lease, since it became one."""
     bench.closed_tenants.add("default")
     await _generate(bench, "k")
+    assert bench.governor.admitted[-1].key == "k"
+
+
+async def test_a_tier_that_the_tenant_may_use_no_more_is_asked_for(bench: Bench) -> None:
+    """Though its lease, which is older than that, would cover it."""
+    bench.forbidden_tiers.add(Tier.BALANCED)
+    await _generate(bench, "k")
+    assert bench.governor.admitted[-1].key == "k"
+    bench.forbidden_tiers.clear()
+    await _generate(bench, "k2")
     assert bench.governor.admitted[-1].key == "k"
 
 
