@@ -21,6 +21,8 @@ from services.governor.price_book import (
 # The one that budgets are in: nothing here converts.
 _CURRENCY: Final = "USD"
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+# What nobody reads as another number than YAML does.
+_PLAIN: Final = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
 _BOOK_KEYS: Final = ("currency", "versions")
 _VERSION_KEYS: Final = tuple(each.name for each in fields(PriceVersion))
 _PRICES: Final = tuple(each.name for each in fields(ModelPrice))
@@ -42,9 +44,14 @@ def load_prices(path: Path) -> PriceBook:
         raise ConfigError(f"{path}{line}: {error.problem}") from None
     except yaml.YAMLError:
         raise ConfigError(f"{path}: is not YAML") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: holds lists or mappings too deep in each other") from None
     except ValueError as error:
         # A date that the calendar does not have, a number of thousands of digits.
         raise ConfigError(f"{path}: holds a value that cannot be read: {error}") from None
+    except (AttributeError, LookupError):
+        # So YAML fails at a tag over what is nothing of the kind, such as `!!bool maybe`.
+        raise ConfigError(f"{path}: holds a value that is not what its tag says") from None
     reader = _Reader(loader.faults)
     versions = reader.versions(content)
     if reader.faults:
@@ -61,7 +68,11 @@ def _told(faults: Sequence[str]) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Notes a key that is given twice, where YAML would silently take the last."""
+    """Notes what YAML would silently make something of that nobody meant.
+
+    A key that is given twice, where the last would hold; and a number that is not read as it
+    looks: by YAML 0300000 is octal, and 1:30 counts by sixties.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -77,6 +88,20 @@ class _Loader(yaml.SafeLoader):
                     self.faults.append(f"line {line}: {key.value} is given twice")
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """The number in `node`."""
+        number = super().construct_yaml_int(node)
+        written = self.construct_scalar(node)
+        if not _PLAIN.fullmatch(written):
+            line = node.start_mark.line + 1
+            self.faults.append(
+                f"line {line}: {written[:80]} is {number} in YAML; write plain digits"
+            )
+        return number
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 class _Reader:

@@ -42,6 +42,13 @@ def _version(version: str, as_of: str = "2026-01-01") -> str:
     return f"  - {{version: {version}, as_of: {as_of}, models: {{large: {_PRICE}}}}}\n"
 
 
+def test_a_price_may_have_its_digits_in_groups(tmp_path: Path) -> None:
+    """As people read them."""
+    path = tmp_path / "prices.yaml"
+    path.write_text(_GOOD.replace("input: 3000000", "input: 3_000_000"), "utf-8")
+    assert load_prices(path).price("large").input == 3_000_000
+
+
 def test_shipped_book_states_offline_as_free_and_the_providers_as_paid() -> None:
     """The book that comes with the governor is valid, and only the models that answer are free."""
     book = load_prices(_SHIPPED)
@@ -129,6 +136,12 @@ def test_price_that_is_no_whole_amount_is_refused(tmp_path: Path, given: str, sh
         (_GOOD + _version("'2'", "2025-11-30"), ": versions[1].as_of: 2025-11-30 is before 2025-12-01, the date of a version above; a new version goes to the end"),
         (_GOOD.replace("large: ", "7: "), ": versions[0].models.7: expected a name (put it into quotes)"),
         (_GOOD + f"      large: {_PRICE}\n", ": line 8: large is given twice"),
+        (_GOOD.replace("cached_input: 300000", "cached_input: 0300000"), ": line 7: 0300000 is 98304 in YAML; write plain digits"),
+        (_GOOD.replace("batch_input: 1500000", "batch_input: 1:30:00"), ": line 7: 1:30:00 is 5400 in YAML; write plain digits"),
+        ('a: !!int ""', ": holds a value that is not what its tag says"),
+        ("a: !!timestamp soon", ": holds a value that is not what its tag says"),
+        ("a: !!bool maybe", ": holds a value that is not what its tag says"),
+        ("a: " + "[" * 5000, ": holds lists or mappings too deep in each other"),
         ("currency: USD\nversions: []\n", ": versions: expected a list of at least one version, not []"),
         ("currency: USD\nversions: {a: 1}\n", ": versions: expected a list of at least one version, not {'a': 1}"),
         ("currency: USD\nversions: [a]\n", ": versions[0]: expected keys with values, not 'a'"),

@@ -75,7 +75,8 @@ def load_prices(path: Path) -> PriceList:
     except (OSError, UnicodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"{path}: cannot be read: {cause}") from None
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, AttributeError, LookupError, RecursionError):
+        # The last ones are of a tag over what is nothing of the kind, and of a depth without end.
         raise ConfigError(f"{path}: is not YAML") from None
     try:
         listed = cast(list[dict[str, Any]], content["versions"])

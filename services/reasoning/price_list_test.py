@@ -49,6 +49,8 @@ def _book(prices: str) -> str:
     [
         ("models: [", "is not YAML"),
         ("versions: [{as_of: 2025-13-01}]", "is not YAML"),
+        ("versions: !!bool maybe", "is not YAML"),
+        ("[" * 5000, "is not YAML"),
         ("prices: {}", _EXPECTED),
         ("versions: []", _EXPECTED),
         ("versions: [{models: {a: {input: 1, output: 1}}}]", _EXPECTED),
