@@ -1,7 +1,7 @@
 """The queue policy as a document that people read, edit and compare."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 import yaml
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -13,6 +13,8 @@ from cli.duration import duration_text, parse_duration
 from cli.problem import Problem
 
 _DURATION: Final = "google.protobuf.Duration"
+# That the contract can carry; what a mesh allows, it says itself.
+_LONGEST_SECONDS: Final = 315_576_000_000.0
 _WHOLE: Final = frozenset({FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64})
 # The words of each enumeration, and what the contract's own names for them begin with.
 _WORDS: Final[Mapping[str, tuple[Mapping[str, int], str]]] = {
@@ -21,13 +23,43 @@ _WORDS: Final[Mapping[str, tuple[Mapping[str, int], str]]] = {
 }
 # An empty list of choices is no restriction.
 _NO_CHOICE: Final = ("", "all", "none")
-_BOOLEANS: Final = {"true": True, "false": False}
+_BOOLEANS: Final = {
+    **dict.fromkeys(("true", "yes", "on"), True),
+    **dict.fromkeys(("false", "no", "off"), False),
+}
+# What of YAML's own readings is left: nothing, and what `<<` takes over.
+_READ: Final = ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
 # What tells one entry of a list from the others.
 _KEYS: Final = {"lanes": "lane", "tenant_tiers": "id"}
 _HEAD: Final = """\
 # How tasks are queued and run. Change it and put it in force with
 # `agentmesh queue apply FILE`; times are such as 500ms, 30s or 7d.
 """
+
+
+class _Loader(yaml.SafeLoader):
+    """Leaves values as they are written: the contract says what they are.
+
+    To YAML a tenant `no` is a truth value, one of the name 010 is 8, and of a key that stands
+    twice the last one holds.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
+        first: [each for each in resolvers if each[0] in _READ]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping in `node`. A key that `<<` brought along may be given again."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{key.value} is given twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def to_yaml(policy: QueuePolicy) -> str:
@@ -43,9 +75,12 @@ def from_text(text: str, where: str) -> QueuePolicy:
         Problem: It is no such document. What the limits may be, the mesh says.
     """
     try:
-        value: Any = yaml.safe_load(text)
+        value: Any = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise Problem(f"{where}: is no YAML: {' '.join(str(error).split())}.") from None
+    except (ValueError, LookupError, AttributeError, RecursionError):
+        # Of tags over what is nothing of the kind, and of depths without end.
+        raise Problem(f"{where}: holds what cannot be read.") from None
     if not isinstance(value, dict):
         raise Problem(f"{where}: is no policy.", "Begin with what `agentmesh queue policy` prints.")
     policy = QueuePolicy()
@@ -179,8 +214,6 @@ def _set(message: Message, field: FieldDescriptor, value: Any, path: str) -> Non
         whole = field.cpp_type in _WHOLE
         kind = "a whole number" if whole else "a number"
         try:
-            if isinstance(value, bool):
-                raise ValueError
             setattr(message, field.name, int(str(value)) if whole else float(value))
         except (TypeError, ValueError):
             raise ValueError(f"{path} must be {kind}, not {value!r}") from None
@@ -204,7 +237,7 @@ def _set_duration(message: Message, field: FieldDescriptor, value: Any, path: st
         message.ClearField(field.name)
         return
     seconds = parse_duration(str(value))
-    if seconds is None:
+    if seconds is None or seconds > _LONGEST_SECONDS:
         raise ValueError(f"{path} must be a time such as 500ms, 30s or 7d, not {value!r}")
     getattr(message, field.name).FromNanoseconds(round(seconds * 1e9))
 

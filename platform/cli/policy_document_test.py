@@ -96,6 +96,19 @@ def test_a_document_says_the_whole_policy(
     assert from_text(to_yaml(policy), "p") == policy
 
 
+def test_names_and_numbers_are_what_is_written() -> None:
+    """A tenant may be called what is a truth value or another number to YAML."""
+    policy = from_text(
+        "tenants: {no: free, on: free, 010: free, 0x1f: free, 1-1: free}\n"
+        "shared_workers: 0100\n"
+        "tenant_tiers: [{id: free, fail_closed: yes, retention: null}]\n",
+        "p",
+    )
+    assert set(policy.tenants) == {"no", "on", "010", "0x1f", "1-1"}
+    assert policy.shared_workers == 100
+    assert policy.tenant_tiers == [TenantTier(id="free", fail_closed=True)]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -103,15 +116,21 @@ def test_a_document_says_the_whole_policy(
         ("- a", "p: is no policy."),
         ("colour: blue", "p: colour is not known; known are lanes, shared_workers,"),
         ("shared_workers: many", "p: shared_workers must be a whole number, not 'many'."),
-        ("shared_workers: true", "p: shared_workers must be a whole number, not True."),
+        ("shared_workers: true", "p: shared_workers must be a whole number, not 'true'."),
+        ("shared_workers: 2026-13-45", "must be a whole number, not '2026-13-45'."),
+        ("shared_workers: !!bool maybe", "p: holds what cannot be read."),
+        ("[" * 5000, "p: holds what cannot be read."),
+        ("tenants: {a: free, b: free, a: paid}", "p: is no YAML: a is given twice"),
         ("shared_workers: 99999999999", "p: shared_workers must be a whole number, not"),
         ("lanes: 3", "p: lanes must be a list."),
         ("lanes: [batch]", "p: lanes[0] must be a mapping."),
         ("lanes: [{lane: fast}]", "p: lanes[0].lane must be one of interactive, standard, batch"),
         ("lanes: [{time_limit: soon}]", "p: lanes[0].time_limit must be a time such as 500ms,"),
+        ("lanes: [{time_limit: 99999999999999d}]", "time_limit must be a time such as 500ms,"),
+        (f"lanes: [{{time_limit: {'9' * 400}s}}]", "time_limit must be a time such as 500ms,"),
         ("tenants: [a]", "p: tenants must be a mapping."),
         ("tenant_tiers: [{submits_per_second: x}]", "submits_per_second must be a number, not"),
-        ("tenant_tiers: [{fail_closed: 1}]", "fail_closed must be true or false, not 1."),
+        ("tenant_tiers: [{fail_closed: 1}]", "fail_closed must be true or false, not '1'."),
         ("tenant_tiers: [{allowed_model_tiers: fast}]", "allowed_model_tiers must be a list."),
         (
             "tenant_tiers: [{allowed_model_tiers: [gpt]}]",
