@@ -12,7 +12,7 @@ from agentmesh.governor.v1 import budget_pb2
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
 from meshkit import page_token
 from meshkit.clock import Clock
-from meshkit.errors import InvalidField
+from meshkit.errors import InvalidField, InvalidPageToken
 from services.governor import convert, spend_message
 from services.governor.budget import Budget, Place, Scope, ScopeKind
 from services.governor.forecast import TaskUse, TaskUses, forecast
@@ -34,7 +34,8 @@ _MOST_PER_MINUTE: Final = 1e9
 _MOST_COST_MICROS: Final = 10**18
 # The last charge, the end in microseconds, and how many groups came before.
 _SPEND_POSITION: Final = r"[0-9]{1,18}/[0-9]{1,18}/[0-9]{1,9}"
-_PROFILE_POSITION: Final = r"[0-9]/.*"
+# Databases refuse some control characters.
+_PROFILE_POSITION: Final = r"[0-9]/[^\x00-\x1f\x7f-\x9f]*"
 _FORMATS: Final = {
     pb.SPEND_FORMAT_UNSPECIFIED: Format.CSV,
     pb.SPEND_FORMAT_CSV: Format.CSV,
@@ -90,7 +91,7 @@ class SpendService:
         last_charge, skip = None, 0
         if position is not None:
             last_charge, end_micros, skip = map(int, position.split("/"))
-            end = time_of(end_micros)
+            end = _end_in_token(end_micros)
         query = SpendQuery(tenant, start, end, group_by, self._zone(tenant))
         page = await self._ledger.page(query, last_charge=last_charge, skip=skip, limit=size)
         following = f"{page.last_charge}/{micros_of(end)}/{skip + size}"
@@ -133,7 +134,8 @@ class SpendService:
         tenant = convert.tenant(request.parent)
         if not request.task_type:
             raise InvalidField("task_type", "must name the task type")
-        found = await self._profiles.of_task_type(tenant, request.task_type)
+        task_type = convert.text("task_type", request.task_type)
+        found = await self._profiles.of_task_type(tenant, task_type)
         return pb.GetTaskProfileResponse(profiles=map(spend_message.profile, found))
 
     async def profiles(self, request: pb.ListTaskProfilesRequest) -> pb.ListTaskProfilesResponse:
@@ -171,7 +173,7 @@ class SpendService:
                 raise InvalidField(
                     path, f"must be from 0 to {_MOST_PER_MINUTE:.0f}, not {per_minute}"
                 )
-            use = await self._task_uses.of(tenant, task_type)
+            use = await self._task_uses.of(tenant, convert.text(path, task_type))
             if use is None:
                 raise InvalidField(path, "must be a task type of which tasks were charged before")
             uses[task_type] = use
@@ -223,6 +225,13 @@ class SpendService:
 
     def _budget(self, tenant: str, kind: WindowKind) -> Budget | None:
         return self._budgets.get((Scope(ScopeKind.TENANT, tenant), kind))
+
+
+def _end_in_token(micros: int) -> datetime:
+    try:
+        return time_of(micros)
+    except OverflowError:
+        raise InvalidPageToken("page_token is not one that this method gave.") from None
 
 
 def _time(field: str, given: Timestamp) -> datetime:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agentmesh.governor.v1 import cost_governor_service_pb2 as pb
-from meshkit import identity
+from meshkit import identity, page_token
 from meshkit.errors import Forbidden, InvalidField, InvalidPageToken
 from meshkit.operators import Operators
 from meshtest.clock import FakeClock
@@ -85,6 +85,36 @@ async def test_spending_comes_in_pages_that_stay_as_they_were(
     assert (done.cost_micros_per_task, done.cost_micros_per_succeeded_task) == (10.0, 10.0)
     assert (other.tasks, other.succeeded_tasks) == (1, 0)
     assert not other.HasField("cost_micros_per_succeeded_task")
+
+
+async def test_a_page_token_that_was_tampered_with_is_refused(service: SpendService) -> None:
+    """Also where it says a time that no calendar has."""
+    request = pb.QuerySpendRequest(parent=_PARENT)
+    query = page_token.query_of(request)
+    with _as():
+        for position in ("1/253402300800000000/0", "1/999999999999999999/0", "1/-1/0"):
+            request.page_token = page_token.encode(query, position)
+            with pytest.raises(InvalidPageToken):
+                await service.query(request)
+        of_profiles = pb.ListTaskProfilesRequest(parent=_PARENT)
+        of_profiles.page_token = page_token.encode(page_token.query_of(of_profiles), "1/\x00")
+        with pytest.raises(InvalidPageToken):
+            await service.profiles(of_profiles)
+
+
+async def test_task_types_that_no_call_can_have_are_refused(service: SpendService) -> None:
+    """Databases would refuse them in words of their own."""
+    with _as():
+        with pytest.raises(InvalidField) as profile:
+            await service.profile(pb.GetTaskProfileRequest(parent=_PARENT, task_type="a\x00"))
+        with pytest.raises(InvalidField) as capacity:
+            await service.capacity(
+                pb.ForecastCapacityRequest(parent=_PARENT, tasks_per_minute={"a\x00": 1})
+            )
+    assert [each.value.violations[0].field for each in (profile, capacity)] == [
+        "task_type",
+        "tasks_per_minute[a\x00]",
+    ]
 
 
 async def test_all_tenants_are_for_operators(database: Database, service: SpendService) -> None:
