@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from meshkit.service import ProcessSettings, Section
 from services.governor.alert_webhook_settings import WebhookSettings
@@ -71,6 +71,13 @@ class GovernorSettings(Section):
     alert_keep_days: int = Field(default=90, ge=1, le=3650)
     # Who is told of alerts over HTTP, by names of their own. A name keeps its place.
     alert_webhooks: dict[str, WebhookSettings] = Field(default_factory=dict[str, WebhookSettings])
+
+    @model_validator(mode="after")
+    def _check_lines(self) -> "GovernorSettings":
+        # As of budgets that are set: `budget set` changes a part of one that a tier gives.
+        if 0 < self.degrade_percent < self.alert_percent:
+            raise ValueError("degrade_percent must be at least alert_percent, or 0 for never")
+        return self
 
 
 class Settings(ProcessSettings):
