@@ -65,7 +65,8 @@ def _resource(name: str, filter_: Any) -> str:
 
 def _replace(path: Path, content: str) -> bool:
     """Puts `content` there at once, so that nobody reads a half of it; False if it is there."""
-    if path.is_file() and path.read_text("utf-8") == content:
+    # As bytes: what lies there may be no text at all.
+    if path.is_file() and path.read_bytes() == content.encode():
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
