@@ -13,6 +13,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 PREFIX: Final = "AGENTMESH_"
 SEPARATOR: Final = "__"
 
+# What YAML fails with at a date that the calendar does not have, at a tag over what is nothing of
+# the kind, and at lists in each other without end.
+_UNREADABLE: Final = (ValueError, LookupError, AttributeError, RecursionError)
+
 _Path = tuple[str, ...]
 S = TypeVar("S", bound="MeshSettings")
 
@@ -70,6 +74,9 @@ def _read(path: Path) -> dict[str, Any]:
         where = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "malformed"
         raise ConfigError(f"{path}{where}: is not YAML: {problem}") from None
+    except _UNREADABLE:
+        # Which one is not said: it may be a secret.
+        raise ConfigError(f"{path}: holds a value that cannot be read") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -113,7 +120,7 @@ def _parse(text: str) -> Any:
     if text[:1] in ("[", "{"):
         try:
             return yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, *_UNREADABLE):
             return text
     return text
 

@@ -105,6 +105,15 @@ def test_the_process_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) ->
             "{file}: address is missing (in the file, or as AGENTMESH_ADDRESS)",
         ),
         ("a: [1\nb: 2\n", {}, "{file} line 2: is not YAML: expected ',' or ']', but got ':'"),
+        ("address: 2026-13-45", {}, "{file}: holds a value that cannot be read"),
+        ("address: !!bool maybe", {}, "{file}: holds a value that cannot be read"),
+        ("[" * 5000, {}, "{file}: holds a value that cannot be read"),
+        (
+            "address: a:1",
+            {"AGENTMESH_REDIS": "{pool_size: 2026-13-45}"},
+            "environment: AGENTMESH_REDIS: should be a valid dictionary or instance of"
+            " RedisSettings, not '{pool_size: 2026-13-45}'",
+        ),
         ("just text", {}, "{file}: expected keys with values at the top"),
     ],
 )
