@@ -7,7 +7,8 @@
 --   <counter>          hash: spent, reserved (what calls under way are likely to cost),
 --                      committed (the most that they can), usage (six figures); `from`, the place in
 --                      the journal up to which the ledger's balance that it began with
---                      was complete; `opened`, when that was (ms); `written`, the place of the
+--                      was complete; `opened`, when that was (ms), or when its window begins,
+--                      where that is later; `written`, the place of the
 --                      newest word on its budget that whoever opened it knew; `limit`, of a task's cap;
 --                      `era`, in which it was opened
 --   pending:<era>:<written>:<counter>  list: "<place in the journal> <1|-1> <cost> <six figures>" of what was
@@ -36,7 +37,7 @@
 --            that of its first record|2 that was before> <task's counter|-> <counter,...> <six figures> <length of
 --            model> <model><call>"
 --   release  items "<keep> <call>"
---   open     the era in which the ledger was asked; items "<counter> <place> <spent> <six figures>"
+--   open     the era in which the ledger was asked; items "<counter> <place> <begins ms> <spent> <six figures>"
 --   sweep    nothing; the answer says whether more may have expired
 --   read     items "<counter>"
 --   forget   items "<counter> <place>"
@@ -135,9 +136,9 @@ local function change_reserved(found, micros, most)
 end
 
 -- From now on it is kept.
-local function begin(found, terms, spent, usage, from)
+local function begin(found, terms, spent, usage, from, opened)
   found.exists, found.stored, found.changed, found.begun = true, true, true, true
-  found.spent, found.usage, found.from, found.opened = spent, usage, from, now
+  found.spent, found.usage, found.from, found.opened = spent, usage, from, opened
   if terms.own then found.limit = terms.shutoff end
   found.keep_ms = terms.keep_for > 0 and terms.keep_for or terms.keep_window
 end
@@ -265,7 +266,7 @@ local function all_there(scopes, elsewhere)
     local found = counter(each.id)
     if not found.exists then
       if each.own then
-        if operation ~= 'weigh' then begin(found, each, math.max(elsewhere, 0), found.usage, 0) end
+        if operation ~= 'weigh' then begin(found, each, math.max(elsewhere, 0), found.usage, 0, now) end
       else
         miss(found)
         all = false
@@ -525,11 +526,13 @@ local function open()
   local answers = {}
   if tonumber(ARGV[arguments]) ~= era then return {{'past'}} end
   for i = arguments + 1, #ARGV do
-    local number, place, spent, figures = string.match(ARGV[i], '^(%d+) (%d+) (%d+) (.*)$')
+    local number, place, begins, spent, figures = string.match(ARGV[i], '^(%d+) (%d+) (%d+) (%d+) (.*)$')
     local of = terms[tonumber(number)]
     local found, pending = counter(of.id), pending_key(of.id)
     if not found.exists then
-      begin(found, of, tonumber(spent), figures, tonumber(place))
+      -- What ended before its window begins may be in the journal in the one before, however
+      -- early this is opened.
+      begin(found, of, tonumber(spent), figures, tonumber(place), math.max(now, tonumber(begins)))
       for _, each in ipairs(redis.call('LRANGE', pending, 0, -1)) do
         local later, sign, cost, more = string.match(each, '^(%d+) (%-?1) (%d+) (.*)$')
         if tonumber(later) > found.from then

@@ -206,7 +206,8 @@ class RedisCounters:
     async def open(self, counter: Counter, balance: Balance, era: int) -> bool:
         """Begins a counter that is not there with what the ledger has; whether that is still so."""
         usage = " ".join(map(str, balance.usage))
-        item = f"1 {balance.sequence} {balance.spent_micros} {usage}"
+        begins = max(milliseconds(counter.window.start), 0)
+        item = f"1 {balance.sequence} {begins} {balance.spent_micros} {usage}"
         (answer,), _ = await self._run("open", [counter], [era], [item])
         return answer[0] == b"open"
 

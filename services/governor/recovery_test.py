@@ -132,6 +132,31 @@ async def test_settlement_that_is_repeated_after_midnight_counts_where_the_ledge
     assert [each.standing.spent_micros for each in month] == [0, 0]
 
 
+async def test_settlement_that_another_governor_repeats_after_midnight_counts_in_the_day_before(
+    parts: GovernorParts, line: RedisLine, clock: FakeClock, ledger: ScriptedLedger
+) -> None:
+    """Also where the new day's counter was there before the call ended, as it mostly is."""
+    other = governor_parts(line, clock, ledger, DEFAULTS)
+    await today(parts)
+    await clock.advance(590)
+    await parts.openings.open(parts.scopes.beginning(clock.now(), clock.now() + timedelta(hours=1)))
+    await clock.advance(5)
+    called_at = clock.now()
+    parts.counters.fault = "dies"
+    with pytest.raises(DependencyUnavailable):
+        await settle(parts, "a", 100, called_at=called_at)
+    await clock.advance(10)
+    assert await settle(other, "a", 100, called_at=called_at) == Settlement(100, repeated=False)
+    assert await today(other) == (0, 0)
+    # A call of the new day need not be looked for.
+    asked = ledger.asked
+    await settle(other, "b", 7, called_at=clock.now())
+    assert ledger.asked == asked
+    assert await today(other) == (7, 0)
+    await clock.advance(-10)
+    assert await today(other) == (100, 0)
+
+
 async def test_of_two_settlements_at_once_the_one_that_the_journal_heard_first_counts(
     parts: GovernorParts, line: RedisLine, clock: FakeClock, ledger: ScriptedLedger
 ) -> None:
