@@ -8,9 +8,10 @@
 --                      committed (the most that they can), usage (six figures); `from`, the place in
 --                      the journal up to which the ledger's balance that it began with
 --                      was complete; `opened`, when that was (ms), or when its window begins,
---                      where that is later; `written`, the place of the
---                      newest word on its budget that whoever opened it knew; `limit`, of a task's cap;
---                      `era`, in which it was opened
+--                      where that is later (of a task's cap: 0 where its task had spent nothing
+--                      then); `written`, the place of the newest word on its
+--                      budget that whoever opened it knew; `limit`, of a task's cap; `era`, in
+--                      which it was opened
 --   pending:<era>:<written>:<counter>  list: "<place in the journal> <1|-1> <cost> <six figures>" of what was
 --                      settled, or taken back, before the counter was opened
 --   call:<tenant>/<key>  string, one of
@@ -266,7 +267,9 @@ local function all_there(scopes, elsewhere)
     local found = counter(each.id)
     if not found.exists then
       if each.own then
-        if operation ~= 'weigh' then begin(found, each, math.max(elsewhere, 0), found.usage, 0, now) end
+        if operation ~= 'weigh' then
+          begin(found, each, math.max(elsewhere, 0), found.usage, 0, elsewhere > 0 and now or 0)
+        end
       else
         miss(found)
         all = false
@@ -412,9 +415,13 @@ local function settle()
     end
   end
 
-  local function count(scopes, task, place, cost, figures, sign)
-    -- A task without a cap has no counter and gets none.
-    if task ~= '-' and counter(task).exists then add(counter(task), place, cost, figures, sign) end
+  local function count(scopes, task, called, place, cost, figures, sign)
+    -- A task without a cap has no counter and gets none. What had ended when one was begun with what
+    -- the task had spent by its log is a part of that.
+    local cap = task ~= '-' and counter(task)
+    if cap and cap.exists and (called == 0 or called > cap.opened) then
+      add(cap, place, cost, figures, sign)
+    end
     for _, each in ipairs(scopes) do
       local found = counter(each.id)
       if found.exists then
@@ -448,7 +455,7 @@ local function settle()
       item, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d) (%S+) (%S+) (%d+ %d+ %d+ %d+ %d+ %d+) (%d+) (.*)$'
     )
     local model, call = string.sub(rest, 1, tonumber(length)), string.sub(rest, tonumber(length) + 1)
-    cost, place = tonumber(cost), tonumber(place)
+    cost, place, called = tonumber(cost), tonumber(place), tonumber(called)
     local scopes, stored = named(list), redis.call('GET', calls .. call)
     local newest = '1'
     if stored and string.sub(stored, 1, 7) == 'settled' then
@@ -459,8 +466,8 @@ local function settle()
       if figures_before == figures and model_before == model then return {'repeated', cost_before} end
       if place_before <= place or tonumber(era_before) ~= era then return {'conflict', cost_before} end
       -- Two said different things at once, and the journal heard this one first: it counts.
-      count(scopes, task, place_before, cost_before, parsed(figures_before), -1)
-    elseif is_first == '0' and is_unsure(scopes, tonumber(called)) then
+      count(scopes, task, called, place_before, cost_before, parsed(figures_before), -1)
+    elseif is_first == '0' and is_unsure(scopes, called) then
       return {'unsure'}
     elseif stored then
       local held = reservation(stored)
@@ -475,11 +482,11 @@ local function settle()
         of.changed = of.changed or micros > 0
       end
     end
-    if is_first == '2' and is_old(tonumber(called)) then
+    if is_first == '2' and is_old(called) then
       -- The journal had it long ago. Whether it was counted then nobody knows but the ledger.
       for _, each in ipairs(scopes) do forget(counter(each.id)) end
     else
-      count(scopes, task, place, cost, parsed(figures), 1)
+      count(scopes, task, called, place, cost, parsed(figures), 1)
     end
     redis.call('SET', calls .. call,
       table.concat({'settled', int(era), int(place), int(cost), newest, figures, model}, ' '), 'PX', remember)

@@ -157,6 +157,23 @@ async def test_settlement_that_another_governor_repeats_after_midnight_counts_in
     assert await today(other) == (100, 0)
 
 
+async def test_cap_counts_once_what_its_task_spent_before_and_settles_later(
+    parts: GovernorParts, clock: FakeClock
+) -> None:
+    """A call that was made while no governor could be reached is in the task's log already when the
+    cap's counter begins."""
+    cap = {"task": "t1", "task_limit_micros": 500}
+    made_at = clock.now()
+    await clock.advance(10)
+    assert isinstance(await admit(parts, "b", 100, **cap, task_spent_micros=300), Allowed)
+    await settle(parts, "a", 300, task="t1", called_at=made_at)
+    await clock.advance(1)
+    await settle(parts, "b", 100, task="t1", called_at=clock.now())
+    assert isinstance(await admit(parts, "c", 101, **cap, task_spent_micros=400), Denied)
+    assert isinstance(await admit(parts, "c", 100, **cap, task_spent_micros=400), Allowed)
+    assert await today(parts) == (400, 100)
+
+
 async def test_of_two_settlements_at_once_the_one_that_the_journal_heard_first_counts(
     parts: GovernorParts, line: RedisLine, clock: FakeClock, ledger: ScriptedLedger
 ) -> None:
