@@ -310,7 +310,8 @@ local function next_call(call, settlement, remember)
     again = call .. '#' .. newest
     held = look_up(again)
   end
-  redis.call('SET', calls .. call, table.concat({'settled', its_era, place, cost, newest, rest}, ' '), 'PX', remember)
+  redis.call('SET', calls .. call, table.concat({'settled', its_era, place, cost, newest, rest}, ' '),
+    'PX', int(math.max(remember, redis.call('PTTL', calls .. call))))
   return again, held
 end
 
@@ -488,8 +489,10 @@ local function settle()
     else
       count(scopes, task, called, place, cost, parsed(figures), 1)
     end
+    -- By whose clock it ended later than now, by that it is old later, too.
     redis.call('SET', calls .. call,
-      table.concat({'settled', int(era), int(place), int(cost), newest, figures, model}, ' '), 'PX', remember)
+      table.concat({'settled', int(era), int(place), int(cost), newest, figures, model}, ' '),
+      'PX', int(remember + math.max(called - now, 0)))
     last_place = math.max(last_place, place)
     return {'settled', cost}
   end

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -323,6 +323,23 @@ async def test_settlement_that_redis_does_not_remember_any_more_is_found_in_the_
     await settle(parts, "a", 10, called_at=called_at)
     assert ledger.asked > asked
     assert await today(parts) == (10, 0)
+
+
+async def test_settlement_by_a_clock_that_is_ahead_is_remembered_until_it_counts_as_old(
+    line: RedisLine, store: Redis, ledger: ScriptedLedger
+) -> None:
+    """Else a repeat that comes when Redis has forgotten it would be taken for a new call; also where
+    it is Redis' own clock that is late, and is put right."""
+    ahead = FakeClock(datetime.now(UTC) + timedelta(hours=2))
+    parts = governor_parts(
+        line, ahead, ledger, DEFAULTS, remember_settled_seconds=3_600, expires_by_redis=True
+    )
+    await admit(parts, "open", 1)
+    await settle(parts, "a", 10, called_at=ahead.now())
+    assert 10_790 <= await cast(Any, store).ttl("governor:{spend}:call:acme/a") <= 10_801
+    # A call that is made besides changes nothing about that.
+    await admit(parts, "a", 10)
+    assert 10_790 <= await cast(Any, store).ttl("governor:{spend}:call:acme/a") <= 10_801
 
 
 async def test_governor_whose_clock_is_ahead_gives_back_nothing_of_others(
