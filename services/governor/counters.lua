@@ -132,8 +132,11 @@ local function counter(id)
   return found
 end
 
+-- Never below zero, which would be room that there is not: a counter may be gone, as where Redis'
+-- clock is put forward by days, and be begun anew before what was reserved under it is given back.
 local function change_reserved(found, micros, most)
-  found.reserved, found.committed, found.changed = found.reserved + micros, found.committed + most, true
+  found.reserved, found.committed = math.max(found.reserved + micros, 0), math.max(found.committed + most, 0)
+  found.changed = true
 end
 
 -- From now on it is kept.

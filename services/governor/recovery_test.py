@@ -342,6 +342,18 @@ async def test_settlement_by_a_clock_that_is_ahead_is_remembered_until_it_counts
     assert 10_790 <= await cast(Any, store).ttl("governor:{spend}:call:acme/a") <= 10_801
 
 
+async def test_reservation_that_outlives_its_counter_makes_no_room_in_the_next_one(
+    parts: GovernorParts, store: Redis, clock: FakeClock
+) -> None:
+    """As where Redis' clock is put forward by days: what is given back is not in the new counter."""
+    cap = {"task": "t1", "task_limit_micros": 600}
+    assert isinstance(await admit(parts, "a", 500, **cap), Allowed)
+    assert await cast(Any, store).delete("governor:{spend}:task:acme:t1:lifetime:0") == 1
+    await clock.advance(601)
+    assert isinstance(await admit(parts, "b", 400, **cap), Allowed)
+    assert not isinstance(await admit(parts, "c", 300, **cap), Allowed)
+
+
 async def test_governor_whose_clock_is_ahead_gives_back_nothing_of_others(
     line: RedisLine, clock: FakeClock, ledger: ScriptedLedger
 ) -> None:
