@@ -325,6 +325,25 @@ async def test_settlement_that_redis_does_not_remember_any_more_is_found_in_the_
     assert await today(parts) == (10, 0)
 
 
+async def test_settlement_that_was_counted_unheard_is_not_counted_again_when_redis_has_forgotten_it(
+    line: RedisLine, store: Redis, clock: FakeClock, ledger: ScriptedLedger
+) -> None:
+    """Though the governor that is asked again takes it for one that still waits."""
+    parts = governor_parts(line, clock, ledger, DEFAULTS, remember_settled_seconds=3_600)
+    await today(parts)
+    await clock.advance(10)
+    called_at = clock.now()
+    parts.counters.fault = "unheard"
+    with pytest.raises(DependencyUnavailable):
+        await settle(parts, "a", 10, called_at=called_at)
+    await cast(Any, store).delete("governor:{spend}:call:acme/a")
+    await clock.advance(3_600)
+    assert await settle(parts, "a", 10, called_at=called_at) == Settlement(10, repeated=False)
+    assert len(ledger.messages) == 1
+    await clock.advance(-3_600)
+    assert await today(parts) == (10, 0)
+
+
 async def test_settlement_by_a_clock_that_is_ahead_is_remembered_until_it_counts_as_old(
     line: RedisLine, store: Redis, ledger: ScriptedLedger
 ) -> None:

@@ -64,6 +64,8 @@ class _Made(NamedTuple):
     call: MadeCall
     cost_micros: int
     written: Written
+    # Not by this settlement, but by one before it that may have been counted.
+    was_written: bool = False
     # The ledger was asked what the journal had of its key first; None for nothing.
     is_sure: bool = False
     first: FirstRecord | None = None
@@ -186,7 +188,8 @@ class Settling:
             )
         made: list[_Made] = []
         for (call, cost), known in zip(calls, found, strict=True):
-            made.append(_Made(call, cost, known or Written(sequence, now)))
+            written = known or Written(sequence, now)
+            made.append(_Made(call, cost, written, was_written=known is not None))
         return made
 
     def _keep(
@@ -223,7 +226,8 @@ class Settling:
             leased_micros=call.leased_micros,
             task_counter=task_counter_id(call.tenant, call.task) if call.task else "",
             is_first=made.is_sure,
-            is_repeated=made.sequence != written.sequence,
+            is_repeated=first is not None
+            and (made.was_written or made.sequence != written.sequence),
         )
 
     async def _charge_all(
