@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeVar, cast
 
 from hypothesis import HealthCheck, given, settings
@@ -219,6 +219,8 @@ _chaos = st.lists(
         st.tuples(st.just("settle leased"), _numbers, _some, _tokens, _faults),
         st.tuples(st.just("set budget"), _limits, _some),
         st.tuples(st.just("remove budget"), _some),
+        st.tuples(st.just("hear"), _numbers, _some),
+        st.tuples(st.just("open ahead"), _numbers),
         st.tuples(st.just("pass"), _seconds),
         st.tuples(st.just("lose Redis")),
     ),
@@ -301,6 +303,11 @@ async def _step(world: _World, step: tuple[Any, ...]) -> None:
             world.set_budget(limit, some)
         case ("remove budget", some):
             world.remove_budget(some)
+        case ("hear", number, some) if world.unheard:
+            await world.settle(number, _take(world.unheard, some))
+        case ("open ahead", number):
+            parts, now = world.governor(number), world.clock.now()
+            await parts.openings.open(parts.scopes.beginning(now, now + timedelta(hours=1)))
         case ("pass", seconds):
             await world.clock.advance(seconds)
         case ("lose Redis",):
