@@ -347,8 +347,8 @@ async def test_settlement_that_was_counted_unheard_is_not_counted_again_when_red
 async def test_settlement_by_a_clock_that_is_ahead_is_remembered_until_it_counts_as_old(
     line: RedisLine, store: Redis, ledger: ScriptedLedger
 ) -> None:
-    """Else a repeat that comes when Redis has forgotten it would be taken for a new call; also where
-    it is Redis' own clock that is late, and is put right."""
+    """Else a repeat that comes when Redis has forgotten it would be taken for a new call; also
+    where it is Redis' own clock that is late, and is put right."""
     ahead = FakeClock(datetime.now(UTC) + timedelta(hours=2))
     parts = governor_parts(
         line, ahead, ledger, DEFAULTS, remember_settled_seconds=3_600, expires_by_redis=True
@@ -364,7 +364,7 @@ async def test_settlement_by_a_clock_that_is_ahead_is_remembered_until_it_counts
 async def test_reservation_that_outlives_its_counter_makes_no_room_in_the_next_one(
     parts: GovernorParts, store: Redis, clock: FakeClock
 ) -> None:
-    """As where Redis' clock is put forward by days: what is given back is not in the new counter."""
+    """As where Redis' clock is put forward by days: what is given back is not in the new one."""
     cap = {"task": "t1", "task_limit_micros": 600}
     assert isinstance(await admit(parts, "a", 500, **cap), Allowed)
     assert await cast(Any, store).delete("governor:{spend}:task:acme:t1:lifetime:0") == 1
