@@ -1,7 +1,7 @@
 """The queue policy as a document that people read, edit and compare."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Final, cast
+from typing import Any, Final, cast
 
 import yaml
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -44,11 +44,6 @@ class _Loader(yaml.SafeLoader):
     twice the last one holds.
     """
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
-        first: [each for each in resolvers if each[0] in _READ]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """The mapping in `node`. A key that `<<` brought along may be given again."""
         seen: set[str] = set()
@@ -60,6 +55,12 @@ class _Loader(yaml.SafeLoader):
                     )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [each for each in resolvers if each[0] in _READ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def to_yaml(policy: QueuePolicy) -> str:

@@ -2,11 +2,11 @@
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trustme
@@ -32,13 +32,13 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
 @contextmanager
 def _receiver(
     authority: trustme.CA, serve: Callable[[ssl.SSLSocket], None], *, asks_for_certificate: bool
-) -> Iterator[str]:
+) -> Generator[str]:
     """The address of one that serves one connection over TLS."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(_HOST).configure_cert(context)
+    cast(Any, authority.issue_cert(_HOST)).configure_cert(context)
     if asks_for_certificate:
         context.verify_mode = ssl.CERT_REQUIRED
-        authority.configure_trust(context)
+        cast(Any, authority).configure_trust(context)
 
     def accept() -> None:
         connection, _ = listener.accept()
