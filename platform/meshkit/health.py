@@ -49,10 +49,14 @@ class Health:
             await self._show(service, _NOT_SERVING)
 
     async def follow(self) -> None:
-        """Checks the dependencies for ever."""
-        while True:
+        """Checks the dependencies until it is cancelled."""
+        task = asyncio.current_task()
+        while not (task and task.cancelling()):
             await self.check_once()
             await asyncio.sleep(_CHECK_EVERY_SECONDS)
+        # A check has swallowed it: asyncio.wait_for does, before Python 3.12, where what it waits
+        # for comes at the same moment.
+        raise asyncio.CancelledError
 
     async def check_once(self) -> None:
         """Checks each dependency once, and shows the outcome."""

@@ -1,8 +1,10 @@
 """What proxies and tools ask a server: health, reflection and channelz."""
 
+import asyncio
 import dataclasses
 import io
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -14,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from meshkit import errors, identity, log, reflection
+from meshkit.health import Health
 from meshtest import echo
 from meshtest.eventually import eventually
 from meshtest.serving import serving
@@ -60,6 +63,24 @@ async def test_health_follows_the_dependencies() -> None:
             return await _health(channel, echo.SERVICE) == health_pb2.HealthCheckResponse.SERVING
 
         await eventually(up)
+
+
+async def test_checks_end_though_one_swallows_the_cancellation() -> None:
+    """As asyncio.wait_for may: who stops a service would wait for it for ever."""
+    asked = asyncio.Event()
+
+    class _Deaf(_Dependency):
+        async def check(self) -> None:
+            asked.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    following = asyncio.create_task(Health({"echo": [_Deaf()]}, log=log.get("test")).follow())
+    async with asyncio.timeout(60):
+        await asked.wait()
+        following.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await following
 
 
 async def test_reflection_and_channelz_answer() -> None:
