@@ -122,7 +122,9 @@ def _fits_micros(status: BudgetStatus) -> int:
     """The most that a call may cost at most, so that it is admitted."""
     percent = status.budget.thresholds.shutoff_percent or 100
     shutoff = status.budget.limit_micros * percent // 100
-    return max(0, shutoff - status.spent_micros - status.committed_micros)
+    # An older governor does not say what calls can cost at most.
+    under_way = max(status.reserved_micros, status.committed_micros)
+    return max(0, shutoff - status.spent_micros - under_way)
 
 
 def _row(status: BudgetStatus, parent: str) -> tuple[str | Styled, ...]:

@@ -340,6 +340,7 @@ _MALFORMED: Final = [
     (_budget(window=budget_pb2.BUDGET_WINDOW_MONTH), "budget.window", "must be DAY, as the name says, or unset"),
     (_budget(f"{_ACME}/budgets/tenant-lifetime"), "budget.window", "must be DAY or MONTH with scope TENANT, not LIFETIME"),
     (_budget(f"{_ACME}/budgets/session-day-s1"), "budget.window", "must be LIFETIME with scope SESSION, not DAY"),
+    (_budget(time_zone="right/Europe/Berlin"), "budget.time_zone", "must be the IANA name of a time zone, such as 'Europe/Berlin', not 'right/Europe/Berlin'"),
     (_budget(time_zone="Mars/Olympus"), "budget.time_zone", "must be the IANA name of a time zone, such as 'Europe/Berlin', not 'Mars/Olympus'"),
     (_budget(thresholds=budget_pb2.BudgetThresholds(alert_percent=101)), "budget.thresholds.alert_percent", "must be from 0 to 100, not 101"),
     (_budget(thresholds=budget_pb2.BudgetThresholds(degrade_percent=-1)), "budget.thresholds.degrade_percent", "must be from 0 to 100, not -1"),

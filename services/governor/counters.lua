@@ -423,7 +423,7 @@ local function settle()
     -- A task without a cap has no counter and gets none. What had ended when one was begun with what
     -- the task had spent by its log is a part of that.
     local cap = task ~= '-' and counter(task)
-    if cap and cap.exists and (called == 0 or called > cap.opened) then
+    if cap and cap.exists and (called == 0 or called > cap.opened - margin_ms) then
       add(cap, place, cost, figures, sign)
     end
     for _, each in ipairs(scopes) do

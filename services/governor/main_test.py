@@ -85,7 +85,7 @@ async def test_wrong_price_book_stops_the_start(resources: Resources, tmp_path: 
     [
         ("{day_limit_micros: 0}", "governor.day_limit_micros: should be greater than or equal to 1, not 0"),
         ("{day_limit_micro: 1}", "governor.day_limit_micro is no setting; did you mean day_limit_micros?"),
-        ("{degrade_percent: 70}", "governor: degrade_percent must be at least alert_percent, or 0 for never"),
+        ("{alert_percent: 80, degrade_percent: 70}", "governor: degrade_percent must be at least alert_percent, or 0 for never"),
         ("{tenants: {acme: {day_limit_micros: 1}}}", "governor.tenants.acme.month_limit_micros is missing (in the file, or as AGENTMESH_GOVERNOR__TENANTS__ACME__MONTH_LIMIT_MICROS)"),
     ],
 )  # fmt: skip

@@ -74,8 +74,9 @@ class GovernorSettings(Section):
 
     @model_validator(mode="after")
     def _check_lines(self) -> "GovernorSettings":
-        # As of budgets that are set: `budget set` changes a part of one that a tier gives.
-        if 0 < self.degrade_percent < self.alert_percent:
+        # As of budgets that are set. One alone may lie beyond the other's default, as ever.
+        both = {"alert_percent", "degrade_percent"} <= self.model_fields_set
+        if both and 0 < self.degrade_percent < self.alert_percent:
             raise ValueError("degrade_percent must be at least alert_percent, or 0 for never")
         return self
 

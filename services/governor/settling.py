@@ -133,7 +133,6 @@ class Settling:
         where the ledger must be asked and cannot be. Raises DependencyUnavailable.
         """
         now = self._clock.now()
-        calls = [_in_time(each, now) for each in calls]
         answers: list[Settlement | MeshError] = []
         costs: dict[int, int] = {}
         for index, call in enumerate(calls):
@@ -184,12 +183,15 @@ class Settling:
         if new:
             settle_time, version = timestamp(now), self._prices.version
             sequence = await self._journal.append(
-                [usage_record(call, cost, settle_time, version) for call, cost in new]
+                [
+                    usage_record(_in_time(call, now), cost, settle_time, version)
+                    for call, cost in new
+                ]
             )
         made: list[_Made] = []
         for (call, cost), known in zip(calls, found, strict=True):
             written = known or Written(sequence, now)
-            made.append(_Made(call, cost, written, was_written=known is not None))
+            made.append(_Made(call, cost, written, was_written=written.maybe_counted))
         return made
 
     def _keep(
@@ -201,7 +203,8 @@ class Settling:
         """Remembers what is not counted; nothing is where there are no outcomes."""
         for each, outcome in zip_longest(made, outcomes):
             if outcome is None or isinstance(outcome, MeshError):
-                self._waiting.keep(journal, each.call, each.written)
+                unheard = outcome is None or each.written.maybe_counted
+                self._waiting.keep(journal, each.call, each.written._replace(maybe_counted=unheard))
             else:
                 self._waiting.drop(journal, each.call)
 
@@ -221,7 +224,7 @@ class Settling:
             ),
             sequence=made.sequence,
             # Without a time it may be a repeat of long ago.
-            called_at=_EPOCH if call.called_at is None else min(call.called_at, now),
+            called_at=_EPOCH if call.called_at is None else max(_EPOCH, min(call.called_at, now)),
             lease=call.lease,
             leased_micros=call.leased_micros,
             task_counter=task_counter_id(call.tenant, call.task) if call.task else "",

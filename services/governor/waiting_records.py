@@ -15,6 +15,8 @@ class Written(NamedTuple):
 
     sequence: int
     settled_at: datetime
+    # Redis was asked to count it, and its answer was not heard.
+    maybe_counted: bool = False
 
 
 class WaitingRecords:

@@ -8,9 +8,6 @@ from zoneinfo import ZoneInfo
 
 # Names that mean something else on every machine.
 _NO_ZONES: Final = frozenset({"localtime", "posixrules", "Factory"})
-# Copies of all zones that some machines have beside them. Those of `right` count leap seconds, and
-# are up to an hour off for whoever does not.
-_COPIES: Final = ("posix/", "right/")
 _EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY: Final = timedelta(days=1)
 
@@ -38,7 +35,7 @@ def zone_of(name: str) -> tzinfo | None:
     """The IANA time zone of that name, UTC if empty; None if there is none."""
     if name in ("", "UTC"):
         return UTC
-    if name in _NO_ZONES or name.startswith(_COPIES):
+    if name in _NO_ZONES:
         return None
     try:
         return ZoneInfo(name)

@@ -79,18 +79,7 @@ def test_a_lifetime_has_no_end() -> None:
     assert window_of(WindowKind.LIFETIME, datetime(2036, 1, 1, tzinfo=UTC), UTC) == first
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "Europe/Nowhere",
-        "localtime",
-        "../etc/passwd",
-        "a\0b",
-        "Europe",
-        "right/Europe/Berlin",
-        "posix/Europe/Berlin",
-    ],
-)
+@pytest.mark.parametrize("name", ["Europe/Nowhere", "localtime", "../etc/passwd", "a\0b", "Europe"])
 def test_what_is_no_time_zone_is_none(name: str) -> None:
     """A name that no clock goes by, or that means another on each machine, is not taken."""
     assert zone_of(name) is None
