@@ -23,7 +23,7 @@ class AgentServicer(AgentServiceServicer):
     ) -> pb.CreateAgentResponse:
         tenant = convert.tenant(request.parent)
         spec = agent_convert.agent_spec(request.spec, tenant=tenant)
-        request_id = convert.request_id(request.request_id)
+        request_id = convert.header_request_id(request.request_id)
         agent = await self._agents.create(tenant, request.agent_id, spec, request_id)
         return pb.CreateAgentResponse(agent=agent)
 
@@ -51,7 +51,7 @@ class AgentServicer(AgentServiceServicer):
         tenant, agent_id = names.AGENT.parse(wanted.name, field="agent.name")
         identity.require_tenant(wanted.name)
         spec = agent_convert.agent_spec(wanted.spec, tenant=tenant, field="agent.spec")
-        request_id = convert.request_id(request.request_id)
+        request_id = convert.header_request_id(request.request_id)
         agent = await self._agents.update(
             tenant, agent_id, spec, etag=wanted.etag, request_id=request_id
         )

@@ -285,6 +285,14 @@ async def test_a_stale_etag_loses_no_update(mesh: Mesh) -> None:
     assert (await _update(mesh, "a", "z")).version == 3
 
 
+@pytest.mark.parametrize("odd", ["a\nb", " a", "a ", "a\0b"])
+async def test_a_request_id_is_one_line(mesh: Mesh, odd: str) -> None:
+    """It is stored in a header, and would come back as another one."""
+    with pytest.raises(InvalidField) as caught:
+        await _create(mesh, "a", request_id=odd)
+    assert str(caught.value) == "request_id: must be one line of text, without blanks at its ends"
+
+
 async def test_a_repeated_update_answers_what_it_made(mesh: Mesh) -> None:
     """However late, whatever came after it, and whatever etag it had."""
     first = await _create(mesh, "a", request_id="r0")

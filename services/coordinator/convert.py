@@ -47,10 +47,15 @@ def task_name(name: str) -> tuple[str, str]:
 
 
 def request_id(value: str) -> str:
-    """A request id that can be stored beside what it asked for; may be empty."""
+    """A request id of acceptable length; may be empty."""
     if len(value) > _MAX_REQUEST_ID:
         raise InvalidField("request_id", f"must be at most {_MAX_REQUEST_ID} characters")
-    # Some are kept in headers: each is one line, without blanks at its ends.
+    return value
+
+
+def header_request_id(value: str) -> str:
+    """A request id that is kept in a header, which is one line without blanks at its ends."""
+    request_id(value)
     if value != value.strip() or not value.isprintable():
         raise InvalidField("request_id", "must be one line of text, without blanks at its ends")
     return value

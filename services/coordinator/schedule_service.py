@@ -24,7 +24,7 @@ class ScheduleServicer(ScheduleServiceServicer):
         tenant = convert.tenant(request.parent)
         wanted = schedule_convert.schedule(request.schedule)
         wanted.ClearField("etag")
-        request_id = convert.request_id(request.request_id)
+        request_id = convert.header_request_id(request.request_id)
         created = await self._schedules.create(tenant, request.schedule_id, wanted, request_id)
         return pb.CreateScheduleResponse(schedule=created)
 
