@@ -39,7 +39,9 @@ _KEYS: Final = frozenset(
 )
 _READS: Final = re.compile(r"(Get|List|Search|Recall|Query|Explain|Export|WatchAlerts)")
 # What changes by itself: leases are given back, keys are used, and time passes.
-_VOLATILE: Final = re.compile(r"'(reserved_micros|next_page_token|last_use_time)': '[^']*'(, )?")
+_VOLATILE: Final = re.compile(
+    r"'(reserved_micros|next_page_token|last_use_time)': '[^']*'(, )?|, 'committed_micros': '[^']*'"
+)
 _PATIENCE_SECONDS: Final = 60.0
 _POLICY: Final = policy_contracts.shipped()
 
