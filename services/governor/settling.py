@@ -64,8 +64,6 @@ class _Made(NamedTuple):
     call: MadeCall
     cost_micros: int
     written: Written
-    # Not by this settlement, but by one before it that may have been counted.
-    was_written: bool = False
     # The ledger was asked what the journal had of its key first; None for nothing.
     is_sure: bool = False
     first: FirstRecord | None = None
@@ -190,8 +188,7 @@ class Settling:
             )
         made: list[_Made] = []
         for (call, cost), known in zip(calls, found, strict=True):
-            written = known or Written(sequence, now)
-            made.append(_Made(call, cost, written, was_written=written.maybe_counted))
+            made.append(_Made(call, cost, known or Written(sequence, now)))
         return made
 
     def _keep(
@@ -230,7 +227,7 @@ class Settling:
             task_counter=task_counter_id(call.tenant, call.task) if call.task else "",
             is_first=made.is_sure,
             is_repeated=first is not None
-            and (made.was_written or made.sequence != written.sequence),
+            and (written.maybe_counted or made.sequence != written.sequence),
         )
 
     async def _charge_all(
